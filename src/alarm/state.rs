@@ -1,0 +1,122 @@
+//! The alarm state of one generator, and its record in the state topic.
+//!
+//! Owned by the partition the generator's readings come from; nobody shares it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::machine::Standing;
+use super::rules::Rules;
+use crate::log::{GeneratorId, Millis, Offset};
+
+/// The alarm state of one generator in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlarmState {
+    /// One standing a rule, by the rule's index. Two fit inline: the default rules.
+    pub standings: SmallVec<[Standing; 2]>,
+    /// Standings of rules that this replica doesn't run (disabled, or known to a newer release only), kept as they are
+    /// so that a rolling change of the rules doesn't raise an alarm twice.
+    carried: Option<Box<BTreeMap<String, Standing>>>,
+    /// The offset of the last reading that is part of this state; a reading at or before it is a repeat.
+    pub applied: Offset,
+    /// When this replica last saw a reading, wall clock; what a deadman rule measures from.
+    pub last_seen: Millis,
+    /// Whether the state topic knows this generator.
+    pub stored: bool,
+}
+
+impl AlarmState {
+    /// The state of a generator that no reading has touched.
+    #[must_use]
+    pub fn new(rules: &Rules, now: Millis) -> AlarmState {
+        AlarmState {
+            standings: SmallVec::from_elem(Standing::INITIAL, rules.as_slice().len()),
+            carried: None,
+            applied: Offset(-1),
+            last_seen: now,
+            stored: false,
+        }
+    }
+
+    /// The state as another owner left it. `now` (wall clock) is where silence is measured from anew.
+    #[must_use]
+    pub fn restore(stored: StoredState, rules: &Rules, now: Millis) -> AlarmState {
+        let mut state = AlarmState::new(rules, now);
+        let mut carried = stored.rules;
+        for (index, rule) in rules.as_slice().iter().enumerate() {
+            if let Some(standing) = carried.remove(&rule.name) {
+                state.standings[index] = standing;
+            }
+        }
+        state.carried = (!carried.is_empty()).then(|| Box::new(carried));
+        state.applied = stored.offset;
+        state.stored = true;
+        state
+    }
+
+    /// The record for the state topic: JSON, as [`StoredState`] reads it.
+    #[must_use]
+    pub fn to_json(&self, generator: &GeneratorId, rules: &Rules) -> Vec<u8> {
+        let mut all = self.carried.as_deref().cloned().unwrap_or_default();
+        for (rule, standing) in rules.as_slice().iter().zip(&self.standings) {
+            if *standing != Standing::INITIAL {
+                all.insert(rule.name.clone(), *standing);
+            }
+        }
+        let stored = StoredState { generator: generator.as_str().to_owned(), offset: self.applied, rules: all };
+        // Strings and integers alone: serializing them into memory can't fail.
+        serde_json::to_vec(&stored).unwrap_or_default()
+    }
+}
+
+/// A record of the state topic:
+/// `{"generatorID":"generator4","offset":1042,"rules":{"low_fuel":{"phase":"raised","since":1766400000000}}}`.
+/// A rule that is absent stands as if no reading had touched it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredState {
+    /// The generator, as in the key.
+    #[serde(rename = "generatorID")]
+    pub generator: String,
+    /// The offset of the reading that made this state, in the partition of the same number of the readings topic.
+    pub offset: Offset,
+    /// Where each rule stands.
+    pub rules: BTreeMap<String, Standing>,
+}
+
+impl StoredState {
+    /// Reads a record of the state topic.
+    ///
+    /// # Errors
+    /// When it isn't such a record.
+    pub fn from_json(value: &[u8]) -> Result<StoredState, serde_json::Error> {
+        serde_json::from_slice(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::Phase;
+    use super::*;
+
+    #[test]
+    fn what_one_owner_wrote_the_next_restores_exactly() {
+        let rules = Rules::default();
+        let id = GeneratorId::from("generator4");
+        let mut state = AlarmState::new(&rules, Millis(7));
+        state.standings[0] = Standing { phase: Phase::Clearing, since: Millis(5) };
+        state.applied = Offset(42);
+        state.stored = true;
+        let stored = StoredState::from_json(&state.to_json(&id, &rules)).expect("own format");
+        assert_eq!(AlarmState::restore(stored, &rules, Millis(7)), state);
+    }
+
+    #[test]
+    fn a_rule_that_this_replica_does_not_run_is_carried_on() {
+        let text = br#"{"generatorID":"g","offset":1,"rules":{"gone":{"phase":"raised","since":3}}}"#;
+        let rules = Rules::default();
+        let state = AlarmState::restore(StoredState::from_json(text).expect("valid"), &rules, Millis(0));
+        assert_eq!(state.to_json(&GeneratorId::from("g"), &rules), text);
+    }
+}

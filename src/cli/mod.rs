@@ -1,0 +1,194 @@
+//! The command line: options, logs, signals, exit codes. One file a command, each thin.
+
+mod alerts;
+mod demo;
+mod simulate;
+mod status;
+mod topics;
+mod worker;
+
+use std::ffi::c_int;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing_subscriber::EnvFilter;
+
+use crate::kafka::config::Connection;
+use crate::kafka::topics::Topics;
+
+/// Watches emergency generators: the horizontally scalable consumer of their telemetry in Apache Kafka.
+///
+/// Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 130/143 for a second SIGINT/SIGTERM (the first one drains
+/// and exits 0). Logs go to stderr (RUST_LOG sets the level), results to stdout. Every option is also an environment
+/// variable GENWATCH_<OPTION>.
+#[derive(Debug, Parser)]
+#[command(name = "genwatch", version, max_term_width = 110)]
+struct Cli {
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "GENWATCH_LOG_FORMAT", global = true)]
+    log_format: LogFormat,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Options),
+    Topics(topics::Options),
+    Simulate(simulate::Options),
+    Worker(worker::Options),
+    Alerts(alerts::Options),
+    Status(status::Options),
+}
+
+/// How to reach the cluster, and the names that all else derives from.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+struct ClusterOptions {
+    /// Where Kafka is: host:port, several by commas.
+    #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS")]
+    brokers: String,
+
+    /// The topic of the readings; <TOPIC>_alerts and <TOPIC>_dlq derive from it.
+    #[arg(short, long, default_value = "emergency_generators", env = "GENWATCH_TOPIC", value_parser = topic_name)]
+    topic: String,
+
+    /// The consumer group; <GROUP>_state derives from it.
+    #[arg(short, long, default_value = "genwatch", env = "GENWATCH_GROUP", value_parser = topic_name)]
+    group: String,
+
+    /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
+    #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
+    properties: Vec<String>,
+}
+
+impl ClusterOptions {
+    fn connection(&self) -> Result<Connection, Failure> {
+        Connection::new(&self.brokers, &self.properties).map_err(Failure::usage)
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::new(&self.topic, &self.group)
+    }
+}
+
+/// Why a command failed: decides the exit code.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 2: the command line, a file that it names, the environment.
+    Usage(anyhow::Error),
+    /// Exit code 1.
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    fn usage(error: impl Into<anyhow::Error>) -> Failure {
+        Failure::Usage(error.into())
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Failed(error.into())
+    }
+}
+
+/// Runs the command that the process's arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.log_format);
+    end_at_a_panic();
+    let result = match cli.command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Topics(options) => topics::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
+        Command::Worker(options) => worker::run(&options),
+        Command::Alerts(options) => alerts::run(&options),
+        Command::Status(options) => status::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => {
+            eprintln!("genwatch: {error:#}");
+            ExitCode::from(2)
+        }
+        // Whoever reads our output has seen enough: `genwatch alerts | head`.
+        Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => {
+            eprintln!("genwatch: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+/// A panic on any thread ends the process: half a worker would be worse than none, and nothing past it is committed.
+fn end_at_a_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        eprintln!("genwatch: this is a bug; the process ends here, and nothing that was not finished is committed");
+        std::process::exit(101);
+    }));
+}
+
+/// A flag that the first SIGINT or SIGTERM sets; the second one ends the process with 130 or 143.
+fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] as [(c_int, c_int); 2] {
+        // In this order: the first signal finds the flag unset and sets it.
+        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// A name that Kafka takes for a topic (and we for a group, as a topic derives from it), with room for our suffixes.
+fn topic_name(name: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 240 || matches!(name, "." | "..") || !name.chars().all(allowed) {
+        return Err("1 to 240 of the characters a-z A-Z 0-9 . _ -".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+/// A duration such as `500ms`, `20s`, `5m`; `0` too.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error} (such as 500ms, 20s, 5m)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,146 @@
+//! `genwatch simulate`: a fleet of model generators reports.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{ClusterOptions, Failure};
+use crate::kafka::admin::Cluster;
+use crate::kafka::producer::{Produced, ReadingProducer};
+use crate::rate::Pacer;
+use crate::reading::MAX_VALUE_BYTES;
+use crate::simulator::{Faults, Fleet};
+
+/// How long undelivered records are waited for at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest nap between two readings: a stop request is seen within it.
+const NAP: Duration = Duration::from_millis(50);
+
+/// Produce readings of a simulated fleet.
+///
+/// The fleet is a model: each generator has a tank, a load profile, ambient temperature, burn and heating that follow
+/// load, refuelling, now and then a failing fan or a leak. The same seed and number of generators give the same readings.
+/// At the end one JSON line tells what was delivered; the exit code is 0 only if all was.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    cluster: ClusterOptions,
+
+    /// How many generators report.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    generators: u32,
+
+    /// Records a second; 0 is as fast as the client goes.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_RATE")]
+    rate: u32,
+
+    /// End after this many records.
+    #[arg(long, env = "GENWATCH_COUNT")]
+    count: Option<u64>,
+
+    /// End after this time.
+    #[arg(long, value_parser = super::duration, env = "GENWATCH_DURATION")]
+    duration: Option<Duration>,
+
+    /// Which of the possible fleets.
+    #[arg(long, default_value_t = 1, env = "GENWATCH_SEED")]
+    seed: u64,
+
+    /// Where the readings go.
+    #[arg(long, value_enum, default_value_t = Destination::Kafka, env = "GENWATCH_TO")]
+    to: Destination,
+
+    /// Mix in every kind of bad record, about one in a hundred.
+    #[arg(long, env = "GENWATCH_FAULTS")]
+    faults: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Destination {
+    /// The readings topic.
+    Kafka,
+}
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    let stop = super::stop_on_signals()?;
+    let Destination::Kafka = options.to;
+    let connection = options.cluster.connection()?;
+    let cluster = Cluster::connect(&connection)?;
+    cluster.require(&options.cluster.topic)?;
+    let faults = which_faults(options, &cluster);
+    let producer = ReadingProducer::new(&connection, &options.cluster.topic)?;
+    let mut fleet = Fleet::new(options.seed, options.generators, faults);
+
+    let begun = Instant::now();
+    let mut pacer = (options.rate > 0).then(|| Pacer::new(f64::from(options.rate), begun));
+    let progress = progress_bar(options.count);
+    let mut sent = 0_u64;
+    let over = |sent: u64| {
+        stop.load(Ordering::Relaxed)
+            || options.count.is_some_and(|count| sent >= count)
+            || options.duration.is_some_and(|duration| begun.elapsed() >= duration)
+    };
+    while !over(sent) {
+        let due = match &mut pacer {
+            None => 1000,
+            Some(pacer) => pacer.due(Instant::now()),
+        };
+        let left = options.count.map_or(due as u64, |count| count - sent);
+        let batch = (due as u64).min(left);
+        for _ in 0..batch {
+            let record = fleet.next();
+            producer.send(record.key, record.value)?;
+        }
+        sent += batch;
+        progress.set_position(sent);
+        if let Some(pacer) = &mut pacer {
+            pacer.took(batch as usize);
+            std::thread::sleep(pacer.wait(Instant::now()).min(NAP));
+        }
+    }
+    let Produced { delivered, failed, first_error } = producer.finish(FLUSH_TIMEOUT);
+    let seconds = begun.elapsed().as_secs_f64();
+    progress.finish_and_clear();
+
+    let mut out = std::io::stdout().lock();
+    let result = serde_json::json!({
+        "sent": sent, "delivered": delivered, "failed": failed, "seconds": seconds,
+        "records_per_second": if seconds > 0.0 { delivered as f64 / seconds } else { 0.0 },
+    });
+    writeln!(out, "{result}")?;
+    if delivered == sent {
+        return Ok(());
+    }
+    let reason = first_error.unwrap_or_else(|| "no answer in time".to_owned());
+    Err(anyhow::anyhow!("{} of {sent} records were not delivered: {reason}", sent - delivered).into())
+}
+
+/// A topic that wasn't made by us may refuse a record of more than 1 MiB; then that kind of fault is left out.
+fn which_faults(options: &Options, cluster: &Cluster) -> Faults {
+    if !options.faults {
+        return Faults::None;
+    }
+    let limit = cluster.topic_config(&options.cluster.topic, "max.message.bytes").and_then(|limit| limit.parse().ok());
+    if limit.is_some_and(|limit: usize| limit <= MAX_VALUE_BYTES + 65_536) {
+        tracing::warn!(limit, "the topic's max.message.bytes refuses too_large records: that kind of fault is left out");
+        return Faults::WithoutTooLarge;
+    }
+    Faults::All
+}
+
+fn progress_bar(count: Option<u64>) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match count {
+        Some(count) => {
+            (ProgressBar::new(count), "{bar:40} {human_pos}/{human_len} readings, {per_sec}, {eta} left")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {human_pos} readings, {per_sec}, {elapsed}"),
+    };
+    // The templates are constants; a wrong one falls back to indicatif's own.
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,126 @@
+//! `genwatch worker`: one replica.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{ClusterOptions, Failure};
+use crate::alarm::rules::Rules;
+use crate::health::Health;
+use crate::kafka::committer::Delivery;
+use crate::kafka::config::GroupProtocol;
+use crate::kafka::restore::OnOutOfRange;
+use crate::metrics::Metrics;
+use crate::pool::Bounds;
+use crate::worker::{Observers, WorkerConfig};
+
+/// Work readings as one replica of the group: raise and clear alarms.
+///
+/// Start as many as are needed; each takes a share of the partitions. SIGTERM drains: what has begun is finished and
+/// committed, then the partitions go to the others. At the end one JSON summary is printed.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    cluster: ClusterOptions,
+
+    /// The rules, a TOML file. Without it: low_fuel (fuel below 200, clear above 250) and over_temperature (above 100,
+    /// clear below 95).
+    #[arg(long, value_name = "FILE", env = "GENWATCH_RULES")]
+    rules: Option<PathBuf>,
+
+    /// How many generators are worked at once, while --work makes readings wait. 1 is strictly serial.
+    #[arg(long, default_value_t = 64, env = "GENWATCH_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    concurrency: u32,
+
+    /// What is promised about alerts, states and dead letters.
+    #[arg(long, value_enum, default_value_t = Delivery::ExactlyOnce, env = "GENWATCH_DELIVERY")]
+    delivery: Delivery,
+
+    /// Between commits while only offsets move. Effects are committed sooner.
+    #[arg(long, default_value = "100ms", value_parser = super::duration, env = "GENWATCH_COMMIT_INTERVAL")]
+    commit_interval: Duration,
+
+    /// How the group agrees on who works which partition: classic (cooperative-sticky) or consumer (KIP-848, Kafka 4).
+    #[arg(long, value_enum, default_value_t = GroupProtocol::Classic, env = "GENWATCH_GROUP_PROTOCOL")]
+    group_protocol: GroupProtocol,
+
+    /// What each reading costs: an asynchronous wait, as for a remote lookup.
+    #[arg(long, default_value = "0s", value_parser = super::duration, env = "GENWATCH_WORK")]
+    work: Duration,
+
+    /// Take in at most this many records a second.
+    #[arg(long, value_name = "N", env = "GENWATCH_RATE_LIMIT", value_parser = clap::value_parser!(u32).range(1..))]
+    rate_limit: Option<u32>,
+
+    /// Serve /metrics, /livez and /readyz here.
+    #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
+    http: Option<SocketAddr>,
+
+    /// End once every assigned partition has reached the end it had at the start.
+    #[arg(long, env = "GENWATCH_EXIT_AT_END")]
+    exit_at_end: bool,
+
+    /// How long what has begun may take to finish when partitions are given up.
+    #[arg(long, default_value = "20s", value_parser = super::duration, env = "GENWATCH_DRAIN_TIMEOUT")]
+    drain_timeout: Duration,
+
+    /// What to do when retention has deleted readings before they were worked.
+    #[arg(long, value_enum, default_value_t = OnOutOfRange::Fail, env = "GENWATCH_ON_OUT_OF_RANGE")]
+    on_out_of_range: OnOutOfRange,
+
+    /// Records taken in and not retired, over all partitions; a partition whose share is full is paused.
+    #[arg(long, value_name = "RECORDS", default_value_t = 10_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
+    max_in_flight: u32,
+
+    /// Mebibytes of these and of effects that wait for a commit.
+    #[arg(long, value_name = "MIB", default_value_t = 64, env = "GENWATCH_MAX_IN_FLIGHT_MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    max_in_flight_mib: u32,
+}
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    let rules = match &options.rules {
+        Some(path) => Rules::load(path).map_err(Failure::usage)?,
+        None => Rules::default(),
+    };
+    let config = WorkerConfig {
+        connection: options.cluster.connection()?,
+        topic: options.cluster.topic.clone(),
+        group: options.cluster.group.clone(),
+        rules,
+        concurrency: options.concurrency as usize,
+        work: options.work,
+        delivery: options.delivery,
+        commit_interval: options.commit_interval,
+        protocol: options.group_protocol,
+        rate_limit: options.rate_limit,
+        exit_at_end: options.exit_at_end,
+        drain_timeout: options.drain_timeout,
+        on_out_of_range: options.on_out_of_range,
+        bounds: Bounds {
+            records: options.max_in_flight as usize,
+            bytes: (options.max_in_flight_mib as usize) << 20,
+        },
+        name: std::process::id().to_string(),
+    };
+    let observers = Observers {
+        stop: super::stop_on_signals()?,
+        metrics: Arc::new(Metrics::new()?),
+        health: Arc::new(Health::default()),
+        fleet: None,
+    };
+    if let Some(address) = options.http {
+        let bound = crate::web::serve(address, Arc::clone(&observers.metrics), Arc::clone(&observers.health))
+            .with_context(|| format!("cannot listen on --http {address}"))?;
+        tracing::info!(address = %bound, "serving /metrics, /livez and /readyz");
+    }
+    let summary = crate::worker::run(config, observers)?;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &summary)?;
+    writeln!(out)?;
+    Ok(())
+}

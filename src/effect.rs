@@ -1,0 +1,66 @@
+//! What leaves the worker: the effects that a record calls for, held until a commit makes them durable.
+//!
+//! Nothing leaves in any other way, so that a replica whose commits are refused has said nothing.
+
+use crate::alarm::event::AlertEvent;
+use crate::log::{GeneratorId, Millis, Offset, PartitionId};
+use crate::reading::BadRecord;
+
+/// One effect of one record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// To the alerts topic.
+    Alert(Box<AlertEvent>),
+    /// To the state topic.
+    State(StateChange),
+    /// To the dead letter queue.
+    DeadLetter(Box<DeadLetter>),
+}
+
+/// The new state of a generator; `None` deletes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateChange {
+    /// Whose state.
+    pub generator: GeneratorId,
+    /// The partition its readings come from; the record goes to the one of the same number.
+    pub partition: PartitionId,
+    /// The record's value, JSON.
+    pub json: Option<Vec<u8>>,
+}
+
+/// A bad record, as it came, and why it is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The partition it came from; it goes to the one of the same number.
+    pub partition: PartitionId,
+    /// Its offset there.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp: Millis,
+    /// Its key, as it came.
+    pub key: Option<Vec<u8>>,
+    /// Its value, as it came.
+    pub value: Option<Vec<u8>>,
+    /// Its headers, as they came.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// What is wrong with it.
+    pub error: BadRecord,
+}
+
+impl Effect {
+    /// Memory it holds, in bytes; roughly, for the bounds of the buffer.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 192;
+        let payload = match self {
+            Effect::Alert(_) => 0,
+            Effect::State(change) => change.json.as_ref().map_or(0, Vec::len),
+            Effect::DeadLetter(letter) => {
+                let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+                let headers = letter.headers.iter().map(|(name, value)| name.len() + length(value) + 48);
+                length(&letter.key) + length(&letter.value) + headers.sum::<usize>()
+            }
+        };
+        OVERHEAD + payload
+    }
+}

@@ -1,0 +1,384 @@
+//! Topics: what there is, what is missing. Every command asks here first, so that a mistake is one clear line.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::ClientContext as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+
+use super::config::{Connection, Context, Isolation};
+use super::topics::Cleanup;
+
+/// How long a cluster is waited for at the start. A command that can't begin says so within 15 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one answer is waited for.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A cluster that has answered.
+pub struct Cluster {
+    brokers: String,
+    client: BaseConsumer<Context>,
+    admin: AdminClient<Context>,
+}
+
+/// What went wrong with the cluster or a topic, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// No broker answers.
+    #[error("no broker answers at {brokers}: {reason}; check --brokers, and that Kafka runs there")]
+    Unreachable {
+        /// As given by `--brokers`.
+        brokers: String,
+        /// What librdkafka said.
+        reason: String,
+    },
+    /// The brokers don't take our credentials.
+    #[error("the brokers at {brokers} refuse to talk to us: {reason}; check the security settings given by -X")]
+    Refused {
+        /// As given by `--brokers`.
+        brokers: String,
+        /// What librdkafka said.
+        reason: String,
+    },
+    /// We may not see or use a topic.
+    #[error("not authorized for topic {topic}: ask for its ACLs (describe, read or write)")]
+    Unauthorized {
+        /// The topic.
+        topic: String,
+    },
+    /// A topic is missing.
+    #[error("topic {topic} does not exist: create it by `genwatch topics create`")]
+    MissingTopic {
+        /// The topic.
+        topic: String,
+    },
+    /// Two topics that must have the same number of partitions don't.
+    #[error(
+        "topic {topic} has {found} partitions and {reference} has {expected}: they must be equal, as a generator's \
+         records keep their partition number; delete {topic} (and let it be made anew) or grow it to {expected}"
+    )]
+    PartitionMismatch {
+        /// The topic that is wrong.
+        topic: String,
+        /// How many it has.
+        found: usize,
+        /// How many it should have.
+        expected: usize,
+        /// Whose number is right.
+        reference: String,
+    },
+    /// A topic's configuration makes it useless.
+    #[error("topic {topic} has cleanup.policy={found}, it needs {needed}: {consequence}")]
+    WrongCleanup {
+        /// The topic.
+        topic: String,
+        /// What it has.
+        found: String,
+        /// What it needs.
+        needed: &'static str,
+        /// What would happen otherwise.
+        consequence: &'static str,
+    },
+    /// A topic couldn't be made.
+    #[error("topic {topic} could not be created: {reason}")]
+    NotCreated {
+        /// The topic.
+        topic: String,
+        /// What the broker said.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("{what}: {reason}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// What the broker said.
+        reason: String,
+    },
+}
+
+/// How a topic is to be made.
+#[derive(Clone, Debug)]
+pub struct TopicPlan {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: i32,
+    /// On how many brokers each record is kept.
+    pub replication: i32,
+    /// How many of these must have a record before it counts as written.
+    pub min_insync: i32,
+    /// How old records go.
+    pub cleanup: Cleanup,
+    /// The largest batch of records, in bytes.
+    pub max_message_bytes: u32,
+}
+
+/// What was found about one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// Per partition, from 0: leader, replicas, in-sync replicas.
+    pub partitions: Vec<PartitionInfo>,
+}
+
+/// What was found about one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// The broker that leads it; `-1` for none.
+    pub leader: i32,
+    /// The brokers that keep it.
+    pub replicas: Vec<i32>,
+    /// Those of them that are up to date.
+    pub in_sync: Vec<i32>,
+}
+
+impl Cluster {
+    /// Waits for an answer of the cluster.
+    ///
+    /// # Errors
+    /// When there's none within ten seconds, or it refuses our credentials (then at once).
+    pub fn connect(connection: &Connection) -> Result<Cluster, ClusterError> {
+        let context = Context::default();
+        let failed = |error: KafkaError| ClusterError::Failed {
+            what: "the client could not be made".to_owned(),
+            reason: error.to_string(),
+        };
+        let mut config = connection.reader("genwatch_admin", Isolation::Uncommitted);
+        config.set("topic.metadata.refresh.interval.ms", "-1");
+        let client: BaseConsumer<Context> = config.create_with_context(context.clone()).map_err(failed)?;
+        let admin = connection.client().create_with_context(Context::default()).map_err(failed)?;
+        let cluster = Cluster { brokers: connection.brokers().to_owned(), client, admin };
+        cluster.wait_for_answer(&context)?;
+        Ok(cluster)
+    }
+
+    fn wait_for_answer(&self, context: &Context) -> Result<(), ClusterError> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let mut reason = "no answer".to_owned();
+        loop {
+            let answer = self.client.fetch_metadata(Some("__genwatch_probe"), Duration::from_millis(500));
+            if answer.is_ok() {
+                return Ok(());
+            }
+            // Serves the error callback, which knows more than the answer does.
+            let _ = self.client.poll(Duration::ZERO);
+            for (error, words) in context.take_errors() {
+                context.log(rdkafka::config::RDKafkaLogLevel::Debug, "CONNECT", &words);
+                match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                        return Err(ClusterError::Refused { brokers: self.brokers.clone(), reason: words });
+                    }
+                    Some(RDKafkaErrorCode::SSL) => {
+                        return Err(ClusterError::Refused { brokers: self.brokers.clone(), reason: words });
+                    }
+                    Some(RDKafkaErrorCode::AllBrokersDown) => {}
+                    _ => reason = words,
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(ClusterError::Unreachable { brokers: self.brokers.clone(), reason });
+            }
+        }
+    }
+
+    /// How many brokers there are.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn broker_count(&self) -> Result<usize, ClusterError> {
+        Ok(self.metadata(None)?.brokers().len())
+    }
+
+    /// What there is about a topic; `None` if it doesn't exist.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer, or we may not see the topic.
+    pub fn topic(&self, name: &str) -> Result<Option<TopicInfo>, ClusterError> {
+        let metadata = self.metadata(Some(name))?;
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
+        match topic.error().map(RDKafkaErrorCode::from) {
+            None | Some(RDKafkaErrorCode::NoError | RDKafkaErrorCode::LeaderNotAvailable) => {}
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Ok(None),
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                return Err(ClusterError::Unauthorized { topic: name.to_owned() });
+            }
+            Some(code) => {
+                return Err(ClusterError::Failed { what: format!("topic {name}"), reason: code.to_string() });
+            }
+        }
+        if topic.partitions().is_empty() {
+            return Ok(None);
+        }
+        let mut partitions: Vec<(i32, PartitionInfo)> = topic
+            .partitions()
+            .iter()
+            .map(|partition| {
+                let info = PartitionInfo {
+                    leader: partition.leader(),
+                    replicas: partition.replicas().to_vec(),
+                    in_sync: partition.isr().to_vec(),
+                };
+                (partition.id(), info)
+            })
+            .collect();
+        partitions.sort_by_key(|(id, _)| *id);
+        let partitions = partitions.into_iter().map(|(_, info)| info).collect();
+        Ok(Some(TopicInfo { name: name.to_owned(), partitions }))
+    }
+
+    /// How many partitions a topic has that must exist.
+    ///
+    /// # Errors
+    /// As [`Cluster::topic`], and when it doesn't exist.
+    pub fn require(&self, name: &str) -> Result<usize, ClusterError> {
+        let found = self.topic(name)?;
+        found
+            .map(|topic| topic.partitions.len())
+            .ok_or_else(|| ClusterError::MissingTopic { topic: name.to_owned() })
+    }
+
+    /// Checks that a topic exists with as many partitions as another.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub fn require_copartitioned(&self, name: &str, reference: &str, expected: usize) -> Result<(), ClusterError> {
+        match self.require(name)? {
+            found if found == expected => Ok(()),
+            found => Err(ClusterError::PartitionMismatch {
+                topic: name.to_owned(),
+                found,
+                expected,
+                reference: reference.to_owned(),
+            }),
+        }
+    }
+
+    /// Makes a topic; `false` if it was there already. Waits until its partitions have leaders.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn create(&self, plan: &TopicPlan) -> Result<bool, ClusterError> {
+        let not_created =
+            |reason: String| ClusterError::NotCreated { topic: plan.name.clone(), reason };
+        let min_insync = plan.min_insync.to_string();
+        let max_bytes = plan.max_message_bytes.to_string();
+        let topic = NewTopic::new(&plan.name, plan.partitions, TopicReplication::Fixed(plan.replication))
+            .set("cleanup.policy", plan.cleanup.as_str())
+            .set("min.insync.replicas", &min_insync)
+            .set("max.message.bytes", &max_bytes)
+            // A dead letter keeps its timestamp, whatever it is; Kafka 4 refuses one that is an hour ahead.
+            .set("message.timestamp.after.max.ms", "9223372036854775807");
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+        let results = futures::executor::block_on(self.admin.create_topics([&topic], &options))
+            .map_err(|error| not_created(error.to_string()))?;
+        let created = match results.into_iter().next() {
+            Some(Ok(_)) | None => true,
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => false,
+            Some(Err((_, code))) => return Err(not_created(code.to_string())),
+        };
+        self.wait_for_leaders(plan)?;
+        Ok(created)
+    }
+
+    fn wait_for_leaders(&self, plan: &TopicPlan) -> Result<(), ClusterError> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            let ready = self.topic(&plan.name)?.is_some_and(|topic| topic.partitions.iter().all(|p| p.leader >= 0));
+            if ready {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let reason = "its partitions have no leaders yet".to_owned();
+                return Err(ClusterError::NotCreated { topic: plan.name.clone(), reason });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// One configuration entry of a topic; `None` when the broker doesn't tell (an embedded broker doesn't).
+    #[must_use]
+    pub fn topic_config(&self, topic: &str, key: &str) -> Option<String> {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let described =
+            futures::executor::block_on(self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options));
+        match described {
+            Ok(resources) => {
+                resources.into_iter().next()?.ok()?.get(key).and_then(|entry| entry.value.clone())
+            }
+            Err(error) => {
+                tracing::debug!(topic, %error, "the broker does not tell the topic's configuration");
+                None
+            }
+        }
+    }
+
+    /// Checks a topic's `cleanup.policy`, where the broker tells it.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn require_compacted(&self, topic: &str, consequence: &'static str) -> Result<(), ClusterError> {
+        match self.topic_config(topic, "cleanup.policy") {
+            Some(found) if found != Cleanup::Compact.as_str() => Err(ClusterError::WrongCleanup {
+                topic: topic.to_owned(),
+                found,
+                needed: Cleanup::Compact.as_str(),
+                consequence,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The client, for watermarks and group lists.
+    #[must_use]
+    pub fn client(&self) -> &BaseConsumer<Context> {
+        &self.client
+    }
+
+    fn metadata(&self, topic: Option<&str>) -> Result<Metadata, ClusterError> {
+        self.client.fetch_metadata(topic, REQUEST_TIMEOUT).map_err(|error| ClusterError::Failed {
+            what: "the cluster's metadata is not to be had".to_owned(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+impl TopicPlan {
+    /// A topic as the cluster can carry it: three replicas with two in sync where there are three brokers, else what there
+    /// is.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn like_its_cluster(
+        cluster: &Cluster,
+        name: &str,
+        partitions: usize,
+        cleanup: Cleanup,
+    ) -> Result<TopicPlan, ClusterError> {
+        let (replication, min_insync) = default_replication(cluster.broker_count()?);
+        Ok(TopicPlan {
+            name: name.to_owned(),
+            partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
+            replication,
+            min_insync,
+            cleanup,
+            max_message_bytes: MAX_RECORD_BYTES,
+        })
+    }
+}
+
+/// `max.message.bytes` of every topic: a dead letter carries what the readings topic took, and six headers.
+pub const MAX_RECORD_BYTES: u32 = 16 << 20;
+
+/// Replication factor and `min.insync.replicas` for so many brokers.
+#[must_use]
+pub fn default_replication(brokers: usize) -> (i32, i32) {
+    match brokers {
+        0 | 1 => (1, 1),
+        2 => (2, 1),
+        _ => (3, 2),
+    }
+}

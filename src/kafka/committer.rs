@@ -1,0 +1,486 @@
+//! The committer: makes effects and offsets durable, together.
+//!
+//! It runs on a thread of its own and has one [`Commit`] at a time. Exactly-once puts effects and offsets of all
+//! partitions in one transaction. At-least-once uses the same path with an idempotent producer: alerts and dead letters
+//! first, then states, then offsets, each step durable before the next, so that a crash between them repeats an alert (with
+//! the same id) and never loses one.
+//!
+//! An outage is waited out: the commit is tried again until it succeeds, is refused, or the worker gives up.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::config::Connection;
+use super::consumer::Handle;
+use super::topics::Topics;
+use crate::alarm::event::AlertEvent;
+use crate::effect::{DeadLetter, Effect, StateChange};
+use crate::pool::{Commit, CommitId};
+
+/// The transaction ends by itself this long after it began, should we die: it holds up every reader of committed records
+/// till then.
+const TRANSACTION_TIMEOUT_MS: &str = "10000";
+/// How long one step waits before it looks whether to give up.
+const SLICE: Duration = Duration::from_millis(500);
+
+/// The promise about effects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Delivery {
+    /// Every effect is visible once to a reader of committed records.
+    ExactlyOnce,
+    /// None is lost; after a crash some are repeated, with the same id.
+    AtLeastOnce,
+}
+
+/// How a commit ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is durable.
+    Done(CommitId, Duration),
+    /// Nothing of it is visible (exactly-once), or perhaps a part (at-least-once): to be tried again.
+    Refused(CommitId, String),
+    /// No commit can succeed any more.
+    Fatal(CommitError),
+}
+
+/// Why the committer can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The producer was fenced, or is broken beyond repair.
+    #[error("the producer cannot go on: {0}")]
+    Producer(String),
+    /// A topic refuses a record, now and for ever.
+    #[error("topic {topic} refuses a record: {reason}; {advice}")]
+    Rejected {
+        /// The topic.
+        topic: String,
+        /// What the broker said.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+/// The committer's thread, and the way to it.
+#[derive(Debug)]
+pub struct Committer {
+    commits: Option<Sender<Commit>>,
+    outcomes: Receiver<Outcome>,
+    give_up: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    /// Makes the producer and starts the thread. For exactly-once it registers the transactional id first, which waits for
+    /// the cluster.
+    ///
+    /// # Errors
+    /// When the producer can't be made or registered.
+    pub fn start(
+        connection: &Connection,
+        group: &str,
+        topics: &Topics,
+        delivery: Delivery,
+        handle: Arc<Handle>,
+        waker: Thread,
+    ) -> Result<Committer, CommitError> {
+        let broken = |error: KafkaError| CommitError::Producer(error.to_string());
+        let mut config = connection.producer();
+        if delivery == Delivery::ExactlyOnce {
+            // One id a process: fencing goes by the group's generation (KIP-447), so ids needn't be stable; the group as a
+            // prefix makes one ACL fit all replicas.
+            let id = connection.property("transactional.id").map(str::to_owned);
+            config.set("transactional.id", id.unwrap_or_else(|| format!("{group}-{}", uuid::Uuid::new_v4())));
+            if connection.property("transaction.timeout.ms").is_none() {
+                config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+            }
+        }
+        let deliveries = Deliveries::default();
+        let producer: ThreadedProducer<Deliveries> =
+            config.create_with_context(deliveries.clone()).map_err(broken)?;
+        if delivery == Delivery::ExactlyOnce {
+            producer.init_transactions(Duration::from_secs(12)).map_err(|error| {
+                CommitError::Producer(format!("no transactional id: {}", reason(&error)))
+            })?;
+        }
+        let give_up = Arc::new(AtomicBool::new(false));
+        let work = Work {
+            producer,
+            deliveries,
+            handle,
+            delivery,
+            topics: topics.clone(),
+            source: format!("/genwatch/{group}"),
+            worker: worker_name(),
+            give_up: Arc::clone(&give_up),
+        };
+        let (commits, incoming) = crossbeam_channel::unbounded::<Commit>();
+        let (outgoing, outcomes) = crossbeam_channel::unbounded();
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            for commit in incoming {
+                if outgoing.send(work.commit(&commit)).is_err() {
+                    return;
+                }
+                waker.unpark();
+            }
+        });
+        let thread = thread.map_err(|error| CommitError::Producer(format!("no thread: {error}")))?;
+        Ok(Committer { commits: Some(commits), outcomes, give_up, thread: Some(thread) })
+    }
+
+    /// Hands over a commit. The next one only after this one's outcome.
+    pub fn begin(&self, commit: Commit) {
+        if let Some(commits) = &self.commits {
+            // The receiver lives as long as the thread, which ends only after `commits` is dropped.
+            let _ = commits.send(commit);
+        }
+    }
+
+    /// The outcome of the commit under way, if it's known.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcomes.try_recv().ok()
+    }
+
+    /// Stops waiting out an outage: the commit under way is refused within a second or so.
+    pub fn give_up(&self) {
+        self.give_up.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.give_up();
+        self.commits = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Who wrote a dead letter: host and process.
+fn worker_name() -> String {
+    let host = std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
+        .map_or_else(|| "localhost".to_owned(), |name| name.trim().to_owned());
+    format!("{host}-{}", std::process::id())
+}
+
+struct Work {
+    producer: ThreadedProducer<Deliveries>,
+    deliveries: Deliveries,
+    handle: Arc<Handle>,
+    delivery: Delivery,
+    topics: Topics,
+    /// `ce_source`.
+    source: String,
+    /// `dlq.worker`.
+    worker: String,
+    give_up: Arc<AtomicBool>,
+}
+
+/// Why one try of a commit failed.
+enum Failure {
+    Refused(String),
+    Fatal(CommitError),
+}
+
+impl Work {
+    fn commit(&self, commit: &Commit) -> Outcome {
+        let begun = Instant::now();
+        self.deliveries.reset();
+        let result = match self.delivery {
+            Delivery::ExactlyOnce => self.in_transaction(commit),
+            Delivery::AtLeastOnce => self.step_by_step(commit),
+        };
+        match result {
+            Ok(()) => Outcome::Done(commit.id, begun.elapsed()),
+            Err(Failure::Refused(reason)) => Outcome::Refused(commit.id, reason),
+            Err(Failure::Fatal(error)) => Outcome::Fatal(error),
+        }
+    }
+
+    fn in_transaction(&self, commit: &Commit) -> Result<(), Failure> {
+        self.producer.begin_transaction().map_err(|error| self.transaction_failure(&error))?;
+        self.fill_transaction(commit).or_else(|failure| {
+            self.abort()?;
+            Err(failure)
+        })
+    }
+
+    fn fill_transaction(&self, commit: &Commit) -> Result<(), Failure> {
+        for effect in commit.parts.iter().flat_map(|part| part.effects()) {
+            self.send(effect)?;
+        }
+        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
+        self.patiently("offsets", || {
+            self.handle.send_offsets(&self.producer, &offsets, SLICE).map_err(|failed| Retry {
+                retriable: failed.retriable,
+                fatal: failed.fatal,
+                reason: failed.error.to_string(),
+            })
+        })?;
+        self.patiently("transaction", || {
+            self.producer.commit_transaction(SLICE).map_err(|error| Retry::of(&error))
+        })
+    }
+
+    /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
+    fn abort(&self) -> Result<(), Failure> {
+        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        self.patiently("abort", || self.producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)))
+    }
+
+    fn step_by_step(&self, commit: &Commit) -> Result<(), Failure> {
+        let effects = || commit.parts.iter().flat_map(|part| part.effects());
+        for effect in effects().filter(|effect| !matches!(effect, Effect::State(_))) {
+            self.send(effect)?;
+        }
+        self.flush()?;
+        for effect in effects().filter(|effect| matches!(effect, Effect::State(_))) {
+            self.send(effect)?;
+        }
+        self.flush()?;
+        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
+        self.handle.commit(&offsets).map_err(|error| Failure::Refused(error.to_string()))
+    }
+
+    /// Waits until all that was sent is durable.
+    fn flush(&self) -> Result<(), Failure> {
+        self.patiently("delivery", || self.producer.flush(SLICE).map_err(|error| Retry::of(&error)))?;
+        self.rejected().map_or(Ok(()), Err)
+    }
+
+    /// Tries again what may be tried again, until the worker gives up. Says so once.
+    fn patiently(&self, what: &str, mut step: impl FnMut() -> Result<(), Retry>) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let mut told = false;
+        loop {
+            let Err(retry) = step() else {
+                if told {
+                    tracing::info!(waited = ?begun.elapsed(), "commits go on");
+                }
+                return Ok(());
+            };
+            if let Some(rejected) = self.rejected() {
+                return Err(rejected);
+            }
+            if retry.fatal {
+                return Err(Failure::Fatal(CommitError::Producer(retry.reason)));
+            }
+            if !retry.retriable || self.give_up.load(Ordering::Relaxed) {
+                return Err(Failure::Refused(retry.reason));
+            }
+            if !told && begun.elapsed() > Duration::from_secs(2) {
+                told = true;
+                tracing::warn!(step = what, reason = retry.reason, "a commit waits for the cluster; nothing is lost");
+            }
+        }
+    }
+
+    fn send(&self, effect: &Effect) -> Result<(), Failure> {
+        match effect {
+            Effect::Alert(event) => self.send_alert(event),
+            Effect::State(change) => self.send_state(change),
+            Effect::DeadLetter(letter) => self.send_dead_letter(letter),
+        }
+    }
+
+    fn send_alert(&self, event: &AlertEvent) -> Result<(), Failure> {
+        let value = event.to_json(&self.topics.readings);
+        let id = event.id(&self.topics.readings);
+        let time = jiff::Timestamp::from_millisecond(event.at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let kind = format!("genwatch.alert.{}", event.state.as_str());
+        let time = time.to_string();
+        let headers: [(&str, &str); 7] = [
+            ("ce_specversion", "1.0"),
+            ("ce_id", &id),
+            ("ce_type", &kind),
+            ("ce_source", &self.source),
+            ("ce_subject", event.generator.as_str()),
+            ("ce_time", &time),
+            ("content-type", "application/json"),
+        ];
+        let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key, value: Some(*value) })
+        });
+        self.produce(BaseRecord::to(&self.topics.alerts).key(event.generator.as_str()).payload(&value).headers(headers))
+    }
+
+    fn send_state(&self, change: &StateChange) -> Result<(), Failure> {
+        let record = BaseRecord::<str, [u8]>::to(&self.topics.state)
+            .key(change.generator.as_str())
+            .partition(change.partition.0);
+        self.produce(match &change.json {
+            Some(value) => record.payload(value),
+            None => record,
+        })
+    }
+
+    fn send_dead_letter(&self, letter: &DeadLetter) -> Result<(), Failure> {
+        let mut headers = letter.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key, value: value.as_deref() })
+        });
+        let added: [(&str, &str); 6] = [
+            ("dlq.topic", &self.topics.readings),
+            ("dlq.partition", &letter.partition.to_string()),
+            ("dlq.offset", &letter.offset.to_string()),
+            ("dlq.error.code", letter.error.code.as_str()),
+            ("dlq.error.message", &letter.error.message),
+            ("dlq.worker", &self.worker),
+        ];
+        for (key, value) in added {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topics.dead_letters)
+            .partition(letter.partition.0)
+            .headers(headers);
+        record.key = letter.key.as_deref();
+        record.payload = letter.value.as_deref();
+        if letter.timestamp.0 >= 0 {
+            record = record.timestamp(letter.timestamp.0);
+        }
+        self.produce(record)
+    }
+
+    fn produce<K, V>(&self, mut record: BaseRecord<'_, K, V>) -> Result<(), Failure>
+    where
+        K: rdkafka::message::ToBytes + ?Sized,
+        V: rdkafka::message::ToBytes + ?Sized,
+    {
+        loop {
+            let Err((error, unsent)) = self.producer.send(record) else { return Ok(()) };
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) if !self.give_up.load(Ordering::Relaxed) => {
+                    record = unsent;
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                    return Err(Failure::Fatal(rejection(unsent.topic, RDKafkaErrorCode::MessageSizeTooLarge)));
+                }
+                _ => return Err(self.transaction_failure(&error)),
+            }
+        }
+    }
+
+    /// A delivery that the broker refused for good.
+    fn rejected(&self) -> Option<Failure> {
+        let (topic, code) = self.deliveries.failure()?;
+        Some(match code {
+            RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::InvalidTimestamp => Failure::Fatal(rejection(&topic, code)),
+            _ => Failure::Refused(format!("a record for {topic} was not delivered: {code}")),
+        })
+    }
+
+    fn transaction_failure(&self, error: &KafkaError) -> Failure {
+        let retry = Retry::of(error);
+        if retry.fatal {
+            Failure::Fatal(CommitError::Producer(retry.reason))
+        } else {
+            Failure::Refused(retry.reason)
+        }
+    }
+}
+
+fn rejection(topic: &str, code: RDKafkaErrorCode) -> CommitError {
+    let advice = match code {
+        RDKafkaErrorCode::MessageSizeTooLarge => "raise its max.message.bytes above that of the readings topic",
+        RDKafkaErrorCode::TopicAuthorizationFailed => "give this principal the right to write to it",
+        RDKafkaErrorCode::InvalidTimestamp => "set its message.timestamp.before/after.max.ms as wide as the readings topic's",
+        _ => "was it deleted? `genwatch topics create` makes it",
+    };
+    CommitError::Rejected { topic: topic.to_owned(), reason: code.to_string(), advice }
+}
+
+/// A failed step, and whether it may be tried again.
+struct Retry {
+    retriable: bool,
+    fatal: bool,
+    reason: String,
+}
+
+impl Retry {
+    fn of(error: &KafkaError) -> Retry {
+        match error {
+            KafkaError::Transaction(inner) => Retry {
+                retriable: inner.is_retriable() && !inner.txn_requires_abort(),
+                fatal: inner.is_fatal(),
+                reason: inner.string(),
+            },
+            // `flush` within its slice of time.
+            KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => {
+                Retry { retriable: true, fatal: false, reason: "the brokers do not take what was sent".to_owned() }
+            }
+            other => Retry {
+                retriable: false,
+                fatal: other.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal),
+                reason: reason(other),
+            },
+        }
+    }
+}
+
+fn reason(error: &KafkaError) -> String {
+    match error {
+        KafkaError::Transaction(inner) => inner.string(),
+        other => other.to_string(),
+    }
+}
+
+/// Remembers the first delivery that failed.
+#[derive(Clone, Debug, Default)]
+struct Deliveries {
+    failure: Arc<Mutex<Option<(String, RDKafkaErrorCode)>>>,
+}
+
+impl Deliveries {
+    fn reset(&self) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        super::config::log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "producer");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            // What an abort purges was not refused by anybody.
+            if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
+                return;
+            }
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert_with(|| (message.topic().to_owned(), code));
+        }
+    }
+}

@@ -1,0 +1,726 @@
+//! The intake: a group consumer that hands out whole batches, and rebalances as plain values.
+//!
+//! Why not rust-rdkafka's consumers: they take rebalances as queue events, and one record a call. `consume_batch_queue`
+//! gives thousands a call at a third of the cost, and wants a rebalance callback instead. So this is a small consumer
+//! of our own over `rdkafka::bindings`. **All `unsafe` of the project is in this file.**
+//!
+//! How rebalances go: the callback only notes what librdkafka wants ([`Rebalance`]). librdkafka then waits, heartbeats
+//! going on, until [`Consumer::acknowledge_assigned`] or [`Consumer::remove`] is called, so that the worker's one loop
+//! drains a partition while it goes on polling. An assignment is acknowledged at once with an empty list (partitions
+//! that stay go on), and a partition is added, at an offset of our choice, when its state has been restored:
+//! `rd_kafka_incremental_assign` may be called outside of the callback.
+//!
+//! Ownership: the [`Consumer`] belongs to one thread. The [`Handle`] is shared with the committer and the restorer;
+//! librdkafka's handle is thread-safe.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use crate::log::{Millis, Offset, PartitionId};
+
+/// Records asked for in one call. More don't make it faster, fewer show.
+const BATCH: usize = 4096;
+
+/// What librdkafka wants done about the assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rebalance {
+    /// These partitions are ours now.
+    Assigned(Vec<PartitionId>),
+    /// These are to be given up; librdkafka waits until they are removed.
+    Revoked(Vec<PartitionId>),
+    /// These belong to somebody else already.
+    Lost(Vec<PartitionId>),
+}
+
+/// One thing that a poll brought.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A record.
+    Record(Record<'a>),
+    /// The partition is read up to its end, which is at this offset.
+    End(PartitionId, Offset),
+    /// An error about one partition, or about all.
+    Error(Option<PartitionId>, ClientError),
+}
+
+/// A record, borrowed from the batch.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp: Millis,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    message: &'a sys::rd_kafka_message_t,
+}
+
+/// An error from librdkafka with its reason in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} ({code})")]
+pub struct ClientError {
+    /// The code.
+    pub code: RDKafkaErrorCode,
+    /// What librdkafka said.
+    pub reason: String,
+}
+
+impl ClientError {
+    fn new(code: sys::rd_kafka_resp_err_t, reason: String) -> ClientError {
+        ClientError { code: code.into(), reason }
+    }
+}
+
+/// What callbacks write, on whichever thread librdkafka calls them.
+#[derive(Debug, Default)]
+struct Inbox {
+    rebalances: Mutex<Vec<Rebalance>>,
+    errors: Mutex<Vec<ClientError>>,
+    closing: AtomicBool,
+}
+
+/// The client, shared with the threads that commit and restore.
+#[derive(Debug)]
+pub struct Handle {
+    client: NonNull<sys::rd_kafka_t>,
+    topic: String,
+    /// Written by callbacks through the pointer that librdkafka was given; freed after the client.
+    inbox: Box<Inbox>,
+}
+
+// SAFETY: librdkafka documents `rd_kafka_t` as thread-safe; `Inbox` is behind mutexes and atomics.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+/// The consumer: polls, pauses, assigns. One thread owns it.
+#[derive(Debug)]
+pub struct Consumer {
+    handle: Arc<Handle>,
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    messages: Vec<*mut sys::rd_kafka_message_t>,
+    /// Unparked by librdkafka when the queue becomes non-empty; freed after the callback is disabled.
+    waker: Box<Thread>,
+}
+
+// SAFETY: the queue is used by one thread at a time, as `Consumer` isn't `Sync`; librdkafka's queues may move threads.
+unsafe impl Send for Consumer {}
+
+impl Consumer {
+    /// Joins nothing yet: makes the client. `waker` is unparked whenever something can be polled.
+    ///
+    /// # Errors
+    /// When a property is unknown or doesn't fit another.
+    pub fn new(config: &ClientConfig, topic: &str, waker: Thread) -> Result<Consumer, KafkaError> {
+        let native = config.create_native_config()?;
+        let inbox = Box::<Inbox>::default();
+        let mut reason = [0 as c_char; 512];
+        // SAFETY: the configuration is duplicated, as `rd_kafka_new` takes ownership where it succeeds and `native`
+        // frees its own. The callbacks match the signatures that librdkafka declares. `inbox` is boxed, so its address
+        // is stable, and it lives in `Handle`, which frees it after `rd_kafka_destroy` (see `Drop`).
+        let client = unsafe {
+            let conf = sys::rd_kafka_conf_dup(native.ptr());
+            sys::rd_kafka_conf_set_opaque(conf, ptr::from_ref::<Inbox>(&inbox).cast_mut().cast());
+            sys::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance));
+            sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
+            sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
+            let client = sys::rd_kafka_new(
+                sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+                conf,
+                reason.as_mut_ptr(),
+                reason.len(),
+            );
+            if client.is_null() {
+                sys::rd_kafka_conf_destroy(conf);
+            }
+            client
+        };
+        let Some(client) = NonNull::new(client) else {
+            // SAFETY: librdkafka has written a NUL-terminated text into the buffer.
+            let reason = unsafe { text(reason.as_ptr()) };
+            return Err(KafkaError::ClientCreation(reason));
+        };
+        let handle = Arc::new(Handle { client, topic: topic.to_owned(), inbox });
+        // SAFETY: the client is alive. Errors and statistics are then served by the consumer queue, the only one that
+        // is polled.
+        let queue = unsafe {
+            sys::rd_kafka_poll_set_consumer(client.as_ptr());
+            sys::rd_kafka_queue_get_consumer(client.as_ptr())
+        };
+        let Some(queue) = NonNull::new(queue) else {
+            return Err(KafkaError::ClientCreation("no consumer queue: is group.id set?".to_owned()));
+        };
+        let waker = Box::new(waker);
+        // SAFETY: the callback only unparks; `waker` is boxed and is freed after the callback was disabled (`Drop`).
+        unsafe {
+            let opaque = ptr::from_ref::<Thread>(&waker).cast_mut().cast();
+            sys::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(on_queue_ready), opaque);
+        }
+        Ok(Consumer { handle, queue, messages: vec![ptr::null_mut(); BATCH], waker })
+    }
+
+    /// The part that other threads may share.
+    #[must_use]
+    pub fn handle(&self) -> Arc<Handle> {
+        Arc::clone(&self.handle)
+    }
+
+    /// Joins the group for the topic.
+    ///
+    /// # Errors
+    /// When the client refuses, for instance after a fatal error.
+    pub fn subscribe(&self) -> Result<(), ClientError> {
+        let mut topics = TopicPartitionList::new();
+        topics.add_topic_unassigned(&self.handle.topic);
+        // SAFETY: client and list are alive during the call; librdkafka copies the list.
+        check(unsafe { sys::rd_kafka_subscribe(self.handle.client.as_ptr(), topics.ptr()) })
+    }
+
+    /// Takes what is there, without waiting; at most `limit` records. Serves the callbacks.
+    pub fn poll(&mut self, limit: usize) -> Batch<'_> {
+        let limit = limit.clamp(1, self.messages.len());
+        // SAFETY: the array has room for `limit` pointers; librdkafka fills the first `n` with messages that are ours to
+        // destroy, which `Batch` does.
+        let n = unsafe {
+            sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.messages.as_mut_ptr(), limit)
+        };
+        let n = usize::try_from(n).unwrap_or(0);
+        Batch { messages: &self.messages[..n] }
+    }
+
+    /// What librdkafka has asked for since the last call, in order.
+    #[must_use]
+    pub fn take_rebalances(&self) -> Vec<Rebalance> {
+        std::mem::take(&mut *self.handle.inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Client-wide errors (brokers down, authentication) since the last call.
+    #[must_use]
+    pub fn take_errors(&self) -> Vec<ClientError> {
+        std::mem::take(&mut *self.handle.inbox.errors.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The fatal error that made the client useless, if there was one.
+    #[must_use]
+    pub fn fatal_error(&self) -> Option<ClientError> {
+        let mut reason = [0 as c_char; 512];
+        // SAFETY: the buffer is of the length given; librdkafka NUL-terminates what it writes.
+        unsafe {
+            let code = sys::rd_kafka_fatal_error(self.handle.client.as_ptr(), reason.as_mut_ptr(), reason.len());
+            (code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR)
+                .then(|| ClientError::new(code, text(reason.as_ptr())))
+        }
+    }
+
+    /// Answers [`Rebalance::Assigned`]: what we have goes on, the new partitions follow by [`Consumer::add`]. Under an
+    /// eager protocol there's nothing that could go on, so `add` is the answer.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn acknowledge_assigned(&self) -> Result<(), ClientError> {
+        if self.is_cooperative() { self.assign_incrementally(&TopicPartitionList::new()) } else { Ok(()) }
+    }
+
+    /// Starts fetching partitions, each at its offset.
+    ///
+    /// # Errors
+    /// When librdkafka refuses, as when the assignment was lost meanwhile.
+    pub fn add(&self, starts: &[(PartitionId, Offset)]) -> Result<(), ClientError> {
+        let mut list = TopicPartitionList::with_capacity(starts.len());
+        for (partition, offset) in starts {
+            let added = list.add_partition_offset(&self.handle.topic, partition.0, KafkaOffset::Offset(offset.0));
+            added.map_err(|error| ClientError {
+                code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument),
+                reason: error.to_string(),
+            })?;
+        }
+        if self.is_cooperative() {
+            self.assign_incrementally(&list)?;
+        } else {
+            // Eager: everything was revoked before, so this is the whole assignment.
+            // SAFETY: client and list are alive during the call; librdkafka copies the list.
+            check(unsafe { sys::rd_kafka_assign(self.handle.client.as_ptr(), list.ptr()) })?;
+        }
+        // A partition that was paused when it left comes back paused.
+        self.resume(&starts.iter().map(|start| start.0).collect::<Vec<_>>())
+    }
+
+    /// Answers [`Rebalance::Revoked`] and [`Rebalance::Lost`]: gives up the partitions. `added` are those of them that
+    /// [`Consumer::add`] was called for.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn remove(&self, added: &[PartitionId]) -> Result<(), ClientError> {
+        if self.is_cooperative() {
+            let list = self.list(added);
+            // SAFETY: client and list are alive during the call; librdkafka copies the list.
+            check_error(unsafe { sys::rd_kafka_incremental_unassign(self.handle.client.as_ptr(), list.ptr()) })
+        } else {
+            // SAFETY: NULL is documented as "no assignment".
+            check(unsafe { sys::rd_kafka_assign(self.handle.client.as_ptr(), ptr::null()) })
+        }
+    }
+
+    /// Stops fetching partitions; what was fetched and not handed out is dropped, and fetched again on resume.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn pause(&self, partitions: &[PartitionId]) -> Result<(), ClientError> {
+        let list = self.list(partitions);
+        // SAFETY: client and list are alive during the call.
+        check(unsafe { sys::rd_kafka_pause_partitions(self.handle.client.as_ptr(), list.ptr()) })
+    }
+
+    /// Goes on with paused partitions.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn resume(&self, partitions: &[PartitionId]) -> Result<(), ClientError> {
+        let list = self.list(partitions);
+        // SAFETY: client and list are alive during the call.
+        check(unsafe { sys::rd_kafka_resume_partitions(self.handle.client.as_ptr(), list.ptr()) })
+    }
+
+    /// Whether the assignment was lost and the revocation has not been served yet.
+    #[must_use]
+    pub fn assignment_lost(&self) -> bool {
+        // SAFETY: the client is alive.
+        unsafe { sys::rd_kafka_assignment_lost(self.handle.client.as_ptr()) != 0 }
+    }
+
+    /// Leaves the group. Blocks for the round trip; partitions that are still assigned are given up as they are.
+    ///
+    /// # Errors
+    /// When the broker doesn't take the leave; the session timeout then does it.
+    pub fn close(&self) -> Result<(), ClientError> {
+        self.handle.inbox.closing.store(true, Ordering::Release);
+        // SAFETY: the client is alive; the rebalance callback sees `closing` and unassigns at once.
+        check(unsafe { sys::rd_kafka_consumer_close(self.handle.client.as_ptr()) })
+    }
+
+    fn list(&self, partitions: &[PartitionId]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&self.handle.topic, partition.0);
+        }
+        list
+    }
+
+    fn is_cooperative(&self) -> bool {
+        is_cooperative(self.handle.client.as_ptr())
+    }
+
+    fn assign_incrementally(&self, list: &TopicPartitionList) -> Result<(), ClientError> {
+        // SAFETY: client and list are alive during the call; librdkafka copies the list.
+        check_error(unsafe { sys::rd_kafka_incremental_assign(self.handle.client.as_ptr(), list.ptr()) })
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // SAFETY: the callback is disabled before `waker` is freed, the queue is ours to destroy once; the client is
+        // destroyed later, by the last `Handle`.
+        unsafe {
+            sys::rd_kafka_queue_cb_event_enable(self.queue.as_ptr(), None, ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.queue.as_ptr());
+        }
+        self.waker.unpark();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: this is the last owner; the queue was destroyed by `Consumer`, which holds a `Handle`. librdkafka joins
+        // its threads in here, so no callback sees `inbox` afterwards.
+        unsafe {
+            let flags = sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int;
+            sys::rd_kafka_destroy_flags(self.client.as_ptr(), flags);
+        }
+    }
+}
+
+impl Handle {
+    /// Commits offsets for the group, outside of any transaction.
+    ///
+    /// # Errors
+    /// When the group has moved on (the partition may be another's), or no coordinator answered.
+    pub fn commit(&self, offsets: &[(PartitionId, Offset)]) -> Result<(), ClientError> {
+        let list = self.offsets(offsets)?;
+        // SAFETY: client and list are alive during the call, which waits for the answer.
+        check(unsafe { sys::rd_kafka_commit(self.client.as_ptr(), list.ptr(), 0) })
+    }
+
+    /// The group's committed offsets; `None` where there's none. With `isolation.level=read_committed` an offset whose
+    /// transaction is open is waited for (KIP-447).
+    ///
+    /// # Errors
+    /// When the time is over or the coordinator refuses.
+    pub fn committed(
+        &self,
+        partitions: &[PartitionId],
+        timeout: Duration,
+    ) -> Result<Vec<(PartitionId, Option<Offset>)>, ClientError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&self.topic, partition.0);
+        }
+        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: client and list are alive during the call, which fills in the list.
+        check(unsafe { sys::rd_kafka_committed(self.client.as_ptr(), list.ptr(), millis) })?;
+        list.elements()
+            .iter()
+            .map(|element| {
+                element.error().map_err(|error| ClientError {
+                    code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
+                    reason: format!("the committed offset of partition {} is not to be had", element.partition()),
+                })?;
+                let offset = match element.offset() {
+                    KafkaOffset::Offset(offset) => Some(Offset(offset)),
+                    _ => None,
+                };
+                Ok((PartitionId(element.partition()), offset))
+            })
+            .collect()
+    }
+
+    /// The end of a partition as the last fetch saw it; `None` before the first.
+    #[must_use]
+    pub fn cached_end(&self, partition: PartitionId) -> Option<Offset> {
+        let topic = CString::new(self.topic.as_str()).ok()?;
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: the client is alive, the numbers are ours.
+        let code = unsafe {
+            sys::rd_kafka_get_watermark_offsets(self.client.as_ptr(), topic.as_ptr(), partition.0, &mut low, &mut high)
+        };
+        (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(Offset(high))
+    }
+
+    /// Adds offsets to the producer's open transaction, as this group member.
+    ///
+    /// Where the member has been thrown out, librdkafka's metadata has no member and no generation, and a broker takes
+    /// such offsets from anybody: a zombie's would overwrite the new owner's. So that is refused here.
+    ///
+    /// # Errors
+    /// When we aren't a member, or the broker fences us.
+    pub fn send_offsets<C: ProducerContext + 'static>(
+        &self,
+        producer: &ThreadedProducer<C>,
+        offsets: &[(PartitionId, Offset)],
+        timeout: Duration,
+    ) -> Result<(), TransactionError> {
+        let list = self.offsets(offsets).map_err(TransactionError::abortable)?;
+        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        let metadata = GroupMetadata::of(self)
+            .filter(GroupMetadata::is_member)
+            .ok_or_else(|| TransactionError::abortable(ClientError {
+                code: RDKafkaErrorCode::UnknownMemberId,
+                reason: "this replica is no member of the group at the moment".to_owned(),
+            }))?;
+        // SAFETY: producer, list and metadata are alive during the call.
+        let error = unsafe {
+            sys::rd_kafka_send_offsets_to_transaction(
+                producer.client().native_ptr(),
+                list.ptr(),
+                metadata.0.as_ptr(),
+                millis,
+            )
+        };
+        TransactionError::check(error)
+    }
+
+    fn offsets(&self, offsets: &[(PartitionId, Offset)]) -> Result<TopicPartitionList, ClientError> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (partition, offset) in offsets {
+            list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0)).map_err(
+                |error| ClientError { code: RDKafkaErrorCode::InvalidArgument, reason: error.to_string() },
+            )?;
+        }
+        Ok(list)
+    }
+}
+
+/// Why a step of a transaction failed, and what that asks for.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct TransactionError {
+    /// What happened.
+    pub error: ClientError,
+    /// The same call may be tried again.
+    pub retriable: bool,
+    /// The producer is useless from now on: another took its transactional id, or its epoch was fenced.
+    pub fatal: bool,
+}
+
+impl TransactionError {
+    fn abortable(error: ClientError) -> TransactionError {
+        TransactionError { error, retriable: false, fatal: false }
+    }
+
+    /// Takes over an error object of librdkafka; NULL is success.
+    fn check(error: *mut sys::rd_kafka_error_t) -> Result<(), TransactionError> {
+        let Some(error) = NonNull::new(error) else { return Ok(()) };
+        // SAFETY: the object is ours; it is read before it's destroyed, once.
+        unsafe {
+            let result = TransactionError {
+                error: ClientError::new(
+                    sys::rd_kafka_error_code(error.as_ptr()),
+                    text(sys::rd_kafka_error_string(error.as_ptr())),
+                ),
+                retriable: sys::rd_kafka_error_is_retriable(error.as_ptr()) != 0,
+                fatal: sys::rd_kafka_error_is_fatal(error.as_ptr()) != 0,
+            };
+            sys::rd_kafka_error_destroy(error.as_ptr());
+            Err(result)
+        }
+    }
+}
+
+/// The member and generation that go with transactional offsets.
+struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
+
+impl GroupMetadata {
+    fn of(handle: &Handle) -> Option<GroupMetadata> {
+        // SAFETY: the client is alive; the object is ours to destroy.
+        NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(handle.client.as_ptr()) }).map(GroupMetadata)
+    }
+
+    /// Whether there is a generation. librdkafka has no getter for it; its serialized form is
+    /// `"CGMDv2:" <generation: i32> <group> …` (rdkafka_cgrp.c).
+    fn is_member(&self) -> bool {
+        const MAGIC: &[u8] = b"CGMDv2:";
+        let (mut buffer, mut size) = (ptr::null_mut::<c_void>(), 0_usize);
+        // SAFETY: librdkafka allocates `size` bytes, which are copied out and freed with its own allocator.
+        let bytes = unsafe {
+            let error = sys::rd_kafka_consumer_group_metadata_write(self.0.as_ptr(), &mut buffer, &mut size);
+            if !error.is_null() || buffer.is_null() {
+                if !error.is_null() {
+                    sys::rd_kafka_error_destroy(error);
+                }
+                return false;
+            }
+            let bytes = std::slice::from_raw_parts(buffer.cast::<u8>(), size).to_vec();
+            sys::rd_kafka_mem_free(ptr::null_mut(), buffer);
+            bytes
+        };
+        let generation = bytes.strip_prefix(MAGIC).and_then(|rest| rest.first_chunk::<4>());
+        generation.is_some_and(|generation| i32::from_ne_bytes(*generation) >= 0)
+    }
+}
+
+impl Drop for GroupMetadata {
+    fn drop(&mut self) {
+        // SAFETY: ours, destroyed once.
+        unsafe { sys::rd_kafka_consumer_group_metadata_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// What one poll brought. Destroys the messages when dropped.
+#[derive(Debug)]
+pub struct Batch<'c> {
+    messages: &'c [*mut sys::rd_kafka_message_t],
+}
+
+impl Batch<'_> {
+    /// The records and notices, in the order in which they are to be taken.
+    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        self.messages.iter().map(|message| {
+            // SAFETY: librdkafka gave a valid message, which lives until the batch is dropped.
+            let message = unsafe { &**message };
+            match message.err {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Event::Record(Record::new(message)),
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                    Event::End(PartitionId(message.partition), Offset(message.offset))
+                }
+                code => {
+                    // SAFETY: the text belongs to the message and is copied at once.
+                    let reason = unsafe { text(sys::rd_kafka_message_errstr(message)) };
+                    let partition = (message.partition >= 0).then_some(PartitionId(message.partition));
+                    Event::Error(partition, ClientError::new(code, reason))
+                }
+            }
+        })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there was nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        for message in self.messages {
+            // SAFETY: each was given to us by the poll that made this batch, and is destroyed once; nothing borrows from
+            // it any more, as events borrow from the batch.
+            unsafe { sys::rd_kafka_message_destroy(*message) };
+        }
+    }
+}
+
+impl<'a> Record<'a> {
+    fn new(message: &'a sys::rd_kafka_message_t) -> Record<'a> {
+        // SAFETY: `message` is valid; the kind of timestamp isn't asked for.
+        let timestamp = unsafe { sys::rd_kafka_message_timestamp(message, ptr::null_mut()) };
+        Record {
+            partition: PartitionId(message.partition),
+            offset: Offset(message.offset),
+            timestamp: Millis(timestamp),
+            key: slice(message.key, message.key_len, message),
+            value: slice(message.payload, message.len, message),
+            message,
+        }
+    }
+
+    /// The headers, copied. Parsed by librdkafka on the first call, so only bad records pay for it.
+    #[must_use]
+    pub fn headers(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        let mut headers = ptr::null_mut();
+        let mut found = Vec::new();
+        // SAFETY: the headers belong to the message and live as long; names are NUL-terminated, a value of NULL is a null
+        // value, and both are copied before the loop goes on. librdkafka caches the parsed headers in the message, behind
+        // its own lock-free but single-threaded access: the batch is owned by one thread.
+        unsafe {
+            let code = sys::rd_kafka_message_headers(self.message, &mut headers);
+            if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return found;
+            }
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            while sys::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut size)
+                == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                let bytes = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast(), size).to_vec());
+                found.push((text(name), bytes));
+            }
+        }
+        found
+    }
+
+    /// Bytes of key and value.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+    }
+}
+
+/// The bytes of a key or value; NULL is null, a length of 0 at an address is empty. The owner bounds the lifetime.
+fn slice<T>(start: *const c_void, len: usize, _owner: &T) -> Option<&[u8]> {
+    // SAFETY: librdkafka's message holds `len` bytes at `start` for as long as the message lives, and never changes them.
+    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast(), len) })
+}
+
+/// Copies a C string; NULL is empty.
+///
+/// # Safety
+/// `chars` is NULL or NUL-terminated and readable during the call.
+unsafe fn text(chars: *const c_char) -> String {
+    if chars.is_null() {
+        return String::new();
+    }
+    // SAFETY: as the caller promises.
+    unsafe { CStr::from_ptr(chars) }.to_string_lossy().into_owned()
+}
+
+fn check(code: sys::rd_kafka_resp_err_t) -> Result<(), ClientError> {
+    if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    // SAFETY: the text of a code is static.
+    Err(ClientError::new(code, unsafe { text(sys::rd_kafka_err2str(code)) }))
+}
+
+fn check_error(error: *mut sys::rd_kafka_error_t) -> Result<(), ClientError> {
+    TransactionError::check(error).map_err(|error| error.error)
+}
+
+fn is_cooperative(client: *mut sys::rd_kafka_t) -> bool {
+    // SAFETY: the client is alive; the answer is a static text or NULL.
+    unsafe { text(sys::rd_kafka_rebalance_protocol(client)) == "COOPERATIVE" }
+}
+
+extern "C" fn on_queue_ready(_client: *mut sys::rd_kafka_t, waker: *mut c_void) {
+    // SAFETY: `waker` is the boxed `Thread` that `Consumer` frees after it has disabled this callback.
+    unsafe { &*waker.cast::<Thread>() }.unpark();
+}
+
+extern "C" fn on_rebalance(
+    client: *mut sys::rd_kafka_t,
+    code: sys::rd_kafka_resp_err_t,
+    partitions: *mut sys::rd_kafka_topic_partition_list_t,
+    inbox: *mut c_void,
+) {
+    // SAFETY: `inbox` is the one given at creation, freed after the client. The list is valid during the callback, with
+    // `cnt` elements; it's only read here.
+    let (inbox, listed) = unsafe {
+        let inbox = &*inbox.cast::<Inbox>();
+        let list = &*partitions;
+        let count = usize::try_from(list.cnt).unwrap_or(0);
+        let elements = if count == 0 { &[][..] } else { std::slice::from_raw_parts(list.elems, count) };
+        (inbox, elements.iter().map(|element| PartitionId(element.partition)).collect::<Vec<_>>())
+    };
+    if inbox.closing.load(Ordering::Acquire) {
+        // SAFETY: called by `rd_kafka_consumer_close` on our thread; unassigning is what it waits for.
+        unsafe {
+            if is_cooperative(client) {
+                let error = sys::rd_kafka_incremental_unassign(client, partitions);
+                if !error.is_null() {
+                    sys::rd_kafka_error_destroy(error);
+                    sys::rd_kafka_assign(client, ptr::null());
+                }
+            } else {
+                sys::rd_kafka_assign(client, ptr::null());
+            }
+        }
+        return;
+    }
+    // SAFETY: the client is alive, as it calls us.
+    let lost = unsafe { sys::rd_kafka_assignment_lost(client) != 0 };
+    let rebalance = match code {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assigned(listed),
+        _ if lost => Rebalance::Lost(listed),
+        _ => Rebalance::Revoked(listed),
+    };
+    inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
+}
+
+extern "C" fn on_error(_client: *mut sys::rd_kafka_t, code: c_int, reason: *const c_char, inbox: *mut c_void) {
+    // SAFETY: as in `on_rebalance`; the reason is a C string that is copied.
+    let (inbox, reason) = unsafe { (&*inbox.cast::<Inbox>(), text(reason)) };
+    let code = RDKafkaRespErr::try_from(code).unwrap_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL);
+    inbox.errors.lock().unwrap_or_else(PoisonError::into_inner).push(ClientError::new(code, reason));
+}
+
+extern "C" fn on_log(
+    _client: *const sys::rd_kafka_t,
+    level: c_int,
+    facility: *const c_char,
+    message: *const c_char,
+) {
+    // SAFETY: both are C strings, copied.
+    let (facility, message) = unsafe { (text(facility), text(message)) };
+    super::config::log(level, &facility, &message);
+}
+

@@ -1,0 +1,215 @@
+//! What a consumer group has done: who owns which partition, how far it is, how far it is behind.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::admin::{Cluster, ClusterError};
+use super::config::{Connection, Context, Isolation};
+use super::consumer::{Consumer, Event};
+use crate::log::{Millis, Offset, PartitionId};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far one partition is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The first offset in the log.
+    pub start: Offset,
+    /// The end of the log.
+    pub end: Offset,
+    /// The committed offset; `None` if there's none yet.
+    pub committed: Option<Offset>,
+}
+
+impl Progress {
+    /// Records from the committed offset to the end; all of them if nothing is committed.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        (self.end.0 - self.next().0).max(0)
+    }
+
+    /// The next offset to be worked.
+    #[must_use]
+    pub fn next(&self) -> Offset {
+        self.committed.unwrap_or(self.start)
+    }
+}
+
+/// Asks about one group and topic.
+pub struct Group<'c> {
+    cluster: &'c Cluster,
+    connection: Connection,
+    group: String,
+    topic: String,
+    client: BaseConsumer<Context>,
+}
+
+impl<'c> Group<'c> {
+    /// For a group and topic; joins nothing.
+    ///
+    /// # Errors
+    /// When the client can't be made.
+    pub fn new(
+        connection: &Connection,
+        cluster: &'c Cluster,
+        group: &str,
+        topic: &str,
+    ) -> Result<Group<'c>, KafkaError> {
+        let client =
+            connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
+        Ok(Group {
+            cluster,
+            connection: connection.clone(),
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            client,
+        })
+    }
+
+    /// How far each partition is.
+    ///
+    /// # Errors
+    /// When the topic doesn't exist or the cluster doesn't answer.
+    pub fn progress(&self) -> Result<BTreeMap<PartitionId, Progress>, GroupError> {
+        let partitions = i32::try_from(self.cluster.require(&self.topic)?).unwrap_or(i32::MAX);
+        let mut list = TopicPartitionList::new();
+        for id in 0..partitions {
+            list.add_partition(&self.topic, id);
+        }
+        let committed = self.client.committed_offsets(list, REQUEST_TIMEOUT)?;
+        let mut progress = BTreeMap::new();
+        for element in committed.elements() {
+            let id = element.partition();
+            let (low, high) = self.client.fetch_watermarks(&self.topic, id, REQUEST_TIMEOUT)?;
+            let committed = match element.offset() {
+                KafkaOffset::Offset(offset) => Some(Offset(offset)),
+                _ => None,
+            };
+            progress.insert(PartitionId(id), Progress { start: Offset(low), end: Offset(high), committed });
+        }
+        Ok(progress)
+    }
+
+    /// Who owns each partition, by client id. Empty while the group rebalances, and for a group of KIP-848, which this
+    /// request doesn't tell.
+    ///
+    /// # Errors
+    /// When the coordinator doesn't answer.
+    pub fn owners(&self) -> Result<BTreeMap<PartitionId, String>, GroupError> {
+        let groups = self.client.fetch_group_list(Some(&self.group), REQUEST_TIMEOUT)?;
+        let mut owners = BTreeMap::new();
+        for member in groups.groups().iter().flat_map(|group| group.members()) {
+            for (topic, partition) in member.assignment().map(parse_assignment).unwrap_or_default() {
+                if topic == self.topic {
+                    owners.insert(partition, member.client_id().to_owned());
+                }
+            }
+        }
+        Ok(owners)
+    }
+
+    /// The timestamp of the first record that isn't committed, for partitions that have one.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn oldest_waiting(
+        &self,
+        progress: &BTreeMap<PartitionId, Progress>,
+    ) -> Result<BTreeMap<PartitionId, Millis>, GroupError> {
+        let mut waiting: BTreeMap<PartitionId, Offset> =
+            progress.iter().filter(|(_, p)| p.lag() > 0).map(|(id, p)| (*id, p.next().max(p.start))).collect();
+        let mut found = BTreeMap::new();
+        if waiting.is_empty() {
+            return Ok(found);
+        }
+        let mut config = self.connection.reader(&self.group, Isolation::Uncommitted);
+        config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
+        let mut reader = Consumer::new(&config, &self.topic, std::thread::current())?;
+        let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
+        let refused = |error: super::consumer::ClientError| GroupError::Refused(error.to_string());
+        reader.add(&starts).map_err(refused)?;
+        let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
+        while !waiting.is_empty() && std::time::Instant::now() < deadline {
+            let batch = reader.poll(usize::MAX);
+            let idle = batch.is_empty();
+            for event in batch.events() {
+                match event {
+                    Event::Record(record) if waiting.remove(&record.partition).is_some() => {
+                        found.insert(record.partition, record.timestamp);
+                    }
+                    // What is left before the end are markers of transactions.
+                    Event::End(partition, _) => {
+                        waiting.remove(&partition);
+                    }
+                    _ => {}
+                }
+            }
+            drop(batch);
+            if idle {
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Why a group couldn't be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The cluster or the topic isn't there.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The client or the coordinator refuses.
+    #[error("the group's offsets are not to be had: {0}")]
+    Client(#[from] KafkaError),
+    /// The broker refuses.
+    #[error("reading failed: {0}")]
+    Refused(String),
+}
+
+/// A member's assignment in the consumer protocol's form: version, then topics with their partitions.
+fn parse_assignment(bytes: &[u8]) -> Vec<(String, PartitionId)> {
+    let mut assigned = Vec::new();
+    let mut rest = bytes;
+    // A member that isn't a consumer of this protocol has something else in it: then it's nobody's.
+    let _: Option<()> = (|| {
+        take::<2>(&mut rest)?;
+        for _ in 0..i32::from_be_bytes(take::<4>(&mut rest)?) {
+            let length = usize::try_from(i16::from_be_bytes(take::<2>(&mut rest)?)).ok()?;
+            let (name, behind) = rest.split_at_checked(length)?;
+            rest = behind;
+            let topic = String::from_utf8_lossy(name).into_owned();
+            for _ in 0..i32::from_be_bytes(take::<4>(&mut rest)?) {
+                assigned.push((topic.clone(), PartitionId(i32::from_be_bytes(take::<4>(&mut rest)?))));
+            }
+        }
+        Some(())
+    })();
+    assigned
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_of_the_consumer_protocol_is_read() {
+        let bytes = [0, 1, 0, 0, 0, 1, 0, 2, b'e', b'g', 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 7, 0, 0, 0, 0];
+        assert_eq!(
+            parse_assignment(&bytes),
+            [("eg".to_owned(), PartitionId(3)), ("eg".to_owned(), PartitionId(7))]
+        );
+        assert!(parse_assignment(&bytes[..7]).is_empty());
+        assert!(parse_assignment(&[]).is_empty());
+    }
+}

@@ -1,0 +1,21 @@
+//! The edge to Kafka: the only place that knows rdkafka.
+//!
+//! * [`config`]: one way to configure every client.
+//! * [`consumer`]: batches off librdkafka, rebalances, offsets. All of the project's `unsafe` is there.
+//! * [`committer`]: effects and offsets, in one transaction.
+//! * [`group`]: how far a group is.
+//! * [`producer`]: readings of the simulator.
+//! * [`tail`]: reads a whole topic without a group.
+//! * [`restore`]: where a partition starts, and the alarm states that moved with it.
+//! * [`admin`]: topics: what there is, what is missing.
+//! * [`topics`]: the names that derive from `--topic` and `--group`.
+
+pub mod admin;
+pub mod committer;
+pub mod config;
+pub mod consumer;
+pub mod group;
+pub mod producer;
+pub mod restore;
+pub mod tail;
+pub mod topics;

@@ -1,0 +1,366 @@
+//! Where a partition starts, and the alarm states that moved with it.
+//!
+//! The order matters (KIP-447). A previous owner's last transaction writes its markers to the group's offsets and to the
+//! state partition at different moments, so:
+//! 1. the committed offset is taken first, `read_committed`: while a transaction on it is open, it is waited for;
+//! 2. *then* the state partition's high watermark is taken, and the partition is read up to it, `read_committed`: while
+//!    the last stable offset is below it, the reader waits.
+//!
+//! It runs on a thread of its own, so that the worker goes on polling; requests come by channel, answers too.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::config::{Connection, Context, Isolation};
+use super::consumer::{ClientError, Consumer, Event, Handle, Record};
+use super::topics::Topics;
+use crate::alarm::state::StoredState;
+use crate::log::{GeneratorId, Offset, PartitionId};
+
+/// An open transaction of a crashed owner ends after its timeout (10 s) plus the broker's check (10 s); beyond twice
+/// that something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to do when the committed offset isn't in the log any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnOutOfRange {
+    /// Stop with an error: readings were lost before they were worked.
+    Fail,
+    /// Go on with the earliest record there is, loudly.
+    Earliest,
+}
+
+/// A partition that is ready to be worked.
+#[derive(Debug)]
+pub struct RestoredPartition {
+    /// Its number.
+    pub partition: PartitionId,
+    /// The first offset to work.
+    pub start: Offset,
+    /// The end of the log at this moment.
+    pub end: Offset,
+    /// The alarm states of its generators.
+    pub states: Vec<(GeneratorId, StoredState)>,
+}
+
+/// Answer to one request.
+#[derive(Debug)]
+pub struct Restored {
+    /// The request's number.
+    pub request: u64,
+    /// The partitions, or why not.
+    pub outcome: Result<Vec<RestoredPartition>, RestoreError>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Why partitions could not be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The broker didn't answer, or refused.
+    #[error("the state of partitions could not be restored: {0}")]
+    Kafka(String),
+    /// A transaction stays open.
+    #[error("the state of partitions could not be restored within {} s: a transaction on them stays open", PATIENCE.as_secs())]
+    Stuck,
+    /// Retention has overtaken the group, or the topic was made anew.
+    #[error(
+        "partition {partition} of {topic} was committed up to offset {committed}, but the log has {low} to {high}: \
+         readings were deleted before they were worked, or the topic was made anew; \
+         pass --on-out-of-range earliest to go on from offset {low}"
+    )]
+    OutOfRange {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionId,
+        /// The committed offset.
+        committed: Offset,
+        /// The first offset in the log.
+        low: Offset,
+        /// The end of the log.
+        high: Offset,
+    },
+    /// Somebody else's record.
+    #[error(
+        "offset {offset} of partition {partition} of {topic} is no alarm state ({reason}): \
+         the topic must be written by genwatch alone"
+    )]
+    Foreign {
+        /// The state topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionId,
+        /// The record's offset.
+        offset: Offset,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl From<KafkaError> for RestoreError {
+    fn from(error: KafkaError) -> Self {
+        RestoreError::Kafka(error.to_string())
+    }
+}
+
+/// The restorer's thread, and the way to it.
+#[derive(Debug)]
+pub struct Restorer {
+    requests: Option<Sender<(u64, Vec<PartitionId>)>>,
+    answers: Receiver<Restored>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Restorer {
+    /// Starts the thread. `waker` is unparked when an answer is there.
+    ///
+    /// # Errors
+    /// When a client can't be made.
+    pub fn start(
+        connection: &Connection,
+        group: &str,
+        topics: &Topics,
+        handle: Arc<Handle>,
+        on_out_of_range: OnOutOfRange,
+        waker: Thread,
+    ) -> Result<Restorer, KafkaError> {
+        let uncommitted = connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
+        let reader = connection.reader(group, Isolation::Committed);
+        let topics = topics.clone();
+        let (requests, incoming) = crossbeam_channel::unbounded::<(u64, Vec<PartitionId>)>();
+        let (outgoing, answers) = crossbeam_channel::unbounded();
+        let thread = std::thread::Builder::new().name("restorer".to_owned()).spawn(move || {
+            // Made here, as it wakes the thread that polls it.
+            let reader = Consumer::new(&reader, &topics.state, std::thread::current());
+            let mut work = reader.map(|reader| Work { reader, uncommitted, handle, topics, on_out_of_range });
+            for (request, partitions) in incoming {
+                let begun = Instant::now();
+                let outcome = match &mut work {
+                    Ok(work) => work.restore(&partitions),
+                    Err(error) => Err(RestoreError::Kafka(error.to_string())),
+                };
+                if outgoing.send(Restored { request, outcome, took: begun.elapsed() }).is_err() {
+                    return;
+                }
+                waker.unpark();
+            }
+        });
+        let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread: {error}")))?;
+        Ok(Restorer { requests: Some(requests), answers, thread: Some(thread) })
+    }
+
+    /// Asks for partitions.
+    pub fn request(&self, request: u64, partitions: Vec<PartitionId>) {
+        if let Some(requests) = &self.requests {
+            // The receiver lives as long as the thread, which ends only after `requests` is dropped.
+            let _ = requests.send((request, partitions));
+        }
+    }
+
+    /// An answer, if there is one.
+    #[must_use]
+    pub fn answer(&self) -> Option<Restored> {
+        self.answers.try_recv().ok()
+    }
+}
+
+impl Drop for Restorer {
+    fn drop(&mut self) {
+        self.requests = None;
+        // Detached: a restore under way may wait for a broker, and nothing of it matters any more.
+        drop(self.thread.take());
+    }
+}
+
+struct Work {
+    reader: Consumer,
+    uncommitted: BaseConsumer<Context>,
+    handle: Arc<Handle>,
+    topics: Topics,
+    on_out_of_range: OnOutOfRange,
+}
+
+type States = BTreeMap<PartitionId, HashMap<GeneratorId, StoredState>>;
+
+impl Work {
+    fn restore(&mut self, partitions: &[PartitionId]) -> Result<Vec<RestoredPartition>, RestoreError> {
+        let committed = self.committed_offsets(partitions)?;
+        let mut restored = Vec::with_capacity(partitions.len());
+        let mut spans = BTreeMap::new();
+        for (partition, committed) in committed {
+            let (start, end) = self.span_of(partition, committed)?;
+            let (low, high) = self.watermarks(&self.topics.state, partition)?;
+            if high > low {
+                spans.insert(partition, (low, high));
+            }
+            restored.push(RestoredPartition { partition, start, end, states: Vec::new() });
+        }
+        let mut states = self.read_states(&spans)?;
+        for partition in &mut restored {
+            let states = states.remove(&partition.partition).unwrap_or_default();
+            partition.states = states.into_iter().collect();
+        }
+        Ok(restored)
+    }
+
+    /// Step 1. Tried again while the group has no coordinator, or an offset is unstable.
+    fn committed_offsets(
+        &self,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<(PartitionId, Option<Offset>)>, RestoreError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.handle.committed(partitions, REQUEST_TIMEOUT) {
+                Ok(offsets) => return Ok(offsets),
+                Err(error) if Instant::now() >= deadline => {
+                    return Err(RestoreError::Kafka(format!("no committed offsets: {error}")));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "committed offsets are not to be had yet");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+
+    fn span_of(
+        &self,
+        partition: PartitionId,
+        committed: Option<Offset>,
+    ) -> Result<(Offset, Offset), RestoreError> {
+        let (low, high) = self.watermarks(&self.topics.readings, partition)?;
+        let Some(committed) = committed else { return Ok((low, high)) };
+        if (low..=high).contains(&committed) {
+            return Ok((committed, high));
+        }
+        let topic = self.topics.readings.clone();
+        match self.on_out_of_range {
+            OnOutOfRange::Fail => Err(RestoreError::OutOfRange { topic, partition, committed, low, high }),
+            OnOutOfRange::Earliest => {
+                tracing::error!(%partition, %committed, %low, %high, "the committed offset is not in the log: going on from the earliest record");
+                Ok((low, high))
+            }
+        }
+    }
+
+    /// First offset and high watermark, whatever transactions are open. Tried again while the partition has no leader.
+    fn watermarks(&self, topic: &str, partition: PartitionId) -> Result<(Offset, Offset), RestoreError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.uncommitted.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
+                Ok((low, high)) => return Ok((Offset(low), Offset(high))),
+                Err(error) if Instant::now() >= deadline => {
+                    return Err(RestoreError::Kafka(format!("no watermarks of {topic}: {error}")));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, topic, "watermarks are not to be had yet");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+
+    /// Step 2: reads each partition of the state topic from its first offset up to its high watermark.
+    fn read_states(
+        &mut self,
+        spans: &BTreeMap<PartitionId, (Offset, Offset)>,
+    ) -> Result<States, RestoreError> {
+        let mut states = States::new();
+        if spans.is_empty() {
+            return Ok(states);
+        }
+        let starts: Vec<_> = spans.iter().map(|(partition, (low, _))| (*partition, *low)).collect();
+        let kafka = |error: ClientError| RestoreError::Kafka(error.to_string());
+        self.reader.add(&starts).map_err(kafka)?;
+        let outcome = self.read_up_to(spans, &mut states);
+        self.reader.remove(&[]).map_err(kafka)?;
+        outcome.map(|()| states)
+    }
+
+    fn read_up_to(
+        &mut self,
+        spans: &BTreeMap<PartitionId, (Offset, Offset)>,
+        states: &mut States,
+    ) -> Result<(), RestoreError> {
+        let mut open: BTreeMap<PartitionId, Offset> = spans.iter().map(|(id, (_, high))| (*id, *high)).collect();
+        let mut deadline = Instant::now() + PATIENCE;
+        while !open.is_empty() {
+            let batch = self.reader.poll(usize::MAX);
+            if batch.is_empty() {
+                drop(batch);
+                if Instant::now() >= deadline {
+                    return Err(RestoreError::Stuck);
+                }
+                std::thread::park_timeout(Duration::from_millis(100));
+                continue;
+            }
+            deadline = Instant::now() + PATIENCE;
+            for event in batch.events() {
+                let (partition, reached) = match event {
+                    Event::Record(record) => {
+                        apply(states.entry(record.partition).or_default(), &self.topics.state, &record)?;
+                        (record.partition, record.offset.next())
+                    }
+                    // The end as a reader of committed records sees it: an open transaction keeps it below the high
+                    // watermark, and another notice follows when it has ended.
+                    Event::End(partition, end) => (partition, end),
+                    Event::Error(_, error) if is_passing(error.code) => {
+                        tracing::debug!(%error, "reading the state topic is interrupted");
+                        continue;
+                    }
+                    Event::Error(_, error) => return Err(RestoreError::Kafka(error.to_string())),
+                };
+                if open.get(&partition).is_some_and(|high| reached >= *high) {
+                    open.remove(&partition);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn apply(
+    states: &mut HashMap<GeneratorId, StoredState>,
+    topic: &str,
+    record: &Record<'_>,
+) -> Result<(), RestoreError> {
+    let foreign = |reason: String| RestoreError::Foreign {
+        topic: topic.to_owned(),
+        partition: record.partition,
+        offset: record.offset,
+        reason,
+    };
+    let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+    let generator = key.ok_or_else(|| foreign("its key is no generatorID".to_owned()))?;
+    match record.value {
+        None => {
+            states.remove(generator);
+        }
+        Some(value) => {
+            let state = StoredState::from_json(value).map_err(|error| foreign(error.to_string()))?;
+            states.insert(GeneratorId::from(generator), state);
+        }
+    }
+    Ok(())
+}
+
+/// Errors that librdkafka mends by itself.
+pub(super) fn is_passing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::RequestTimedOut
+    )
+}

@@ -1,0 +1,124 @@
+//! Reads a topic without belonging to a group: from the beginning, from now or from a time, to its end or for ever.
+//! What a transaction aborted is never seen.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::admin::{Cluster, ClusterError};
+use super::config::{Connection, Isolation};
+use super::consumer::{ClientError, Consumer, Event, Record};
+use crate::log::{Millis, Offset, PartitionId};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// With the first record there is.
+    Beginning,
+    /// With what is written from now on.
+    Now,
+    /// With the first record of this timestamp or a later one.
+    Time(Millis),
+}
+
+/// A reader of all partitions of a topic.
+pub struct Tail {
+    consumer: Consumer,
+    /// The partitions that have not reached the end they had when the tail was made.
+    open: BTreeMap<PartitionId, Offset>,
+}
+
+/// Why a topic can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TailError {
+    /// The cluster or the topic isn't there.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The client refuses.
+    #[error("reading failed: {0}")]
+    Client(#[from] KafkaError),
+    /// The broker refuses.
+    #[error("reading failed: {0}")]
+    Read(#[from] ClientError),
+}
+
+impl Tail {
+    /// A reader of `topic`.
+    ///
+    /// # Errors
+    /// When the topic doesn't exist or the cluster doesn't answer.
+    pub fn new(connection: &Connection, cluster: &Cluster, topic: &str, from: StartAt) -> Result<Tail, TailError> {
+        let partitions = cluster.require(topic)?;
+        let config = connection.reader("genwatch_reader", Isolation::Committed);
+        let consumer = Consumer::new(&config, topic, thread::current())?;
+        let (mut starts, mut open) = (Vec::new(), BTreeMap::new());
+        for id in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            let (low, high) = cluster.client().fetch_watermarks(topic, id, REQUEST_TIMEOUT)?;
+            let start = match from {
+                StartAt::Beginning => low,
+                StartAt::Now => high,
+                StartAt::Time(at) => offset_at(cluster, topic, id, at)?.unwrap_or(high),
+            };
+            starts.push((PartitionId(id), Offset(start)));
+            if start < high {
+                open.insert(PartitionId(id), Offset(high));
+            }
+        }
+        consumer.add(&starts)?;
+        Ok(Tail { consumer, open })
+    }
+
+    /// Whether every partition has reached the end that it had when the tail was made.
+    #[must_use]
+    pub fn at_end(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Hands the records that are there to `each`; waits up to `wait` if there are none.
+    ///
+    /// # Errors
+    /// With what `each` gives, or when the broker refuses.
+    pub fn read<E: From<TailError>>(
+        &mut self,
+        wait: Duration,
+        mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let batch = self.consumer.poll(usize::MAX);
+        if batch.is_empty() {
+            drop(batch);
+            thread::park_timeout(wait);
+            return Ok(());
+        }
+        for event in batch.events() {
+            let (partition, reached) = match event {
+                Event::Record(record) => {
+                    each(&record)?;
+                    (record.partition, record.offset.next())
+                }
+                Event::End(partition, end) => (partition, end),
+                Event::Error(_, error) if super::restore::is_passing(error.code) => continue,
+                Event::Error(_, error) => return Err(TailError::Read(error).into()),
+            };
+            if self.open.get(&partition).is_some_and(|end| reached >= *end) {
+                self.open.remove(&partition);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn offset_at(cluster: &Cluster, topic: &str, id: i32, at: Millis) -> Result<Option<i64>, KafkaError> {
+    let mut times = TopicPartitionList::new();
+    times.add_partition_offset(topic, id, KafkaOffset::Offset(at.0))?;
+    let offsets = cluster.client().offsets_for_times(times, REQUEST_TIMEOUT)?;
+    Ok(offsets.elements().first().and_then(|element| match element.offset() {
+        KafkaOffset::Offset(offset) => Some(offset),
+        _ => None,
+    }))
+}

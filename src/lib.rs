@@ -1,0 +1,41 @@
+//! genwatch: the horizontally scalable consumer of emergency generator telemetry in Apache Kafka.
+//!
+//! A replica joins a consumer group, works its partitions in the order of each generator, raises and clears alarms, and
+//! makes alerts, alarm states, dead letters and offsets durable together. When producers outrun one replica, one adds
+//! replicas.
+//!
+//! # Layout
+//!
+//! Pure, without Kafka, clock, thread or randomness:
+//!
+//! * [`log`]: the words of a partitioned log: partition, offset, time, generator.
+//! * [`reading`]: a reading, parsed and checked.
+//! * [`alarm`]: rules, the alarm state machine, alert events.
+//! * [`pool`]: readings worked out of order and retired in order. The heart of the project.
+//! * [`effect`]: what leaves the worker.
+//! * [`simulator`]: a fleet of model generators.
+//!
+//! The edges and what joins them:
+//!
+//! * [`worker`]: joins pool and Kafka; the way of a reading, top-down.
+//! * [`kafka`]: the only place that knows rdkafka.
+//! * [`work`], [`rate`]: the cost of a reading; pacing.
+//! * [`metrics`], [`health`], [`fleet`]: what observers see.
+//! * [`web`]: the worker's HTTP.
+//! * [`cli`]: one file a command, thin.
+
+pub mod alarm;
+pub mod cli;
+pub mod effect;
+pub mod fleet;
+pub mod health;
+pub mod kafka;
+pub mod log;
+pub mod metrics;
+pub mod pool;
+pub mod rate;
+pub mod reading;
+pub mod simulator;
+pub mod web;
+pub mod work;
+pub mod worker;

@@ -1,0 +1,99 @@
+//! The words of a partitioned log: which partition, which offset, when, which generator.
+//!
+//! Purpose: newtypes, so that an offset can't be passed where a partition is meant.
+//! Must not know: Kafka's client library, clocks, alarms.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A partition's number within its topic, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PartitionId(pub i32);
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The position of a record in its partition, from 0. A *committed* offset is the next one to be worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offset(pub i64);
+
+impl Offset {
+    /// The offset behind this one: what is committed when this record is the last one done.
+    #[must_use]
+    pub fn next(self) -> Offset {
+        Offset(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Milliseconds since the Unix epoch: event time when it stems from a record, wall clock when a caller passes "now".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Millis(pub i64);
+
+impl Millis {
+    /// Earlier than every record: the `since` of a generator that was never seen.
+    pub const NEVER: Millis = Millis(i64::MIN);
+
+    /// Milliseconds from `earlier` to `self`; saturates, so that [`Millis::NEVER`] is infinitely long ago.
+    #[must_use]
+    pub fn since(self, earlier: Millis) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A generator's identity: the key of its records. Cheap to clone, as effects carry it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GeneratorId(Arc<str>);
+
+impl GeneratorId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for GeneratorId {
+    fn from(id: &str) -> Self {
+        GeneratorId(id.into())
+    }
+}
+
+// Lets a map keyed by GeneratorId be asked with a borrowed key, so that the hot path doesn't allocate.
+impl Borrow<str> for GeneratorId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GeneratorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for GeneratorId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}

@@ -1,0 +1,195 @@
+//! The generators of one partition: a lane each, with the alarm state and the readings that wait.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use crate::alarm::detector::{Detector, Source};
+use crate::alarm::state::{AlarmState, StoredState};
+use crate::effect::Effect;
+use crate::log::{GeneratorId, Millis, Offset, PartitionId};
+use crate::reading::{Parsed, Values};
+
+/// What a record asks of its generator's lane.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Job {
+    /// Evaluate a reading.
+    Reading(Values),
+    /// Clear and forget the generator.
+    Decommission,
+}
+
+impl Job {
+    /// The job of a parsed record, and whose it is.
+    #[must_use]
+    pub fn of<'a>(parsed: &Parsed<'a>) -> (&'a str, Job) {
+        match *parsed {
+            Parsed::Reading { generator, values } => (generator, Job::Reading(values)),
+            Parsed::Decommissioned { generator } => (generator, Job::Decommission),
+        }
+    }
+}
+
+/// The lanes of one partition.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    by_generator: HashMap<GeneratorId, u32>,
+    lanes: Vec<Lane>,
+    /// Lanes that could start, by the sequence number of the reading at their front: the oldest is started first, as it
+    /// is the one that holds up the reorder buffer.
+    ready: BTreeSet<(u64, u32)>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    generator: GeneratorId,
+    state: AlarmState,
+    /// The offset of the last reading evaluated.
+    last: Offset,
+    waiting: VecDeque<Task>,
+    running: Option<Task>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    seq: u64,
+    source: Source,
+    job: Job,
+}
+
+impl Lanes {
+    /// Lanes with the states that were restored.
+    pub fn restore(
+        states: impl IntoIterator<Item = (GeneratorId, StoredState)>,
+        detector: &Detector,
+        now: Millis,
+    ) -> Lanes {
+        let mut lanes = Lanes::default();
+        for (generator, stored) in states {
+            let last = stored.offset;
+            let state = AlarmState::restore(stored, detector.rules(), now);
+            lanes.add(Lane { generator, state, last, waiting: VecDeque::new(), running: None });
+        }
+        lanes
+    }
+
+    /// Evaluates a record now. Only for lanes on which nothing waits or runs.
+    pub fn evaluate(
+        &mut self,
+        detector: &Detector,
+        parsed: &Parsed<'_>,
+        source: Source,
+        now: Millis,
+        effects: &mut Vec<Effect>,
+        late: &mut [u64],
+    ) {
+        let (generator, job) = Job::of(parsed);
+        let lane = self.lane_of(generator, detector, now) as usize;
+        debug_assert!(self.lanes[lane].running.is_none() && self.lanes[lane].waiting.is_empty());
+        self.lanes[lane].apply(detector, source, job, now, effects, late);
+    }
+
+    /// Queues a record behind its generator's others.
+    pub fn enqueue(&mut self, detector: &Detector, parsed: &Parsed<'_>, source: Source, seq: u64, now: Millis) {
+        let (generator, job) = Job::of(parsed);
+        let index = self.lane_of(generator, detector, now);
+        let lane = &mut self.lanes[index as usize];
+        if lane.running.is_none() && lane.waiting.is_empty() {
+            self.ready.insert((seq, index));
+        }
+        lane.waiting.push_back(Task { seq, source, job });
+    }
+
+    /// Whether some lane could start.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Starts the oldest reading that may start: gives its sequence number, lane, generator
+    /// and offset.
+    pub fn start_next(&mut self) -> Option<(u64, u32, GeneratorId, Offset)> {
+        let (seq, index) = self.ready.pop_first()?;
+        let lane = &mut self.lanes[index as usize];
+        debug_assert!(lane.running.is_none(), "two readings of one generator at once");
+        let task = lane.waiting.pop_front()?;
+        lane.running = Some(task);
+        Some((seq, index, lane.generator.clone(), task.source.offset))
+    }
+
+    /// The running reading of a lane is done: evaluates it. `None` if that reading isn't the one that runs.
+    pub fn finish(
+        &mut self,
+        index: u32,
+        seq: u64,
+        detector: &Detector,
+        now: Millis,
+        late: &mut [u64],
+    ) -> Option<Vec<Effect>> {
+        let lane = self.lanes.get_mut(index as usize)?;
+        let task = lane.running.take_if(|task| task.seq == seq)?;
+        let mut effects = Vec::new();
+        lane.apply(detector, task.source, task.job, now, &mut effects, late);
+        if let Some(next) = lane.waiting.front() {
+            self.ready.insert((next.seq, index));
+        }
+        Some(effects)
+    }
+
+    /// Forgets all that waits: nothing starts any more.
+    pub fn stop(&mut self) {
+        self.ready.clear();
+        for lane in &mut self.lanes {
+            lane.waiting.clear();
+        }
+    }
+
+    /// Looks for idle generators that have fallen silent.
+    pub fn watch_silence(&mut self, detector: &Detector, partition: PartitionId, now: Millis) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.running.is_none() && lane.waiting.is_empty()) {
+            detector.silence(&lane.generator, &mut lane.state, partition, lane.last, now, &mut effects);
+        }
+        effects
+    }
+
+    fn lane_of(&mut self, generator: &str, detector: &Detector, now: Millis) -> u32 {
+        match self.by_generator.get(generator) {
+            Some(index) => *index,
+            None => self.add(Lane {
+                generator: GeneratorId::from(generator),
+                state: AlarmState::new(detector.rules(), now),
+                last: Offset(-1),
+                waiting: VecDeque::new(),
+                running: None,
+            }),
+        }
+    }
+
+    fn add(&mut self, lane: Lane) -> u32 {
+        // A partition with four thousand million generators would have run out of memory long before.
+        let index = self.lanes.len() as u32;
+        self.by_generator.insert(lane.generator.clone(), index);
+        self.lanes.push(lane);
+        index
+    }
+}
+
+impl Lane {
+    fn apply(
+        &mut self,
+        detector: &Detector,
+        source: Source,
+        job: Job,
+        now: Millis,
+        effects: &mut Vec<Effect>,
+        late: &mut [u64],
+    ) {
+        debug_assert!(source.offset > self.last || source.offset <= self.state.applied, "out of the order of the log");
+        self.last = source.offset;
+        match job {
+            Job::Reading(values) => {
+                detector.reading(&self.generator, &mut self.state, &values, source, now, effects, late);
+            }
+            Job::Decommission => detector.decommission(&self.generator, &mut self.state, source, now, effects),
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! The pool: readings are worked out of order and retired in order.
+//!
+//! A processor executes instructions side by side and retires them in program order, so that an interrupt always sees
+//! a consistent state. A partition is worked the same way:
+//!
+//! ```text
+//! records ─► lanes (one at a time per generator, ─► reorder buffer ─► commits (a contiguous prefix:
+//!            many generators side by side)          (per partition)   effects and the offset behind them)
+//! ```
+//!
+//! * [`lanes`]: the generators of one partition; each has its alarm state and a queue of waiting readings.
+//! * [`reorder`]: finished or not, in the order of the log; gives up the finished prefix.
+//! * [`partition`]: one partition, from assignment to release: lanes, buffer, what waits for a commit.
+//! * this file: all partitions of a replica; shares the concurrency and the buffer among them, makes the commits.
+//!
+//! The pool is a state machine without Kafka, clock, thread or randomness: calls tell it what happened, [`Action`]s and
+//! [`Commit`]s say what to do. The worker drives it with a real broker; tests drive it with a log in memory.
+//!
+//! Invariants (numbered in `docs/guarantees.md`):
+//! 1. Of one generator, at most one reading is being worked, the one with the lowest offset first.
+//! 2. A commit of a partition holds the effects of exactly the records below its offset that no earlier acknowledged
+//!    commit holds, in the order of the log.
+//! 3. Nothing of a partition is committed after it was lost, nor worked or taken in after it was revoked.
+//! 4. Records and bytes held are bounded by [`Bounds`], give or take the batch that was under way.
+//! 5. A partition is released only when no commit that holds it is under way.
+
+pub mod lanes;
+mod partition;
+pub mod reorder;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::alarm::detector::{Detector, Source};
+use crate::alarm::state::StoredState;
+use crate::effect::{DeadLetter, Effect};
+use crate::log::{GeneratorId, Millis, Offset, PartitionId};
+use crate::reading::Parsed;
+use partition::{PartitionWork, Stage};
+
+/// How a reading is worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// Evaluated as it arrives: there's nothing to wait for, so lanes would only cost.
+    Inline,
+    /// Each reading is first handed out by [`Action::Run`], and evaluated when [`Pool::finished`] says that its work is
+    /// done; at most this many at a time.
+    Lanes {
+        /// How many generators are worked at once. 1 is strictly serial, in the order of the log.
+        concurrency: usize,
+    },
+}
+
+/// What the pool may hold, over all partitions; each owned partition has an equal share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Records taken in and not retired.
+    pub records: usize,
+    /// Bytes of these, and of effects that wait for a commit.
+    pub bytes: usize,
+}
+
+/// When commits are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitPolicy {
+    /// Milliseconds between commits while only offsets move.
+    pub interval: i64,
+    /// Milliseconds after the last commit at which waiting effects are committed; an alert shouldn't wait for the tick.
+    pub linger: i64,
+}
+
+/// One reading handed out to be worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket {
+    /// The reading's partition.
+    pub partition: PartitionId,
+    epoch: u64,
+    lane: u32,
+    seq: u64,
+}
+
+/// What the pool asks of its shell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Do the work of this reading, then call [`Pool::finished`].
+    Run {
+        /// To be given back.
+        ticket: Ticket,
+        /// Whose reading.
+        generator: GeneratorId,
+        /// Its offset.
+        offset: Offset,
+    },
+    /// Stop taking in this partition: its share of the buffer is full.
+    Pause(PartitionId),
+    /// Go on with it.
+    Resume(PartitionId),
+    /// A revoked or lost partition is done with: give it back.
+    Release(PartitionId),
+}
+
+/// Names one commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitId(pub u64);
+
+/// Effects and offsets that become durable together, or not at all.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// To be given back.
+    pub id: CommitId,
+    /// One part a partition.
+    pub parts: Vec<CommitPart>,
+}
+
+/// A partition's part of a commit.
+#[derive(Clone, Debug)]
+pub struct CommitPart {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset to commit: everything before it is done.
+    pub offset: Offset,
+    /// The effects of what is done and not yet acknowledged, in the order of the log.
+    pub effects: Vec<Arc<Vec<Effect>>>,
+}
+
+impl CommitPart {
+    /// The effects, in the order of the log.
+    pub fn effects(&self) -> impl Iterator<Item = &Effect> {
+        self.effects.iter().flat_map(|chunk| chunk.iter())
+    }
+}
+
+/// What an acknowledged commit made durable, for the metrics.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// One part a partition.
+    pub parts: Vec<CommittedPart>,
+}
+
+/// A partition's part of [`Committed`].
+#[derive(Debug)]
+pub struct CommittedPart {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset committed.
+    pub offset: Offset,
+    /// How many records are done with.
+    pub records: u64,
+    /// Record timestamps with how many records bear them.
+    pub times: Vec<(Millis, u32)>,
+    /// The effects that are durable now.
+    pub effects: Vec<Arc<Vec<Effect>>>,
+}
+
+/// All partitions of a replica. Owned by the one thread that drives it; nothing in it is shared.
+#[derive(Debug)]
+pub struct Pool {
+    detector: Detector,
+    handling: Handling,
+    bounds: Bounds,
+    policy: CommitPolicy,
+    partitions: BTreeMap<PartitionId, PartitionWork>,
+    /// The partition that was last given a free place, so that the next one is another's.
+    turn: PartitionId,
+    running: usize,
+    now: Millis,
+    epoch: u64,
+    commit: Option<CommitUnderWay>,
+    last_commit: (CommitId, Millis),
+    actions: Vec<Action>,
+    late: Vec<u64>,
+    records: u64,
+}
+
+#[derive(Debug)]
+struct CommitUnderWay {
+    id: CommitId,
+    /// Partition, its assignment, the offset that the commit carries.
+    parts: Vec<(PartitionId, u64, Offset)>,
+}
+
+impl Pool {
+    /// A pool that owns no partition yet.
+    #[must_use]
+    pub fn new(detector: Detector, handling: Handling, bounds: Bounds, policy: CommitPolicy) -> Pool {
+        let late = vec![0; detector.rules().as_slice().len()];
+        Pool {
+            detector,
+            handling,
+            bounds,
+            policy,
+            partitions: BTreeMap::new(),
+            turn: PartitionId(-1),
+            running: 0,
+            now: Millis(0),
+            epoch: 0,
+            commit: None,
+            last_commit: (CommitId(0), Millis::NEVER),
+            actions: Vec::new(),
+            late,
+            records: 0,
+        }
+    }
+
+    /// Tells the wall-clock time; deadman rules and the commit policy go by it.
+    pub fn set_time(&mut self, now: Millis) {
+        self.now = now;
+    }
+
+    /// A partition has been assigned and its state restored: readings from `start` on are welcome.
+    pub fn assign(
+        &mut self,
+        id: PartitionId,
+        start: Offset,
+        states: impl IntoIterator<Item = (GeneratorId, StoredState)>,
+    ) {
+        self.epoch += 1;
+        let work = PartitionWork::new(id, self.epoch, start, states, &self.detector, self.now);
+        if let Some(old) = self.partitions.insert(id, work) {
+            self.running -= old.running();
+        }
+    }
+
+    /// Takes in a good record. `bytes` is its size, for the bounds.
+    pub fn take_in(&mut self, id: PartitionId, offset: Offset, at: Millis, parsed: &Parsed<'_>, bytes: usize) {
+        let Some(work) = self.partitions.get_mut(&id) else { return };
+        if !work.accepts(offset) {
+            return;
+        }
+        self.records += 1;
+        let source = Source { partition: id, offset, at };
+        match self.handling {
+            Handling::Inline => work.evaluate(&self.detector, parsed, source, self.now, &mut self.late),
+            Handling::Lanes { .. } => work.enqueue(&self.detector, parsed, source, bytes, self.now),
+        }
+        self.pause_if_full(id);
+    }
+
+    /// Takes in a bad record: done as it arrives, as it belongs to no generator.
+    pub fn take_in_bad(&mut self, letter: DeadLetter) {
+        let id = letter.partition;
+        let (offset, at) = (letter.offset, letter.timestamp);
+        let Some(work) = self.partitions.get_mut(&id) else { return };
+        if !work.accepts(offset) {
+            return;
+        }
+        self.records += 1;
+        work.done(offset, at, vec![Effect::DeadLetter(Box::new(letter))]);
+        self.pause_if_full(id);
+    }
+
+    /// The end of the partition is at `end`: what lies between the last record and it (transaction markers, records
+    /// that compaction removed) holds nothing to work.
+    pub fn reached_end(&mut self, id: PartitionId, end: Offset) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            work.reached_end(end);
+        }
+    }
+
+    /// Hands out readings while there is concurrency left. Call it after taking in and finishing.
+    pub fn schedule(&mut self) {
+        let Handling::Lanes { concurrency } = self.handling else { return };
+        while self.running < concurrency {
+            let Some(id) = self.next_with_ready() else { return };
+            let Some(work) = self.partitions.get_mut(&id) else { return };
+            let Some((ticket, generator, offset)) = work.start_next() else { return };
+            self.turn = id;
+            self.running += 1;
+            self.actions.push(Action::Run { ticket, generator, offset });
+        }
+    }
+
+    /// The work of a reading is done: it's evaluated now. A ticket of a partition that has been released is ignored.
+    pub fn finished(&mut self, ticket: Ticket) {
+        let Some(work) = self.partitions.get_mut(&ticket.partition) else { return };
+        if work.finish(ticket, &self.detector, self.now, &mut self.late) {
+            self.running -= 1;
+            self.resume_if_drained(ticket.partition);
+            self.release_if_done(ticket.partition);
+        }
+    }
+
+    /// The partition is to be given up: takes in and starts no more, finishes what runs, commits, then asks for release.
+    pub fn revoke(&mut self, id: PartitionId) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            work.revoke();
+            self.release_if_done(id);
+        }
+    }
+
+    /// The drain of a revoked partition has taken too long: what still runs is forgotten (the next owner works it
+    /// again), the finished prefix is committed.
+    pub fn abandon(&mut self, id: PartitionId) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            self.running -= work.forget_running(&mut self.epoch);
+            self.release_if_done(id);
+        }
+    }
+
+    /// The partition belongs to somebody else already: everything of it is dropped, nothing of it is committed.
+    pub fn lose(&mut self, id: PartitionId) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            self.running -= work.forget_running(&mut self.epoch);
+            work.lose();
+            self.release_if_done(id);
+        }
+    }
+
+    /// The next commit, if one is due and none is under way.
+    pub fn take_commit(&mut self) -> Option<Commit> {
+        if self.commit.is_some() || !self.commit_is_due() {
+            return None;
+        }
+        let parts: Vec<CommitPart> = self.partitions.values_mut().filter_map(PartitionWork::take_part).collect();
+        if parts.is_empty() {
+            return None;
+        }
+        let id = CommitId(self.last_commit.0.0 + 1);
+        self.last_commit = (id, self.now);
+        let assignment = |part: &CommitPart| self.partitions[&part.partition].assignment();
+        let under_way = parts.iter().map(|part| (part.partition, assignment(part), part.offset));
+        self.commit = Some(CommitUnderWay { id, parts: under_way.collect() });
+        Some(Commit { id, parts })
+    }
+
+    /// When [`Pool::take_commit`] is to be asked next; `None` while there's nothing to commit, or one is under way.
+    #[must_use]
+    pub fn next_commit(&self) -> Option<Millis> {
+        if self.commit.is_some() {
+            return None;
+        }
+        let wait = self.partitions.values().filter_map(|work| work.commit_wait(self.policy)).min()?;
+        Some(Millis(self.last_commit.1.0.saturating_add(wait)))
+    }
+
+    /// The commit is durable.
+    pub fn committed(&mut self, id: CommitId) -> Committed {
+        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else { return Committed::default() };
+        let mut done = Committed::default();
+        for (partition, assignment, offset) in commit.parts {
+            let work = self.partitions.get_mut(&partition).filter(|work| work.assignment() == assignment);
+            let Some(work) = work else { continue };
+            done.parts.push(work.acknowledge(offset));
+            self.resume_if_drained(partition);
+            self.release_if_done(partition);
+        }
+        done
+    }
+
+    /// The commit was refused and nothing of it is visible: its effects stay, and are part of the next one.
+    pub fn commit_failed(&mut self, id: CommitId) {
+        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else { return };
+        for (partition, ..) in commit.parts {
+            self.release_if_done(partition);
+        }
+    }
+
+    /// Looks for generators that have fallen silent, on partitions that are read to their end (a backlog isn't
+    /// silence). Costs a pass over all generators, so call it about once a second.
+    pub fn watch_silence(&mut self) {
+        if self.detector.watches_silence() {
+            for work in self.partitions.values_mut() {
+                work.watch_silence(&self.detector, self.now);
+            }
+        }
+    }
+
+    /// The actions since the last call.
+    pub fn actions(&mut self) -> std::vec::Drain<'_, Action> {
+        self.actions.drain(..)
+    }
+
+    /// Partitions that are held: assigned and not released.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> {
+        self.partitions.keys().copied()
+    }
+
+    /// The next offset that the partition takes in; `None` if it isn't held.
+    #[must_use]
+    pub fn next_offset(&self, id: PartitionId) -> Option<Offset> {
+        self.partitions.get(&id).map(PartitionWork::next)
+    }
+
+    /// The committed offset, as far as this replica has committed or was told at the start.
+    #[must_use]
+    pub fn committed_offset(&self, id: PartitionId) -> Option<Offset> {
+        self.partitions.get(&id).map(PartitionWork::committed)
+    }
+
+    /// Readings being worked right now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Records taken in and not retired.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.partitions.values().map(PartitionWork::in_flight).sum()
+    }
+
+    /// Bytes held: records not retired, effects not acknowledged.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.partitions.values().map(PartitionWork::bytes).sum()
+    }
+
+    /// Records taken in since the start.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Records taken in since the last call, by partition.
+    pub fn take_record_counts(&mut self) -> impl Iterator<Item = (PartitionId, u64)> {
+        self.partitions.iter_mut().map(|(id, work)| (*id, work.take_record_count()))
+    }
+
+    /// Evaluations skipped since the last call as their reading was late, by rule index.
+    pub fn take_late(&mut self) -> Vec<u64> {
+        let fresh = vec![0; self.late.len()];
+        std::mem::replace(&mut self.late, fresh)
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> &crate::alarm::rules::Rules {
+        self.detector.rules()
+    }
+
+    fn commit_is_due(&self) -> bool {
+        self.next_commit().is_some_and(|due| due <= self.now)
+    }
+
+    /// The next partition, in turn, that has a reading ready to start.
+    fn next_with_ready(&self) -> Option<PartitionId> {
+        let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
+        let later = self.partitions.range(after);
+        let ready = |(_, work): &(&PartitionId, &PartitionWork)| work.has_ready();
+        later.chain(self.partitions.range(..=self.turn)).find(ready).map(|(id, _)| *id)
+    }
+
+    fn share(&self) -> Bounds {
+        let partitions = self.partitions.len().max(1);
+        Bounds { records: (self.bounds.records / partitions).max(1), bytes: (self.bounds.bytes / partitions).max(1) }
+    }
+
+    fn pause_if_full(&mut self, id: PartitionId) {
+        let share = self.share();
+        if self.partitions.get_mut(&id).is_some_and(|work| work.pause_if_full(share)) {
+            self.actions.push(Action::Pause(id));
+        }
+    }
+
+    fn resume_if_drained(&mut self, id: PartitionId) {
+        let share = self.share();
+        if self.partitions.get_mut(&id).is_some_and(|work| work.resume_if_drained(share)) {
+            self.actions.push(Action::Resume(id));
+        }
+    }
+
+    fn release_if_done(&mut self, id: PartitionId) {
+        let committing = self.commit.as_ref().is_some_and(|commit| commit.parts.iter().any(|part| part.0 == id));
+        if committing {
+            return;
+        }
+        let done = self.partitions.get(&id).is_some_and(|work| match work.stage() {
+            Stage::Working => false,
+            Stage::Revoked => work.is_drained(),
+            Stage::Lost => true,
+        });
+        if done {
+            self.partitions.remove(&id);
+            self.actions.push(Action::Release(id));
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! The thorough look at a record: reads every form that a good one may have, and tells what is wrong with a bad one.
+//!
+//! JSON is serde_json's business, in one pass that keeps the raw text of the known fields and checks only the grammar of
+//! the others, however deep they nest. The faults are looked for afterwards, each step of [`reading`] in its turn. Owns
+//! nothing; must not know what is done with a bad record.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{BadRecord, ErrorCode, Field, MAX_ID_BYTES, MAX_VALUE_BYTES, Name, Values};
+
+/// How much of a record a message quotes at once, in characters.
+const EXCERPT_CHARS: usize = 40;
+
+/// The generator and the values of a good reading, or the first fault in the order of [`ErrorCode`].
+pub(super) fn reading<'a>(key: Option<&'a [u8]>, value: &[u8]) -> Result<(&'a str, Values), BadRecord> {
+    let text = text(value)?;
+    let document = object(text)?;
+    let document = without_duplicates(document)?;
+    let id = complete(&document)?;
+    let numbers = typed(id, &document)?;
+    let id = in_range(id, &numbers, &document)?;
+    let generator = identified(key, &id)?;
+    Ok((generator, Values(numbers)))
+}
+
+/// The generator that a record without a value decommissions: its key is all there is, and has to be an identity.
+pub(super) fn decommissioning(key: Option<&[u8]>) -> Result<&str, BadRecord> {
+    let Some(key) = key else {
+        return Err(BadRecord::new(
+            ErrorCode::KeyMissing,
+            "the record has neither a value nor a key; without a value, its key names the generator to decommission",
+        ));
+    };
+    let generator = str::from_utf8(key).map_err(|error| {
+        let message = format!(
+            "the record's key isn't UTF-8 from byte {} on: {}",
+            error.valid_up_to(),
+            Excerpt(key)
+        );
+        BadRecord::new(ErrorCode::NotUtf8, message)
+    })?;
+    check_id("the record's key", key)?;
+    Ok(generator)
+}
+
+/// Steps 1 and 2: the value as text.
+fn text(value: &[u8]) -> Result<&str, BadRecord> {
+    if value.len() > MAX_VALUE_BYTES {
+        let message = format!(
+            "the value has {} bytes; the limit is {MAX_VALUE_BYTES}",
+            value.len()
+        );
+        return Err(BadRecord::new(ErrorCode::TooLarge, message));
+    }
+    str::from_utf8(value).map_err(|error| {
+        let message = format!("the value isn't UTF-8 from byte {} on", error.valid_up_to());
+        BadRecord::new(ErrorCode::NotUtf8, message)
+    })
+}
+
+/// Steps 3 and 4: the text as a JSON object.
+fn object(text: &str) -> Result<Document<'_>, BadRecord> {
+    if text.is_empty() {
+        return Err(BadRecord::new(
+            ErrorCode::NotJson,
+            "the value is empty, which is no JSON document",
+        ));
+    }
+    if text.starts_with('\u{feff}') {
+        // Invisible in most viewers, hence a message of its own. RFC 8259 section 8.1 forbids to send it.
+        let message = "the value begins with a byte order mark, which is no part of a JSON document";
+        return Err(BadRecord::new(ErrorCode::NotJson, message));
+    }
+    if Kind::of(text.trim_start_matches([' ', '\n', '\r', '\t'])) == Kind::Object {
+        return serde_json::from_str(text).map_err(not_json);
+    }
+    // Not by the error of the above: serde_json refuses `[` for an object before it sees whether a `]` follows.
+    serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
+    let found = Kind::of(text.trim_start_matches([' ', '\n', '\r', '\t']));
+    Err(BadRecord::new(
+        ErrorCode::NotObject,
+        format!("the document must be an object; found {found}"),
+    ))
+}
+
+fn not_json(error: serde_json::Error) -> BadRecord {
+    BadRecord::new(
+        ErrorCode::NotJson,
+        format!("the value isn't one JSON document: {error}"),
+    )
+}
+
+/// Step 5.
+fn without_duplicates(document: Document<'_>) -> Result<Document<'_>, BadRecord> {
+    match document.duplicate {
+        Some(name) => {
+            let message = format!("field `{}` is given more than once", name.as_str());
+            Err(BadRecord::new(ErrorCode::DuplicateField, message))
+        }
+        None => Ok(document),
+    }
+}
+
+/// Step 6: every required field is there. Gives the raw `generatorID`.
+fn complete<'v>(document: &Document<'v>) -> Result<&'v str, BadRecord> {
+    let id = required(Name::Id, document.id)?;
+    for field in Field::ALL.into_iter().filter(|field| !field.is_optional()) {
+        required(Name::Number(field), document.numbers[field as usize])?;
+    }
+    Ok(id)
+}
+
+fn required(name: Name, raw: Option<&str>) -> Result<&str, BadRecord> {
+    let found = match raw {
+        Some("null") => "null",
+        Some(raw) => return Ok(raw),
+        None => "absent",
+    };
+    Err(BadRecord::new(
+        ErrorCode::MissingField,
+        format!("required field `{}` is {found}", name.as_str()),
+    ))
+}
+
+/// Step 7: every known field is what it should be. Gives the nearest doubles, NaN where a field is absent.
+fn typed(id: &str, document: &Document<'_>) -> Result<[f64; Field::ALL.len()], BadRecord> {
+    if Kind::of(id) != Kind::String {
+        return Err(wrong_type(Name::Id, Kind::String, id));
+    }
+    let mut numbers = [f64::NAN; Field::ALL.len()];
+    for field in Field::ALL {
+        let raw = document.numbers[field as usize].unwrap_or("null");
+        numbers[field as usize] = match Kind::of(raw) {
+            // Only optional fields get here with it.
+            Kind::Null => continue,
+            // Correctly rounded, and of a larger grammar than JSON's, which the text has been checked for already.
+            Kind::Number => raw
+                .parse()
+                .map_err(|_| wrong_type(Name::Number(field), Kind::Number, raw))?,
+            _ => return Err(wrong_type(Name::Number(field), Kind::Number, raw)),
+        };
+    }
+    Ok(numbers)
+}
+
+fn wrong_type(name: Name, wanted: Kind, raw: &str) -> BadRecord {
+    let (name, found, excerpt) = (name.as_str(), Kind::of(raw), Excerpt(raw.as_bytes()));
+    BadRecord::new(
+        ErrorCode::WrongType,
+        format!("field `{name}` must be {wanted}; found {found}: {excerpt}"),
+    )
+}
+
+/// Step 8: every known field is within its limits. Gives the `generatorID` itself.
+fn in_range<'v>(id: &'v str, numbers: &[f64], document: &Document<'v>) -> Result<Cow<'v, [u8]>, BadRecord> {
+    let id = unescaped(id).map_err(not_json)?;
+    check_id("field `generatorID`", &id)?;
+    for field in Field::ALL {
+        let Some(raw) = document.numbers[field as usize] else {
+            continue;
+        };
+        let number = numbers[field as usize];
+        if number.is_nan() || field.accepts(number) {
+            continue;
+        }
+        let (name, excerpt) = (field.name(), Excerpt(raw.as_bytes()));
+        let (least, greatest) = field.range();
+        let message = if number.is_infinite() {
+            format!("field `{name}` is too large for a double; found {excerpt}")
+        } else {
+            format!("field `{name}` must be from {least} to {greatest}; found {excerpt}")
+        };
+        return Err(BadRecord::new(ErrorCode::OutOfRange, message));
+    }
+    Ok(id)
+}
+
+fn check_id(what: &str, id: &[u8]) -> Result<(), BadRecord> {
+    let message = match id.len() {
+        0 => format!("{what} is empty; it must name the generator"),
+        1..=MAX_ID_BYTES => return Ok(()),
+        long => format!(
+            "{what} has {long} bytes; the limit is {MAX_ID_BYTES}; found {}",
+            Excerpt(id)
+        ),
+    };
+    Err(BadRecord::new(ErrorCode::OutOfRange, message))
+}
+
+/// Steps 9 and 10: the key is the identity. Gives it as text; one that isn't can't be a `generatorID` either.
+fn identified<'a>(key: Option<&'a [u8]>, id: &[u8]) -> Result<&'a str, BadRecord> {
+    let Some(key) = key else {
+        let message = format!(
+            "the record has no key; it must be the generatorID, {}",
+            Excerpt(id)
+        );
+        return Err(BadRecord::new(ErrorCode::KeyMissing, message));
+    };
+    match str::from_utf8(key) {
+        Ok(generator) if key == id => Ok(generator),
+        _ => {
+            let message = format!(
+                "the record's key, {}, isn't the generatorID, {}",
+                Excerpt(key),
+                Excerpt(id)
+            );
+            Err(BadRecord::new(ErrorCode::KeyMismatch, message))
+        }
+    }
+}
+
+/// A JSON object, as far as the worker reads it: the raw text of each known field where it is first given.
+#[derive(Default)]
+struct Document<'v> {
+    id: Option<&'v str>,
+    numbers: [Option<&'v str>; Field::ALL.len()],
+    /// The first field to be given again.
+    duplicate: Option<Name>,
+}
+
+impl<'v> Deserialize<'v> for Document<'v> {
+    fn deserialize<D: Deserializer<'v>>(deserializer: D) -> Result<Document<'v>, D::Error> {
+        deserializer.deserialize_map(DocumentVisitor)
+    }
+}
+
+struct DocumentVisitor;
+
+impl<'v> Visitor<'v> for DocumentVisitor {
+    type Value = Document<'v>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    /// Fails only where the grammar does, so that any error of it means "no JSON".
+    fn visit_map<A: MapAccess<'v>>(self, mut map: A) -> Result<Document<'v>, A::Error> {
+        let mut document = Document::default();
+        // Raw, since a name may hold a lone surrogate, which is grammatical (RFC 8259 section 8.2) but no `str`.
+        while let Some(name) = map.next_key::<&RawValue>()? {
+            let name = unescaped(name.get()).map_err(A::Error::custom)?;
+            let Some(name) = Name::of(&name) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let raw = map.next_value::<&RawValue>()?.get();
+            let place = match name {
+                Name::Id => &mut document.id,
+                Name::Number(field) => &mut document.numbers[field as usize],
+            };
+            if place.is_some() {
+                document.duplicate.get_or_insert(name);
+            } else {
+                *place = Some(raw);
+            }
+        }
+        Ok(document)
+    }
+}
+
+/// What a raw JSON string says, in UTF-8; a lone surrogate becomes three bytes that no UTF-8 has (the WTF-8 encoding),
+/// so that it equals nothing that is text.
+fn unescaped(raw: &str) -> Result<Cow<'_, [u8]>, serde_json::Error> {
+    /// A string taken as bytes: serde_json refuses lone surrogates only where it has to give a `str`.
+    #[derive(Deserialize)]
+    struct Bytes<'v>(#[serde(borrow)] Cow<'v, [u8]>);
+
+    serde_json::from_str(raw).map(|Bytes(bytes)| bytes)
+}
+
+/// What sort of value a raw JSON value is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Null,
+    Boolean,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl Kind {
+    /// By the first character, which tells in JSON. The text has been checked or will be.
+    fn of(raw: &str) -> Kind {
+        match raw.as_bytes().first() {
+            Some(b'{') => Kind::Object,
+            Some(b'[') => Kind::Array,
+            Some(b'"') => Kind::String,
+            Some(b't' | b'f') => Kind::Boolean,
+            Some(b'n') => Kind::Null,
+            _ => Kind::Number,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Null => "null",
+            Kind::Boolean => "a boolean",
+            Kind::Number => "a number",
+            Kind::String => "a string",
+            Kind::Array => "an array",
+            Kind::Object => "an object",
+        })
+    }
+}
+
+/// The beginning of what a record says, fit for a terminal and a header: of bounded length, nothing invisible.
+struct Excerpt<'v>(&'v [u8]);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A character has at most four bytes: this is enough, and no long value is converted.
+        let enough = self.0.len().min(4 * (EXCERPT_CHARS + 1));
+        let beginning = String::from_utf8_lossy(&self.0[..enough]);
+        f.write_char('`')?;
+        for (index, char) in beginning.chars().enumerate() {
+            if index == EXCERPT_CHARS {
+                f.write_char('…')?;
+                break;
+            }
+            match char {
+                '"' | '\'' | '\\' => f.write_char(char)?,
+                _ => write!(f, "{}", char.escape_debug())?,
+            }
+        }
+        f.write_char('`')
+    }
+}

@@ -1,0 +1,54 @@
+//! The worker's HTTP: `/metrics`, `/livez`, `/readyz`. Reads what the worker's thread writes, decides nothing.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::health::Health;
+use crate::metrics::Metrics;
+
+/// Serves on a thread of its own until the process ends; gives the address it listens on (the port may have been 0).
+///
+/// # Errors
+/// When the address can't be listened on.
+pub fn serve(address: SocketAddr, metrics: Arc<Metrics>, health: Arc<Health>) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let bound = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let routes = routes(metrics, health);
+    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let served = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => axum::serve(listener, routes).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                tracing::error!(%error, "HTTP has ended");
+            }
+        });
+    })?;
+    Ok(bound)
+}
+
+fn routes(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
+    let (live, ready) = (Arc::clone(&health), health);
+    let metrics = move || async move {
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+    };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(move || async move { probe(live.live()) }))
+        .route("/readyz", get(move || async move { probe(ready.ready()) }))
+}
+
+fn probe(state: Result<(), String>) -> Response {
+    match state {
+        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
