@@ -22,10 +22,12 @@
 //! * [`work`], [`rate`]: the cost of a reading; pacing.
 //! * [`metrics`], [`health`], [`fleet`]: what observers see.
 //! * [`web`]: the worker's HTTP.
+//! * [`demo`]: the whole system in one process.
 //! * [`cli`]: one file a command, thin.
 
 pub mod alarm;
 pub mod cli;
+pub mod demo;
 pub mod effect;
 pub mod fleet;
 pub mod health;

@@ -69,7 +69,7 @@ struct Alert {
 }
 
 /// One alert as a line for people; what isn't an alert is shown as it is.
-pub(super) fn line(value: &[u8]) -> String {
+pub(crate) fn line(value: &[u8]) -> String {
     let Ok(alert) = serde_json::from_slice::<Alert>(value) else { return String::from_utf8_lossy(value).into_owned() };
     let time = jiff::Timestamp::from_millisecond(alert.at).map_or_else(|_| alert.at.to_string(), |time| format!("{time:.3}"));
     let cause = match (&alert.field, alert.value, &alert.reason) {

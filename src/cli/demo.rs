@@ -1,6 +1,85 @@
-//! stub
+//! `genwatch demo`: the whole system in one process.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use clap::Args;
+
 use super::Failure;
-#[derive(Debug, clap::Args)]
-/// Demo
-pub struct Options {}
-pub(super) fn run(_options: &Options) -> Result<(), Failure> { Ok(()) }
+use crate::demo::{DemoConfig, Report};
+
+/// Show the whole system in this process: nothing else is needed.
+///
+/// An embedded broker (librdkafka's mock cluster), a simulated fleet, replicas in one consumer group. Alerts are printed
+/// as they happen; one replica is added and one removed on the way. At the end it tells what was verified.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Replicas at the start.
+    #[arg(long, default_value_t = 3, env = "GENWATCH_REPLICAS", value_parser = clap::value_parser!(u32).range(1..=32))]
+    replicas: u32,
+
+    /// Generators that report.
+    #[arg(long, default_value_t = 200, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    generators: u32,
+
+    /// Readings a second.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_RATE", value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    rate: u32,
+
+    /// How long readings are sent. Without it: until Ctrl-C.
+    #[arg(long, value_parser = super::duration, env = "GENWATCH_DURATION")]
+    duration: Option<Duration>,
+
+    /// Partitions of each topic.
+    #[arg(long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=128))]
+    partitions: i32,
+
+    /// Which of the possible fleets.
+    #[arg(long, default_value_t = 1, env = "GENWATCH_SEED")]
+    seed: u64,
+}
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    let stop = super::stop_on_signals()?;
+    let config = DemoConfig {
+        replicas: options.replicas as usize,
+        generators: options.generators,
+        rate: options.rate,
+        duration: options.duration,
+        seed: options.seed,
+        partitions: options.partitions,
+    };
+    let report = crate::demo::run(&config, &stop)?;
+    print(&report)?;
+    if report.is_right() { Ok(()) } else { Err(anyhow::anyhow!("the demo did not keep its promises: see above").into()) }
+}
+
+fn print(report: &Report) -> std::io::Result<()> {
+    let mark = |right: bool| if right { "ok" } else { "WRONG" };
+    let alerts = &report.alerts;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\nverified:")?;
+    writeln!(
+        out,
+        "  [{}] readings sent {} = processed {}, across {} rebalances",
+        mark(report.sent == report.processed),
+        report.sent,
+        report.processed,
+        report.rebalances
+    )?;
+    writeln!(
+        out,
+        "  [{}] order kept per generator: {} readings out of order",
+        mark(report.out_of_order == 0),
+        report.out_of_order
+    )?;
+    writeln!(
+        out,
+        "  [{}] alerts {} = those of a serial evaluation {}; {} generators differ, {} events repeated",
+        mark(alerts.is_right()),
+        alerts.made,
+        alerts.expected,
+        alerts.differing,
+        alerts.repeated
+    )
+}

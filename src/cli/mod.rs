@@ -7,6 +7,8 @@ mod status;
 mod topics;
 mod worker;
 
+pub(crate) use alerts::line as alert_line;
+
 use std::ffi::c_int;
 use std::process::ExitCode;
 use std::sync::Arc;

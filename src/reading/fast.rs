@@ -24,27 +24,31 @@ pub(super) fn reading<'a>(key: &'a [u8], value: &[u8]) -> Option<(&'a str, Value
     if value.len() > MAX_VALUE_BYTES || key.is_empty() || key.len() > MAX_ID_BYTES {
         return None;
     }
-    let mut text = Text { rest: value };
+    let mut text = Text { bytes: value, at: 0 };
     let mut numbers = [f64::NAN; Field::ALL.len()];
     let mut seen = 0u8;
     text.take(b'{')?;
     loop {
-        let name = Name::of(text.string()?)?;
+        let name = text.string()?;
         text.take(b':')?;
-        let bit = match name {
-            Name::Id => {
+        let bit = match Name::of(name) {
+            Some(Name::Id) => {
                 if text.string()? != key {
                     return None;
                 }
                 ID_BIT
             }
-            Name::Number(field) => {
+            Some(Name::Number(field)) => {
                 let number = text.number()?;
                 if !field.accepts(number) {
                     return None;
                 }
                 numbers[field as usize] = number;
                 1 << field as u8
+            }
+            None => {
+                text.scalar(name)?;
+                0
             }
         };
         if seen & bit != 0 {
@@ -65,26 +69,29 @@ pub(super) fn reading<'a>(key: &'a [u8], value: &[u8]) -> Option<(&'a str, Value
     Some((generator, Values(numbers)))
 }
 
-/// What is left to read.
+/// The text, and how far it has been read.
 struct Text<'v> {
-    rest: &'v [u8],
+    bytes: &'v [u8],
+    at: usize,
 }
 
 impl<'v> Text<'v> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
     /// The next byte that isn't whitespace; `None` at the end.
-    #[inline(always)]
     fn next_token(&mut self) -> Option<u8> {
-        while let Some((&byte, rest)) = self.rest.split_first() {
-            self.rest = rest;
+        loop {
+            let byte = self.peek()?;
+            self.at += 1;
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
                 return Some(byte);
             }
         }
-        None
     }
 
     /// Goes past `token`, if it is next.
-    #[inline(always)]
     fn take(&mut self, token: u8) -> Option<()> {
         (self.next_token()? == token).then_some(())
     }
@@ -93,76 +100,83 @@ impl<'v> Text<'v> {
     #[inline(always)]
     fn string(&mut self) -> Option<&'v [u8]> {
         self.take(b'"')?;
-        let end = self
-            .rest
-            .iter()
-            .position(|&byte| byte == b'"' || byte == b'\\' || byte < b' ')?;
-        let (string, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        self.take(b'"')?;
-        Some(string)
+        let start = self.at;
+        loop {
+            let byte = self.peek()?;
+            self.at += 1;
+            if byte == b'"' {
+                return self.bytes.get(start..self.at - 1);
+            }
+            if byte == b'\\' || byte < b' ' {
+                return None;
+            }
+        }
+    }
+
+    /// A string of ASCII or a number, whatever it says.
+    #[cold]
+    fn scalar(&mut self, name: &[u8]) -> Option<()> {
+        if !name.is_ascii() {
+            return None;
+        }
+        let start = self.at;
+        if let Some(string) = self.string() {
+            return string.is_ascii().then_some(());
+        }
+        self.at = start;
+        self.number().map(|_| ())
     }
 
     /// A number without exponent that is surely the nearest double: digits and scale that are both exact as doubles are
     /// divided, and IEEE 754 rounds a division correctly (W. D. Clinger, How to Read Floating Point Numbers Accurately, 1990).
-    #[inline(always)]
     fn number(&mut self) -> Option<f64> {
         let first = self.next_token()?;
         let negative = first == b'-';
-        let first = if negative {
-            self.next_digit()?
-        } else {
-            digit(first)?
-        };
-        let mut mantissa = first;
-        // RFC 8259 section 6: a zero in front is the whole integer part. Another digit after it would be what no caller expects.
-        if first != 0 {
-            self.digits(&mut mantissa)?;
+        if !negative {
+            self.at -= 1;
         }
-        let mut value = if let Some((b'.', rest)) = self.rest.split_first() {
-            self.rest = rest;
-            let scale = self.digits(&mut mantissa)?;
+        let start = self.at;
+        let mut mantissa = self.digits(0);
+        let whole = self.at - start;
+        // RFC 8259 section 6: at least one digit, and none after a zero in front.
+        if whole == 0 || (whole > 1 && self.bytes.get(start) == Some(&b'0')) {
+            return None;
+        }
+        let mut scale = 0;
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            let start = self.at;
+            mantissa = self.digits(mantissa);
+            scale = self.at - start;
             if scale == 0 {
                 return None;
             }
-            mantissa as f64 / EXACT_TENS.get(scale)?
-        } else {
-            mantissa as f64
+        }
+        let magnitude = match EXACT_TENS.get(scale) {
+            // Nineteen digits can't have wrapped: 10¹⁹ < 2⁶⁴.
+            Some(ten) if whole + scale <= 19 && mantissa <= EXACT_INTEGERS => mantissa as f64 / ten,
+            _ => nearest(self.bytes.get(start..self.at)?)?,
         };
-        if negative {
-            // Also for zero: "-0" is -0.0 to every reader of IEEE 754.
-            value = -value;
-        }
-        Some(value)
+        // Also for zero: "-0" is -0.0 to every reader of IEEE 754.
+        Some(if negative { -magnitude } else { magnitude })
     }
 
-    /// Appends digits to `mantissa`, as long as it stays exact as a double; how many there were.
-    #[inline(always)]
-    fn digits(&mut self, mantissa: &mut u64) -> Option<usize> {
-        let mut count = 0;
-        while let Some(next) = self.rest.first().copied().and_then(digit) {
-            *mantissa = mantissa.wrapping_mul(10).wrapping_add(next);
-            self.rest = &self.rest[1..];
-            count += 1;
+    /// Appends digits to `mantissa`, which may wrap: the caller counts them.
+    fn digits(&mut self, mut mantissa: u64) -> u64 {
+        while let Some(next) = self.peek().and_then(digit) {
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(next);
+            self.at += 1;
         }
-        (count < 17 && *mantissa <= EXACT_INTEGERS).then_some(count)
+        mantissa
     }
+}
 
-    fn next_digit(&mut self) -> Option<u64> {
-        let (&byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        digit(byte)
-    }
+/// Any number, the slow way.
+#[cold]
+fn nearest(number: &[u8]) -> Option<f64> {
+    str::from_utf8(number).ok()?.parse().ok()
 }
 
 fn digit(byte: u8) -> Option<u64> {
     byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
 }
-
-static STOPS: [bool; 256] = {
-    let mut t = [false; 256];
-    let mut i = 0;
-    while i < 32 { t[i] = true; i += 1; }
-    t[34] = true; t[92] = true;
-    t
-};

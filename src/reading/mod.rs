@@ -131,6 +131,7 @@ impl Name {
     }
 
     /// Takes bytes, since a name in JSON may hold a lone surrogate, which no `str` can.
+    #[inline]
     fn of(name: &[u8]) -> Option<Name> {
         match name {
             b"generatorID" => Some(Name::Id),

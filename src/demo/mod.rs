@@ -1,0 +1,166 @@
+//! The whole system in one process: an embedded broker, a simulated fleet, replicas in one consumer group, and somebody
+//! who checks them.
+//!
+//! * [`broker`]: the embedded broker and its topics.
+//! * [`replicas`]: workers as threads, added and removed.
+//! * [`producing`]: the simulated fleet.
+//! * [`verify`]: evaluates the log serially and compares.
+//! * [`screen`]: alerts as they happen, and a table that refreshes.
+//!
+//! The embedded broker answers transactions without keeping them, so the replicas run at-least-once here.
+
+pub mod broker;
+pub mod producing;
+pub mod replicas;
+pub mod screen;
+pub mod verify;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use broker::EmbeddedBroker;
+use producing::Producing;
+use replicas::Replicas;
+use screen::Screen;
+use verify::{Verdict, Verifier};
+
+use crate::alarm::rules::Rules;
+use crate::fleet::Fleet;
+
+/// How often the table and the plain lines are written.
+const REFRESH: Duration = Duration::from_secs(1);
+/// How long the replicas may take to finish what was sent.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+/// What the demo shows.
+#[derive(Clone, Debug)]
+pub struct DemoConfig {
+    /// Replicas at the start.
+    pub replicas: usize,
+    /// Generators that report.
+    pub generators: u32,
+    /// Readings a second.
+    pub rate: u32,
+    /// How long readings are sent; `None`: until stopped.
+    pub duration: Option<Duration>,
+    /// Which of the possible fleets.
+    pub seed: u64,
+    /// Partitions of each topic.
+    pub partitions: i32,
+}
+
+/// What was sent, worked and found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Readings that the broker acknowledged.
+    pub sent: u64,
+    /// Readings that replicas committed.
+    pub processed: u64,
+    /// Changes of the assignment that replicas went through.
+    pub rebalances: u64,
+    /// Readings worked after a later one of their generator.
+    pub out_of_order: u64,
+    /// How the alerts compare with a serial evaluation.
+    pub alerts: Verdict,
+}
+
+impl Report {
+    /// Whether all is as promised.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.sent == self.processed && self.out_of_order == 0 && self.alerts.is_right()
+    }
+}
+
+/// Runs the demo until its duration is over or `stop` is set.
+///
+/// # Errors
+/// When a part of the system fails.
+pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<Report> {
+    let broker = EmbeddedBroker::start(config.partitions)?;
+    let rules = Rules::default();
+    let fleet = Arc::new(Fleet::default());
+    let mut screen = Screen::new();
+    screen.say(&format!(
+        "an embedded broker listens at {}; {} generators send {} readings a second into {} partitions",
+        broker.address(),
+        config.generators,
+        config.rate,
+        config.partitions
+    ))?;
+
+    let mut verifier = Verifier::start(&broker, &rules)?;
+    let mut replicas = Replicas::new(&broker, &rules, Arc::clone(&fleet));
+    for _ in 0..config.replicas {
+        replicas.add()?;
+    }
+    replicas.wait_until_assigned(stop)?;
+    let producing = Producing::start(&broker, config)?;
+
+    let begun = Instant::now();
+    let mut changes = Changes::new(config);
+    let mut refreshed = Instant::now();
+    while !(stop.load(Ordering::Relaxed) || config.duration.is_some_and(|duration| begun.elapsed() >= duration)) {
+        replicas.check()?;
+        changes.make(begun.elapsed(), &mut replicas, &mut screen)?;
+        for alert in verifier.follow()? {
+            screen.say(&alert)?;
+        }
+        if refreshed.elapsed() >= REFRESH {
+            refreshed = Instant::now();
+            screen.table(&fleet, producing.sent())?;
+        }
+    }
+
+    let sent = producing.stop()?;
+    let deadline = Instant::now() + CATCH_UP;
+    while fleet.records() < sent && Instant::now() < deadline {
+        replicas.check()?;
+        for alert in verifier.follow()? {
+            screen.say(&alert)?;
+        }
+    }
+    screen.table(&fleet, sent)?;
+    let rebalances = replicas.stop()?;
+    for alert in verifier.follow_to_end(sent, Instant::now() + CATCH_UP)? {
+        screen.say(&alert)?;
+    }
+    Ok(Report {
+        sent,
+        processed: fleet.records(),
+        rebalances,
+        out_of_order: fleet.out_of_order(),
+        alerts: verifier.verdict(),
+    })
+}
+
+/// The one replica that is added and the one that is removed, so that a newcomer sees the hand-over.
+struct Changes {
+    add_at: Duration,
+    remove_at: Duration,
+    added: bool,
+    removed: bool,
+}
+
+impl Changes {
+    fn new(config: &DemoConfig) -> Changes {
+        let span = config.duration.unwrap_or(Duration::from_secs(45));
+        Changes { add_at: span / 4, remove_at: span * 3 / 5, added: false, removed: false }
+    }
+
+    fn make(&mut self, elapsed: Duration, replicas: &mut Replicas<'_>, screen: &mut Screen) -> anyhow::Result<()> {
+        if !self.added && elapsed >= self.add_at {
+            self.added = true;
+            let name = replicas.add()?;
+            screen.say(&format!("+++ {name} is added: it takes its share of the partitions"))?;
+        }
+        if !self.removed && elapsed >= self.remove_at {
+            self.removed = true;
+            if let Some(name) = replicas.remove_oldest() {
+                screen.say(&format!("--- {name} is removed: it drains, and the others take over"))?;
+            }
+        }
+        Ok(())
+    }
+}

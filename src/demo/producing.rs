@@ -1,0 +1,74 @@
+//! The simulated fleet, reporting on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+
+use super::DemoConfig;
+use super::broker::EmbeddedBroker;
+use crate::kafka::producer::{Produced, ReadingProducer};
+use crate::rate::Pacer;
+use crate::simulator::{Faults, Fleet};
+
+/// How long the last readings may take to be acknowledged.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The thread and what it has sent.
+pub struct Producing {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: JoinHandle<anyhow::Result<Produced>>,
+}
+
+impl Producing {
+    /// Starts to send.
+    ///
+    /// # Errors
+    /// When the client or the thread can't be made.
+    pub fn start(broker: &EmbeddedBroker, config: &DemoConfig) -> anyhow::Result<Producing> {
+        let producer = ReadingProducer::new(broker.connection(), &broker.topics().readings)?;
+        let mut fleet = Fleet::new(config.seed, config.generators, Faults::None);
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let rate = f64::from(config.rate);
+        let thread = {
+            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+            std::thread::Builder::new().name("simulator".to_owned()).spawn(move || {
+                let mut pacer = Pacer::new(rate, Instant::now());
+                while !stop.load(Ordering::Relaxed) {
+                    let due = pacer.due(Instant::now());
+                    for _ in 0..due {
+                        let record = fleet.next();
+                        producer.send(record.key, record.value)?;
+                    }
+                    pacer.took(due);
+                    sent.fetch_add(due as u64, Ordering::Relaxed);
+                    std::thread::sleep(pacer.wait(Instant::now()).min(Duration::from_millis(20)));
+                }
+                Ok(producer.finish(FLUSH_TIMEOUT))
+            })
+        };
+        Ok(Producing { stop, sent, thread: thread.context("no thread for the simulator")? })
+    }
+
+    /// Readings sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Stops; gives how many readings the broker has acknowledged.
+    ///
+    /// # Errors
+    /// When some weren't.
+    pub fn stop(self) -> anyhow::Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let produced = self.thread.join().map_err(|_| anyhow!("the simulator panicked"))??;
+        match produced.first_error {
+            Some(error) => Err(anyhow!("{} readings were not delivered: {error}", produced.failed)),
+            None => Ok(produced.delivered),
+        }
+    }
+}

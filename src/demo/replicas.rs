@@ -1,0 +1,151 @@
+//! Workers as threads of this process, each a member of the group like any other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+
+use super::broker::EmbeddedBroker;
+use crate::alarm::rules::Rules;
+use crate::fleet::Fleet;
+use crate::health::Health;
+use crate::kafka::committer::Delivery;
+use crate::kafka::config::GroupProtocol;
+use crate::kafka::restore::OnOutOfRange;
+use crate::metrics::Metrics;
+use crate::pool::Bounds;
+use crate::worker::{Observers, Summary, WorkerConfig, WorkerError};
+
+/// The embedded broker waits three seconds for members before its first rebalance.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The replicas that run, oldest first.
+pub struct Replicas<'b> {
+    broker: &'b EmbeddedBroker,
+    rules: Rules,
+    fleet: Arc<Fleet>,
+    running: Vec<Replica>,
+    leaving: Vec<Replica>,
+    named: usize,
+}
+
+struct Replica {
+    name: String,
+    stop: Arc<AtomicBool>,
+    health: Arc<Health>,
+    thread: JoinHandle<Result<Summary, WorkerError>>,
+}
+
+impl<'b> Replicas<'b> {
+    /// No replica yet.
+    #[must_use]
+    pub fn new(broker: &'b EmbeddedBroker, rules: &Rules, fleet: Arc<Fleet>) -> Replicas<'b> {
+        Replicas { broker, rules: rules.clone(), fleet, running: Vec::new(), leaving: Vec::new(), named: 0 }
+    }
+
+    /// Adds one; gives its name.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn add(&mut self) -> anyhow::Result<String> {
+        self.named += 1;
+        let name = format!("replica-{}", self.named);
+        let config = WorkerConfig {
+            connection: self.broker.connection().clone(),
+            topic: self.broker.topics().readings.clone(),
+            group: self.broker.group().to_owned(),
+            rules: self.rules.clone(),
+            concurrency: 64,
+            // So that lanes are at work: readings are worked side by side and retired in order.
+            work: Duration::from_millis(2),
+            delivery: Delivery::AtLeastOnce,
+            commit_interval: Duration::from_millis(100),
+            // On the embedded broker its hand-over takes 3 s, that of the classic protocol 10 s.
+            protocol: GroupProtocol::Consumer,
+            rate_limit: None,
+            exit_at_end: false,
+            drain_timeout: Duration::from_secs(10),
+            on_out_of_range: OnOutOfRange::Earliest,
+            bounds: Bounds { records: 10_000, bytes: 64 << 20 },
+            name: name.clone(),
+        };
+        let health = Arc::new(Health::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let observers = Observers {
+            stop: Arc::clone(&stop),
+            metrics: Arc::new(Metrics::new()?),
+            health: Arc::clone(&health),
+            fleet: Some(Arc::clone(&self.fleet)),
+        };
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || crate::worker::run(config, observers))
+            .context("no thread for a replica")?;
+        self.running.push(Replica { name: name.clone(), stop, health, thread });
+        Ok(name)
+    }
+
+    /// Tells the oldest to drain and leave; gives its name.
+    pub fn remove_oldest(&mut self) -> Option<String> {
+        if self.running.is_empty() {
+            return None;
+        }
+        let replica = self.running.remove(0);
+        replica.stop.store(true, Ordering::Relaxed);
+        let name = replica.name.clone();
+        self.leaving.push(replica);
+        Some(name)
+    }
+
+    /// Waits until every replica has joined the group.
+    ///
+    /// # Errors
+    /// When one fails, or doesn't join in time.
+    pub fn wait_until_assigned(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + JOIN_TIMEOUT;
+        while !self.running.iter().all(|replica| replica.health.ready().is_ok()) && !stop.load(Ordering::Relaxed) {
+            self.check()?;
+            if Instant::now() >= deadline {
+                bail!("the replicas did not join their group within {} s", JOIN_TIMEOUT.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Whether all that should run do.
+    ///
+    /// # Errors
+    /// With the reason of one that ended by itself.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        let Some(ended) = self.running.iter().position(|replica| replica.thread.is_finished()) else { return Ok(()) };
+        let replica = self.running.remove(ended);
+        let name = replica.name.clone();
+        replica.end().map(|_| ()).with_context(|| format!("{name} ended"))?;
+        bail!("{name} ended without being told to")
+    }
+
+    /// Stops all; gives the number of rebalances that they went through.
+    ///
+    /// # Errors
+    /// When one failed.
+    pub fn stop(mut self) -> anyhow::Result<u64> {
+        for replica in &self.running {
+            replica.stop.store(true, Ordering::Relaxed);
+        }
+        let mut rebalances = 0;
+        for replica in self.leaving.drain(..).chain(self.running.drain(..)) {
+            rebalances += replica.end()?.rebalances;
+        }
+        Ok(rebalances)
+    }
+}
+
+impl Replica {
+    fn end(self) -> anyhow::Result<Summary> {
+        let result = self.thread.join().map_err(|_| anyhow!("{} panicked", self.name))?;
+        Ok(result?)
+    }
+}
