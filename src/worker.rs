@@ -177,6 +177,7 @@ struct Worker {
     first_record: Option<Instant>,
     last_commit: Option<Instant>,
     observed: Instant,
+    positions_followed: Instant,
     error_logged: Option<Instant>,
 }
 
@@ -262,6 +263,7 @@ impl Worker {
             first_record: None,
             last_commit: None,
             observed: Instant::now(),
+            positions_followed: Instant::now(),
             error_logged: None,
             config,
             observers,
@@ -289,6 +291,7 @@ impl Worker {
             self.give_up_overdue();
             self.observe();
             if taken == 0 {
+                self.follow_positions();
                 self.sleep();
             }
         }
@@ -319,7 +322,8 @@ impl Worker {
                         }
                     }
                 }
-                Event::End(partition, end) => self.pool.reached_end(partition, end),
+                // Not asked for here: see `Connection::group_consumer`.
+                Event::End(..) => {}
                 Event::Error(partition, error) => errors.push((partition, error)),
             }
         }
@@ -461,7 +465,7 @@ impl Worker {
                 self.pool.assign(id, restored.start, restored.states);
             }
             self.observers.metrics.restore_seconds.set(took.as_secs_f64());
-            tracing::debug!(partitions = starts.len(), generators, ?took, "restored");
+            tracing::debug!(worker = self.config.name, ?starts, generators, ?took, "restored");
             if self.consumer.assignment_lost() {
                 // The revocation is on its way to us; adding would hide that it's a loss.
                 continue;
@@ -628,6 +632,21 @@ impl Worker {
         let drained = self.pool.partitions().next().is_none();
         // A commit that the cluster doesn't take can't hold us for ever.
         drained || Instant::now() > deadline + 3 * Duration::from_secs(1)
+    }
+
+    /// Moves on over what is no record, now that none waits; a partition's end can be behind such a marker.
+    fn follow_positions(&mut self) {
+        if self.positions_followed.elapsed() < TURN {
+            return;
+        }
+        self.positions_followed = Instant::now();
+        let working = |(id, held): (&PartitionId, &Held)| matches!(held, Held::Working { .. }).then_some(*id);
+        let ids: Vec<PartitionId> = self.held.iter().filter_map(working).collect();
+        let handle = self.consumer.handle();
+        for (id, position) in self.consumer.positions(&ids) {
+            let at_end = handle.cached_end(id).is_some_and(|end| position >= end);
+            self.pool.reached(id, position, at_end);
+        }
     }
 
     /// Writes gauges and runs the watchdogs, once a second.

@@ -21,6 +21,8 @@ pub struct Cluster {
     brokers: String,
     client: BaseConsumer<Context>,
     admin: AdminClient<Context>,
+    /// An embedded broker doesn't answer admin requests; they would time out.
+    embedded: bool,
 }
 
 /// What went wrong with the cluster or a topic, and what to do about it.
@@ -151,8 +153,12 @@ impl Cluster {
         config.set("topic.metadata.refresh.interval.ms", "-1");
         let client: BaseConsumer<Context> = config.create_with_context(context.clone()).map_err(failed)?;
         let admin = connection.client().create_with_context(Context::default()).map_err(failed)?;
-        let cluster = Cluster { brokers: connection.brokers().to_owned(), client, admin };
+        let brokers = connection.brokers().to_owned();
+        let mut cluster = Cluster { brokers, client, admin, embedded: false };
         cluster.wait_for_answer(&context)?;
+        // librdkafka's mock cluster names itself so (rdkafka_mock.c).
+        let id = cluster.client.client().fetch_cluster_id(REQUEST_TIMEOUT);
+        cluster.embedded = id.is_some_and(|id| id.starts_with("mockCluster"));
         Ok(cluster)
     }
 
@@ -302,6 +308,9 @@ impl Cluster {
     /// One configuration entry of a topic; `None` when the broker doesn't tell (an embedded broker doesn't).
     #[must_use]
     pub fn topic_config(&self, topic: &str, key: &str) -> Option<String> {
+        if self.embedded {
+            return None;
+        }
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let described =
             futures::executor::block_on(self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options));

@@ -83,7 +83,7 @@ impl Connection {
         self.override_with_user(config)
     }
 
-    /// A consumer that belongs to no group: assigns by itself, reads committed records, learns where partitions end.
+    /// A consumer that belongs to no group: assigns by itself, never pauses, learns where partitions end.
     #[must_use]
     pub fn reader(&self, group: &str, isolation: Isolation) -> ClientConfig {
         let mut config = self.client();
@@ -110,7 +110,10 @@ impl Connection {
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
+            // Not wanted here: `rd_kafka_consume_batch_queue` counts the end-of-partition notice as a record, so that after
+            // the next pause (each rebalance makes one) the fetcher goes on one record too far (librdkafka 2.12.1,
+            // rd_kafka_q_serve_rkmessages).
+            .set("enable.partition.eof", "false")
             .set("allow.auto.create.topics", "false")
             // Starts are always explicit; should librdkafka ever have to choose, `latest` would lose records.
             .set("auto.offset.reset", "error")

@@ -298,6 +298,23 @@ impl Consumer {
         check(unsafe { sys::rd_kafka_resume_partitions(self.handle.client.as_ptr(), list.ptr()) })
     }
 
+    /// Where the intake stands on partitions that were added: behind the last record handed out, and behind the markers of
+    /// transactions, which are never handed out. Partitions of which nothing has come yet are left out.
+    #[must_use]
+    pub fn positions(&self, partitions: &[PartitionId]) -> Vec<(PartitionId, Offset)> {
+        let list = self.list(partitions);
+        // SAFETY: client and list are alive during the call, which fills in the list.
+        let code = unsafe { sys::rd_kafka_position(self.handle.client.as_ptr(), list.ptr()) };
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Vec::new();
+        }
+        let known = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+            KafkaOffset::Offset(offset) => Some((PartitionId(element.partition()), Offset(offset))),
+            _ => None,
+        };
+        list.elements().iter().filter_map(known).collect()
+    }
+
     /// Whether the assignment was lost and the revocation has not been served yet.
     #[must_use]
     pub fn assignment_lost(&self) -> bool {

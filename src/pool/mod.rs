@@ -249,11 +249,11 @@ impl Pool {
         self.pause_if_full(id);
     }
 
-    /// The end of the partition is at `end`: what lies between the last record and it (transaction markers, records
-    /// that compaction removed) holds nothing to work.
-    pub fn reached_end(&mut self, id: PartitionId, end: Offset) {
+    /// The intake stands at `position`: what lies between the last record and it (transaction markers, records that
+    /// compaction removed) holds nothing to work. `at_end`: nothing is known to lie behind it.
+    pub fn reached(&mut self, id: PartitionId, position: Offset, at_end: bool) {
         if let Some(work) = self.partitions.get_mut(&id) {
-            work.reached_end(end);
+            work.reached(position, at_end);
         }
     }
 

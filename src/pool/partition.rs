@@ -125,11 +125,11 @@ impl PartitionWork {
         self.buffer.pass(offset, at, effects, &mut self.retired);
     }
 
-    pub(super) fn reached_end(&mut self, end: Offset) {
-        if self.stage == Stage::Working && end >= self.next {
-            self.next = end;
-            self.at_end = true;
-            self.buffer.skip_to(end);
+    pub(super) fn reached(&mut self, position: Offset, at_end: bool) {
+        if self.stage == Stage::Working && position >= self.next {
+            self.next = position;
+            self.at_end = at_end;
+            self.buffer.skip_to(position);
         }
     }
 
