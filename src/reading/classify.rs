@@ -35,7 +35,7 @@ pub(super) fn decommissioning(key: Option<&[u8]>) -> Result<&str, BadRecord> {
     let Some(key) = key else {
         return Err(BadRecord::new(
             ErrorCode::KeyMissing,
-            "the record has neither a value nor a key; without a value, its key names the generator to decommission",
+            "the record has neither a value nor a key; without a value, the key says which generator ends",
         ));
     };
     let generator = str::from_utf8(key).map_err(|error| {
