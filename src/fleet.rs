@@ -77,10 +77,10 @@ impl Fleet {
 
     /// A replica has given a partition back.
     pub fn released(&self, replica: &str, partition: PartitionId) {
-        if let Some(mut view) = self.partitions.get_mut(&partition) {
-            if view.owner.as_deref() == Some(replica) {
-                view.owner = None;
-            }
+        if let Some(mut view) = self.partitions.get_mut(&partition)
+            && view.owner.as_deref() == Some(replica)
+        {
+            view.owner = None;
         }
     }
 

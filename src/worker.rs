@@ -4,7 +4,7 @@
 //! take_in ─► parse ─► pool (lanes, reorder buffer) ─► begin_commit ─► committer ─► take_outcome
 //! ```
 //!
-//! One thread runs [`Worker::run`] and owns everything in [`Worker`]; librdkafka, the committer and the restorer unpark
+//! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
 //! it when there's something to do. It always polls, also while every partition is paused or being drained, since
 //! rebalances come by the same way.
 
@@ -331,11 +331,6 @@ impl Worker {
                 Event::Record(record) => {
                     records += 1;
                     take_in_record(&mut self.pool, &record);
-                    if let (Some(fleet), true) = (&self.observers.fleet, self.config.work.is_zero()) {
-                        if let Some(key) = record.key.and_then(|key| std::str::from_utf8(key).ok()) {
-                            fleet.worked(key, record.partition, record.offset);
-                        }
-                    }
                 }
                 // Not asked for here: see `Connection::group_consumer`.
                 Event::End(..) => {}

@@ -18,7 +18,7 @@ pub struct AlarmState {
     pub standings: SmallVec<[Standing; 2]>,
     /// Standings of rules that this replica doesn't run (disabled, or known to a newer release only), kept as they are
     /// so that a rolling change of the rules doesn't raise an alarm twice.
-    carried: Option<Box<BTreeMap<String, Standing>>>,
+    carried: BTreeMap<String, Standing>,
     /// The offset of the last reading that is part of this state; a reading at or before it is a repeat.
     pub applied: Offset,
     /// When this replica last saw a reading, wall clock; what a deadman rule measures from.
@@ -33,7 +33,7 @@ impl AlarmState {
     pub fn new(rules: &Rules, now: Millis) -> AlarmState {
         AlarmState {
             standings: SmallVec::from_elem(Standing::INITIAL, rules.as_slice().len()),
-            carried: None,
+            carried: BTreeMap::new(),
             applied: Offset(-1),
             last_seen: now,
             stored: false,
@@ -50,7 +50,7 @@ impl AlarmState {
                 state.standings[index] = standing;
             }
         }
-        state.carried = (!carried.is_empty()).then(|| Box::new(carried));
+        state.carried = carried;
         state.applied = stored.offset;
         state.stored = true;
         state
@@ -59,7 +59,7 @@ impl AlarmState {
     /// The record for the state topic: JSON, as [`StoredState`] reads it.
     #[must_use]
     pub fn to_json(&self, generator: &GeneratorId, rules: &Rules) -> Vec<u8> {
-        let mut all = self.carried.as_deref().cloned().unwrap_or_default();
+        let mut all = self.carried.clone();
         for (rule, standing) in rules.as_slice().iter().zip(&self.standings) {
             if *standing != Standing::INITIAL {
                 all.insert(rule.name.clone(), *standing);

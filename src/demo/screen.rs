@@ -44,7 +44,7 @@ impl Screen {
         }
         self.term.clear_last_lines(self.table.len())?;
         self.term.write_line(line)?;
-        self.term.write_line(&self.table.join("\n")).map(|()| ())
+        self.term.write_line(&self.table.join("\n"))
     }
 
     /// Shows partitions, owners, lag and throughput anew.

@@ -10,7 +10,7 @@
 //!
 //! * [`lanes`]: the generators of one partition; each has its alarm state and a queue of waiting readings.
 //! * [`reorder`]: finished or not, in the order of the log; gives up the finished prefix.
-//! * [`partition`]: one partition, from assignment to release: lanes, buffer, what waits for a commit.
+//! * `partition`: one partition, from assignment to release: lanes, buffer, what waits for a commit.
 //! * this file: all partitions of a replica; shares the concurrency and the buffer among them, makes the commits.
 //!
 //! The pool is a state machine without Kafka, clock, thread or randomness: calls tell it what happened, [`Action`]s and
