@@ -116,7 +116,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(cli.log_format);
+    // Log lines would tear the demo's table apart; it tells of rebalances by itself.
+    let usual_level = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
+    start_logging(cli.log_format, usual_level);
     end_at_a_panic();
     let result = match cli.command {
         Command::Demo(options) => demo::run(&options),
@@ -146,8 +148,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_logging(format: LogFormat, usual_level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual_level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

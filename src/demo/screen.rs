@@ -44,7 +44,7 @@ impl Screen {
         }
         self.term.clear_last_lines(self.table.len())?;
         self.term.write_line(line)?;
-        self.term.write_line(&self.table.join("\n"))
+        self.show_table()
     }
 
     /// Shows partitions, owners, lag and throughput anew.
@@ -63,7 +63,11 @@ impl Screen {
         }
         self.term.clear_last_lines(self.table.len())?;
         self.table = table_lines(fleet, sent, rate);
-        self.term.write_line(&self.table.join("\n"))
+        self.show_table()
+    }
+
+    fn show_table(&self) -> io::Result<()> {
+        if self.table.is_empty() { Ok(()) } else { self.term.write_line(&self.table.join("\n")) }
     }
 }
 
