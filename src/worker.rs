@@ -8,7 +8,7 @@
 //! it when there's something to do. It always polls, also while every partition is paused or being drained, since
 //! rebalances come by the same way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +20,7 @@ use crate::alarm::detector::Detector;
 use crate::alarm::rules::Rules;
 use crate::effect::{DeadLetter, Effect};
 use crate::fleet::Fleet;
+use crate::flood::{self, FloodGate};
 use crate::health::Health;
 use crate::kafka::admin::{Cluster, ClusterError, TopicPlan};
 use crate::kafka::committer::{CommitError, Committer, Delivery, Outcome};
@@ -64,6 +65,8 @@ pub struct WorkerConfig {
     pub concurrency: usize,
     /// What each reading costs.
     pub work: Duration,
+    /// What readings of single generators cost instead.
+    pub work_of: HashMap<String, Duration>,
     /// The promise about effects.
     pub delivery: Delivery,
     /// Between commits while only offsets move.
@@ -78,6 +81,8 @@ pub struct WorkerConfig {
     pub drain_timeout: Duration,
     /// What to do when the committed offset isn't in the log.
     pub on_out_of_range: OnOutOfRange,
+    /// Stop with an error when more of the records than this are bad.
+    pub max_bad_ratio: Option<f64>,
     /// What the buffers may hold.
     pub bounds: Bounds,
     /// A name for logs and the fleet view.
@@ -142,6 +147,18 @@ pub enum WorkerError {
     /// State couldn't be restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// A producer is broken.
+    #[error(
+        "{bad} of {} records are bad, more than --max-bad-ratio allows: stopped, so that the topic isn't emptied into \
+         {topic}; look there for the reasons, mend the producer, start again",
+        flood::WINDOW
+    )]
+    Flood {
+        /// How many were bad.
+        bad: u32,
+        /// The dead letter queue.
+        topic: String,
+    },
     /// Effects can't be made durable.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -165,6 +182,7 @@ struct Worker {
     pool: Pool,
     work: WorkQueue,
     intake: Option<Pacer>,
+    flood_gate: Option<FloodGate>,
     /// The partitions that the group says are ours.
     held: BTreeMap<PartitionId, Held>,
     /// The revocations that librdkafka waits for, oldest first.
@@ -238,17 +256,13 @@ impl Worker {
             me,
         )?;
 
-        let handling = if config.work.is_zero() {
+        let handling = if config.work.is_zero() && config.work_of.is_empty() {
             Handling::Inline
         } else {
-            Handling::Lanes {
-                concurrency: config.concurrency,
-            }
+            Handling::Lanes { concurrency: config.concurrency }
         };
         let interval = i64::try_from(config.commit_interval.as_millis()).unwrap_or(i64::MAX);
-        let linger = i64::try_from(COMMIT_LINGER.as_millis())
-            .unwrap_or(0)
-            .min(interval);
+        let linger = i64::try_from(COMMIT_LINGER.as_millis()).unwrap_or(0).min(interval);
         let pool = Pool::new(
             Detector::new(config.rules.clone()),
             handling,
@@ -261,10 +275,9 @@ impl Worker {
             restorer,
             committer,
             pool,
-            work: WorkQueue::new(config.work),
-            intake: config
-                .rate_limit
-                .map(|rate| Pacer::new(f64::from(rate), Instant::now())),
+            work: WorkQueue::new(config.work, config.work_of.clone()),
+            flood_gate: config.max_bad_ratio.map(FloodGate::new),
+            intake: config.rate_limit.map(|rate| Pacer::new(f64::from(rate), Instant::now())),
             held: BTreeMap::new(),
             revocations: Vec::new(),
             requests: 0,
@@ -283,10 +296,9 @@ impl Worker {
     }
 
     fn run(mut self) -> Result<Summary, WorkerError> {
-        self.consumer.subscribe().map_err(|error| WorkerError::Consumer {
-            what: "subscribing failed",
-            error,
-        })?;
+        self.consumer
+            .subscribe()
+            .map_err(|error| WorkerError::Consumer { what: "subscribing failed", error })?;
         tracing::info!(
             worker = self.config.name,
             topic = self.topics.readings,
@@ -330,7 +342,10 @@ impl Worker {
             match event {
                 Event::Record(record) => {
                     records += 1;
-                    take_in_record(&mut self.pool, &record);
+                    let good = take_in_record(&mut self.pool, &record);
+                    if let Some(bad) = self.flood_gate.as_mut().and_then(|gate| gate.count(!good)) {
+                        return Err(WorkerError::Flood { bad, topic: self.topics.dead_letters.clone() });
+                    }
                 }
                 // Not asked for here: see `Connection::group_consumer`.
                 Event::End(..) => {}
@@ -355,19 +370,15 @@ impl Worker {
     /// Decides about an error of the consumer: most mend themselves.
     fn judge(&mut self, partition: Option<PartitionId>, error: ClientError) -> Result<(), WorkerError> {
         match error.code {
-            RDKafkaErrorCode::GroupAuthorizationFailed => Err(WorkerError::GroupUnauthorized {
-                group: self.config.group.clone(),
-            }),
-            RDKafkaErrorCode::TopicAuthorizationFailed => Err(ClusterError::Unauthorized {
-                topic: self.topics.readings.clone(),
+            RDKafkaErrorCode::GroupAuthorizationFailed => {
+                Err(WorkerError::GroupUnauthorized { group: self.config.group.clone() })
             }
-            .into()),
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                Err(ClusterError::Unauthorized { topic: self.topics.readings.clone() }.into())
+            }
             RDKafkaErrorCode::Fatal => {
                 let error = self.consumer.fatal_error().unwrap_or(error);
-                Err(WorkerError::Consumer {
-                    what: "the consumer cannot go on",
-                    error,
-                })
+                Err(WorkerError::Consumer { what: "the consumer cannot go on", error })
             }
             RDKafkaErrorCode::AutoOffsetReset => Err(WorkerError::Consumer {
                 what: "the log was truncated below our position: restart with --on-out-of-range to choose where to go on",
@@ -406,11 +417,7 @@ impl Worker {
                 Rebalance::Revoked(partitions) => {
                     let deadline = Instant::now() + self.config.drain_timeout;
                     self.give_back(&partitions, deadline, Pool::revoke);
-                    tracing::info!(
-                        worker = self.config.name,
-                        revoked = ranges(&partitions),
-                        "rebalance"
-                    );
+                    tracing::info!(worker = self.config.name, revoked = ranges(&partitions), "rebalance");
                 }
                 Rebalance::Lost(partitions) => {
                     self.give_back(&partitions, Instant::now(), Pool::lose);
@@ -428,24 +435,14 @@ impl Worker {
     fn assigned(&mut self, partitions: Vec<PartitionId>) -> Result<(), WorkerError> {
         self.ending.assigned = Some(Instant::now());
         self.observers.health.set_joined(true);
-        let answer = if partitions.is_empty() {
-            self.consumer.add(&[])
-        } else {
-            self.consumer.acknowledge_assigned()
-        };
-        answer.map_err(|error| WorkerError::Consumer {
-            what: "the assignment was not taken",
-            error,
-        })?;
+        let answer =
+            if partitions.is_empty() { self.consumer.add(&[]) } else { self.consumer.acknowledge_assigned() };
+        answer.map_err(|error| WorkerError::Consumer { what: "the assignment was not taken", error })?;
         // An answer to a revocation, or nothing for us yet: not worth a line.
         if partitions.is_empty() || self.draining.is_some() {
             return Ok(());
         }
-        tracing::info!(
-            worker = self.config.name,
-            assigned = ranges(&partitions),
-            "rebalance"
-        );
+        tracing::info!(worker = self.config.name, assigned = ranges(&partitions), "rebalance");
         self.requests += 1;
         for partition in &partitions {
             self.held.insert(*partition, Held::Restoring(self.requests));
@@ -475,11 +472,7 @@ impl Worker {
             }
         }
         let added: Vec<PartitionId> = waiting.iter().copied().collect();
-        self.revocations.push(Revocation {
-            waiting,
-            added: added.clone(),
-            deadline,
-        });
+        self.revocations.push(Revocation { waiting, added: added.clone(), deadline });
         for partition in added {
             how(&mut self.pool, partition);
         }
@@ -487,12 +480,7 @@ impl Worker {
 
     /// Starts the partitions whose state has arrived.
     fn start_restored(&mut self) -> Result<(), WorkerError> {
-        while let Some(Restored {
-            request,
-            outcome,
-            took,
-        }) = self.restorer.answer()
-        {
+        while let Some(Restored { request, outcome, took }) = self.restorer.answer() {
             let wanted =
                 |held: Option<&Held>| matches!(held, Some(Held::Restoring(number)) if *number == request);
             if !self.held.values().any(|held| wanted(Some(held))) {
@@ -507,10 +495,7 @@ impl Worker {
                 }
                 starts.push((id, restored.start));
                 generators += restored.states.len();
-                let working = Held::Working {
-                    end: restored.end,
-                    progress: (restored.start, Instant::now()),
-                };
+                let working = Held::Working { end: restored.end, progress: (restored.start, Instant::now()) };
                 self.held.insert(id, working);
                 self.pool.assign(id, restored.start, restored.states);
             }
@@ -522,10 +507,7 @@ impl Worker {
             }
             self.consumer
                 .add(&starts)
-                .map_err(|error| WorkerError::Consumer {
-                    what: "partitions could not be started",
-                    error,
-                })?;
+                .map_err(|error| WorkerError::Consumer { what: "partitions could not be started", error })?;
         }
         let restoring = self.held.values().any(|held| matches!(held, Held::Restoring(_)));
         self.observers.health.set_restoring(restoring);
@@ -605,15 +587,11 @@ impl Worker {
         let mut released = Vec::new();
         for action in self.pool.actions() {
             let done = match action {
-                Action::Run {
-                    ticket,
-                    generator,
-                    offset,
-                } => {
+                Action::Run { ticket, generator, offset } => {
                     if let Some(fleet) = &self.observers.fleet {
                         fleet.worked(generator.as_str(), ticket.partition, offset);
                     }
-                    self.work.begin(ticket, now);
+                    self.work.begin(ticket, &generator, now);
                     Ok(())
                 }
                 Action::Pause(partition) => self.consumer.pause(&[partition]),
@@ -623,10 +601,7 @@ impl Worker {
                     Ok(())
                 }
             };
-            done.map_err(|error| WorkerError::Consumer {
-                what: "pausing or resuming failed",
-                error,
-            })?;
+            done.map_err(|error| WorkerError::Consumer { what: "pausing or resuming failed", error })?;
         }
         for partition in released {
             self.held.remove(&partition);
@@ -643,18 +618,12 @@ impl Worker {
 
     /// Gives back the partitions of the oldest revocation, once all of them have drained.
     fn remove_drained(&mut self) -> Result<(), WorkerError> {
-        while self
-            .revocations
-            .first()
-            .is_some_and(|revocation| revocation.waiting.is_empty())
-        {
+        while self.revocations.first().is_some_and(|revocation| revocation.waiting.is_empty()) {
             let revocation = self.revocations.remove(0);
-            self.consumer
-                .remove(&revocation.added)
-                .map_err(|error| WorkerError::Consumer {
-                    what: "partitions could not be given back",
-                    error,
-                })?;
+            self.consumer.remove(&revocation.added).map_err(|error| WorkerError::Consumer {
+                what: "partitions could not be given back",
+                error,
+            })?;
         }
         Ok(())
     }
@@ -665,11 +634,7 @@ impl Worker {
         if self.draining.is_some() || !(told || self.has_reached_end()) {
             return;
         }
-        tracing::info!(
-            worker = self.config.name,
-            in_flight = self.pool.in_flight(),
-            "draining"
-        );
+        tracing::info!(worker = self.config.name, in_flight = self.pool.in_flight(), "draining");
         self.observers.health.set_draining();
         self.draining = Some(Instant::now() + self.config.drain_timeout);
         for partition in self.pool.partitions().collect::<Vec<_>>() {
@@ -685,11 +650,7 @@ impl Worker {
             Held::Restoring(_) => false,
             Held::Working { end, .. } => self.pool.committed_offset(*partition) >= Some(*end),
         };
-        if self.held.is_empty() {
-            assigned.elapsed() > EMPTY_HANDED
-        } else {
-            self.held.iter().all(reached)
-        }
+        if self.held.is_empty() { assigned.elapsed() > EMPTY_HANDED } else { self.held.iter().all(reached) }
     }
 
     /// Abandons what hasn't drained in time: it will be worked again by the next owner.
@@ -697,11 +658,7 @@ impl Worker {
         let now = Instant::now();
         let stopping = self.draining.is_some_and(|deadline| now >= deadline);
         let mut overdue: Vec<PartitionId> = Vec::new();
-        for revocation in self
-            .revocations
-            .iter_mut()
-            .filter(|revocation| now >= revocation.deadline)
-        {
+        for revocation in self.revocations.iter_mut().filter(|revocation| now >= revocation.deadline) {
             overdue.extend(&revocation.waiting);
             revocation.deadline = now + self.config.drain_timeout;
         }
@@ -747,14 +704,9 @@ impl Worker {
         self.observed = Instant::now();
         self.pool.watch_silence();
         let metrics = &self.observers.metrics;
-        metrics
-            .in_flight
-            .set(i64::try_from(self.pool.in_flight()).unwrap_or(i64::MAX));
+        metrics.in_flight.set(i64::try_from(self.pool.in_flight()).unwrap_or(i64::MAX));
         for (partition, records) in self.pool.take_record_counts() {
-            metrics
-                .records
-                .with_label_values(&[&partition.to_string()])
-                .inc_by(records);
+            metrics.records.with_label_values(&[&partition.to_string()]).inc_by(records);
         }
         let late = self.pool.take_late();
         for (rule, late) in self.pool.rules().as_slice().iter().zip(late) {
@@ -777,10 +729,7 @@ impl Worker {
             }
             let label = partition.to_string();
             metrics.lag.with_label_values(&[&label]).set(lag);
-            metrics
-                .stalled
-                .with_label_values(&[&label])
-                .set(if stalled { 1.0 } else { 0.0 });
+            metrics.stalled.with_label_values(&[&label]).set(if stalled { 1.0 } else { 0.0 });
             if let Some(fleet) = &self.observers.fleet {
                 fleet.holds(&self.config.name, *partition, committed, log_end);
             }
@@ -794,9 +743,7 @@ impl Worker {
             wait = wait.min(next.saturating_duration_since(Instant::now()));
         }
         if let Some(due) = self.pool.next_commit() {
-            wait = wait.min(Duration::from_millis(
-                u64::try_from(due.since(now())).unwrap_or(0),
-            ));
+            wait = wait.min(Duration::from_millis(u64::try_from(due.since(now())).unwrap_or(0)));
             if let Some(at) = self.commit_not_before {
                 wait = wait.max(at.saturating_duration_since(Instant::now())).min(TURN);
             }
@@ -837,25 +784,26 @@ impl Worker {
     }
 }
 
-/// Parses a record and gives it to the pool: to its generator's lane, or, if it's bad, as a dead letter.
-fn take_in_record(pool: &mut Pool, record: &Record<'_>) {
+/// Parses a record and gives it to the pool: to its generator's lane, or, if it's bad, as a dead letter. Whether it was
+/// good.
+fn take_in_record(pool: &mut Pool, record: &Record<'_>) -> bool {
     match reading::parse(record.key, record.value) {
-        Ok(parsed) => pool.take_in(
-            record.partition,
-            record.offset,
-            record.timestamp,
-            &parsed,
-            record.bytes(),
-        ),
-        Err(error) => pool.take_in_bad(DeadLetter {
-            partition: record.partition,
-            offset: record.offset,
-            timestamp: record.timestamp,
-            key: record.key.map(<[u8]>::to_vec),
-            value: record.value.map(<[u8]>::to_vec),
-            headers: record.headers(),
-            error,
-        }),
+        Ok(parsed) => {
+            pool.take_in(record.partition, record.offset, record.timestamp, &parsed, record.bytes());
+            true
+        }
+        Err(error) => {
+            pool.take_in_bad(DeadLetter {
+                partition: record.partition,
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                headers: record.headers(),
+                error,
+            });
+            false
+        }
     }
 }
 

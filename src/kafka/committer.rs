@@ -99,10 +99,7 @@ impl Committer {
             // One id a process: fencing goes by the group's generation (KIP-447), so ids needn't be stable; the group as a
             // prefix makes one ACL fit all replicas.
             let id = connection.property("transactional.id").map(str::to_owned);
-            config.set(
-                "transactional.id",
-                id.unwrap_or_else(|| format!("{group}-{}", uuid::Uuid::new_v4())),
-            );
+            config.set("transactional.id", id.unwrap_or_else(|| format!("{group}-{}", uuid::Uuid::new_v4())));
             if connection.property("transaction.timeout.ms").is_none() {
                 config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
             }
@@ -128,23 +125,16 @@ impl Committer {
         };
         let (commits, incoming) = crossbeam_channel::unbounded::<Commit>();
         let (outgoing, outcomes) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new()
-            .name("committer".to_owned())
-            .spawn(move || {
-                for commit in incoming {
-                    if outgoing.send(work.commit(&commit)).is_err() {
-                        return;
-                    }
-                    waker.unpark();
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            for commit in incoming {
+                if outgoing.send(work.commit(&commit)).is_err() {
+                    return;
                 }
-            });
+                waker.unpark();
+            }
+        });
         let thread = thread.map_err(|error| CommitError::Producer(format!("no thread: {error}")))?;
-        Ok(Committer {
-            commits: Some(commits),
-            outcomes,
-            give_up,
-            thread: Some(thread),
-        })
+        Ok(Committer { commits: Some(commits), outcomes, give_up, thread: Some(thread) })
     }
 
     /// Hands over a commit. The next one only after this one's outcome.
@@ -222,9 +212,7 @@ impl Work {
     }
 
     fn in_transaction(&self, commit: &Commit) -> Result<(), Failure> {
-        self.producer
-            .begin_transaction()
-            .map_err(|error| self.transaction_failure(&error))?;
+        self.producer.begin_transaction().map_err(|error| self.transaction_failure(&error))?;
         self.fill_transaction(commit).or_else(|failure| {
             self.abort()?;
             Err(failure)
@@ -235,36 +223,23 @@ impl Work {
         for effect in commit.parts.iter().flat_map(|part| part.effects()) {
             self.send(effect)?;
         }
-        let offsets: Vec<_> = commit
-            .parts
-            .iter()
-            .map(|part| (part.partition, part.offset))
-            .collect();
+        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
         self.patiently("offsets", || {
-            self.handle
-                .send_offsets(&self.producer, &offsets, SLICE)
-                .map_err(|failed| Retry {
-                    retriable: failed.retriable,
-                    fatal: failed.fatal,
-                    reason: failed.error.to_string(),
-                })
+            self.handle.send_offsets(&self.producer, &offsets, SLICE).map_err(|failed| Retry {
+                retriable: failed.retriable,
+                fatal: failed.fatal,
+                reason: failed.error.to_string(),
+            })
         })?;
         self.patiently("transaction", || {
-            self.producer
-                .commit_transaction(SLICE)
-                .map_err(|error| Retry::of(&error))
+            self.producer.commit_transaction(SLICE).map_err(|error| Retry::of(&error))
         })
     }
 
     /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
     fn abort(&self) -> Result<(), Failure> {
-        self.producer
-            .purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
-        self.patiently("abort", || {
-            self.producer
-                .abort_transaction(SLICE)
-                .map_err(|error| Retry::of(&error))
-        })
+        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        self.patiently("abort", || self.producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)))
     }
 
     fn step_by_step(&self, commit: &Commit) -> Result<(), Failure> {
@@ -277,21 +252,13 @@ impl Work {
             self.send(effect)?;
         }
         self.flush()?;
-        let offsets: Vec<_> = commit
-            .parts
-            .iter()
-            .map(|part| (part.partition, part.offset))
-            .collect();
-        self.handle
-            .commit(&offsets)
-            .map_err(|error| Failure::Refused(error.to_string()))
+        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
+        self.handle.commit(&offsets).map_err(|error| Failure::Refused(error.to_string()))
     }
 
     /// Waits until all that was sent is durable.
     fn flush(&self) -> Result<(), Failure> {
-        self.patiently("delivery", || {
-            self.producer.flush(SLICE).map_err(|error| Retry::of(&error))
-        })?;
+        self.patiently("delivery", || self.producer.flush(SLICE).map_err(|error| Retry::of(&error)))?;
         self.rejected().map_or(Ok(()), Err)
     }
 
@@ -349,12 +316,9 @@ impl Work {
             ("ce_time", &time),
             ("content-type", "application/json"),
         ];
-        let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-            all.insert(Header {
-                key,
-                value: Some(*value),
-            })
-        });
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
         self.produce(
             BaseRecord::to(&self.topics.alerts)
                 .key(event.generator.as_str())
@@ -374,15 +338,9 @@ impl Work {
     }
 
     fn send_dead_letter(&self, letter: &DeadLetter) -> Result<(), Failure> {
-        let mut headers = letter
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new(), |all, (key, value)| {
-                all.insert(Header {
-                    key,
-                    value: value.as_deref(),
-                })
-            });
+        let mut headers = letter.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key, value: value.as_deref() })
+        });
         let added: [(&str, &str); 6] = [
             ("dlq.topic", &self.topics.readings),
             ("dlq.partition", &letter.partition.to_string()),
@@ -392,10 +350,7 @@ impl Work {
             ("dlq.worker", &self.worker),
         ];
         for (key, value) in added {
-            headers = headers.insert(Header {
-                key,
-                value: Some(value),
-            });
+            headers = headers.insert(Header { key, value: Some(value) });
         }
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topics.dead_letters)
             .partition(letter.partition.0)
@@ -468,11 +423,7 @@ fn rejection(topic: &str, code: RDKafkaErrorCode) -> CommitError {
         }
         _ => "was it deleted? `genwatch topics create` makes it",
     };
-    CommitError::Rejected {
-        topic: topic.to_owned(),
-        reason: code.to_string(),
-        advice,
-    }
+    CommitError::Rejected { topic: topic.to_owned(), reason: code.to_string(), advice }
 }
 
 /// A failed step, and whether it may be tried again.
@@ -524,10 +475,7 @@ impl Deliveries {
     }
 
     fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -548,10 +496,7 @@ impl ProducerContext for Deliveries {
         if let Err((error, message)) = result {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
             // What an abort purges was not refused by anybody.
-            if matches!(
-                code,
-                RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight
-            ) {
+            if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
                 return;
             }
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
