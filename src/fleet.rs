@@ -32,7 +32,12 @@ pub struct PartitionView {
 
 impl Default for PartitionView {
     fn default() -> Self {
-        PartitionView { owner: None, committed: Offset(0), end: Offset(0), records: 0 }
+        PartitionView {
+            owner: None,
+            committed: Offset(0),
+            end: Offset(0),
+            records: 0,
+        }
     }
 }
 
@@ -72,10 +77,10 @@ impl Fleet {
 
     /// A replica has given a partition back.
     pub fn released(&self, replica: &str, partition: PartitionId) {
-        if let Some(mut view) = self.partitions.get_mut(&partition) {
-            if view.owner.as_deref() == Some(replica) {
-                view.owner = None;
-            }
+        if let Some(mut view) = self.partitions.get_mut(&partition)
+            && view.owner.as_deref() == Some(replica)
+        {
+            view.owner = None;
         }
     }
 
@@ -91,7 +96,10 @@ impl Fleet {
     /// The partitions, by number.
     #[must_use]
     pub fn partitions(&self) -> BTreeMap<PartitionId, PartitionView> {
-        self.partitions.iter().map(|view| (*view.key(), view.value().clone())).collect()
+        self.partitions
+            .iter()
+            .map(|view| (*view.key(), view.value().clone()))
+            .collect()
     }
 
     /// Records committed by all replicas.

@@ -4,7 +4,7 @@
 //! take_in ─► parse ─► pool (lanes, reorder buffer) ─► begin_commit ─► committer ─► take_outcome
 //! ```
 //!
-//! One thread runs [`Worker::run`] and owns everything in [`Worker`]; librdkafka, the committer and the restorer unpark
+//! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
 //! it when there's something to do. It always polls, also while every partition is paused or being drained, since
 //! rebalances come by the same way.
 
@@ -177,6 +177,7 @@ struct Worker {
     first_record: Option<Instant>,
     last_commit: Option<Instant>,
     observed: Instant,
+    positions_followed: Instant,
     error_logged: Option<Instant>,
 }
 
@@ -228,16 +229,26 @@ impl Worker {
             config.on_out_of_range,
             me.clone(),
         )?;
-        let committer =
-            Committer::start(&config.connection, &config.group, &topics, config.delivery, consumer.handle(), me)?;
+        let committer = Committer::start(
+            &config.connection,
+            &config.group,
+            &topics,
+            config.delivery,
+            consumer.handle(),
+            me,
+        )?;
 
         let handling = if config.work.is_zero() {
             Handling::Inline
         } else {
-            Handling::Lanes { concurrency: config.concurrency }
+            Handling::Lanes {
+                concurrency: config.concurrency,
+            }
         };
         let interval = i64::try_from(config.commit_interval.as_millis()).unwrap_or(i64::MAX);
-        let linger = i64::try_from(COMMIT_LINGER.as_millis()).unwrap_or(0).min(interval);
+        let linger = i64::try_from(COMMIT_LINGER.as_millis())
+            .unwrap_or(0)
+            .min(interval);
         let pool = Pool::new(
             Detector::new(config.rules.clone()),
             handling,
@@ -251,7 +262,9 @@ impl Worker {
             committer,
             pool,
             work: WorkQueue::new(config.work),
-            intake: config.rate_limit.map(|rate| Pacer::new(f64::from(rate), Instant::now())),
+            intake: config
+                .rate_limit
+                .map(|rate| Pacer::new(f64::from(rate), Instant::now())),
             held: BTreeMap::new(),
             revocations: Vec::new(),
             requests: 0,
@@ -262,6 +275,7 @@ impl Worker {
             first_record: None,
             last_commit: None,
             observed: Instant::now(),
+            positions_followed: Instant::now(),
             error_logged: None,
             config,
             observers,
@@ -269,7 +283,10 @@ impl Worker {
     }
 
     fn run(mut self) -> Result<Summary, WorkerError> {
-        self.consumer.subscribe().map_err(|error| WorkerError::Consumer { what: "subscribing failed", error })?;
+        self.consumer.subscribe().map_err(|error| WorkerError::Consumer {
+            what: "subscribing failed",
+            error,
+        })?;
         tracing::info!(
             worker = self.config.name,
             topic = self.topics.readings,
@@ -289,6 +306,7 @@ impl Worker {
             self.give_up_overdue();
             self.observe();
             if taken == 0 {
+                self.follow_positions();
                 self.sleep();
             }
         }
@@ -313,13 +331,9 @@ impl Worker {
                 Event::Record(record) => {
                     records += 1;
                     take_in_record(&mut self.pool, &record);
-                    if let (Some(fleet), true) = (&self.observers.fleet, self.config.work.is_zero()) {
-                        if let Some(key) = record.key.and_then(|key| std::str::from_utf8(key).ok()) {
-                            fleet.worked(key, record.partition, record.offset);
-                        }
-                    }
                 }
-                Event::End(partition, end) => self.pool.reached_end(partition, end),
+                // Not asked for here: see `Connection::group_consumer`.
+                Event::End(..) => {}
                 Event::Error(partition, error) => errors.push((partition, error)),
             }
         }
@@ -341,15 +355,19 @@ impl Worker {
     /// Decides about an error of the consumer: most mend themselves.
     fn judge(&mut self, partition: Option<PartitionId>, error: ClientError) -> Result<(), WorkerError> {
         match error.code {
-            RDKafkaErrorCode::GroupAuthorizationFailed => {
-                Err(WorkerError::GroupUnauthorized { group: self.config.group.clone() })
+            RDKafkaErrorCode::GroupAuthorizationFailed => Err(WorkerError::GroupUnauthorized {
+                group: self.config.group.clone(),
+            }),
+            RDKafkaErrorCode::TopicAuthorizationFailed => Err(ClusterError::Unauthorized {
+                topic: self.topics.readings.clone(),
             }
-            RDKafkaErrorCode::TopicAuthorizationFailed => {
-                Err(ClusterError::Unauthorized { topic: self.topics.readings.clone() }.into())
-            }
+            .into()),
             RDKafkaErrorCode::Fatal => {
                 let error = self.consumer.fatal_error().unwrap_or(error);
-                Err(WorkerError::Consumer { what: "the consumer cannot go on", error })
+                Err(WorkerError::Consumer {
+                    what: "the consumer cannot go on",
+                    error,
+                })
             }
             RDKafkaErrorCode::AutoOffsetReset => Err(WorkerError::Consumer {
                 what: "the log was truncated below our position: restart with --on-out-of-range to choose where to go on",
@@ -364,7 +382,9 @@ impl Worker {
 
     fn log_client_errors(&mut self) {
         for error in self.consumer.take_errors() {
-            if error.code == RDKafkaErrorCode::Fatal || self.error_logged.is_none_or(|at| at.elapsed() > ERROR_LOG_EVERY) {
+            if error.code == RDKafkaErrorCode::Fatal
+                || self.error_logged.is_none_or(|at| at.elapsed() > ERROR_LOG_EVERY)
+            {
                 self.error_logged = Some(Instant::now());
                 tracing::warn!(%error, "the connection to the cluster is disturbed; the client goes on trying");
             }
@@ -374,14 +394,23 @@ impl Worker {
     /// Answers what librdkafka wants about the assignment.
     fn serve_rebalances(&mut self) -> Result<(), WorkerError> {
         for rebalance in self.consumer.take_rebalances() {
-            self.summary.rebalances += 1;
-            self.observers.metrics.rebalances.inc();
+            let (Rebalance::Assigned(partitions)
+            | Rebalance::Revoked(partitions)
+            | Rebalance::Lost(partitions)) = &rebalance;
+            if !partitions.is_empty() {
+                self.summary.rebalances += 1;
+                self.observers.metrics.rebalances.inc();
+            }
             match rebalance {
                 Rebalance::Assigned(partitions) => self.assigned(partitions)?,
                 Rebalance::Revoked(partitions) => {
                     let deadline = Instant::now() + self.config.drain_timeout;
                     self.give_back(&partitions, deadline, Pool::revoke);
-                    tracing::info!(worker = self.config.name, revoked = ranges(&partitions), "rebalance");
+                    tracing::info!(
+                        worker = self.config.name,
+                        revoked = ranges(&partitions),
+                        "rebalance"
+                    );
                 }
                 Rebalance::Lost(partitions) => {
                     self.give_back(&partitions, Instant::now(), Pool::lose);
@@ -404,11 +433,19 @@ impl Worker {
         } else {
             self.consumer.acknowledge_assigned()
         };
-        answer.map_err(|error| WorkerError::Consumer { what: "the assignment was not taken", error })?;
-        tracing::info!(worker = self.config.name, assigned = ranges(&partitions), "rebalance");
+        answer.map_err(|error| WorkerError::Consumer {
+            what: "the assignment was not taken",
+            error,
+        })?;
+        // An answer to a revocation, or nothing for us yet: not worth a line.
         if partitions.is_empty() || self.draining.is_some() {
             return Ok(());
         }
+        tracing::info!(
+            worker = self.config.name,
+            assigned = ranges(&partitions),
+            "rebalance"
+        );
         self.requests += 1;
         for partition in &partitions {
             self.held.insert(*partition, Held::Restoring(self.requests));
@@ -419,7 +456,12 @@ impl Worker {
     }
 
     /// Starts to give partitions back; they are removed from the assignment when the pool has released them.
-    fn give_back(&mut self, partitions: &[PartitionId], deadline: Instant, how: impl Fn(&mut Pool, PartitionId)) {
+    fn give_back(
+        &mut self,
+        partitions: &[PartitionId],
+        deadline: Instant,
+        how: impl Fn(&mut Pool, PartitionId),
+    ) {
         let mut waiting = BTreeSet::new();
         for partition in partitions {
             match self.held.get(partition) {
@@ -433,7 +475,11 @@ impl Worker {
             }
         }
         let added: Vec<PartitionId> = waiting.iter().copied().collect();
-        self.revocations.push(Revocation { waiting, added: added.clone(), deadline });
+        self.revocations.push(Revocation {
+            waiting,
+            added: added.clone(),
+            deadline,
+        });
         for partition in added {
             how(&mut self.pool, partition);
         }
@@ -441,7 +487,12 @@ impl Worker {
 
     /// Starts the partitions whose state has arrived.
     fn start_restored(&mut self) -> Result<(), WorkerError> {
-        while let Some(Restored { request, outcome, took }) = self.restorer.answer() {
+        while let Some(Restored {
+            request,
+            outcome,
+            took,
+        }) = self.restorer.answer()
+        {
             let wanted =
                 |held: Option<&Held>| matches!(held, Some(Held::Restoring(number)) if *number == request);
             if !self.held.values().any(|held| wanted(Some(held))) {
@@ -456,19 +507,25 @@ impl Worker {
                 }
                 starts.push((id, restored.start));
                 generators += restored.states.len();
-                let working = Held::Working { end: restored.end, progress: (restored.start, Instant::now()) };
+                let working = Held::Working {
+                    end: restored.end,
+                    progress: (restored.start, Instant::now()),
+                };
                 self.held.insert(id, working);
                 self.pool.assign(id, restored.start, restored.states);
             }
             self.observers.metrics.restore_seconds.set(took.as_secs_f64());
-            tracing::debug!(partitions = starts.len(), generators, ?took, "restored");
+            tracing::debug!(worker = self.config.name, ?starts, generators, ?took, "restored");
             if self.consumer.assignment_lost() {
                 // The revocation is on its way to us; adding would hide that it's a loss.
                 continue;
             }
             self.consumer
                 .add(&starts)
-                .map_err(|error| WorkerError::Consumer { what: "partitions could not be started", error })?;
+                .map_err(|error| WorkerError::Consumer {
+                    what: "partitions could not be started",
+                    error,
+                })?;
         }
         let restoring = self.held.values().any(|held| matches!(held, Held::Restoring(_)));
         self.observers.health.set_restoring(restoring);
@@ -487,7 +544,9 @@ impl Worker {
 
     /// Learns how the commit under way ended.
     fn take_outcome(&mut self) -> Result<(), WorkerError> {
-        let Some(outcome) = self.committer.outcome() else { return Ok(()) };
+        let Some(outcome) = self.committer.outcome() else {
+            return Ok(());
+        };
         match outcome {
             Outcome::Done(id, took) => {
                 let committed = self.pool.committed(id);
@@ -497,7 +556,11 @@ impl Worker {
                 Ok(())
             }
             Outcome::Refused(id, reason) => {
-                tracing::warn!(worker = self.config.name, reason, "a commit was refused; its effects go into the next one");
+                tracing::warn!(
+                    worker = self.config.name,
+                    reason,
+                    "a commit was refused; its effects go into the next one"
+                );
                 self.observers.health.set_blocked(true);
                 self.commit_not_before = Some(Instant::now() + COMMIT_BACKOFF);
                 self.pool.commit_failed(id);
@@ -542,7 +605,11 @@ impl Worker {
         let mut released = Vec::new();
         for action in self.pool.actions() {
             let done = match action {
-                Action::Run { ticket, generator, offset } => {
+                Action::Run {
+                    ticket,
+                    generator,
+                    offset,
+                } => {
                     if let Some(fleet) = &self.observers.fleet {
                         fleet.worked(generator.as_str(), ticket.partition, offset);
                     }
@@ -556,7 +623,10 @@ impl Worker {
                     Ok(())
                 }
             };
-            done.map_err(|error| WorkerError::Consumer { what: "pausing or resuming failed", error })?;
+            done.map_err(|error| WorkerError::Consumer {
+                what: "pausing or resuming failed",
+                error,
+            })?;
         }
         for partition in released {
             self.held.remove(&partition);
@@ -573,11 +643,18 @@ impl Worker {
 
     /// Gives back the partitions of the oldest revocation, once all of them have drained.
     fn remove_drained(&mut self) -> Result<(), WorkerError> {
-        while self.revocations.first().is_some_and(|revocation| revocation.waiting.is_empty()) {
+        while self
+            .revocations
+            .first()
+            .is_some_and(|revocation| revocation.waiting.is_empty())
+        {
             let revocation = self.revocations.remove(0);
             self.consumer
                 .remove(&revocation.added)
-                .map_err(|error| WorkerError::Consumer { what: "partitions could not be given back", error })?;
+                .map_err(|error| WorkerError::Consumer {
+                    what: "partitions could not be given back",
+                    error,
+                })?;
         }
         Ok(())
     }
@@ -588,7 +665,11 @@ impl Worker {
         if self.draining.is_some() || !(told || self.has_reached_end()) {
             return;
         }
-        tracing::info!(worker = self.config.name, in_flight = self.pool.in_flight(), "draining");
+        tracing::info!(
+            worker = self.config.name,
+            in_flight = self.pool.in_flight(),
+            "draining"
+        );
         self.observers.health.set_draining();
         self.draining = Some(Instant::now() + self.config.drain_timeout);
         for partition in self.pool.partitions().collect::<Vec<_>>() {
@@ -597,12 +678,18 @@ impl Worker {
     }
 
     fn has_reached_end(&self) -> bool {
-        let Some(assigned) = self.ending.assigned.filter(|_| self.config.exit_at_end) else { return false };
+        let Some(assigned) = self.ending.assigned.filter(|_| self.config.exit_at_end) else {
+            return false;
+        };
         let reached = |(partition, held): (&PartitionId, &Held)| match held {
             Held::Restoring(_) => false,
             Held::Working { end, .. } => self.pool.committed_offset(*partition) >= Some(*end),
         };
-        if self.held.is_empty() { assigned.elapsed() > EMPTY_HANDED } else { self.held.iter().all(reached) }
+        if self.held.is_empty() {
+            assigned.elapsed() > EMPTY_HANDED
+        } else {
+            self.held.iter().all(reached)
+        }
     }
 
     /// Abandons what hasn't drained in time: it will be worked again by the next owner.
@@ -610,7 +697,11 @@ impl Worker {
         let now = Instant::now();
         let stopping = self.draining.is_some_and(|deadline| now >= deadline);
         let mut overdue: Vec<PartitionId> = Vec::new();
-        for revocation in self.revocations.iter_mut().filter(|revocation| now >= revocation.deadline) {
+        for revocation in self
+            .revocations
+            .iter_mut()
+            .filter(|revocation| now >= revocation.deadline)
+        {
             overdue.extend(&revocation.waiting);
             revocation.deadline = now + self.config.drain_timeout;
         }
@@ -624,10 +715,27 @@ impl Worker {
     }
 
     fn is_done(&self) -> bool {
-        let Some(deadline) = self.draining else { return false };
+        let Some(deadline) = self.draining else {
+            return false;
+        };
         let drained = self.pool.partitions().next().is_none();
         // A commit that the cluster doesn't take can't hold us for ever.
         drained || Instant::now() > deadline + 3 * Duration::from_secs(1)
+    }
+
+    /// Moves on over what is no record, now that none waits; a partition's end can be behind such a marker.
+    fn follow_positions(&mut self) {
+        if self.positions_followed.elapsed() < TURN {
+            return;
+        }
+        self.positions_followed = Instant::now();
+        let working = |(id, held): (&PartitionId, &Held)| matches!(held, Held::Working { .. }).then_some(*id);
+        let ids: Vec<PartitionId> = self.held.iter().filter_map(working).collect();
+        let handle = self.consumer.handle();
+        for (id, position) in self.consumer.positions(&ids) {
+            let at_end = handle.cached_end(id).is_some_and(|end| position >= end);
+            self.pool.reached(id, position, at_end);
+        }
     }
 
     /// Writes gauges and runs the watchdogs, once a second.
@@ -639,9 +747,14 @@ impl Worker {
         self.observed = Instant::now();
         self.pool.watch_silence();
         let metrics = &self.observers.metrics;
-        metrics.in_flight.set(i64::try_from(self.pool.in_flight()).unwrap_or(i64::MAX));
+        metrics
+            .in_flight
+            .set(i64::try_from(self.pool.in_flight()).unwrap_or(i64::MAX));
         for (partition, records) in self.pool.take_record_counts() {
-            metrics.records.with_label_values(&[&partition.to_string()]).inc_by(records);
+            metrics
+                .records
+                .with_label_values(&[&partition.to_string()])
+                .inc_by(records);
         }
         let late = self.pool.take_late();
         for (rule, late) in self.pool.rules().as_slice().iter().zip(late) {
@@ -649,7 +762,9 @@ impl Worker {
         }
         let handle = self.consumer.handle();
         for (partition, held) in &mut self.held {
-            let Held::Working { progress, end } = held else { continue };
+            let Held::Working { progress, end } = held else {
+                continue;
+            };
             let committed = self.pool.committed_offset(*partition).unwrap_or(progress.0);
             if committed > progress.0 {
                 *progress = (committed, Instant::now());
@@ -662,7 +777,10 @@ impl Worker {
             }
             let label = partition.to_string();
             metrics.lag.with_label_values(&[&label]).set(lag);
-            metrics.stalled.with_label_values(&[&label]).set(if stalled { 1.0 } else { 0.0 });
+            metrics
+                .stalled
+                .with_label_values(&[&label])
+                .set(if stalled { 1.0 } else { 0.0 });
             if let Some(fleet) = &self.observers.fleet {
                 fleet.holds(&self.config.name, *partition, committed, log_end);
             }
@@ -676,7 +794,9 @@ impl Worker {
             wait = wait.min(next.saturating_duration_since(Instant::now()));
         }
         if let Some(due) = self.pool.next_commit() {
-            wait = wait.min(Duration::from_millis(u64::try_from(due.since(now())).unwrap_or(0)));
+            wait = wait.min(Duration::from_millis(
+                u64::try_from(due.since(now())).unwrap_or(0),
+            ));
             if let Some(at) = self.commit_not_before {
                 wait = wait.max(at.saturating_duration_since(Instant::now())).min(TURN);
             }
@@ -699,7 +819,11 @@ impl Worker {
         if let Some(fleet) = &self.observers.fleet {
             fleet.left(&self.config.name);
         }
-        tracing::info!(worker = self.config.name, records = self.summary.records, "the worker has left its group");
+        tracing::info!(
+            worker = self.config.name,
+            records = self.summary.records,
+            "the worker has left its group"
+        );
     }
 
     fn summarize(mut self) -> Summary {
@@ -716,7 +840,13 @@ impl Worker {
 /// Parses a record and gives it to the pool: to its generator's lane, or, if it's bad, as a dead letter.
 fn take_in_record(pool: &mut Pool, record: &Record<'_>) {
     match reading::parse(record.key, record.value) {
-        Ok(parsed) => pool.take_in(record.partition, record.offset, record.timestamp, &parsed, record.bytes()),
+        Ok(parsed) => pool.take_in(
+            record.partition,
+            record.offset,
+            record.timestamp,
+            &parsed,
+            record.bytes(),
+        ),
         Err(error) => pool.take_in_bad(DeadLetter {
             partition: record.partition,
             offset: record.offset,

@@ -18,7 +18,7 @@ pub struct AlarmState {
     pub standings: SmallVec<[Standing; 2]>,
     /// Standings of rules that this replica doesn't run (disabled, or known to a newer release only), kept as they are
     /// so that a rolling change of the rules doesn't raise an alarm twice.
-    carried: Option<Box<BTreeMap<String, Standing>>>,
+    carried: BTreeMap<String, Standing>,
     /// The offset of the last reading that is part of this state; a reading at or before it is a repeat.
     pub applied: Offset,
     /// When this replica last saw a reading, wall clock; what a deadman rule measures from.
@@ -33,7 +33,7 @@ impl AlarmState {
     pub fn new(rules: &Rules, now: Millis) -> AlarmState {
         AlarmState {
             standings: SmallVec::from_elem(Standing::INITIAL, rules.as_slice().len()),
-            carried: None,
+            carried: BTreeMap::new(),
             applied: Offset(-1),
             last_seen: now,
             stored: false,
@@ -50,7 +50,7 @@ impl AlarmState {
                 state.standings[index] = standing;
             }
         }
-        state.carried = (!carried.is_empty()).then(|| Box::new(carried));
+        state.carried = carried;
         state.applied = stored.offset;
         state.stored = true;
         state
@@ -59,13 +59,17 @@ impl AlarmState {
     /// The record for the state topic: JSON, as [`StoredState`] reads it.
     #[must_use]
     pub fn to_json(&self, generator: &GeneratorId, rules: &Rules) -> Vec<u8> {
-        let mut all = self.carried.as_deref().cloned().unwrap_or_default();
+        let mut all = self.carried.clone();
         for (rule, standing) in rules.as_slice().iter().zip(&self.standings) {
             if *standing != Standing::INITIAL {
                 all.insert(rule.name.clone(), *standing);
             }
         }
-        let stored = StoredState { generator: generator.as_str().to_owned(), offset: self.applied, rules: all };
+        let stored = StoredState {
+            generator: generator.as_str().to_owned(),
+            offset: self.applied,
+            rules: all,
+        };
         // Strings and integers alone: serializing them into memory can't fail.
         serde_json::to_vec(&stored).unwrap_or_default()
     }
@@ -105,7 +109,10 @@ mod tests {
         let rules = Rules::default();
         let id = GeneratorId::from("generator4");
         let mut state = AlarmState::new(&rules, Millis(7));
-        state.standings[0] = Standing { phase: Phase::Clearing, since: Millis(5) };
+        state.standings[0] = Standing {
+            phase: Phase::Clearing,
+            since: Millis(5),
+        };
         state.applied = Offset(42);
         state.stored = true;
         let stored = StoredState::from_json(&state.to_json(&id, &rules)).expect("own format");

@@ -15,9 +15,6 @@ use crate::log::Millis;
 /// Print alert events, as far as they are committed.
 #[derive(Debug, Args)]
 pub struct Options {
-    #[command(flatten)]
-    cluster: ClusterOptions,
-
     /// Where to begin: beginning, now, or a time (2026-01-31T12:00:00Z, or a duration ago such as 2h).
     #[arg(long, default_value = "beginning", value_parser = from, env = "GENWATCH_FROM")]
     from: StartAt,
@@ -29,25 +26,36 @@ pub struct Options {
     /// One JSON document a line, as it is in the topic.
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,
+
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let stop = super::stop_on_signals()?;
     let connection = options.cluster.connection()?;
     let cluster = Cluster::connect(&connection)?;
-    let mut tail = Tail::new(&connection, &cluster, &options.cluster.topics().alerts, options.from)?;
+    let mut tail = Tail::new(
+        &connection,
+        &cluster,
+        &options.cluster.topics().alerts,
+        options.from,
+    )?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     while !(stop.load(Ordering::Relaxed) || options.exit_at_end && tail.at_end()) {
-        tail.read(Duration::from_millis(100), |record| -> Result<(), anyhow::Error> {
-            let Some(value) = record.value else { return Ok(()) };
-            if options.json {
-                out.write_all(value)?;
-                out.write_all(b"\n")?;
-            } else {
-                writeln!(out, "{}", line(value))?;
-            }
-            Ok(())
-        })?;
+        tail.read(
+            Duration::from_millis(100),
+            |record| -> Result<(), anyhow::Error> {
+                let Some(value) = record.value else { return Ok(()) };
+                if options.json {
+                    out.write_all(value)?;
+                    out.write_all(b"\n")?;
+                } else {
+                    writeln!(out, "{}", line(value))?;
+                }
+                Ok(())
+            },
+        )?;
         out.flush()?;
     }
     Ok(())
@@ -70,8 +78,11 @@ struct Alert {
 
 /// One alert as a line for people; what isn't an alert is shown as it is.
 pub(crate) fn line(value: &[u8]) -> String {
-    let Ok(alert) = serde_json::from_slice::<Alert>(value) else { return String::from_utf8_lossy(value).into_owned() };
-    let time = jiff::Timestamp::from_millisecond(alert.at).map_or_else(|_| alert.at.to_string(), |time| format!("{time:.3}"));
+    let Ok(alert) = serde_json::from_slice::<Alert>(value) else {
+        return String::from_utf8_lossy(value).into_owned();
+    };
+    let time = jiff::Timestamp::from_millisecond(alert.at)
+        .map_or_else(|_| alert.at.to_string(), |time| format!("{time:.3}"));
     let cause = match (&alert.field, alert.value, &alert.reason) {
         (Some(field), Some(value), _) => format!("{field} {value} (threshold {})", alert.threshold),
         (None, Some(value), _) => format!("silent for {value} s"),
@@ -93,14 +104,14 @@ fn from(text: &str) -> Result<StartAt, String> {
         "now" => Ok(StartAt::Now),
         _ => {
             if let Ok(ago) = humantime::parse_duration(text) {
-                let then = jiff::Timestamp::now().as_millisecond() - i64::try_from(ago.as_millis()).unwrap_or(0);
+                let then =
+                    jiff::Timestamp::now().as_millisecond() - i64::try_from(ago.as_millis()).unwrap_or(0);
                 return Ok(StartAt::Time(Millis(then)));
             }
-            let time: jiff::Timestamp = text
-                .parse()
-                .map_err(|_| "beginning, now, a time such as 2026-01-31T12:00:00Z, or a duration such as 2h".to_owned())?;
+            let time: jiff::Timestamp = text.parse().map_err(|_| {
+                "beginning, now, a time such as 2026-01-31T12:00:00Z, or a duration such as 2h".to_owned()
+            })?;
             Ok(StartAt::Time(Millis(time.as_millisecond())))
         }
     }
 }
-

@@ -51,7 +51,11 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     };
     let report = crate::demo::run(&config, &stop)?;
     print(&report)?;
-    if report.is_right() { Ok(()) } else { Err(anyhow::anyhow!("the demo did not keep its promises: see above").into()) }
+    if report.is_right() {
+        Ok(())
+    } else {
+        Err(anyhow::anyhow!("the demo did not keep its promises: see above").into())
+    }
 }
 
 fn print(report: &Report) -> std::io::Result<()> {

@@ -72,7 +72,12 @@ struct ClusterOptions {
     group: String,
 
     /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
-    #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
+    #[arg(
+        short = 'X',
+        value_name = "KEY=VALUE",
+        env = "GENWATCH_X",
+        hide_env_values = true
+    )]
     properties: Vec<String>,
 }
 
@@ -143,9 +148,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }
@@ -155,7 +165,9 @@ fn end_at_a_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        eprintln!("genwatch: this is a bug; the process ends here, and nothing that was not finished is committed");
+        eprintln!(
+            "genwatch: this is a bug; the process ends here, and nothing that was not finished is committed"
+        );
         std::process::exit(101);
     }));
 }

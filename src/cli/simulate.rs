@@ -26,9 +26,6 @@ const NAP: Duration = Duration::from_millis(50);
 /// At the end one JSON line tells what was delivered; the exit code is 0 only if all was.
 #[derive(Debug, Args)]
 pub struct Options {
-    #[command(flatten)]
-    cluster: ClusterOptions,
-
     /// How many generators report.
     #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     generators: u32,
@@ -56,6 +53,9 @@ pub struct Options {
     /// Mix in every kind of bad record, about one in a hundred.
     #[arg(long, env = "GENWATCH_FAULTS")]
     faults: bool,
+
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -81,7 +81,9 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let over = |sent: u64| {
         stop.load(Ordering::Relaxed)
             || options.count.is_some_and(|count| sent >= count)
-            || options.duration.is_some_and(|duration| begun.elapsed() >= duration)
+            || options
+                .duration
+                .is_some_and(|duration| begun.elapsed() >= duration)
     };
     while !over(sent) {
         let due = match &mut pacer {
@@ -101,7 +103,11 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             std::thread::sleep(pacer.wait(Instant::now()).min(NAP));
         }
     }
-    let Produced { delivered, failed, first_error } = producer.finish(FLUSH_TIMEOUT);
+    let Produced {
+        delivered,
+        failed,
+        first_error,
+    } = producer.finish(FLUSH_TIMEOUT);
     let seconds = begun.elapsed().as_secs_f64();
     progress.finish_and_clear();
 
@@ -115,7 +121,11 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     let reason = first_error.unwrap_or_else(|| "no answer in time".to_owned());
-    Err(anyhow::anyhow!("{} of {sent} records were not delivered: {reason}", sent - delivered).into())
+    Err(anyhow::anyhow!(
+        "{} of {sent} records were not delivered: {reason}",
+        sent - delivered
+    )
+    .into())
 }
 
 /// A topic that wasn't made by us may refuse a record of more than 1 MiB; then that kind of fault is left out.
@@ -123,9 +133,14 @@ fn which_faults(options: &Options, cluster: &Cluster) -> Faults {
     if !options.faults {
         return Faults::None;
     }
-    let limit = cluster.topic_config(&options.cluster.topic, "max.message.bytes").and_then(|limit| limit.parse().ok());
+    let limit = cluster
+        .topic_config(&options.cluster.topic, "max.message.bytes")
+        .and_then(|limit| limit.parse().ok());
     if limit.is_some_and(|limit: usize| limit <= MAX_VALUE_BYTES + 65_536) {
-        tracing::warn!(limit, "the topic's max.message.bytes refuses too_large records: that kind of fault is left out");
+        tracing::warn!(
+            limit,
+            "the topic's max.message.bytes refuses too_large records: that kind of fault is left out"
+        );
         return Faults::WithoutTooLarge;
     }
     Faults::All
@@ -136,10 +151,14 @@ fn progress_bar(count: Option<u64>) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let (bar, template) = match count {
-        Some(count) => {
-            (ProgressBar::new(count), "{bar:40} {human_pos}/{human_len} readings, {per_sec}, {eta} left")
-        }
-        None => (ProgressBar::new_spinner(), "{spinner} {human_pos} readings, {per_sec}, {elapsed}"),
+        Some(count) => (
+            ProgressBar::new(count),
+            "{bar:40} {human_pos}/{human_len} readings, {per_sec}, {eta} left",
+        ),
+        None => (
+            ProgressBar::new_spinner(),
+            "{spinner} {human_pos} readings, {per_sec}, {elapsed}",
+        ),
     };
     // The templates are constants; a wrong one falls back to indicatif's own.
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))

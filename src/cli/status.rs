@@ -24,9 +24,6 @@ const NEAR: Duration = Duration::from_secs(10);
 /// an owner, and commits nothing), UNOWNED (has readings and no owner).
 #[derive(Debug, Args)]
 pub struct Options {
-    #[command(flatten)]
-    cluster: ClusterOptions,
-
     /// One JSON document (with --watch one a line).
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,
@@ -34,6 +31,9 @@ pub struct Options {
     /// Show it again every two seconds, until stopped.
     #[arg(long, env = "GENWATCH_WATCH")]
     watch: bool,
+
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,7 +68,9 @@ impl Verdict {
         match (after.lag(), owned) {
             (0, _) => Verdict::Ok,
             (_, false) => Verdict::Unowned,
-            _ if after.committed <= before.committed && before.lag() > 0 && time_lag > LOOK => Verdict::Stalled,
+            _ if after.committed <= before.committed && before.lag() > 0 && time_lag > LOOK => {
+                Verdict::Stalled
+            }
             _ if time_lag > NEAR => Verdict::Behind,
             _ => Verdict::Ok,
         }
@@ -88,7 +90,12 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let stop = super::stop_on_signals()?;
     let connection = options.cluster.connection()?;
     let cluster = Cluster::connect(&connection)?;
-    let group = Group::new(&connection, &cluster, &options.cluster.group, &options.cluster.topic)?;
+    let group = Group::new(
+        &connection,
+        &cluster,
+        &options.cluster.group,
+        &options.cluster.topic,
+    )?;
     let mut out = std::io::stdout().lock();
     loop {
         let status = look(&group, options)?;
@@ -121,8 +128,15 @@ fn look(group: &Group<'_>, options: &Options) -> Result<Status, Failure> {
     };
     let owners = group.owners()?;
     let waiting = group.oldest_waiting(&after)?;
-    let partitions = after.iter().map(|(id, progress)| judge(*id, &before, progress, &owners, &waiting)).collect();
-    Ok(Status { group: options.cluster.group.clone(), topic: options.cluster.topic.clone(), partitions })
+    let partitions = after
+        .iter()
+        .map(|(id, progress)| judge(*id, &before, progress, &owners, &waiting))
+        .collect();
+    Ok(Status {
+        group: options.cluster.group.clone(),
+        topic: options.cluster.topic.clone(),
+        partitions,
+    })
 }
 
 fn judge(
@@ -162,7 +176,8 @@ fn print(out: &mut impl std::io::Write, status: &Status) -> std::io::Result<()> 
             "{:>9}  {:width$}  {:>12}  {:>12}  {:>10}  {:>8.1}s  {}",
             p.partition,
             p.owner.as_deref().unwrap_or("-"),
-            p.committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
+            p.committed
+                .map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
             p.end,
             p.lag,
             p.time_lag_ms as f64 / 1000.0,
@@ -178,7 +193,11 @@ mod tests {
     use super::*;
 
     fn progress(committed: Option<i64>, end: i64) -> Progress {
-        Progress { start: Offset(0), end: Offset(end), committed: committed.map(Offset) }
+        Progress {
+            start: Offset(0),
+            end: Offset(end),
+            committed: committed.map(Offset),
+        }
     }
 
     #[test]
@@ -186,11 +205,26 @@ mod tests {
         let (short, long) = (Duration::from_secs(3), Duration::from_secs(60));
         let verdict = |before, after, owned, time_lag| Verdict::of(&before, &after, owned, time_lag);
         let at = progress;
-        assert_eq!(verdict(at(Some(10), 10), at(Some(10), 10), false, Duration::ZERO), Verdict::Ok);
-        assert_eq!(verdict(at(Some(5), 10), at(Some(5), 10), false, short), Verdict::Unowned);
-        assert_eq!(verdict(at(Some(5), 10), at(Some(5), 10), true, short), Verdict::Stalled);
-        assert_eq!(verdict(at(Some(5), 10), at(Some(6), 10), true, short), Verdict::Ok);
-        assert_eq!(verdict(at(Some(5), 10), at(Some(6), 10), true, long), Verdict::Behind);
+        assert_eq!(
+            verdict(at(Some(10), 10), at(Some(10), 10), false, Duration::ZERO),
+            Verdict::Ok
+        );
+        assert_eq!(
+            verdict(at(Some(5), 10), at(Some(5), 10), false, short),
+            Verdict::Unowned
+        );
+        assert_eq!(
+            verdict(at(Some(5), 10), at(Some(5), 10), true, short),
+            Verdict::Stalled
+        );
+        assert_eq!(
+            verdict(at(Some(5), 10), at(Some(6), 10), true, short),
+            Verdict::Ok
+        );
+        assert_eq!(
+            verdict(at(Some(5), 10), at(Some(6), 10), true, long),
+            Verdict::Behind
+        );
         assert_eq!(verdict(at(None, 10), at(None, 10), true, long), Verdict::Stalled);
     }
 }

@@ -25,9 +25,6 @@ enum Action {
 /// Those that exist are left as they are, if they have the partitions asked for; a second run changes nothing.
 #[derive(Debug, Args)]
 struct Create {
-    #[command(flatten)]
-    cluster: ClusterOptions,
-
     /// Partitions of every topic: the most replicas that can share the work.
     #[arg(short, long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
@@ -40,17 +37,20 @@ struct Create {
     /// of 3 or more, else 1.
     #[arg(short, long, env = "GENWATCH_MIN_INSYNC", value_parser = clap::value_parser!(i32).range(1..=100))]
     min_insync: Option<i32>,
+
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 /// Show the topics: partitions, leaders, replicas, and whether all replicas are in sync.
 #[derive(Debug, Args)]
 struct Describe {
-    #[command(flatten)]
-    cluster: ClusterOptions,
-
     /// One JSON document.
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,
+
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
@@ -65,7 +65,9 @@ fn run_create(options: &Create) -> Result<(), Failure> {
     let topics = options.cluster.topics();
     let (usual_replication, _) = default_replication(cluster.broker_count()?);
     let replication = options.replication_factor.unwrap_or(usual_replication);
-    let min_insync = options.min_insync.unwrap_or(if replication >= 3 { replication - 1 } else { 1 });
+    let min_insync = options
+        .min_insync
+        .unwrap_or(if replication >= 3 { replication - 1 } else { 1 });
     if min_insync > replication {
         return Err(Failure::usage(anyhow::anyhow!(
             "--min-insync {min_insync} is more than --replication-factor {replication}: nothing could ever be written"
@@ -124,8 +126,17 @@ fn run_describe(options: &Describe) -> Result<(), Failure> {
             }
             continue;
         };
-        let replicas = topic.partitions.iter().map(|p| p.replicas.len()).min().unwrap_or(0);
-        let lagging = topic.partitions.iter().filter(|p| p.in_sync.len() < p.replicas.len()).count();
+        let replicas = topic
+            .partitions
+            .iter()
+            .map(|p| p.replicas.len())
+            .min()
+            .unwrap_or(0);
+        let lagging = topic
+            .partitions
+            .iter()
+            .filter(|p| p.in_sync.len() < p.replicas.len())
+            .count();
         let leaderless = topic.partitions.iter().filter(|p| p.leader < 0).count();
         let config = |key| cluster.topic_config(name, key);
         let (cleanup, min_insync) = (config("cleanup.policy"), config("min.insync.replicas"));
@@ -136,8 +147,16 @@ fn run_describe(options: &Describe) -> Result<(), Failure> {
                 topic.partitions.len(),
                 min_insync.as_deref().unwrap_or("?"),
                 cleanup.as_deref().unwrap_or("?"),
-                if lagging > 0 { format!(", {lagging} under-replicated") } else { String::new() },
-                if leaderless > 0 { format!(", {leaderless} without a leader") } else { String::new() },
+                if lagging > 0 {
+                    format!(", {lagging} under-replicated")
+                } else {
+                    String::new()
+                },
+                if leaderless > 0 {
+                    format!(", {leaderless} without a leader")
+                } else {
+                    String::new()
+                },
             )?;
         }
         let partitions: Vec<_> = topic

@@ -25,9 +25,6 @@ use crate::worker::{Observers, WorkerConfig};
 /// committed, then the partitions go to the others. At the end one JSON summary is printed.
 #[derive(Debug, Args)]
 pub struct Options {
-    #[command(flatten)]
-    cluster: ClusterOptions,
-
     /// The rules, a TOML file. Without it: low_fuel (fuel below 200, clear above 250) and over_temperature (above 100,
     /// clear below 95).
     #[arg(long, value_name = "FILE", env = "GENWATCH_RULES")]
@@ -80,6 +77,9 @@ pub struct Options {
     /// Mebibytes of these and of effects that wait for a commit.
     #[arg(long, value_name = "MIB", default_value_t = 64, env = "GENWATCH_MAX_IN_FLIGHT_MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_in_flight_mib: u32,
+
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
@@ -114,8 +114,12 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         fleet: None,
     };
     if let Some(address) = options.http {
-        let bound = crate::web::serve(address, Arc::clone(&observers.metrics), Arc::clone(&observers.health))
-            .with_context(|| format!("cannot listen on --http {address}"))?;
+        let bound = crate::web::serve(
+            address,
+            Arc::clone(&observers.metrics),
+            Arc::clone(&observers.health),
+        )
+        .with_context(|| format!("cannot listen on --http {address}"))?;
         tracing::info!(address = %bound, "serving /metrics, /livez and /readyz");
     }
     let summary = crate::worker::run(config, observers)?;

@@ -26,10 +26,16 @@ impl EmbeddedBroker {
         let cluster = MockCluster::new(1).context("the embedded broker did not start")?;
         let topics = Topics::new(TOPIC, GROUP);
         for (name, _) in topics.all() {
-            cluster.create_topic(name, partitions, 1).with_context(|| format!("topic {name} was not made"))?;
+            cluster
+                .create_topic(name, partitions, 1)
+                .with_context(|| format!("topic {name} was not made"))?;
         }
         let connection = Connection::new(&cluster.bootstrap_servers(), &[])?;
-        Ok(EmbeddedBroker { _cluster: cluster, connection, topics })
+        Ok(EmbeddedBroker {
+            _cluster: cluster,
+            connection,
+            topics,
+        })
     }
 
     /// How to reach it.

@@ -99,7 +99,10 @@ impl Committer {
             // One id a process: fencing goes by the group's generation (KIP-447), so ids needn't be stable; the group as a
             // prefix makes one ACL fit all replicas.
             let id = connection.property("transactional.id").map(str::to_owned);
-            config.set("transactional.id", id.unwrap_or_else(|| format!("{group}-{}", uuid::Uuid::new_v4())));
+            config.set(
+                "transactional.id",
+                id.unwrap_or_else(|| format!("{group}-{}", uuid::Uuid::new_v4())),
+            );
             if connection.property("transaction.timeout.ms").is_none() {
                 config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
             }
@@ -108,9 +111,9 @@ impl Committer {
         let producer: ThreadedProducer<Deliveries> =
             config.create_with_context(deliveries.clone()).map_err(broken)?;
         if delivery == Delivery::ExactlyOnce {
-            producer.init_transactions(Duration::from_secs(12)).map_err(|error| {
-                CommitError::Producer(format!("no transactional id: {}", reason(&error)))
-            })?;
+            producer
+                .init_transactions(Duration::from_secs(12))
+                .map_err(|error| CommitError::Producer(format!("no transactional id: {}", reason(&error))))?;
         }
         let give_up = Arc::new(AtomicBool::new(false));
         let work = Work {
@@ -125,16 +128,23 @@ impl Committer {
         };
         let (commits, incoming) = crossbeam_channel::unbounded::<Commit>();
         let (outgoing, outcomes) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
-            for commit in incoming {
-                if outgoing.send(work.commit(&commit)).is_err() {
-                    return;
+        let thread = std::thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || {
+                for commit in incoming {
+                    if outgoing.send(work.commit(&commit)).is_err() {
+                        return;
+                    }
+                    waker.unpark();
                 }
-                waker.unpark();
-            }
-        });
+            });
         let thread = thread.map_err(|error| CommitError::Producer(format!("no thread: {error}")))?;
-        Ok(Committer { commits: Some(commits), outcomes, give_up, thread: Some(thread) })
+        Ok(Committer {
+            commits: Some(commits),
+            outcomes,
+            give_up,
+            thread: Some(thread),
+        })
     }
 
     /// Hands over a commit. The next one only after this one's outcome.
@@ -212,7 +222,9 @@ impl Work {
     }
 
     fn in_transaction(&self, commit: &Commit) -> Result<(), Failure> {
-        self.producer.begin_transaction().map_err(|error| self.transaction_failure(&error))?;
+        self.producer
+            .begin_transaction()
+            .map_err(|error| self.transaction_failure(&error))?;
         self.fill_transaction(commit).or_else(|failure| {
             self.abort()?;
             Err(failure)
@@ -223,23 +235,36 @@ impl Work {
         for effect in commit.parts.iter().flat_map(|part| part.effects()) {
             self.send(effect)?;
         }
-        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
+        let offsets: Vec<_> = commit
+            .parts
+            .iter()
+            .map(|part| (part.partition, part.offset))
+            .collect();
         self.patiently("offsets", || {
-            self.handle.send_offsets(&self.producer, &offsets, SLICE).map_err(|failed| Retry {
-                retriable: failed.retriable,
-                fatal: failed.fatal,
-                reason: failed.error.to_string(),
-            })
+            self.handle
+                .send_offsets(&self.producer, &offsets, SLICE)
+                .map_err(|failed| Retry {
+                    retriable: failed.retriable,
+                    fatal: failed.fatal,
+                    reason: failed.error.to_string(),
+                })
         })?;
         self.patiently("transaction", || {
-            self.producer.commit_transaction(SLICE).map_err(|error| Retry::of(&error))
+            self.producer
+                .commit_transaction(SLICE)
+                .map_err(|error| Retry::of(&error))
         })
     }
 
     /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
     fn abort(&self) -> Result<(), Failure> {
-        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
-        self.patiently("abort", || self.producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)))
+        self.producer
+            .purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        self.patiently("abort", || {
+            self.producer
+                .abort_transaction(SLICE)
+                .map_err(|error| Retry::of(&error))
+        })
     }
 
     fn step_by_step(&self, commit: &Commit) -> Result<(), Failure> {
@@ -252,13 +277,21 @@ impl Work {
             self.send(effect)?;
         }
         self.flush()?;
-        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
-        self.handle.commit(&offsets).map_err(|error| Failure::Refused(error.to_string()))
+        let offsets: Vec<_> = commit
+            .parts
+            .iter()
+            .map(|part| (part.partition, part.offset))
+            .collect();
+        self.handle
+            .commit(&offsets)
+            .map_err(|error| Failure::Refused(error.to_string()))
     }
 
     /// Waits until all that was sent is durable.
     fn flush(&self) -> Result<(), Failure> {
-        self.patiently("delivery", || self.producer.flush(SLICE).map_err(|error| Retry::of(&error)))?;
+        self.patiently("delivery", || {
+            self.producer.flush(SLICE).map_err(|error| Retry::of(&error))
+        })?;
         self.rejected().map_or(Ok(()), Err)
     }
 
@@ -284,7 +317,11 @@ impl Work {
             }
             if !told && begun.elapsed() > Duration::from_secs(2) {
                 told = true;
-                tracing::warn!(step = what, reason = retry.reason, "a commit waits for the cluster; nothing is lost");
+                tracing::warn!(
+                    step = what,
+                    reason = retry.reason,
+                    "a commit waits for the cluster; nothing is lost"
+                );
             }
         }
     }
@@ -313,9 +350,17 @@ impl Work {
             ("content-type", "application/json"),
         ];
         let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-            all.insert(Header { key, value: Some(*value) })
+            all.insert(Header {
+                key,
+                value: Some(*value),
+            })
         });
-        self.produce(BaseRecord::to(&self.topics.alerts).key(event.generator.as_str()).payload(&value).headers(headers))
+        self.produce(
+            BaseRecord::to(&self.topics.alerts)
+                .key(event.generator.as_str())
+                .payload(&value)
+                .headers(headers),
+        )
     }
 
     fn send_state(&self, change: &StateChange) -> Result<(), Failure> {
@@ -329,9 +374,15 @@ impl Work {
     }
 
     fn send_dead_letter(&self, letter: &DeadLetter) -> Result<(), Failure> {
-        let mut headers = letter.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-            all.insert(Header { key, value: value.as_deref() })
-        });
+        let mut headers = letter
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |all, (key, value)| {
+                all.insert(Header {
+                    key,
+                    value: value.as_deref(),
+                })
+            });
         let added: [(&str, &str); 6] = [
             ("dlq.topic", &self.topics.readings),
             ("dlq.partition", &letter.partition.to_string()),
@@ -341,7 +392,10 @@ impl Work {
             ("dlq.worker", &self.worker),
         ];
         for (key, value) in added {
-            headers = headers.insert(Header { key, value: Some(value) });
+            headers = headers.insert(Header {
+                key,
+                value: Some(value),
+            });
         }
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topics.dead_letters)
             .partition(letter.partition.0)
@@ -360,14 +414,19 @@ impl Work {
         V: rdkafka::message::ToBytes + ?Sized,
     {
         loop {
-            let Err((error, unsent)) = self.producer.send(record) else { return Ok(()) };
+            let Err((error, unsent)) = self.producer.send(record) else {
+                return Ok(());
+            };
             match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) if !self.give_up.load(Ordering::Relaxed) => {
                     record = unsent;
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    return Err(Failure::Fatal(rejection(unsent.topic, RDKafkaErrorCode::MessageSizeTooLarge)));
+                    return Err(Failure::Fatal(rejection(
+                        unsent.topic,
+                        RDKafkaErrorCode::MessageSizeTooLarge,
+                    )));
                 }
                 _ => return Err(self.transaction_failure(&error)),
             }
@@ -400,12 +459,20 @@ impl Work {
 
 fn rejection(topic: &str, code: RDKafkaErrorCode) -> CommitError {
     let advice = match code {
-        RDKafkaErrorCode::MessageSizeTooLarge => "raise its max.message.bytes above that of the readings topic",
+        RDKafkaErrorCode::MessageSizeTooLarge => {
+            "raise its max.message.bytes above that of the readings topic"
+        }
         RDKafkaErrorCode::TopicAuthorizationFailed => "give this principal the right to write to it",
-        RDKafkaErrorCode::InvalidTimestamp => "set its message.timestamp.before/after.max.ms as wide as the readings topic's",
+        RDKafkaErrorCode::InvalidTimestamp => {
+            "set its message.timestamp.before/after.max.ms as wide as the readings topic's"
+        }
         _ => "was it deleted? `genwatch topics create` makes it",
     };
-    CommitError::Rejected { topic: topic.to_owned(), reason: code.to_string(), advice }
+    CommitError::Rejected {
+        topic: topic.to_owned(),
+        reason: code.to_string(),
+        advice,
+    }
 }
 
 /// A failed step, and whether it may be tried again.
@@ -424,9 +491,11 @@ impl Retry {
                 reason: inner.string(),
             },
             // `flush` within its slice of time.
-            KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => {
-                Retry { retriable: true, fatal: false, reason: "the brokers do not take what was sent".to_owned() }
-            }
+            KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => Retry {
+                retriable: true,
+                fatal: false,
+                reason: "the brokers do not take what was sent".to_owned(),
+            },
             other => Retry {
                 retriable: false,
                 fatal: other.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal),
@@ -455,7 +524,10 @@ impl Deliveries {
     }
 
     fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -476,7 +548,10 @@ impl ProducerContext for Deliveries {
         if let Err((error, message)) = result {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
             // What an abort purges was not refused by anybody.
-            if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
+            if matches!(
+                code,
+                RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight
+            ) {
                 return;
             }
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,7 +26,10 @@ impl Connection {
     /// # Errors
     /// When a value has no `=`, a file can't be read, or librdkafka doesn't know the property or its value.
     pub fn new(brokers: &str, properties: &[String]) -> Result<Connection, ConfigError> {
-        let mut connection = Connection { brokers: brokers.to_owned(), properties: BTreeMap::new() };
+        let mut connection = Connection {
+            brokers: brokers.to_owned(),
+            properties: BTreeMap::new(),
+        };
         for value in properties.iter().flat_map(|value| value.lines()) {
             match value.strip_prefix('@') {
                 Some(file) => connection.read_file(Path::new(file))?,
@@ -34,17 +37,28 @@ impl Connection {
             }
         }
         // Asked now, so that a mistake is found before anything starts.
-        connection.client().create_native_config().map_err(|error| match error {
-            KafkaError::ClientConfig(_, reason, key, value) => ConfigError::Property { key, value, reason },
-            other => ConfigError::Refused(other.to_string()),
-        })?;
+        connection
+            .client()
+            .create_native_config()
+            .map_err(|error| match error {
+                KafkaError::ClientConfig(_, reason, key, value) => {
+                    ConfigError::Property { key, value, reason }
+                }
+                other => ConfigError::Refused(other.to_string()),
+            })?;
         Ok(connection)
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::File { path: path.display().to_string(), source })?;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
+            path: path.display().to_string(),
+            source,
+        })?;
+        for line in text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
             self.set(line, &path.display().to_string())?;
         }
         Ok(())
@@ -53,9 +67,12 @@ impl Connection {
     fn set(&mut self, pair: &str, origin: &str) -> Result<(), ConfigError> {
         let Some((key, value)) = pair.split_once('=') else {
             // Not the text itself: it may be a secret that lost its key.
-            return Err(ConfigError::NoPair { origin: origin.to_owned() });
+            return Err(ConfigError::NoPair {
+                origin: origin.to_owned(),
+            });
         };
-        self.properties.insert(key.trim().to_owned(), value.trim().to_owned());
+        self.properties
+            .insert(key.trim().to_owned(), value.trim().to_owned());
         Ok(())
     }
 
@@ -83,7 +100,7 @@ impl Connection {
         self.override_with_user(config)
     }
 
-    /// A consumer that belongs to no group: assigns by itself, reads committed records, learns where partitions end.
+    /// A consumer that belongs to no group: assigns by itself, never pauses, learns where partitions end.
     #[must_use]
     pub fn reader(&self, group: &str, isolation: Isolation) -> ClientConfig {
         let mut config = self.client();
@@ -110,7 +127,10 @@ impl Connection {
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
+            // Not wanted here: `rd_kafka_consume_batch_queue` counts the end-of-partition notice as a record, so that after
+            // the next pause (each rebalance makes one) the fetcher goes on one record too far (librdkafka 2.12.1,
+            // rd_kafka_q_serve_rkmessages).
+            .set("enable.partition.eof", "false")
             .set("allow.auto.create.topics", "false")
             // Starts are always explicit; should librdkafka ever have to choose, `latest` would lose records.
             .set("auto.offset.reset", "error")
@@ -121,7 +141,9 @@ impl Connection {
             .set("group.protocol", protocol.as_str());
         if protocol == GroupProtocol::Classic {
             // A crash is noticed after this long; librdkafka's default of 45 s is a long time for an alarm.
-            config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "2000");
+            config
+                .set("session.timeout.ms", "10000")
+                .set("heartbeat.interval.ms", "2000");
             config.set("partition.assignment.strategy", "cooperative-sticky");
         }
         self.merge_client(config)
@@ -291,12 +313,16 @@ mod tests {
 
     fn refusal(properties: &[&str]) -> String {
         let properties: Vec<String> = properties.iter().map(ToString::to_string).collect();
-        Connection::new("localhost:1", &properties).expect_err("must be refused").to_string()
+        Connection::new("localhost:1", &properties)
+            .expect_err("must be refused")
+            .to_string()
     }
 
     #[test]
     fn a_wrong_property_is_named_and_its_value_is_not() {
-        assert!(refusal(&["sasl.pasword=hunter2"]).starts_with("-X sasl.pasword: No such configuration property"));
+        assert!(
+            refusal(&["sasl.pasword=hunter2"]).starts_with("-X sasl.pasword: No such configuration property")
+        );
         assert!(!refusal(&["sasl.pasword=hunter2"]).contains("hunter2"));
         assert!(!refusal(&["hunter2"]).contains("hunter2"));
         assert!(refusal(&["@/nowhere/client.properties"]).contains("/nowhere/client.properties"));
@@ -314,7 +340,8 @@ mod tests {
     fn a_file_of_properties_may_have_comments() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "# comment\n\nacks = 1\n").expect("written");
-        let connection = Connection::new("localhost:1", &[format!("@{}", file.path().display())]).expect("valid");
+        let connection =
+            Connection::new("localhost:1", &[format!("@{}", file.path().display())]).expect("valid");
         assert_eq!(connection.property("acks"), Some("1"));
     }
 

@@ -84,7 +84,10 @@ pub struct ClientError {
 
 impl ClientError {
     fn new(code: sys::rd_kafka_resp_err_t, reason: String) -> ClientError {
-        ClientError { code: code.into(), reason }
+        ClientError {
+            code: code.into(),
+            reason,
+        }
     }
 }
 
@@ -157,7 +160,11 @@ impl Consumer {
             let reason = unsafe { text(reason.as_ptr()) };
             return Err(KafkaError::ClientCreation(reason));
         };
-        let handle = Arc::new(Handle { client, topic: topic.to_owned(), inbox });
+        let handle = Arc::new(Handle {
+            client,
+            topic: topic.to_owned(),
+            inbox,
+        });
         // SAFETY: the client is alive. Errors and statistics are then served by the consumer queue, the only one that
         // is polled.
         let queue = unsafe {
@@ -165,7 +172,9 @@ impl Consumer {
             sys::rd_kafka_queue_get_consumer(client.as_ptr())
         };
         let Some(queue) = NonNull::new(queue) else {
-            return Err(KafkaError::ClientCreation("no consumer queue: is group.id set?".to_owned()));
+            return Err(KafkaError::ClientCreation(
+                "no consumer queue: is group.id set?".to_owned(),
+            ));
         };
         let waker = Box::new(waker);
         // SAFETY: the callback only unparks; `waker` is boxed and is freed after the callback was disabled (`Drop`).
@@ -173,7 +182,12 @@ impl Consumer {
             let opaque = ptr::from_ref::<Thread>(&waker).cast_mut().cast();
             sys::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(on_queue_ready), opaque);
         }
-        Ok(Consumer { handle, queue, messages: vec![ptr::null_mut(); BATCH], waker })
+        Ok(Consumer {
+            handle,
+            queue,
+            messages: vec![ptr::null_mut(); BATCH],
+            waker,
+        })
     }
 
     /// The part that other threads may share.
@@ -202,19 +216,35 @@ impl Consumer {
             sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.messages.as_mut_ptr(), limit)
         };
         let n = usize::try_from(n).unwrap_or(0);
-        Batch { messages: &self.messages[..n] }
+        Batch {
+            messages: &self.messages[..n],
+        }
     }
 
     /// What librdkafka has asked for since the last call, in order.
     #[must_use]
     pub fn take_rebalances(&self) -> Vec<Rebalance> {
-        std::mem::take(&mut *self.handle.inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .handle
+                .inbox
+                .rebalances
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Client-wide errors (brokers down, authentication) since the last call.
     #[must_use]
     pub fn take_errors(&self) -> Vec<ClientError> {
-        std::mem::take(&mut *self.handle.inbox.errors.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .handle
+                .inbox
+                .errors
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// The fatal error that made the client useless, if there was one.
@@ -223,7 +253,8 @@ impl Consumer {
         let mut reason = [0 as c_char; 512];
         // SAFETY: the buffer is of the length given; librdkafka NUL-terminates what it writes.
         unsafe {
-            let code = sys::rd_kafka_fatal_error(self.handle.client.as_ptr(), reason.as_mut_ptr(), reason.len());
+            let code =
+                sys::rd_kafka_fatal_error(self.handle.client.as_ptr(), reason.as_mut_ptr(), reason.len());
             (code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR)
                 .then(|| ClientError::new(code, text(reason.as_ptr())))
         }
@@ -235,7 +266,11 @@ impl Consumer {
     /// # Errors
     /// When librdkafka refuses.
     pub fn acknowledge_assigned(&self) -> Result<(), ClientError> {
-        if self.is_cooperative() { self.assign_incrementally(&TopicPartitionList::new()) } else { Ok(()) }
+        if self.is_cooperative() {
+            self.assign_incrementally(&TopicPartitionList::new())
+        } else {
+            Ok(())
+        }
     }
 
     /// Starts fetching partitions, each at its offset.
@@ -245,9 +280,12 @@ impl Consumer {
     pub fn add(&self, starts: &[(PartitionId, Offset)]) -> Result<(), ClientError> {
         let mut list = TopicPartitionList::with_capacity(starts.len());
         for (partition, offset) in starts {
-            let added = list.add_partition_offset(&self.handle.topic, partition.0, KafkaOffset::Offset(offset.0));
+            let added =
+                list.add_partition_offset(&self.handle.topic, partition.0, KafkaOffset::Offset(offset.0));
             added.map_err(|error| ClientError {
-                code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument),
+                code: error
+                    .rdkafka_error_code()
+                    .unwrap_or(RDKafkaErrorCode::InvalidArgument),
                 reason: error.to_string(),
             })?;
         }
@@ -271,7 +309,9 @@ impl Consumer {
         if self.is_cooperative() {
             let list = self.list(added);
             // SAFETY: client and list are alive during the call; librdkafka copies the list.
-            check_error(unsafe { sys::rd_kafka_incremental_unassign(self.handle.client.as_ptr(), list.ptr()) })
+            check_error(unsafe {
+                sys::rd_kafka_incremental_unassign(self.handle.client.as_ptr(), list.ptr())
+            })
         } else {
             // SAFETY: NULL is documented as "no assignment".
             check(unsafe { sys::rd_kafka_assign(self.handle.client.as_ptr(), ptr::null()) })
@@ -296,6 +336,24 @@ impl Consumer {
         let list = self.list(partitions);
         // SAFETY: client and list are alive during the call.
         check(unsafe { sys::rd_kafka_resume_partitions(self.handle.client.as_ptr(), list.ptr()) })
+    }
+
+    /// Where the intake stands on partitions that were added: behind the last record handed out, and behind the markers of
+    /// transactions, which are never handed out. Partitions of which nothing has come yet are left out.
+    #[must_use]
+    pub fn positions(&self, partitions: &[PartitionId]) -> Vec<(PartitionId, Offset)> {
+        let list = self.list(partitions);
+        // SAFETY: client and list are alive during the call, which fills in the list.
+        let code = unsafe { sys::rd_kafka_position(self.handle.client.as_ptr(), list.ptr()) };
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Vec::new();
+        }
+        let known =
+            |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+                KafkaOffset::Offset(offset) => Some((PartitionId(element.partition()), Offset(offset))),
+                _ => None,
+            };
+        list.elements().iter().filter_map(known).collect()
     }
 
     /// Whether the assignment was lost and the revocation has not been served yet.
@@ -389,7 +447,10 @@ impl Handle {
             .map(|element| {
                 element.error().map_err(|error| ClientError {
                     code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
-                    reason: format!("the committed offset of partition {} is not to be had", element.partition()),
+                    reason: format!(
+                        "the committed offset of partition {} is not to be had",
+                        element.partition()
+                    ),
                 })?;
                 let offset = match element.offset() {
                     KafkaOffset::Offset(offset) => Some(Offset(offset)),
@@ -407,7 +468,13 @@ impl Handle {
         let (mut low, mut high) = (-1, -1);
         // SAFETY: the client is alive, the numbers are ours.
         let code = unsafe {
-            sys::rd_kafka_get_watermark_offsets(self.client.as_ptr(), topic.as_ptr(), partition.0, &mut low, &mut high)
+            sys::rd_kafka_get_watermark_offsets(
+                self.client.as_ptr(),
+                topic.as_ptr(),
+                partition.0,
+                &mut low,
+                &mut high,
+            )
         };
         (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(Offset(high))
     }
@@ -429,10 +496,12 @@ impl Handle {
         let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         let metadata = GroupMetadata::of(self)
             .filter(GroupMetadata::is_member)
-            .ok_or_else(|| TransactionError::abortable(ClientError {
-                code: RDKafkaErrorCode::UnknownMemberId,
-                reason: "this replica is no member of the group at the moment".to_owned(),
-            }))?;
+            .ok_or_else(|| {
+                TransactionError::abortable(ClientError {
+                    code: RDKafkaErrorCode::UnknownMemberId,
+                    reason: "this replica is no member of the group at the moment".to_owned(),
+                })
+            })?;
         // SAFETY: producer, list and metadata are alive during the call.
         let error = unsafe {
             sys::rd_kafka_send_offsets_to_transaction(
@@ -448,9 +517,11 @@ impl Handle {
     fn offsets(&self, offsets: &[(PartitionId, Offset)]) -> Result<TopicPartitionList, ClientError> {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0)).map_err(
-                |error| ClientError { code: RDKafkaErrorCode::InvalidArgument, reason: error.to_string() },
-            )?;
+            list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0))
+                .map_err(|error| ClientError {
+                    code: RDKafkaErrorCode::InvalidArgument,
+                    reason: error.to_string(),
+                })?;
         }
         Ok(list)
     }
@@ -470,12 +541,18 @@ pub struct TransactionError {
 
 impl TransactionError {
     fn abortable(error: ClientError) -> TransactionError {
-        TransactionError { error, retriable: false, fatal: false }
+        TransactionError {
+            error,
+            retriable: false,
+            fatal: false,
+        }
     }
 
     /// Takes over an error object of librdkafka; NULL is success.
     fn check(error: *mut sys::rd_kafka_error_t) -> Result<(), TransactionError> {
-        let Some(error) = NonNull::new(error) else { return Ok(()) };
+        let Some(error) = NonNull::new(error) else {
+            return Ok(());
+        };
         // SAFETY: the object is ours; it is read before it's destroyed, once.
         unsafe {
             let result = TransactionError {
@@ -498,7 +575,8 @@ struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
 impl GroupMetadata {
     fn of(handle: &Handle) -> Option<GroupMetadata> {
         // SAFETY: the client is alive; the object is ours to destroy.
-        NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(handle.client.as_ptr()) }).map(GroupMetadata)
+        NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(handle.client.as_ptr()) })
+            .map(GroupMetadata)
     }
 
     /// Whether there is a generation. librdkafka has no getter for it; its serialized form is
@@ -612,7 +690,8 @@ impl<'a> Record<'a> {
             while sys::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut size)
                 == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
             {
-                let bytes = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast(), size).to_vec());
+                let bytes =
+                    (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast(), size).to_vec());
                 found.push((text(name), bytes));
             }
         }
@@ -649,7 +728,9 @@ fn check(code: sys::rd_kafka_resp_err_t) -> Result<(), ClientError> {
         return Ok(());
     }
     // SAFETY: the text of a code is static.
-    Err(ClientError::new(code, unsafe { text(sys::rd_kafka_err2str(code)) }))
+    Err(ClientError::new(code, unsafe {
+        text(sys::rd_kafka_err2str(code))
+    }))
 }
 
 fn check_error(error: *mut sys::rd_kafka_error_t) -> Result<(), ClientError> {
@@ -678,8 +759,18 @@ extern "C" fn on_rebalance(
         let inbox = &*inbox.cast::<Inbox>();
         let list = &*partitions;
         let count = usize::try_from(list.cnt).unwrap_or(0);
-        let elements = if count == 0 { &[][..] } else { std::slice::from_raw_parts(list.elems, count) };
-        (inbox, elements.iter().map(|element| PartitionId(element.partition)).collect::<Vec<_>>())
+        let elements = if count == 0 {
+            &[][..]
+        } else {
+            std::slice::from_raw_parts(list.elems, count)
+        };
+        (
+            inbox,
+            elements
+                .iter()
+                .map(|element| PartitionId(element.partition))
+                .collect::<Vec<_>>(),
+        )
     };
     if inbox.closing.load(Ordering::Acquire) {
         // SAFETY: called by `rd_kafka_consumer_close` on our thread; unassigning is what it waits for.
@@ -703,14 +794,27 @@ extern "C" fn on_rebalance(
         _ if lost => Rebalance::Lost(listed),
         _ => Rebalance::Revoked(listed),
     };
-    inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
+    inbox
+        .rebalances
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(rebalance);
 }
 
-extern "C" fn on_error(_client: *mut sys::rd_kafka_t, code: c_int, reason: *const c_char, inbox: *mut c_void) {
+extern "C" fn on_error(
+    _client: *mut sys::rd_kafka_t,
+    code: c_int,
+    reason: *const c_char,
+    inbox: *mut c_void,
+) {
     // SAFETY: as in `on_rebalance`; the reason is a C string that is copied.
     let (inbox, reason) = unsafe { (&*inbox.cast::<Inbox>(), text(reason)) };
     let code = RDKafkaRespErr::try_from(code).unwrap_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL);
-    inbox.errors.lock().unwrap_or_else(PoisonError::into_inner).push(ClientError::new(code, reason));
+    inbox
+        .errors
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(ClientError::new(code, reason));
 }
 
 extern "C" fn on_log(
@@ -723,4 +827,3 @@ extern "C" fn on_log(
     let (facility, message) = unsafe { (text(facility), text(message)) };
     super::config::log(level, &facility, &message);
 }
-

@@ -53,7 +53,12 @@ impl Tail {
     ///
     /// # Errors
     /// When the topic doesn't exist or the cluster doesn't answer.
-    pub fn new(connection: &Connection, cluster: &Cluster, topic: &str, from: StartAt) -> Result<Tail, TailError> {
+    pub fn new(
+        connection: &Connection,
+        cluster: &Cluster,
+        topic: &str,
+        from: StartAt,
+    ) -> Result<Tail, TailError> {
         let partitions = cluster.require(topic)?;
         let config = connection.reader("genwatch_reader", Isolation::Committed);
         let consumer = Consumer::new(&config, topic, thread::current())?;
@@ -117,8 +122,11 @@ fn offset_at(cluster: &Cluster, topic: &str, id: i32, at: Millis) -> Result<Opti
     let mut times = TopicPartitionList::new();
     times.add_partition_offset(topic, id, KafkaOffset::Offset(at.0))?;
     let offsets = cluster.client().offsets_for_times(times, REQUEST_TIMEOUT)?;
-    Ok(offsets.elements().first().and_then(|element| match element.offset() {
-        KafkaOffset::Offset(offset) => Some(offset),
-        _ => None,
-    }))
+    Ok(offsets
+        .elements()
+        .first()
+        .and_then(|element| match element.offset() {
+            KafkaOffset::Offset(offset) => Some(offset),
+            _ => None,
+        }))
 }

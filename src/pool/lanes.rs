@@ -66,7 +66,13 @@ impl Lanes {
         for (generator, stored) in states {
             let last = stored.offset;
             let state = AlarmState::restore(stored, detector.rules(), now);
-            lanes.add(Lane { generator, state, last, waiting: VecDeque::new(), running: None });
+            lanes.add(Lane {
+                generator,
+                state,
+                last,
+                waiting: VecDeque::new(),
+                running: None,
+            });
         }
         lanes
     }
@@ -88,7 +94,14 @@ impl Lanes {
     }
 
     /// Queues a record behind its generator's others.
-    pub fn enqueue(&mut self, detector: &Detector, parsed: &Parsed<'_>, source: Source, seq: u64, now: Millis) {
+    pub fn enqueue(
+        &mut self,
+        detector: &Detector,
+        parsed: &Parsed<'_>,
+        source: Source,
+        seq: u64,
+        now: Millis,
+    ) {
         let (generator, job) = Job::of(parsed);
         let index = self.lane_of(generator, detector, now);
         let lane = &mut self.lanes[index as usize];
@@ -145,8 +158,19 @@ impl Lanes {
     /// Looks for idle generators that have fallen silent.
     pub fn watch_silence(&mut self, detector: &Detector, partition: PartitionId, now: Millis) -> Vec<Effect> {
         let mut effects = Vec::new();
-        for lane in self.lanes.iter_mut().filter(|lane| lane.running.is_none() && lane.waiting.is_empty()) {
-            detector.silence(&lane.generator, &mut lane.state, partition, lane.last, now, &mut effects);
+        for lane in self
+            .lanes
+            .iter_mut()
+            .filter(|lane| lane.running.is_none() && lane.waiting.is_empty())
+        {
+            detector.silence(
+                &lane.generator,
+                &mut lane.state,
+                partition,
+                lane.last,
+                now,
+                &mut effects,
+            );
         }
         effects
     }
@@ -183,13 +207,26 @@ impl Lane {
         effects: &mut Vec<Effect>,
         late: &mut [u64],
     ) {
-        debug_assert!(source.offset > self.last || source.offset <= self.state.applied, "out of the order of the log");
+        debug_assert!(
+            source.offset > self.last || source.offset <= self.state.applied,
+            "out of the order of the log"
+        );
         self.last = source.offset;
         match job {
             Job::Reading(values) => {
-                detector.reading(&self.generator, &mut self.state, &values, source, now, effects, late);
+                detector.reading(
+                    &self.generator,
+                    &mut self.state,
+                    &values,
+                    source,
+                    now,
+                    effects,
+                    late,
+                );
             }
-            Job::Decommission => detector.decommission(&self.generator, &mut self.state, source, now, effects),
+            Job::Decommission => {
+                detector.decommission(&self.generator, &mut self.state, source, now, effects)
+            }
         }
     }
 }

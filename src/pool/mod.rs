@@ -10,7 +10,7 @@
 //!
 //! * [`lanes`]: the generators of one partition; each has its alarm state and a queue of waiting readings.
 //! * [`reorder`]: finished or not, in the order of the log; gives up the finished prefix.
-//! * [`partition`]: one partition, from assignment to release: lanes, buffer, what waits for a commit.
+//! * `partition`: one partition, from assignment to release: lanes, buffer, what waits for a commit.
 //! * this file: all partitions of a replica; shares the concurrency and the buffer among them, makes the commits.
 //!
 //! The pool is a state machine without Kafka, clock, thread or randomness: calls tell it what happened, [`Action`]s and
@@ -222,13 +222,26 @@ impl Pool {
     }
 
     /// Takes in a good record. `bytes` is its size, for the bounds.
-    pub fn take_in(&mut self, id: PartitionId, offset: Offset, at: Millis, parsed: &Parsed<'_>, bytes: usize) {
-        let Some(work) = self.partitions.get_mut(&id) else { return };
+    pub fn take_in(
+        &mut self,
+        id: PartitionId,
+        offset: Offset,
+        at: Millis,
+        parsed: &Parsed<'_>,
+        bytes: usize,
+    ) {
+        let Some(work) = self.partitions.get_mut(&id) else {
+            return;
+        };
         if !work.accepts(offset) {
             return;
         }
         self.records += 1;
-        let source = Source { partition: id, offset, at };
+        let source = Source {
+            partition: id,
+            offset,
+            at,
+        };
         match self.handling {
             Handling::Inline => work.evaluate(&self.detector, parsed, source, self.now, &mut self.late),
             Handling::Lanes { .. } => work.enqueue(&self.detector, parsed, source, bytes, self.now),
@@ -240,7 +253,9 @@ impl Pool {
     pub fn take_in_bad(&mut self, letter: DeadLetter) {
         let id = letter.partition;
         let (offset, at) = (letter.offset, letter.timestamp);
-        let Some(work) = self.partitions.get_mut(&id) else { return };
+        let Some(work) = self.partitions.get_mut(&id) else {
+            return;
+        };
         if !work.accepts(offset) {
             return;
         }
@@ -249,30 +264,42 @@ impl Pool {
         self.pause_if_full(id);
     }
 
-    /// The end of the partition is at `end`: what lies between the last record and it (transaction markers, records
-    /// that compaction removed) holds nothing to work.
-    pub fn reached_end(&mut self, id: PartitionId, end: Offset) {
+    /// The intake stands at `position`: what lies between the last record and it (transaction markers, records that
+    /// compaction removed) holds nothing to work. `at_end`: nothing is known to lie behind it.
+    pub fn reached(&mut self, id: PartitionId, position: Offset, at_end: bool) {
         if let Some(work) = self.partitions.get_mut(&id) {
-            work.reached_end(end);
+            work.reached(position, at_end);
         }
     }
 
     /// Hands out readings while there is concurrency left. Call it after taking in and finishing.
     pub fn schedule(&mut self) {
-        let Handling::Lanes { concurrency } = self.handling else { return };
+        let Handling::Lanes { concurrency } = self.handling else {
+            return;
+        };
         while self.running < concurrency {
             let Some(id) = self.next_with_ready() else { return };
-            let Some(work) = self.partitions.get_mut(&id) else { return };
-            let Some((ticket, generator, offset)) = work.start_next() else { return };
+            let Some(work) = self.partitions.get_mut(&id) else {
+                return;
+            };
+            let Some((ticket, generator, offset)) = work.start_next() else {
+                return;
+            };
             self.turn = id;
             self.running += 1;
-            self.actions.push(Action::Run { ticket, generator, offset });
+            self.actions.push(Action::Run {
+                ticket,
+                generator,
+                offset,
+            });
         }
     }
 
     /// The work of a reading is done: it's evaluated now. A ticket of a partition that has been released is ignored.
     pub fn finished(&mut self, ticket: Ticket) {
-        let Some(work) = self.partitions.get_mut(&ticket.partition) else { return };
+        let Some(work) = self.partitions.get_mut(&ticket.partition) else {
+            return;
+        };
         if work.finish(ticket, &self.detector, self.now, &mut self.late) {
             self.running -= 1;
             self.resume_if_drained(ticket.partition);
@@ -311,15 +338,24 @@ impl Pool {
         if self.commit.is_some() || !self.commit_is_due() {
             return None;
         }
-        let parts: Vec<CommitPart> = self.partitions.values_mut().filter_map(PartitionWork::take_part).collect();
+        let parts: Vec<CommitPart> = self
+            .partitions
+            .values_mut()
+            .filter_map(PartitionWork::take_part)
+            .collect();
         if parts.is_empty() {
             return None;
         }
         let id = CommitId(self.last_commit.0.0 + 1);
         self.last_commit = (id, self.now);
         let assignment = |part: &CommitPart| self.partitions[&part.partition].assignment();
-        let under_way = parts.iter().map(|part| (part.partition, assignment(part), part.offset));
-        self.commit = Some(CommitUnderWay { id, parts: under_way.collect() });
+        let under_way = parts
+            .iter()
+            .map(|part| (part.partition, assignment(part), part.offset));
+        self.commit = Some(CommitUnderWay {
+            id,
+            parts: under_way.collect(),
+        });
         Some(Commit { id, parts })
     }
 
@@ -329,16 +365,25 @@ impl Pool {
         if self.commit.is_some() {
             return None;
         }
-        let wait = self.partitions.values().filter_map(|work| work.commit_wait(self.policy)).min()?;
+        let wait = self
+            .partitions
+            .values()
+            .filter_map(|work| work.commit_wait(self.policy))
+            .min()?;
         Some(Millis(self.last_commit.1.0.saturating_add(wait)))
     }
 
     /// The commit is durable.
     pub fn committed(&mut self, id: CommitId) -> Committed {
-        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else { return Committed::default() };
+        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
+            return Committed::default();
+        };
         let mut done = Committed::default();
         for (partition, assignment, offset) in commit.parts {
-            let work = self.partitions.get_mut(&partition).filter(|work| work.assignment() == assignment);
+            let work = self
+                .partitions
+                .get_mut(&partition)
+                .filter(|work| work.assignment() == assignment);
             let Some(work) = work else { continue };
             done.parts.push(work.acknowledge(offset));
             self.resume_if_drained(partition);
@@ -349,7 +394,9 @@ impl Pool {
 
     /// The commit was refused and nothing of it is visible: its effects stay, and are part of the next one.
     pub fn commit_failed(&mut self, id: CommitId) {
-        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else { return };
+        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
+            return;
+        };
         for (partition, ..) in commit.parts {
             self.release_if_done(partition);
         }
@@ -413,7 +460,9 @@ impl Pool {
 
     /// Records taken in since the last call, by partition.
     pub fn take_record_counts(&mut self) -> impl Iterator<Item = (PartitionId, u64)> {
-        self.partitions.iter_mut().map(|(id, work)| (*id, work.take_record_count()))
+        self.partitions
+            .iter_mut()
+            .map(|(id, work)| (*id, work.take_record_count()))
     }
 
     /// Evaluations skipped since the last call as their reading was late, by rule index.
@@ -437,30 +486,47 @@ impl Pool {
         let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
         let later = self.partitions.range(after);
         let ready = |(_, work): &(&PartitionId, &PartitionWork)| work.has_ready();
-        later.chain(self.partitions.range(..=self.turn)).find(ready).map(|(id, _)| *id)
+        later
+            .chain(self.partitions.range(..=self.turn))
+            .find(ready)
+            .map(|(id, _)| *id)
     }
 
     fn share(&self) -> Bounds {
         let partitions = self.partitions.len().max(1);
-        Bounds { records: (self.bounds.records / partitions).max(1), bytes: (self.bounds.bytes / partitions).max(1) }
+        Bounds {
+            records: (self.bounds.records / partitions).max(1),
+            bytes: (self.bounds.bytes / partitions).max(1),
+        }
     }
 
     fn pause_if_full(&mut self, id: PartitionId) {
         let share = self.share();
-        if self.partitions.get_mut(&id).is_some_and(|work| work.pause_if_full(share)) {
+        if self
+            .partitions
+            .get_mut(&id)
+            .is_some_and(|work| work.pause_if_full(share))
+        {
             self.actions.push(Action::Pause(id));
         }
     }
 
     fn resume_if_drained(&mut self, id: PartitionId) {
         let share = self.share();
-        if self.partitions.get_mut(&id).is_some_and(|work| work.resume_if_drained(share)) {
+        if self
+            .partitions
+            .get_mut(&id)
+            .is_some_and(|work| work.resume_if_drained(share))
+        {
             self.actions.push(Action::Resume(id));
         }
     }
 
     fn release_if_done(&mut self, id: PartitionId) {
-        let committing = self.commit.as_ref().is_some_and(|commit| commit.parts.iter().any(|part| part.0 == id));
+        let committing = self
+            .commit
+            .as_ref()
+            .is_some_and(|commit| commit.parts.iter().any(|part| part.0 == id));
         if committing {
             return;
         }

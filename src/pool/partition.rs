@@ -101,8 +101,12 @@ impl PartitionWork {
     ) {
         debug_assert!(self.buffer.is_empty());
         let before = self.retired.effects.len();
-        self.lanes.evaluate(detector, parsed, source, now, &mut self.retired.effects, late);
-        self.retired.bytes += self.retired.effects[before..].iter().map(Effect::bytes).sum::<usize>();
+        self.lanes
+            .evaluate(detector, parsed, source, now, &mut self.retired.effects, late);
+        self.retired.bytes += self.retired.effects[before..]
+            .iter()
+            .map(Effect::bytes)
+            .sum::<usize>();
         self.retired.count(source.at);
         self.buffer.skip_to(source.offset.next());
     }
@@ -125,11 +129,11 @@ impl PartitionWork {
         self.buffer.pass(offset, at, effects, &mut self.retired);
     }
 
-    pub(super) fn reached_end(&mut self, end: Offset) {
-        if self.stage == Stage::Working && end >= self.next {
-            self.next = end;
-            self.at_end = true;
-            self.buffer.skip_to(end);
+    pub(super) fn reached(&mut self, position: Offset, at_end: bool) {
+        if self.stage == Stage::Working && position >= self.next {
+            self.next = position;
+            self.at_end = at_end;
+            self.buffer.skip_to(position);
         }
     }
 
@@ -140,15 +144,32 @@ impl PartitionWork {
     pub(super) fn start_next(&mut self) -> Option<(Ticket, GeneratorId, Offset)> {
         let (seq, lane, generator, offset) = self.lanes.start_next()?;
         self.running += 1;
-        Some((Ticket { partition: self.id, epoch: self.epoch, lane, seq }, generator, offset))
+        Some((
+            Ticket {
+                partition: self.id,
+                epoch: self.epoch,
+                lane,
+                seq,
+            },
+            generator,
+            offset,
+        ))
     }
 
     /// Whether the ticket was one of this assignment's running readings.
-    pub(super) fn finish(&mut self, ticket: Ticket, detector: &Detector, now: Millis, late: &mut [u64]) -> bool {
+    pub(super) fn finish(
+        &mut self,
+        ticket: Ticket,
+        detector: &Detector,
+        now: Millis,
+        late: &mut [u64],
+    ) -> bool {
         if ticket.epoch != self.epoch {
             return false;
         }
-        let Some(effects) = self.lanes.finish(ticket.lane, ticket.seq, detector, now, late) else { return false };
+        let Some(effects) = self.lanes.finish(ticket.lane, ticket.seq, detector, now, late) else {
+            return false;
+        };
         self.running -= 1;
         self.buffer.finish(ticket.seq, effects, &mut self.retired);
         true
@@ -222,13 +243,28 @@ impl PartitionWork {
         if pending.times.len() < MAX_TIME_RUNS {
             pending.times.extend(retired.times);
         }
-        Some(CommitPart { partition: self.id, offset: self.buffer.position(), effects: pending.effects.clone() })
+        Some(CommitPart {
+            partition: self.id,
+            offset: self.buffer.position(),
+            effects: pending.effects.clone(),
+        })
     }
 
     pub(super) fn acknowledge(&mut self, offset: Offset) -> CommittedPart {
         self.committed = self.committed.max(offset);
-        let Unacknowledged { effects, records, times, .. } = std::mem::take(&mut self.unacknowledged);
-        CommittedPart { partition: self.id, offset, records, times, effects }
+        let Unacknowledged {
+            effects,
+            records,
+            times,
+            ..
+        } = std::mem::take(&mut self.unacknowledged);
+        CommittedPart {
+            partition: self.id,
+            offset,
+            records,
+            times,
+            effects,
+        }
     }
 
     pub(super) fn pause_if_full(&mut self, share: Bounds) -> bool {

@@ -66,13 +66,23 @@ impl ReorderBuffer {
     /// An empty buffer; the next record to retire is the one at `position`.
     #[must_use]
     pub fn new(position: Offset) -> ReorderBuffer {
-        ReorderBuffer { places: VecDeque::new(), first: 0, position, bytes: 0 }
+        ReorderBuffer {
+            places: VecDeque::new(),
+            first: 0,
+            position,
+            bytes: 0,
+        }
     }
 
     /// Takes a place for the record at `offset`; gives its sequence number.
     pub fn push(&mut self, offset: Offset, at: Millis, bytes: usize) -> u64 {
         self.bytes += bytes;
-        self.places.push_back(Place { end: offset.next(), at, bytes, effects: None });
+        self.places.push_back(Place {
+            end: offset.next(),
+            at,
+            bytes,
+            effects: None,
+        });
         self.first + self.places.len() as u64 - 1
     }
 
@@ -98,7 +108,12 @@ impl ReorderBuffer {
             Some(end) => {
                 let bytes = effects.iter().map(Effect::bytes).sum();
                 self.bytes += bytes;
-                self.places.push_back(Place { end, at, bytes, effects: Some(effects) });
+                self.places.push_back(Place {
+                    end,
+                    at,
+                    bytes,
+                    effects: Some(effects),
+                });
             }
         }
     }
@@ -113,7 +128,9 @@ impl ReorderBuffer {
 
     /// The record with this sequence number is finished; retires the finished prefix.
     pub fn finish(&mut self, seq: u64, effects: Vec<Effect>, retired: &mut Retired) {
-        let place = seq.checked_sub(self.first).and_then(|index| self.places.get_mut(usize::try_from(index).ok()?));
+        let place = seq
+            .checked_sub(self.first)
+            .and_then(|index| self.places.get_mut(usize::try_from(index).ok()?));
         let Some(place) = place else {
             debug_assert!(false, "a record finished that has no place");
             return;
@@ -125,7 +142,9 @@ impl ReorderBuffer {
 
     fn retire(&mut self, retired: &mut Retired) {
         while self.places.front().is_some_and(|place| place.effects.is_some()) {
-            let Some(place) = self.places.pop_front() else { return };
+            let Some(place) = self.places.pop_front() else {
+                return;
+            };
             self.first += 1;
             self.position = place.end;
             self.bytes -= place.bytes;

@@ -1,8 +1,9 @@
-//! The thorough look at a record: reads every form that a good one may have, and tells what is wrong with a bad one.
+//! The thorough look at a record: reads every form that a good one may have, and tells what is wrong with a
+//! bad one.
 //!
-//! JSON is serde_json's business, in one pass that keeps the raw text of the known fields and checks only the grammar of
-//! the others, however deep they nest. The faults are looked for afterwards, each step of [`reading`] in its turn. Owns
-//! nothing; must not know what is done with a bad record.
+//! JSON is serde_json's business, in one pass that keeps the raw text of the known fields and checks only the
+//! grammar of the others, however deep they nest. The faults are looked for afterwards, each step of
+//! [`reading`] in its turn. Owns nothing; must not know what is done with a bad record.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -28,12 +29,13 @@ pub(super) fn reading<'a>(key: Option<&'a [u8]>, value: &[u8]) -> Result<(&'a st
     Ok((generator, Values(numbers)))
 }
 
-/// The generator that a record without a value decommissions: its key is all there is, and has to be an identity.
+/// The generator that a record without a value decommissions: its key is all there is, and has to be an
+/// identity.
 pub(super) fn decommissioning(key: Option<&[u8]>) -> Result<&str, BadRecord> {
     let Some(key) = key else {
         return Err(BadRecord::new(
             ErrorCode::KeyMissing,
-            "the record has neither a value nor a key; without a value, its key names the generator to decommission",
+            "the record has neither a value nor a key; without a value, the key says which generator ends",
         ));
     };
     let generator = str::from_utf8(key).map_err(|error| {
@@ -79,7 +81,8 @@ fn object(text: &str) -> Result<Document<'_>, BadRecord> {
     if Kind::of(text.trim_start_matches([' ', '\n', '\r', '\t'])) == Kind::Object {
         return serde_json::from_str(text).map_err(not_json);
     }
-    // Not by the error of the above: serde_json refuses `[` for an object before it sees whether a `]` follows.
+    // Not by the error of the above: serde_json refuses `[` for an object before it sees whether a `]`
+    // follows.
     serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
     let found = Kind::of(text.trim_start_matches([' ', '\n', '\r', '\t']));
     Err(BadRecord::new(
@@ -138,7 +141,8 @@ fn typed(id: &str, document: &Document<'_>) -> Result<[f64; Field::ALL.len()], B
         numbers[field as usize] = match Kind::of(raw) {
             // Only optional fields get here with it.
             Kind::Null => continue,
-            // Correctly rounded, and of a larger grammar than JSON's, which the text has been checked for already.
+            // Correctly rounded, and of a larger grammar than JSON's, which the text has been checked for
+            // already.
             Kind::Number => raw
                 .parse()
                 .map_err(|_| wrong_type(Name::Number(field), Kind::Number, raw))?,
@@ -241,7 +245,8 @@ impl<'v> Visitor<'v> for DocumentVisitor {
     /// Fails only where the grammar does, so that any error of it means "no JSON".
     fn visit_map<A: MapAccess<'v>>(self, mut map: A) -> Result<Document<'v>, A::Error> {
         let mut document = Document::default();
-        // Raw, since a name may hold a lone surrogate, which is grammatical (RFC 8259 section 8.2) but no `str`.
+        // Raw, since a name may hold a lone surrogate, which is grammatical (RFC 8259 section 8.2) but no
+        // `str`.
         while let Some(name) = map.next_key::<&RawValue>()? {
             let name = unescaped(name.get()).map_err(A::Error::custom)?;
             let Some(name) = Name::of(&name) else {
@@ -263,8 +268,8 @@ impl<'v> Visitor<'v> for DocumentVisitor {
     }
 }
 
-/// What a raw JSON string says, in UTF-8; a lone surrogate becomes three bytes that no UTF-8 has (the WTF-8 encoding),
-/// so that it equals nothing that is text.
+/// What a raw JSON string says, in UTF-8; a lone surrogate becomes three bytes that no UTF-8 has (the WTF-8
+/// encoding), so that it equals nothing that is text.
 fn unescaped(raw: &str) -> Result<Cow<'_, [u8]>, serde_json::Error> {
     /// A string taken as bytes: serde_json refuses lone surrogates only where it has to give a `str`.
     #[derive(Deserialize)]
@@ -311,7 +316,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The beginning of what a record says, fit for a terminal and a header: of bounded length, nothing invisible.
+/// The beginning of what a record says, fit for a terminal and a header: of bounded length, nothing
+/// invisible.
 struct Excerpt<'v>(&'v [u8]);
 
 impl fmt::Display for Excerpt<'_> {
@@ -331,5 +337,133 @@ impl fmt::Display for Excerpt<'_> {
             }
         }
         f.write_char('`')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(key: Option<&[u8]>, value: &str) -> String {
+        reading(key, value.as_bytes()).unwrap_err().to_string()
+    }
+
+    fn of(id: &str, fuel: &str) -> String {
+        format!(r#"{{"generatorID":{id},"lat":0,"lon":0,"temperature":0,"pressure":0,"fuel":{fuel}}}"#)
+    }
+
+    #[test]
+    fn a_message_tells_what_was_found_and_what_is_called_for() {
+        let good = of("\"g\"", "1");
+        for (key, value, message) in [
+            (
+                Some("g"),
+                "",
+                "not_json: the value is empty, which is no JSON document",
+            ),
+            (
+                Some("g"),
+                "\u{feff}{}",
+                "not_json: the value begins with a byte order mark, which is no part of a JSON document",
+            ),
+            (
+                Some("g"),
+                "{\"fuel\":NaN}",
+                "not_json: the value isn't one JSON document: expected value at line 1 column 9",
+            ),
+            (
+                Some("g"),
+                " [1]",
+                "not_object: the document must be an object; found an array",
+            ),
+            (
+                Some("g"),
+                "{\"fuel\":1,\"fuel\":1}",
+                "duplicate_field: field `fuel` is given more than once",
+            ),
+            (
+                Some("g"),
+                "{}",
+                "missing_field: required field `generatorID` is absent",
+            ),
+            (
+                Some("g"),
+                &of("\"g\"", "\"1\""),
+                "wrong_type: field `fuel` must be a number; found a string: `\"1\"`",
+            ),
+            (
+                Some("g"),
+                &of("7", "1"),
+                "wrong_type: field `generatorID` must be a string; found a number: `7`",
+            ),
+            (
+                Some("g"),
+                &of("\"g\"", "1e999"),
+                "out_of_range: field `fuel` is too large for a double; found `1e999`",
+            ),
+            (
+                Some(""),
+                &of("\"\"", "1"),
+                "out_of_range: field `generatorID` is empty; it must name the generator",
+            ),
+            (
+                None,
+                &good,
+                "key_missing: the record has no key; it must be the generatorID, `g`",
+            ),
+            (
+                Some("h"),
+                &good,
+                "key_mismatch: the record's key, `h`, isn't the generatorID, `g`",
+            ),
+        ] {
+            assert_eq!(told(key.map(str::as_bytes), value), message);
+        }
+        let long = " ".repeat(MAX_VALUE_BYTES + 1);
+        assert_eq!(
+            told(None, &long),
+            "too_large: the value has 1048577 bytes; the limit is 1048576"
+        );
+        let error = reading(None, b"{\"a\":\"\xff\"}").unwrap_err();
+        assert_eq!(error.message, "the value isn't UTF-8 from byte 6 on");
+    }
+
+    #[test]
+    fn a_message_is_bounded_and_free_of_control_characters_whatever_the_record_holds() {
+        for filler in [
+            "x",
+            "\u{202e}",
+            "\u{1f600}",
+            "\u{7f}",
+            "\\u001b",
+            "\\n",
+            "\\ud800",
+        ] {
+            let long = format!("\"{}\"", filler.repeat(20_000));
+            let short = format!("\"{}\"", filler.repeat(50));
+            let key = [0x1b; 300];
+            let mut messages = vec![
+                told(None, &of("\"g\"", &long)),
+                told(None, &of(&long, "1")),
+                told(None, &of(&short, "1")),
+            ];
+            messages.push(told(Some(&key), &of(&short, "1")));
+            messages.push(decommissioning(Some(&key)).unwrap_err().message);
+            for message in messages {
+                assert!(message.len() < 1024, "{message}");
+                assert!(
+                    !message.contains(|char: char| char.is_control() || char == '\u{202e}'),
+                    "{message}"
+                );
+            }
+        }
+        let cut = told(None, &of("\"g\"", &format!("\"{}\"", "x".repeat(50))));
+        assert_eq!(
+            cut,
+            format!(
+                "wrong_type: field `fuel` must be a number; found a string: `\"{}…`",
+                "x".repeat(39)
+            )
+        );
     }
 }

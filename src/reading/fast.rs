@@ -1,16 +1,25 @@
-//! The quick look at a reading that is written as nearly all are: one pass over the bytes, no allocation.
+//! The quick look at a reading that is written as nearly all are: one pass over the bytes, no allocation,
+//! half of what serde_json's derived form takes.
 //!
-//! It knows a strict subset of JSON and takes no decision against a record: whatever it isn't sure about (an escape, an
-//! exponent, a number of 16 digits or more, an unknown field, anything wrong) it leaves to the thorough look, so that it can
-//! only ever be as right as that. Owns nothing; must not know error codes.
+//! It knows a strict subset of JSON and takes no decision against a record: whatever it isn't sure about (an
+//! escape, an exponent, `null`, a nested value, anything wrong) it leaves to the thorough look, so that it
+//! can only ever be as right as that one. The tests hold the two against each other. Owns nothing; must not
+//! know error codes.
 
 use super::{Field, MAX_ID_BYTES, MAX_VALUE_BYTES, Name, Values};
 
-/// One bit for each known field that must be there, the numbers by their index and the identity after them.
-const REQUIRED: u8 = ID_BIT | 0b001_1111;
+/// The bit of `generatorID` in a set of known fields; a number's is its index.
 const ID_BIT: u8 = 1 << Field::ALL.len();
 
-/// Largest integer up to which every integer is a double.
+/// The set of the fields that have to be there.
+const REQUIRED: u8 = ID_BIT
+    | 1 << Field::Lat as u8
+    | 1 << Field::Lon as u8
+    | 1 << Field::Temperature as u8
+    | 1 << Field::Pressure as u8
+    | 1 << Field::Fuel as u8;
+
+/// Every integer up to this one is a double.
 const EXACT_INTEGERS: u64 = 1 << 53;
 
 /// Powers of ten that are exact as doubles: 5²² < 2⁵³.
@@ -64,7 +73,8 @@ pub(super) fn reading<'a>(key: &'a [u8], value: &[u8]) -> Option<(&'a str, Value
     if seen & REQUIRED != REQUIRED || text.next_token().is_some() {
         return None;
     }
-    // The rest of the value is ASCII, and the identity is the key byte for byte: this is the check of both for UTF-8.
+    // All but the identity is ASCII, and the identity is the key byte for byte: this checks the whole value
+    // for UTF-8.
     let generator = str::from_utf8(key).ok()?;
     Some((generator, Values(numbers)))
 }
@@ -97,7 +107,6 @@ impl<'v> Text<'v> {
     }
 
     /// A string without escapes. Not checked for UTF-8: the caller compares it with what is.
-    #[inline(always)]
     fn string(&mut self) -> Option<&'v [u8]> {
         self.take(b'"')?;
         let start = self.at;
@@ -113,7 +122,9 @@ impl<'v> Text<'v> {
         }
     }
 
-    /// A string of ASCII or a number, whatever it says.
+    /// Goes past the value of an unknown field if name and value are ASCII, the value a string or a number.
+    /// Cold, as is [`nearest`], to keep their code out of the loop: inlined, they slow the usual reading by a
+    /// fifth.
     #[cold]
     fn scalar(&mut self, name: &[u8]) -> Option<()> {
         if !name.is_ascii() {
@@ -127,8 +138,9 @@ impl<'v> Text<'v> {
         self.number().map(|_| ())
     }
 
-    /// A number without exponent that is surely the nearest double: digits and scale that are both exact as doubles are
-    /// divided, and IEEE 754 rounds a division correctly (W. D. Clinger, How to Read Floating Point Numbers Accurately, 1990).
+    /// A number without exponent, as the nearest double. Where digits and scale are both exact as doubles,
+    /// which is nearly everywhere, it is their quotient, since IEEE 754 rounds a division correctly (W. D.
+    /// Clinger, How to Read Floating Point Numbers Accurately, 1990).
     fn number(&mut self) -> Option<f64> {
         let first = self.next_token()?;
         let negative = first == b'-';
@@ -171,7 +183,7 @@ impl<'v> Text<'v> {
     }
 }
 
-/// Any number, the slow way.
+/// The nearest double of a number whose digits or scale aren't exact as doubles.
 #[cold]
 fn nearest(number: &[u8]) -> Option<f64> {
     str::from_utf8(number).ok()?.parse().ok()
@@ -179,4 +191,373 @@ fn nearest(number: &[u8]) -> Option<f64> {
 
 fn digit(byte: u8) -> Option<u64> {
     byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+
+    use super::super::{ErrorCode, Parsed, classify, parse};
+    use super::*;
+
+    /// What a byte is exchanged for: those that mean something in JSON, and those that never stand in it.
+    const BYTES: &[u8] = b"\"\\{}[]:,.-+eE0123456789 \nunltrfas\x00\x1f\x7f\x80\xc3\xff";
+
+    /// A good document of generator "g" but for these further members.
+    fn with(members: &str) -> String {
+        format!(r#"{{"generatorID":"g","lat":1,"lon":-2.5,"temperature":74,"pressure":198{members}}}"#)
+    }
+
+    fn is_quick(members: &str) -> bool {
+        reading(b"g", with(members).as_bytes()).is_some()
+    }
+
+    #[test]
+    fn the_usual_forms_take_the_quick_way() {
+        for members in [
+            r#","fuel":901"#,
+            r#", "fuel": 0.30000000000000004"#,
+            r#","fuel":-0.5,"load":55,"power":120.25"#,
+            r#","fuel":9007199254740993,"site":"north","model":7"#,
+        ] {
+            assert!(is_quick(members), "{members}");
+        }
+    }
+
+    #[test]
+    fn what_isnt_sure_is_left_to_the_thorough_look() {
+        for members in [
+            r#","fuel":9e2"#,
+            r#","fuel":901,"load":null"#,
+            r#","fuel":901,"site":null"#,
+            r#","fuel":901,"site":"nörd""#,
+            r#","fuel":901,"sïte":1"#,
+            r#","fuel":901,"site":"\n""#,
+            r#","fu\u0065l":901"#,
+            r#","fuel":901,"fuel":901"#,
+            r#","fuel":"901""#,
+            r#","fuel":01"#,
+            r#","fuel":1."#,
+            r#","fuel":901,"#,
+            "",
+        ] {
+            assert!(!is_quick(members), "{members}");
+        }
+    }
+
+    /// A JSON value of a generated document: how it is written, and what it is to the worker.
+    #[derive(Clone, Debug)]
+    enum Json {
+        Null,
+        Number(String),
+        /// Raw, and what it says.
+        Text(String, String),
+        Other(&'static str),
+    }
+
+    impl Json {
+        fn raw(&self) -> &str {
+            match self {
+                Json::Null => "null",
+                Json::Number(raw) | Json::Text(raw, _) => raw,
+                Json::Other(raw) => raw,
+            }
+        }
+    }
+
+    /// Any number, those near the borders of exactness, of the globe and of doubles more often.
+    fn number() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => (-89.0..89.0).prop_map(|value: f64| format!("{value}")),
+            2 => "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,25})?",
+            2 => "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,4})?([eE][+-]?[0-9]{1,3})?",
+            1 => proptest::num::f64::NORMAL.prop_map(|value| format!("{value:?}")),
+            1 => proptest::num::f64::NORMAL.prop_map(|value| format!("{value}")),
+            1 => (0_u64..4096).prop_map(|near| (EXACT_INTEGERS - 2048 + near).to_string()),
+            1 => select(&["90", "-90", "90.00000000000001", "180", "-180.1", "1e308", "1e309", "-0"][..])
+                .prop_map(String::from),
+        ]
+    }
+
+    fn text() -> impl Strategy<Value = Json> {
+        prop_oneof![
+            "[a-z0-9]{0,8}".prop_map(|text| Json::Text(format!("\"{text}\""), text)),
+            any::<String>().prop_map(|text| Json::Text(serde_json::to_string(&text).unwrap(), text)),
+            "[a-z]{1,4}".prop_map(|text| {
+                let escaped: String = text.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+                Json::Text(format!("\"{escaped}\""), text)
+            }),
+        ]
+    }
+
+    fn json() -> impl Strategy<Value = Json> {
+        prop_oneof![
+            6 => number().prop_map(Json::Number),
+            2 => text(),
+            1 => Just(Json::Null),
+            1 => select(vec!["true", "false", "[]", "{}", "[1,{\"lat\":2}]"]).prop_map(Json::Other),
+        ]
+    }
+
+    /// One thing done to a good document.
+    #[derive(Clone, Debug)]
+    enum Change {
+        Drop(Index),
+        Replace(Index, Json),
+        Repeat(Index, Json),
+        Optional(bool, Json),
+        Unknown(String, Json),
+        EscapeName(Index),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            any::<Index>().prop_map(Change::Drop),
+            (any::<Index>(), json()).prop_map(|(at, value)| Change::Replace(at, value)),
+            (any::<Index>(), json()).prop_map(|(at, value)| Change::Repeat(at, value)),
+            (any::<bool>(), json()).prop_map(|(load, value)| Change::Optional(load, value)),
+            ("[a-zA-Zé]{0,6}", json()).prop_map(|(name, value)| Change::Unknown(name, value)),
+            any::<Index>().prop_map(Change::EscapeName),
+        ]
+    }
+
+    /// A member: its name, the name as it is written, its value.
+    type Member = (String, String, Json);
+
+    fn members() -> impl Strategy<Value = Vec<Member>> {
+        let number = || number().prop_map(Json::Number);
+        let good = (text(), number(), number(), number(), number(), number());
+        (good, prop::collection::vec(change(), 0..3)).prop_map(
+            |((id, lat, lon, temperature, pressure, fuel), changes)| {
+                let member = |name: &str, value| (name.to_string(), format!("\"{name}\""), value);
+                let mut members = vec![
+                    member("generatorID", id),
+                    member("lat", lat),
+                    member("lon", lon),
+                    member("temperature", temperature),
+                    member("pressure", pressure),
+                    member("fuel", fuel),
+                ];
+                for change in changes {
+                    let length = members.len();
+                    match change {
+                        Change::Drop(at) => drop(members.remove(at.index(length))),
+                        Change::Replace(at, value) => members[at.index(length)].2 = value,
+                        Change::Repeat(at, value) => {
+                            let name = members[at.index(length)].0.clone();
+                            members.push(member(&name, value));
+                        }
+                        Change::Optional(load, value) => {
+                            members.push(member(if load { "load" } else { "power" }, value))
+                        }
+                        Change::Unknown(name, value) => members.push(member(&name, value)),
+                        Change::EscapeName(at) => {
+                            let member = &mut members[at.index(length)];
+                            let escaped: String = member
+                                .0
+                                .encode_utf16()
+                                .map(|unit| format!("\\u{unit:04X}"))
+                                .collect();
+                            member.1 = format!("\"{escaped}\"");
+                        }
+                    }
+                }
+                members
+            },
+        )
+    }
+
+    /// What the contract says of these members, without a look at any text.
+    fn expected(members: &[Member], key: Option<&[u8]>) -> Result<[Option<f64>; 7], ErrorCode> {
+        let all = |name: &'static str| members.iter().filter(move |member| member.0 == name);
+        let of = |name| all(name).map(|member| &member.2).next();
+        let known = Field::ALL.map(Field::name).into_iter().chain(["generatorID"]);
+        if known.clone().any(|name| all(name).count() > 1) {
+            return Err(ErrorCode::DuplicateField);
+        }
+        let required = known.clone().filter(|name| !matches!(*name, "load" | "power"));
+        if required
+            .clone()
+            .any(|name| matches!(of(name), None | Some(Json::Null)))
+        {
+            return Err(ErrorCode::MissingField);
+        }
+        let numbers = Field::ALL.map(|field| of(field.name()));
+        let Some(Json::Text(_, id)) = of("generatorID") else {
+            return Err(ErrorCode::WrongType);
+        };
+        if numbers
+            .iter()
+            .any(|value| matches!(value, Some(Json::Text(..) | Json::Other(_))))
+        {
+            return Err(ErrorCode::WrongType);
+        }
+        let numbers = numbers.map(|value| match value {
+            Some(Json::Number(raw)) => raw.parse::<f64>().ok(),
+            _ => None,
+        });
+        let off_the_globe =
+            numbers[0].is_some_and(|lat| lat.abs() > 90.0) || numbers[1].is_some_and(|lon| lon.abs() > 180.0);
+        if id.is_empty()
+            || id.len() > 256
+            || off_the_globe
+            || numbers.iter().flatten().any(|value| value.is_infinite())
+        {
+            return Err(ErrorCode::OutOfRange);
+        }
+        match key {
+            None => Err(ErrorCode::KeyMissing),
+            Some(key) if key != id.as_bytes() => Err(ErrorCode::KeyMismatch),
+            Some(_) => Ok(numbers),
+        }
+    }
+
+    /// The document with this whitespace between its tokens.
+    fn written(members: &[Member], space: &str) -> String {
+        let members: Vec<String> = members
+            .iter()
+            .map(|(_, name, value)| format!("{space}{name}{space}:{space}{}{space}", value.raw()))
+            .collect();
+        format!("{space}{{{}}}{space}", members.join(","))
+    }
+
+    fn bits(values: &Values) -> [Option<u64>; 7] {
+        Field::ALL.map(|field| values.get(field).map(f64::to_bits))
+    }
+
+    /// The quick look and the thorough one agree: invariant 1, and what follows from it for [`parse`].
+    fn assert_agreement(key: Option<&[u8]>, value: &[u8]) {
+        let thorough = classify::reading(key, value);
+        if let Some((generator, values)) = key.and_then(|key| reading(key, value)) {
+            let Ok((same, judged)) = &thorough else {
+                panic!("too quick: {:?}", String::from_utf8_lossy(value))
+            };
+            assert_eq!((generator, bits(&values)), (*same, bits(judged)));
+        }
+        match (parse(key, Some(value)), thorough) {
+            (Ok(Parsed::Reading { generator, values }), Ok((same, judged))) => {
+                assert_eq!((generator, bits(&values)), (same, bits(&judged)));
+            }
+            (Err(told), Err(judged)) => {
+                assert_eq!(told, judged);
+                assert!(
+                    told.message.len() < 1024 && !told.message.contains(char::is_control),
+                    "{told}"
+                );
+            }
+            (told, judged) => panic!("{told:?} but {judged:?}: {:?}", String::from_utf8_lossy(value)),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4096) })]
+
+        #[test]
+        fn a_document_is_judged_as_its_members_are(
+            members in members().prop_shuffle(),
+            space in "[ \t\r\n]{0,2}",
+            other_key in prop::option::weighted(0.1, prop::option::of(any::<Vec<u8>>())),
+        ) {
+            let id = members.iter().find_map(|member| match &member.2 {
+                Json::Text(_, text) if member.0 == "generatorID" => Some(text.as_bytes()),
+                _ => None,
+            });
+            let key = other_key.as_ref().map_or(Some(id.unwrap_or(b"g")), |other| other.as_deref());
+            let value = written(&members, &space);
+            let judged = parse(key, Some(value.as_bytes()));
+            match (expected(&members, key), &judged) {
+                (Ok(numbers), Ok(Parsed::Reading { generator, values })) => {
+                    prop_assert_eq!(Some(generator.as_bytes()), key);
+                    prop_assert_eq!(numbers.map(|number| number.map(f64::to_bits)), bits(values));
+                }
+                (Err(code), Err(bad)) => prop_assert_eq!(code, bad.code),
+                (expected, _) => prop_assert!(false, "{:?} but {:?}: {}", expected, judged, value),
+            }
+            assert_agreement(key, value.as_bytes());
+        }
+
+        #[test]
+        fn the_two_looks_agree_on_documents_with_bytes_exchanged(
+            members in members(),
+            flips in prop::collection::vec((any::<Index>(), select(BYTES)), 1..4),
+        ) {
+            let mut value = written(&members, "").into_bytes();
+            for (at, byte) in flips {
+                let at = at.index(value.len());
+                value[at] = byte;
+            }
+            let key = members.iter().find_map(|member| match &member.2 {
+                Json::Text(_, text) => Some(text.as_bytes()),
+                _ => None,
+            });
+            assert_agreement(key, &value);
+        }
+
+        #[test]
+        fn the_two_looks_agree_on_any_number(raw in number(), exchanged in "[-+.eE0-9]{1,24}") {
+            for raw in [raw, exchanged] {
+                let value = with(&format!(",\"fuel\":{raw}"));
+                assert_agreement(Some(b"g"), value.as_bytes());
+                if let Ok(Parsed::Reading { values, .. }) = parse(Some(b"g"), Some(value.as_bytes())) {
+                    let nearest = raw.parse::<f64>().map(f64::to_bits).ok();
+                    prop_assert_eq!(values.get(Field::Fuel).map(f64::to_bits), nearest);
+                }
+            }
+        }
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood, 2014): the same mutations on every run.
+    struct Seeded(u64);
+
+    impl Seeded {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = self.0;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+        }
+    }
+
+    #[test]
+    fn no_mutation_of_a_good_document_panics_or_divides_the_two_looks() {
+        let nested = with(r#","fuel":90,"load":1.5e1,"site":{"a":[1,true,null,"\ud83d\ude00é"],"fuel":-0}"#);
+        let plain = with(r#","fuel":901"#);
+        let spaced = plain.replace(',', " , ").replace(':', " :\t");
+        let documents = [
+            &plain,
+            &nested,
+            &spaced,
+            &with(r#","fuel":1e-5,"power":0.30000000000000004,"site":"north""#),
+        ];
+        let mut random = Seeded(4);
+        let mut good = 0;
+        for _ in 0..300_000 {
+            let document = documents[random.below(documents.len())];
+            let mut value = document.as_bytes().to_vec();
+            for _ in 0..=random.below(3) {
+                let at = random.below(value.len());
+                match random.below(4) {
+                    0 => value[at] = random.below(256) as u8,
+                    1 => value[at] ^= 1 << random.below(8),
+                    2 => drop(value.remove(at)),
+                    _ => value.insert(at, value[random.below(value.len())]),
+                }
+            }
+            assert_agreement(Some(b"g"), &value);
+            let grammatical = str::from_utf8(&value).is_ok()
+                && serde_json::from_slice::<serde::de::IgnoredAny>(&value).is_ok();
+            let code = parse(Some(b"g"), Some(&value)).err().map(|bad| bad.code);
+            assert_eq!(
+                grammatical,
+                !matches!(code, Some(ErrorCode::NotUtf8 | ErrorCode::NotJson))
+            );
+            good += usize::from(code.is_none());
+        }
+        assert!(
+            good > 10_000,
+            "only {good} mutations were good: the other half of the property went untested"
+        );
+    }
 }

@@ -1,13 +1,14 @@
-//! What a record says: a reading of one generator, that a generator is decommissioned, or why the record is bad.
+//! What a record says: a reading, that a generator is decommissioned, or why the record is bad.
 //!
-//! A pure function of a record's key and value, [`parse`], and the vocabulary of its answer. There are two ways to
-//! the same answer: `fast` reads the form that nearly every reading has, allocates nothing and says only "yes, these
-//! values" or "not sure"; `classify` reads everything, and is the only judge of what is wrong with a record.
+//! A pure function of a record's key and value, [`parse`], and the vocabulary of its answer. There are two
+//! ways to the same answer: `fast` reads the form that nearly every reading has, allocates nothing and says
+//! only "yes, these values" or "not sure"; `classify` reads everything, and is the only judge of what is
+//! wrong with a record.
 //!
 //! # Invariants
 //!
 //! 1. `fast` accepts nothing that `classify` doesn't accept with the same values, to the bit.
-//! 2. The code of a bad record is the first that applies in the order of [`ErrorCode`], over the whole document.
+//! 2. The code of a bad record is the first that applies in the order of [`ErrorCode`], over all of it.
 //! 3. No input panics, overflows the stack or takes more than linear time.
 //! 4. What is told of a bad record is bounded, whatever the record holds.
 //! 5. Every number in [`Values`] is finite, the position is on the globe.
@@ -32,8 +33,8 @@ pub const MAX_ID_BYTES: usize = 256;
 /// The name of the field that names the generator.
 const ID_NAME: &str = "generatorID";
 
-/// The numeric fields of a reading by a dense index, so that a rule names its field once at start and reads an array
-/// afterwards.
+/// The numeric fields of a reading by a dense index, so that a rule names its field once at start and reads
+/// an array afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Field {
@@ -94,8 +95,9 @@ impl Field {
         matches!(self, Field::Load | Field::Power)
     }
 
-    /// The least and the greatest value that is accepted, both inclusive. A position has to be on the globe; anything
-    /// else only has to be a finite double, since what is plausible differs from one generator to the next.
+    /// The least and the greatest value that is accepted, both inclusive. A position has to be on the globe;
+    /// anything else only has to be a finite double, since what is plausible differs from one generator to
+    /// the next.
     #[must_use]
     pub fn range(self) -> (f64, f64) {
         match self {
@@ -131,7 +133,6 @@ impl Name {
     }
 
     /// Takes bytes, since a name in JSON may hold a lone surrogate, which no `str` can.
-    #[inline]
     fn of(name: &[u8]) -> Option<Name> {
         match name {
             b"generatorID" => Some(Name::Id),
@@ -218,7 +219,8 @@ impl fmt::Debug for Values {
     }
 }
 
-/// What a good record means to the worker. The generator is borrowed from the record's key, which is its identity.
+/// What a good record means to the worker. The generator is borrowed from the record's key, which is its
+/// identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Parsed<'a> {
     /// A reading.
@@ -240,22 +242,23 @@ pub enum Parsed<'a> {
 pub enum ErrorCode {
     /// The value is longer than [`MAX_VALUE_BYTES`].
     TooLarge,
-    /// The value isn't UTF-8 (RFC 3629), which RFC 8259 section 8.1 calls for; or the key of a decommissioning isn't.
+    /// The value isn't UTF-8 (RFC 3629), which RFC 8259 section 8.1 calls for; or the key of a
+    /// decommissioning isn't.
     NotUtf8,
-    /// The value isn't one JSON document (RFC 8259 section 2) and nothing else. `NaN`, a byte order mark and an empty
-    /// value are no JSON.
+    /// The value isn't one JSON document (RFC 8259 section 2) and nothing else. `NaN`, a byte order mark and
+    /// an empty value are no JSON.
     NotJson,
     /// The document is another JSON value than an object.
     NotObject,
-    /// A field that the worker reads is given twice, whatever its values: readers differ in which one they take
-    /// (RFC 8259 section 4).
+    /// A field that the worker reads is given twice, whatever its values: readers differ in which one they
+    /// take (RFC 8259 section 4).
     DuplicateField,
     /// A required field is absent or `null`.
     MissingField,
     /// A field that the worker reads isn't a string or a number as called for.
     WrongType,
-    /// A `generatorID` that is empty or longer than [`MAX_ID_BYTES`], a number outside of [`Field::range`] or too
-    /// large for a double.
+    /// A `generatorID` that is empty or longer than [`MAX_ID_BYTES`], a number outside of [`Field::range`] or
+    /// too large for a double.
     OutOfRange,
     /// The record has no key.
     KeyMissing,
@@ -308,8 +311,8 @@ impl fmt::Display for ErrorCode {
 pub struct BadRecord {
     /// Why, for machines.
     pub code: ErrorCode,
-    /// Why, for whoever reads the dead letter queue: names the field, what was found and the limit. Holds at most a
-    /// short excerpt of what the record says, with control characters escaped.
+    /// Why, for whoever reads the dead letter queue: names the field, what was found and the limit. Holds at
+    /// most a short excerpt of what the record says, with control characters escaped.
     pub message: String,
 }
 
@@ -322,15 +325,16 @@ impl BadRecord {
     }
 }
 
-/// Reads a record of the readings topic from its key and value; `None` stands for null, which isn't the same as empty.
+/// Reads a record of the readings topic from its key and value; `None` stands for null, which isn't the same
+/// as empty.
 ///
-/// A good reading is read without allocation if it is written as nearly all are; the cost of a thorough look is paid
-/// by the others.
+/// A good reading is read without allocation if it is written as nearly all are; the cost of a thorough look
+/// is paid by the others.
 ///
 /// # Errors
 ///
-/// [`BadRecord`] with the first code that applies in the order of [`ErrorCode`]. A record without a value is judged by
-/// its key: `key_missing`, `not_utf8`, or `out_of_range` when the key is no possible `generatorID`.
+/// [`BadRecord`] with the first code that applies in the order of [`ErrorCode`]. A record without a value is
+/// judged by its key: `key_missing`, `not_utf8`, or `out_of_range` when the key is no possible `generatorID`.
 ///
 /// # Examples
 ///
@@ -338,8 +342,8 @@ impl BadRecord {
 /// use genwatch::reading::{ErrorCode, Parsed, Values, parse};
 ///
 /// let key = Some(b"g4".as_slice());
-/// let value = br#"{"generatorID":"g4","lat":40.65995,"lon":-111.99633,"temperature":74,"pressure":198,"fuel":901}"#;
-/// let values = Values::new(40.65995, -111.99633, 74.0, 198.0, 901.0, None, None);
+/// let value = br#"{"generatorID":"g4","lat":40.6,"lon":-111.9,"temperature":74,"pressure":198,"fuel":901}"#;
+/// let values = Values::new(40.6, -111.9, 74.0, 198.0, 901.0, None, None);
 /// assert_eq!(parse(key, Some(value)), Ok(Parsed::Reading { generator: "g4", values }));
 ///
 /// assert_eq!(parse(key, None), Ok(Parsed::Decommissioned { generator: "g4" }));
@@ -359,3 +363,6 @@ pub fn parse<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Result<Parse
     }
     classify::reading(key, value).map(|(generator, values)| Parsed::Reading { generator, values })
 }
+
+#[cfg(test)]
+mod tests;
