@@ -12,6 +12,7 @@
 mod oracle;
 mod world;
 
+mod acceptance;
 mod bad_records;
 mod health;
 mod observing;
@@ -21,3 +22,4 @@ mod rebalance;
 mod refusals;
 mod state;
 mod stopping;
+mod story;

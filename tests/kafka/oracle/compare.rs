@@ -1,6 +1,6 @@
 //! Compares what workers have left with what was expected: exact lists, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use serde_json::Value;
@@ -163,7 +163,7 @@ pub fn check_dead_letters(expected: &Expected, topic: &str, readings: &Records, 
 
 /// Dead letters without those that stand for a record that one has come for before.
 pub fn without_repeats(letters: &Records) -> Records {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let origin =
         |letter: &Stored| ["dlq.partition", "dlq.offset"].map(|name| letter.header(name).map(str::to_owned));
     Records(
@@ -178,7 +178,7 @@ pub fn without_repeats(letters: &Records) -> Records {
 /// What is left in the state topic, compacted: the phases of all generators that have any.
 #[track_caller]
 pub fn check_states(expected: &Expected, states: &Records) {
-    let found: BTreeMap<String, (i32, Standings)> = states
+    let found: BTreeMap<String, Vec<(i32, Standings)>> = states
         .compacted()
         .into_iter()
         .map(|(generator, record)| {
@@ -192,31 +192,47 @@ pub fn check_states(expected: &Expected, states: &Records) {
                     let phase = standing["phase"].as_str().expect("a phase").to_owned();
                     (rule.clone(), (phase, standing["since"].as_i64().expect("a time")))
                 });
-            (generator, (record.partition, rules.collect()))
+            (generator, vec![(record.partition, rules.collect())])
         })
         .collect();
-    assert_same("states", &expected.states, &found);
+    let expected = expected
+        .states
+        .iter()
+        .map(|(generator, state)| (generator.clone(), vec![state.clone()]));
+    assert_same("states", &expected.collect(), &found);
 }
 
 /// Fails with the first difference, not with all of two long maps.
 #[track_caller]
 fn assert_same<K: Ord + Debug, V: PartialEq + Debug>(
     what: &str,
-    expected: &BTreeMap<K, V>,
-    found: &BTreeMap<K, V>,
+    expected: &BTreeMap<K, Vec<V>>,
+    found: &BTreeMap<K, Vec<V>>,
 ) {
-    if expected == found {
-        return;
-    }
-    let keys = expected.keys().chain(found.keys());
-    let different: std::collections::BTreeSet<&K> =
-        keys.filter(|key| expected.get(key) != found.get(key)).collect();
-    let first = different.first().expect("a difference");
+    let keys: BTreeSet<&K> = expected.keys().chain(found.keys()).collect();
+    let different: Vec<&K> = keys
+        .into_iter()
+        .filter(|key| expected.get(key) != found.get(key))
+        .collect();
+    let Some(first) = different.first() else { return };
+    let (expected_list, found_list) = (list(expected, first), list(found, first));
+    let same = expected_list
+        .iter()
+        .zip(found_list)
+        .take_while(|(a, b)| a == b)
+        .count();
     panic!(
-        "{what} differ for {} of {}; of {first:?}\nexpected: {:#?}\nfound: {:#?}",
+        "{what} differ for {} of {}. Of {first:?}, {} are expected and {} found; \
+         the first {same} are the same, then expected: {:#?}\nfound: {:#?}",
         different.len(),
         expected.len(),
-        expected.get(first),
-        found.get(first)
+        expected_list.len(),
+        found_list.len(),
+        expected_list.get(same),
+        found_list.get(same)
     );
+}
+
+fn list<'m, K: Ord, V>(map: &'m BTreeMap<K, Vec<V>>, key: &K) -> &'m [V] {
+    map.get(key).map_or(&[], Vec::as_slice)
 }
