@@ -42,6 +42,8 @@ const COMMIT_LINGER: Duration = Duration::from_millis(5);
 const COMMIT_BACKOFF: Duration = Duration::from_millis(100);
 /// How often gauges are written and silence is looked for.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
+/// A commit that takes this long waits for the cluster.
+const BLOCKED_AFTER: Duration = Duration::from_secs(2);
 /// Lag without progress for this long is a stall.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// With `--exit-at-end`, how long a replica without partitions waits for some.
@@ -176,6 +178,8 @@ struct Worker {
     summary: Summary,
     first_record: Option<Instant>,
     last_commit: Option<Instant>,
+    /// When the commit under way began.
+    committing: Option<Instant>,
     observed: Instant,
     positions_followed: Instant,
     error_logged: Option<Instant>,
@@ -274,6 +278,7 @@ impl Worker {
             summary: Summary::default(),
             first_record: None,
             last_commit: None,
+            committing: None,
             observed: Instant::now(),
             positions_followed: Instant::now(),
             error_logged: None,
@@ -547,6 +552,7 @@ impl Worker {
         let Some(outcome) = self.committer.outcome() else {
             return Ok(());
         };
+        self.committing = None;
         match outcome {
             Outcome::Done(id, took) => {
                 let committed = self.pool.committed(id);
@@ -595,6 +601,7 @@ impl Worker {
         }
         self.commit_not_before = None;
         if let Some(commit) = self.pool.take_commit() {
+            self.committing = Some(Instant::now());
             self.committer.begin(commit);
         }
     }
@@ -745,6 +752,12 @@ impl Worker {
             return;
         }
         self.observed = Instant::now();
+        if self
+            .committing
+            .is_some_and(|begun| begun.elapsed() > BLOCKED_AFTER)
+        {
+            self.observers.health.set_blocked(true);
+        }
         self.pool.watch_silence();
         let metrics = &self.observers.metrics;
         metrics
