@@ -20,10 +20,7 @@ impl WorkQueue {
     /// Each reading costs `cost`.
     #[must_use]
     pub fn new(cost: Duration) -> WorkQueue {
-        WorkQueue {
-            cost,
-            under_way: BinaryHeap::new(),
-        }
+        WorkQueue { cost, under_way: BinaryHeap::new() }
     }
 
     /// Begins the work of a reading.

@@ -245,14 +245,10 @@ impl Worker {
         let handling = if config.work.is_zero() {
             Handling::Inline
         } else {
-            Handling::Lanes {
-                concurrency: config.concurrency,
-            }
+            Handling::Lanes { concurrency: config.concurrency }
         };
         let interval = i64::try_from(config.commit_interval.as_millis()).unwrap_or(i64::MAX);
-        let linger = i64::try_from(COMMIT_LINGER.as_millis())
-            .unwrap_or(0)
-            .min(interval);
+        let linger = i64::try_from(COMMIT_LINGER.as_millis()).unwrap_or(0).min(interval);
         let pool = Pool::new(
             Detector::new(config.rules.clone()),
             handling,
@@ -266,9 +262,7 @@ impl Worker {
             committer,
             pool,
             work: WorkQueue::new(config.work),
-            intake: config
-                .rate_limit
-                .map(|rate| Pacer::new(f64::from(rate), Instant::now())),
+            intake: config.rate_limit.map(|rate| Pacer::new(f64::from(rate), Instant::now())),
             held: BTreeMap::new(),
             revocations: Vec::new(),
             requests: 0,
@@ -288,10 +282,9 @@ impl Worker {
     }
 
     fn run(mut self) -> Result<Summary, WorkerError> {
-        self.consumer.subscribe().map_err(|error| WorkerError::Consumer {
-            what: "subscribing failed",
-            error,
-        })?;
+        self.consumer
+            .subscribe()
+            .map_err(|error| WorkerError::Consumer { what: "subscribing failed", error })?;
         tracing::info!(
             worker = self.config.name,
             topic = self.topics.readings,
@@ -360,19 +353,15 @@ impl Worker {
     /// Decides about an error of the consumer: most mend themselves.
     fn judge(&mut self, partition: Option<PartitionId>, error: ClientError) -> Result<(), WorkerError> {
         match error.code {
-            RDKafkaErrorCode::GroupAuthorizationFailed => Err(WorkerError::GroupUnauthorized {
-                group: self.config.group.clone(),
-            }),
-            RDKafkaErrorCode::TopicAuthorizationFailed => Err(ClusterError::Unauthorized {
-                topic: self.topics.readings.clone(),
+            RDKafkaErrorCode::GroupAuthorizationFailed => {
+                Err(WorkerError::GroupUnauthorized { group: self.config.group.clone() })
             }
-            .into()),
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                Err(ClusterError::Unauthorized { topic: self.topics.readings.clone() }.into())
+            }
             RDKafkaErrorCode::Fatal => {
                 let error = self.consumer.fatal_error().unwrap_or(error);
-                Err(WorkerError::Consumer {
-                    what: "the consumer cannot go on",
-                    error,
-                })
+                Err(WorkerError::Consumer { what: "the consumer cannot go on", error })
             }
             RDKafkaErrorCode::AutoOffsetReset => Err(WorkerError::Consumer {
                 what: "the log was truncated below our position: restart with --on-out-of-range to choose where to go on",
@@ -411,11 +400,7 @@ impl Worker {
                 Rebalance::Revoked(partitions) => {
                     let deadline = Instant::now() + self.config.drain_timeout;
                     self.give_back(&partitions, deadline, Pool::revoke);
-                    tracing::info!(
-                        worker = self.config.name,
-                        revoked = ranges(&partitions),
-                        "rebalance"
-                    );
+                    tracing::info!(worker = self.config.name, revoked = ranges(&partitions), "rebalance");
                 }
                 Rebalance::Lost(partitions) => {
                     self.give_back(&partitions, Instant::now(), Pool::lose);
@@ -433,24 +418,14 @@ impl Worker {
     fn assigned(&mut self, partitions: Vec<PartitionId>) -> Result<(), WorkerError> {
         self.ending.assigned = Some(Instant::now());
         self.observers.health.set_joined(true);
-        let answer = if partitions.is_empty() {
-            self.consumer.add(&[])
-        } else {
-            self.consumer.acknowledge_assigned()
-        };
-        answer.map_err(|error| WorkerError::Consumer {
-            what: "the assignment was not taken",
-            error,
-        })?;
+        let answer =
+            if partitions.is_empty() { self.consumer.add(&[]) } else { self.consumer.acknowledge_assigned() };
+        answer.map_err(|error| WorkerError::Consumer { what: "the assignment was not taken", error })?;
         // An answer to a revocation, or nothing for us yet: not worth a line.
         if partitions.is_empty() || self.draining.is_some() {
             return Ok(());
         }
-        tracing::info!(
-            worker = self.config.name,
-            assigned = ranges(&partitions),
-            "rebalance"
-        );
+        tracing::info!(worker = self.config.name, assigned = ranges(&partitions), "rebalance");
         self.requests += 1;
         for partition in &partitions {
             self.held.insert(*partition, Held::Restoring(self.requests));
@@ -480,11 +455,7 @@ impl Worker {
             }
         }
         let added: Vec<PartitionId> = waiting.iter().copied().collect();
-        self.revocations.push(Revocation {
-            waiting,
-            added: added.clone(),
-            deadline,
-        });
+        self.revocations.push(Revocation { waiting, added: added.clone(), deadline });
         for partition in added {
             how(&mut self.pool, partition);
         }
@@ -492,12 +463,7 @@ impl Worker {
 
     /// Starts the partitions whose state has arrived.
     fn start_restored(&mut self) -> Result<(), WorkerError> {
-        while let Some(Restored {
-            request,
-            outcome,
-            took,
-        }) = self.restorer.answer()
-        {
+        while let Some(Restored { request, outcome, took }) = self.restorer.answer() {
             let wanted =
                 |held: Option<&Held>| matches!(held, Some(Held::Restoring(number)) if *number == request);
             if !self.held.values().any(|held| wanted(Some(held))) {
@@ -512,10 +478,7 @@ impl Worker {
                 }
                 starts.push((id, restored.start));
                 generators += restored.states.len();
-                let working = Held::Working {
-                    end: restored.end,
-                    progress: (restored.start, Instant::now()),
-                };
+                let working = Held::Working { end: restored.end, progress: (restored.start, Instant::now()) };
                 self.held.insert(id, working);
                 self.pool.assign(id, restored.start, restored.states);
             }
@@ -527,10 +490,7 @@ impl Worker {
             }
             self.consumer
                 .add(&starts)
-                .map_err(|error| WorkerError::Consumer {
-                    what: "partitions could not be started",
-                    error,
-                })?;
+                .map_err(|error| WorkerError::Consumer { what: "partitions could not be started", error })?;
         }
         let restoring = self.held.values().any(|held| matches!(held, Held::Restoring(_)));
         self.observers.health.set_restoring(restoring);
@@ -612,11 +572,7 @@ impl Worker {
         let mut released = Vec::new();
         for action in self.pool.actions() {
             let done = match action {
-                Action::Run {
-                    ticket,
-                    generator,
-                    offset,
-                } => {
+                Action::Run { ticket, generator, offset } => {
                     if let Some(fleet) = &self.observers.fleet {
                         fleet.worked(generator.as_str(), ticket.partition, offset);
                     }
@@ -630,10 +586,7 @@ impl Worker {
                     Ok(())
                 }
             };
-            done.map_err(|error| WorkerError::Consumer {
-                what: "pausing or resuming failed",
-                error,
-            })?;
+            done.map_err(|error| WorkerError::Consumer { what: "pausing or resuming failed", error })?;
         }
         for partition in released {
             self.held.remove(&partition);
@@ -650,18 +603,12 @@ impl Worker {
 
     /// Gives back the partitions of the oldest revocation, once all of them have drained.
     fn remove_drained(&mut self) -> Result<(), WorkerError> {
-        while self
-            .revocations
-            .first()
-            .is_some_and(|revocation| revocation.waiting.is_empty())
-        {
+        while self.revocations.first().is_some_and(|revocation| revocation.waiting.is_empty()) {
             let revocation = self.revocations.remove(0);
-            self.consumer
-                .remove(&revocation.added)
-                .map_err(|error| WorkerError::Consumer {
-                    what: "partitions could not be given back",
-                    error,
-                })?;
+            self.consumer.remove(&revocation.added).map_err(|error| WorkerError::Consumer {
+                what: "partitions could not be given back",
+                error,
+            })?;
         }
         Ok(())
     }
@@ -672,11 +619,7 @@ impl Worker {
         if self.draining.is_some() || !(told || self.has_reached_end()) {
             return;
         }
-        tracing::info!(
-            worker = self.config.name,
-            in_flight = self.pool.in_flight(),
-            "draining"
-        );
+        tracing::info!(worker = self.config.name, in_flight = self.pool.in_flight(), "draining");
         self.observers.health.set_draining();
         self.draining = Some(Instant::now() + self.config.drain_timeout);
         for partition in self.pool.partitions().collect::<Vec<_>>() {
@@ -692,11 +635,7 @@ impl Worker {
             Held::Restoring(_) => false,
             Held::Working { end, .. } => self.pool.committed_offset(*partition) >= Some(*end),
         };
-        if self.held.is_empty() {
-            assigned.elapsed() > EMPTY_HANDED
-        } else {
-            self.held.iter().all(reached)
-        }
+        if self.held.is_empty() { assigned.elapsed() > EMPTY_HANDED } else { self.held.iter().all(reached) }
     }
 
     /// Abandons what hasn't drained in time: it will be worked again by the next owner.
@@ -704,11 +643,7 @@ impl Worker {
         let now = Instant::now();
         let stopping = self.draining.is_some_and(|deadline| now >= deadline);
         let mut overdue: Vec<PartitionId> = Vec::new();
-        for revocation in self
-            .revocations
-            .iter_mut()
-            .filter(|revocation| now >= revocation.deadline)
-        {
+        for revocation in self.revocations.iter_mut().filter(|revocation| now >= revocation.deadline) {
             overdue.extend(&revocation.waiting);
             revocation.deadline = now + self.config.drain_timeout;
         }
@@ -752,22 +687,14 @@ impl Worker {
             return;
         }
         self.observed = Instant::now();
-        if self
-            .committing
-            .is_some_and(|begun| begun.elapsed() > BLOCKED_AFTER)
-        {
+        if self.committing.is_some_and(|begun| begun.elapsed() > BLOCKED_AFTER) {
             self.observers.health.set_blocked(true);
         }
         self.pool.watch_silence();
         let metrics = &self.observers.metrics;
-        metrics
-            .in_flight
-            .set(i64::try_from(self.pool.in_flight()).unwrap_or(i64::MAX));
+        metrics.in_flight.set(i64::try_from(self.pool.in_flight()).unwrap_or(i64::MAX));
         for (partition, records) in self.pool.take_record_counts() {
-            metrics
-                .records
-                .with_label_values(&[&partition.to_string()])
-                .inc_by(records);
+            metrics.records.with_label_values(&[&partition.to_string()]).inc_by(records);
         }
         let late = self.pool.take_late();
         for (rule, late) in self.pool.rules().as_slice().iter().zip(late) {
@@ -790,10 +717,7 @@ impl Worker {
             }
             let label = partition.to_string();
             metrics.lag.with_label_values(&[&label]).set(lag);
-            metrics
-                .stalled
-                .with_label_values(&[&label])
-                .set(if stalled { 1.0 } else { 0.0 });
+            metrics.stalled.with_label_values(&[&label]).set(if stalled { 1.0 } else { 0.0 });
             if let Some(fleet) = &self.observers.fleet {
                 fleet.holds(&self.config.name, *partition, committed, log_end);
             }
@@ -807,9 +731,7 @@ impl Worker {
             wait = wait.min(next.saturating_duration_since(Instant::now()));
         }
         if let Some(due) = self.pool.next_commit() {
-            wait = wait.min(Duration::from_millis(
-                u64::try_from(due.since(now())).unwrap_or(0),
-            ));
+            wait = wait.min(Duration::from_millis(u64::try_from(due.since(now())).unwrap_or(0)));
             if let Some(at) = self.commit_not_before {
                 wait = wait.max(at.saturating_duration_since(Instant::now())).min(TURN);
             }
@@ -853,13 +775,9 @@ impl Worker {
 /// Parses a record and gives it to the pool: to its generator's lane, or, if it's bad, as a dead letter.
 fn take_in_record(pool: &mut Pool, record: &Record<'_>) {
     match reading::parse(record.key, record.value) {
-        Ok(parsed) => pool.take_in(
-            record.partition,
-            record.offset,
-            record.timestamp,
-            &parsed,
-            record.bytes(),
-        ),
+        Ok(parsed) => {
+            pool.take_in(record.partition, record.offset, record.timestamp, &parsed, record.bytes())
+        }
         Err(error) => pool.take_in_bad(DeadLetter {
             partition: record.partition,
             offset: record.offset,

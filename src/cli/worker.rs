@@ -114,12 +114,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         fleet: None,
     };
     if let Some(address) = options.http {
-        let bound = crate::web::serve(
-            address,
-            Arc::clone(&observers.metrics),
-            Arc::clone(&observers.health),
-        )
-        .with_context(|| format!("cannot listen on --http {address}"))?;
+        let bound = crate::web::serve(address, Arc::clone(&observers.metrics), Arc::clone(&observers.health))
+            .with_context(|| format!("cannot listen on --http {address}"))?;
         tracing::info!(address = %bound, "serving /metrics, /livez and /readyz");
     }
     let summary = crate::worker::run(config, observers)?;

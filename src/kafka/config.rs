@@ -26,10 +26,7 @@ impl Connection {
     /// # Errors
     /// When a value has no `=`, a file can't be read, or librdkafka doesn't know the property or its value.
     pub fn new(brokers: &str, properties: &[String]) -> Result<Connection, ConfigError> {
-        let mut connection = Connection {
-            brokers: brokers.to_owned(),
-            properties: BTreeMap::new(),
-        };
+        let mut connection = Connection { brokers: brokers.to_owned(), properties: BTreeMap::new() };
         for value in properties.iter().flat_map(|value| value.lines()) {
             match value.strip_prefix('@') {
                 Some(file) => connection.read_file(Path::new(file))?,
@@ -37,28 +34,17 @@ impl Connection {
             }
         }
         // Asked now, so that a mistake is found before anything starts.
-        connection
-            .client()
-            .create_native_config()
-            .map_err(|error| match error {
-                KafkaError::ClientConfig(_, reason, key, value) => {
-                    ConfigError::Property { key, value, reason }
-                }
-                other => ConfigError::Refused(other.to_string()),
-            })?;
+        connection.client().create_native_config().map_err(|error| match error {
+            KafkaError::ClientConfig(_, reason, key, value) => ConfigError::Property { key, value, reason },
+            other => ConfigError::Refused(other.to_string()),
+        })?;
         Ok(connection)
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
-            path: path.display().to_string(),
-            source,
-        })?;
-        for line in text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::File { path: path.display().to_string(), source })?;
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             self.set(line, &path.display().to_string())?;
         }
         Ok(())
@@ -67,12 +53,9 @@ impl Connection {
     fn set(&mut self, pair: &str, origin: &str) -> Result<(), ConfigError> {
         let Some((key, value)) = pair.split_once('=') else {
             // Not the text itself: it may be a secret that lost its key.
-            return Err(ConfigError::NoPair {
-                origin: origin.to_owned(),
-            });
+            return Err(ConfigError::NoPair { origin: origin.to_owned() });
         };
-        self.properties
-            .insert(key.trim().to_owned(), value.trim().to_owned());
+        self.properties.insert(key.trim().to_owned(), value.trim().to_owned());
         Ok(())
     }
 
@@ -141,9 +124,7 @@ impl Connection {
             .set("group.protocol", protocol.as_str());
         if protocol == GroupProtocol::Classic {
             // A crash is noticed after this long; librdkafka's default of 45 s is a long time for an alarm.
-            config
-                .set("session.timeout.ms", "10000")
-                .set("heartbeat.interval.ms", "2000");
+            config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "2000");
             config.set("partition.assignment.strategy", "cooperative-sticky");
         }
         self.merge_client(config)
@@ -313,9 +294,7 @@ mod tests {
 
     fn refusal(properties: &[&str]) -> String {
         let properties: Vec<String> = properties.iter().map(ToString::to_string).collect();
-        Connection::new("localhost:1", &properties)
-            .expect_err("must be refused")
-            .to_string()
+        Connection::new("localhost:1", &properties).expect_err("must be refused").to_string()
     }
 
     #[test]

@@ -16,9 +16,7 @@ fn an_outage_of_the_broker_is_waited_out_and_nothing_is_lost() {
     until("it's at work", || world.progress().done() > 500);
 
     cluster.crash();
-    until("it says that commits wait", || {
-        http::get(&address, "/readyz").0 == 503
-    });
+    until("it says that commits wait", || http::get(&address, "/readyz").0 == 503);
     assert_eq!(http::get(&address, "/livez").0, 200);
     cluster.recover();
 
