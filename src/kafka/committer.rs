@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -24,13 +24,15 @@ use super::consumer::Handle;
 use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
 use crate::effect::{DeadLetter, Effect, StateChange};
-use crate::pool::{Commit, CommitId};
+use crate::pool::{Commit, CommitId, CommitPart};
 
 /// The transaction ends by itself this long after it began, should we die: it holds up every reader of committed records
 /// till then.
 const TRANSACTION_TIMEOUT_MS: &str = "10000";
 /// How long one step waits before it looks whether to give up.
 const SLICE: Duration = Duration::from_millis(500);
+/// How long the group's offsets are waited for, where they have to tell how a commit has ended.
+const OFFSETS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The promise about effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -93,7 +95,6 @@ impl Committer {
         handle: Arc<Handle>,
         waker: Thread,
     ) -> Result<Committer, CommitError> {
-        let broken = |error: KafkaError| CommitError::Producer(error.to_string());
         let mut config = connection.producer();
         if delivery == Delivery::ExactlyOnce {
             // One id a process: fencing goes by the group's generation (KIP-447), so ids needn't be stable; the group as a
@@ -105,16 +106,13 @@ impl Committer {
             }
         }
         let deliveries = Deliveries::default();
-        let producer: ThreadedProducer<Deliveries> =
-            config.create_with_context(deliveries.clone()).map_err(broken)?;
-        if delivery == Delivery::ExactlyOnce {
-            producer
-                .init_transactions(Duration::from_secs(12))
-                .map_err(|error| CommitError::Producer(format!("no transactional id: {}", reason(&error))))?;
-        }
+        let producer = make_producer(&config, &deliveries, delivery)?;
         let give_up = Arc::new(AtomicBool::new(false));
-        let work = Work {
+        let mut work = Work {
+            config,
+            id_is_ours: connection.property("transactional.id").is_none(),
             producer,
+            outcome_unknown: false,
             deliveries,
             handle,
             delivery,
@@ -168,6 +166,23 @@ impl Drop for Committer {
     }
 }
 
+/// A producer; for exactly-once, its transactional id is registered.
+fn make_producer(
+    config: &ClientConfig,
+    deliveries: &Deliveries,
+    delivery: Delivery,
+) -> Result<ThreadedProducer<Deliveries>, CommitError> {
+    let producer: ThreadedProducer<Deliveries> = config
+        .create_with_context(deliveries.clone())
+        .map_err(|error| CommitError::Producer(error.to_string()))?;
+    if delivery == Delivery::ExactlyOnce {
+        producer
+            .init_transactions(Duration::from_secs(12))
+            .map_err(|error| CommitError::Producer(format!("no transactional id: {}", reason(&error))))?;
+    }
+    Ok(producer)
+}
+
 /// Who wrote a dead letter: host and process.
 fn worker_name() -> String {
     let host = std::env::var("HOSTNAME")
@@ -178,7 +193,12 @@ fn worker_name() -> String {
 }
 
 struct Work {
+    config: ClientConfig,
+    /// Nobody else can have this transactional id, so who is fenced was not fenced by another.
+    id_is_ours: bool,
     producer: ThreadedProducer<Deliveries>,
+    /// The broker was asked to commit, and has not answered.
+    outcome_unknown: bool,
     deliveries: Deliveries,
     handle: Arc<Handle>,
     delivery: Delivery,
@@ -193,13 +213,16 @@ struct Work {
 /// Why one try of a commit failed.
 enum Failure {
     Refused(String),
+    /// This producer can't go on; a new one may.
+    Broken(String),
     Fatal(CommitError),
 }
 
 impl Work {
-    fn commit(&self, commit: &Commit) -> Outcome {
+    fn commit(&mut self, commit: &Commit) -> Outcome {
         let begun = Instant::now();
         self.deliveries.reset();
+        self.outcome_unknown = false;
         let result = match self.delivery {
             Delivery::ExactlyOnce => self.in_transaction(commit),
             Delivery::AtLeastOnce => self.step_by_step(commit),
@@ -207,16 +230,57 @@ impl Work {
         match result {
             Ok(()) => Outcome::Done(commit.id, begun.elapsed()),
             Err(Failure::Refused(reason)) => Outcome::Refused(commit.id, reason),
+            Err(Failure::Broken(reason)) => match self.begin_anew(&reason, commit) {
+                Ok(true) => Outcome::Done(commit.id, begun.elapsed()),
+                Ok(false) => Outcome::Refused(commit.id, reason),
+                Err(error) => Outcome::Fatal(error),
+            },
             Err(Failure::Fatal(error)) => Outcome::Fatal(error),
         }
     }
 
-    fn in_transaction(&self, commit: &Commit) -> Result<(), Failure> {
+    /// Makes a new producer in place of a broken one. An outage that is longer than the transaction's timeout breaks it:
+    /// the broker has then ended the transaction, and refuses the epoch of who began it.
+    ///
+    /// Tells whether the commit has succeeded all the same. The same transactional id is registered anew, which waits
+    /// until a transaction of the old producer has ended, one way or the other. If the broker had been asked to commit,
+    /// the group's offsets then tell which way, as they are a part of the transaction.
+    fn begin_anew(&mut self, why: &str, commit: &Commit) -> Result<bool, CommitError> {
+        if !self.id_is_ours {
+            return Err(CommitError::Producer(why.to_owned()));
+        }
+        tracing::warn!(reason = why, "the producer is made anew");
+        self.producer = loop {
+            match make_producer(&self.config, &self.deliveries, self.delivery) {
+                Ok(producer) => break producer,
+                Err(error) if self.give_up.load(Ordering::Relaxed) => return Err(error),
+                Err(error) => tracing::warn!(%error, "a commit waits for the cluster; nothing is lost"),
+            }
+        };
+        if !self.outcome_unknown {
+            return Ok(false);
+        }
+        let partitions: Vec<_> = commit.parts.iter().map(|part| part.partition).collect();
+        let committed = self
+            .handle
+            .committed(&partitions, OFFSETS_TIMEOUT)
+            .map_err(|error| CommitError::Producer(format!("{why}; and {error}")))?;
+        let reached = |part: &CommitPart| {
+            let known = committed.iter().find(|(partition, _)| *partition == part.partition);
+            known.and_then(|(_, offset)| *offset) >= Some(part.offset)
+        };
+        Ok(commit.parts.iter().all(reached))
+    }
+
+    fn in_transaction(&mut self, commit: &Commit) -> Result<(), Failure> {
         self.producer.begin_transaction().map_err(|error| self.transaction_failure(&error))?;
-        self.fill_transaction(commit).or_else(|failure| {
-            self.abort()?;
-            Err(failure)
-        })
+        match self.fill_transaction(commit).and_then(|()| self.commit_transaction()) {
+            Err(failure @ (Failure::Refused(_) | Failure::Fatal(_))) => {
+                self.abort()?;
+                Err(failure)
+            }
+            result => result,
+        }
     }
 
     fn fill_transaction(&self, commit: &Commit) -> Result<(), Failure> {
@@ -224,22 +288,39 @@ impl Work {
             self.send(effect)?;
         }
         let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
-        self.patiently("offsets", || {
-            self.handle.send_offsets(&self.producer, &offsets, SLICE).map_err(|failed| Retry {
-                retriable: failed.retriable,
-                fatal: failed.fatal,
-                reason: failed.error.to_string(),
-            })
-        })?;
-        self.patiently("transaction", || {
-            self.producer.commit_transaction(SLICE).map_err(|error| Retry::of(&error))
-        })
+        self.patiently(
+            "offsets",
+            || self.rejected(),
+            || {
+                self.handle.send_offsets(&self.producer, &offsets, SLICE).map_err(|failed| Retry {
+                    retriable: failed.retriable,
+                    fatal: failed.fatal,
+                    reason: failed.error.to_string(),
+                })
+            },
+        )
+    }
+
+    fn commit_transaction(&mut self) -> Result<(), Failure> {
+        self.outcome_unknown = true;
+        let result = self.patiently(
+            "transaction",
+            || self.rejected(),
+            || self.producer.commit_transaction(SLICE).map_err(|error| Retry::of(&error)),
+        );
+        self.outcome_unknown = matches!(result, Err(Failure::Broken(_)));
+        result
     }
 
     /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
     fn abort(&self) -> Result<(), Failure> {
         self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
-        self.patiently("abort", || self.producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)))
+        // Whatever else fails to be delivered: an abort that is broken off would block every transaction to come.
+        self.patiently(
+            "abort",
+            || None,
+            || self.producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)),
+        )
     }
 
     fn step_by_step(&self, commit: &Commit) -> Result<(), Failure> {
@@ -258,12 +339,21 @@ impl Work {
 
     /// Waits until all that was sent is durable.
     fn flush(&self) -> Result<(), Failure> {
-        self.patiently("delivery", || self.producer.flush(SLICE).map_err(|error| Retry::of(&error)))?;
+        self.patiently(
+            "delivery",
+            || self.rejected(),
+            || self.producer.flush(SLICE).map_err(|error| Retry::of(&error)),
+        )?;
         self.rejected().map_or(Ok(()), Err)
     }
 
-    /// Tries again what may be tried again, until the worker gives up. Says so once.
-    fn patiently(&self, what: &str, mut step: impl FnMut() -> Result<(), Retry>) -> Result<(), Failure> {
+    /// Tries again what may be tried again, until there's a refusal or the worker gives up. Says so once.
+    fn patiently(
+        &self,
+        what: &str,
+        refusal: impl Fn() -> Option<Failure>,
+        mut step: impl FnMut() -> Result<(), Retry>,
+    ) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut told = false;
         loop {
@@ -273,11 +363,11 @@ impl Work {
                 }
                 return Ok(());
             };
-            if let Some(rejected) = self.rejected() {
-                return Err(rejected);
+            if let Some(refused) = refusal() {
+                return Err(refused);
             }
             if retry.fatal {
-                return Err(Failure::Fatal(CommitError::Producer(retry.reason)));
+                return Err(Failure::Broken(retry.reason));
             }
             if !retry.retriable || self.give_up.load(Ordering::Relaxed) {
                 return Err(Failure::Refused(retry.reason));
@@ -404,11 +494,7 @@ impl Work {
 
     fn transaction_failure(&self, error: &KafkaError) -> Failure {
         let retry = Retry::of(error);
-        if retry.fatal {
-            Failure::Fatal(CommitError::Producer(retry.reason))
-        } else {
-            Failure::Refused(retry.reason)
-        }
+        if retry.fatal { Failure::Broken(retry.reason) } else { Failure::Refused(retry.reason) }
     }
 }
 

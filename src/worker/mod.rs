@@ -71,6 +71,8 @@ struct Worker {
     summary: Summary,
     first_record: Option<Instant>,
     last_commit: Option<Instant>,
+    /// When the commit under way began.
+    committing: Option<Instant>,
     observed: Instant,
     positions_followed: Instant,
     error_logged: Option<Instant>,
@@ -133,6 +135,7 @@ impl Worker {
             summary: Summary::default(),
             first_record: None,
             last_commit: None,
+            committing: None,
             observed: Instant::now(),
             positions_followed: Instant::now(),
             error_logged: None,

@@ -1,0 +1,25 @@
+//! genwatch against a real Kafka, its binary run as users run it.
+//!
+//! `scripts/test --only kafka` starts a broker and names it in `GENWATCH_TEST_BROKERS`; without that variable the tests start
+//! one themselves. None is ever skipped.
+//!
+//! * [`world`]: the one helper module: topics, processes, records, waiting.
+//! * [`oracle`]: what a log comes to, by the contract; shares no code with the crate.
+//! * all others: one promise a file, each test a statement.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod oracle;
+mod world;
+
+mod acceptance;
+mod bad_records;
+mod health;
+mod observing;
+mod offsets;
+mod outage;
+mod rebalance;
+mod refusals;
+mod state;
+mod stopping;
+mod story;

@@ -1,0 +1,98 @@
+//! Replicas come and go; whatever the group's protocol, nothing is lost, repeated or reordered.
+
+use std::collections::BTreeSet;
+
+use crate::oracle;
+use crate::world::World;
+use crate::world::process::Process;
+use crate::world::records::stormy_readings;
+use crate::world::until;
+
+/// 6 partitions' worth of readings, which take one replica about 8 s.
+const READINGS: usize = 8000;
+const WORK: [&str; 4] = ["--work", "2ms", "--concurrency", "2"];
+
+/// A second replica joins the first one in the middle of its work. Gives them back when all is done.
+fn scale_out(world: &World, first: &[&str], second: &[&str]) -> (Process, Process) {
+    world.produce(&stormy_readings(60, READINGS));
+    let first = world.working(&[&WORK[..], first].concat());
+    until("the first is at work", || world.progress().done() > 200);
+    let second = world.working(&[&WORK[..], second].concat());
+    world.wait_until_worked();
+    (first, second)
+}
+
+/// Stops both; between them they must have worked everything, once.
+fn stop_both(first: Process, second: Process) {
+    let (first, second) = (first.stop().number("records"), second.stop().number("records"));
+    assert!(first > 0 && second > 0, "{first} and {second}");
+    assert_eq!(first + second, u64::try_from(READINGS).unwrap());
+}
+
+/// `0-2, 5` as a set.
+fn set(ranges: &[String]) -> BTreeSet<u32> {
+    let mut all = BTreeSet::new();
+    for range in ranges.iter().flat_map(|ranges| ranges.split(", ")).filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        all.extend(first.parse::<u32>().unwrap()..=last.parse().unwrap());
+    }
+    all
+}
+
+#[test]
+fn a_new_replica_takes_its_share_and_what_stays_is_not_interrupted() {
+    let world = World::new(6);
+    let (first, second) = scale_out(&world, &[], &[]);
+    assert_eq!(set(&first.revocations()).len(), 3, "only what moves is given up: {:?}", first.revocations());
+    assert_eq!(set(&second.assignments()), set(&first.revocations()));
+    stop_both(first, second);
+    assert!(oracle::verify(&world).alert_count() > 500);
+}
+
+#[test]
+fn an_eager_assignor_gives_the_same_results() {
+    let world = World::new(6);
+    let eager = ["-X", "partition.assignment.strategy=range"];
+    let (first, second) = scale_out(&world, &eager, &eager);
+    assert_eq!(set(&first.revocations()).len(), 6, "an eager protocol stops everything");
+    stop_both(first, second);
+    oracle::verify(&world);
+}
+
+#[test]
+fn the_consumer_protocol_gives_the_same_results() {
+    let world = World::new(6);
+    let protocol = ["--group-protocol", "consumer"];
+    let (first, second) = scale_out(&world, &protocol, &protocol);
+    assert_eq!(set(&first.revocations()).len(), 3, "only what moves is given up: {:?}", first.revocations());
+    stop_both(first, second);
+    oracle::verify(&world);
+}
+
+#[test]
+fn at_least_once_loses_nothing_and_repeats_with_the_same_id() {
+    let world = World::new(6);
+    let delivery = ["--delivery", "at-least-once"];
+    let (first, second) = scale_out(&world, &delivery, &delivery);
+    stop_both(first, second);
+    oracle::verify_but_repeats(&world);
+}
+
+#[test]
+fn a_static_member_comes_back_to_its_partitions_and_disturbs_nobody() {
+    let world = World::new(6);
+    let id = |id| format!("group.instance.id={id}");
+    let (first, second) = scale_out(&world, &["-X", &id("one")], &["-X", &id("two")]);
+    let (before, had) = (first.assignments(), set(&second.assignments()));
+    second.stop();
+
+    let again = world.working(&["-X", &id("two")]);
+    world.produce(&stormy_readings(60, 600));
+    world.wait_until_worked();
+
+    assert_eq!(set(&again.assignments()), had);
+    assert_eq!(first.assignments(), before, "the other one has not noticed");
+    first.stop();
+    again.stop();
+    oracle::verify(&world);
+}

@@ -1,0 +1,88 @@
+//! The alarm state of a generator lives in the state topic and moves with its partition.
+
+use serde_json::Value;
+
+use crate::oracle;
+use crate::world::World;
+use crate::world::records::Outgoing;
+use crate::world::until;
+
+/// Rule and state of each alert, in order.
+fn told(alerts: &[Value]) -> Vec<String> {
+    alerts.iter().map(|alert| format!("{} {}", alert["rule"], alert["state"]).replace('"', "")).collect()
+}
+
+#[test]
+fn a_tombstone_clears_what_is_active_and_deletes_the_state() {
+    let world = World::new(2);
+    world.produce(&[
+        Outgoing::reading("hot and empty", 120.0, 100.0),
+        Outgoing::reading("calm", 80.0, 500.0),
+        Outgoing::tombstone("hot and empty"),
+        Outgoing::tombstone("calm"),
+        Outgoing::tombstone("never seen"),
+        Outgoing::reading("hot and empty", 80.0, 100.0),
+        Outgoing::tombstone("hot and empty"),
+    ]);
+
+    world.work_to_the_end(&[]);
+
+    oracle::verify(&world);
+    let alerts = world.alerts();
+    let expected = [
+        "low_fuel raised",
+        "over_temperature raised",
+        "low_fuel cleared",
+        "over_temperature cleared",
+        "low_fuel raised",
+        "low_fuel cleared",
+    ];
+    assert_eq!(told(&alerts), expected);
+    assert!(alerts[2..4].iter().all(|alert| alert["reason"] == "decommissioned"), "{alerts:#?}");
+    let states = world.read(&world.state_topic());
+    assert!(states.compacted().is_empty());
+    let tombstones = states.iter().filter(|record| record.value.is_none());
+    assert_eq!(tombstones.map(|record| record.key()).collect::<Vec<_>>(), ["hot and empty"; 2]);
+}
+
+#[test]
+fn an_alarm_is_not_raised_again_by_the_next_owner_of_its_partition() {
+    let world = World::new(3);
+    let first = world.working(&[]);
+    raise_and_leave(&world, || drop(first.stop()));
+}
+
+#[test]
+fn an_alarm_is_not_raised_again_after_its_owner_was_killed() {
+    let world = World::new(3);
+    let first = world.working(&["-X", "session.timeout.ms=6000"]);
+    raise_and_leave(&world, || first.kill());
+}
+
+fn raise_and_leave(world: &World, leave: impl FnOnce()) {
+    world.produce(&[Outgoing::reading("g", 80.0, 199.0)]);
+    until("it's raised", || world.alerts().len() == 1);
+    leave();
+    world.produce(&[Outgoing::reading("g", 80.0, 150.0), Outgoing::reading("g", 80.0, 225.0)]);
+
+    let second = world.working(&[]);
+    world.wait_until_worked();
+    assert_eq!(told(&world.alerts()), ["low_fuel raised"]);
+    world.produce(&[Outgoing::reading("g", 80.0, 251.0)]);
+    world.wait_until_worked();
+    second.stop();
+
+    assert_eq!(told(&world.alerts()), ["low_fuel raised", "low_fuel cleared"]);
+    oracle::verify(world);
+}
+
+#[test]
+fn a_restarted_group_goes_on_where_it_was() {
+    let world = World::new(4);
+    let readings = crate::world::records::stormy_readings(40, 4000);
+    for part in readings.chunks(700) {
+        world.produce(part);
+        world.work_to_the_end(&[]);
+    }
+    assert!(oracle::verify(&world).alert_count() > 300);
+}

@@ -1,0 +1,84 @@
+//! The first SIGTERM or SIGINT drains, the second one ends.
+
+use std::time::{Duration, Instant};
+
+use crate::oracle;
+use crate::world::process::Process;
+use crate::world::records::{Outgoing, stormy_readings};
+use crate::world::{World, http, until};
+
+#[test]
+fn sigterm_drains_commits_what_was_worked_and_prints_one_summary() {
+    let world = World::new(4);
+    world.produce(&stormy_readings(50, 4000));
+    let worker = world.working(&["--work", "2ms", "--concurrency", "4"]);
+    until("it's at work", || world.progress().done() > 500);
+
+    let ended = worker.stop();
+
+    let done = world.progress().done();
+    assert!(done < 4000, "it was stopped midway");
+    assert_eq!(ended.number("records"), u64::try_from(done).unwrap(), "committed = processed");
+    assert_eq!(ended.number("alerts"), u64::try_from(world.alerts().len()).unwrap());
+    let summary = ended.json();
+    let mut fields: Vec<_> = summary.as_object().unwrap().keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    let contract = ["alerts", "commits", "dlq", "rebalances", "records", "records_per_second", "seconds"];
+    assert_eq!(fields, contract);
+    let (records, seconds) = (done as f64, summary["seconds"].as_f64().unwrap());
+    assert!(
+        (summary["records_per_second"].as_f64().unwrap() / (records / seconds) - 1.0).abs() < 0.01,
+        "{summary}"
+    );
+    assert_eq!(ended.stdout.lines().count(), 1, "one JSON line: {}", ended.stdout);
+
+    world.work_to_the_end(&[]);
+    oracle::verify(&world);
+}
+
+#[test]
+fn a_second_signal_ends_a_long_drain_with_128_and_its_number() {
+    let world = World::new(1);
+    world.produce(&[Outgoing::reading("g", 80.0, 100.0)]);
+    for (first, second, code) in [("TERM", "TERM", 143), ("INT", "INT", 130), ("TERM", "INT", 130)] {
+        let worker = busy_for_30_s(&world, &[]);
+        worker.signal(first);
+        worker.wait_until_it_says("draining");
+        let asked = Instant::now();
+        worker.signal(second);
+        let ended = worker.wait().exited(code);
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        assert_eq!(ended.stdout, "", "no summary of what was broken off");
+    }
+    assert_eq!(world.progress().done(), 0);
+    world.work_to_the_end(&[]);
+    oracle::verify(&world);
+}
+
+#[test]
+fn a_drain_is_bounded_and_leaves_the_rest_to_the_next() {
+    let world = World::new(1);
+    world.produce(&[Outgoing::reading("g", 80.0, 100.0)]);
+    let worker = busy_for_30_s(&world, &["--drain-timeout", "1s"]);
+
+    let asked = Instant::now();
+    let ended = worker.stop();
+
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    assert_eq!(ended.number("records"), 0);
+    assert_eq!(world.progress().done(), 0);
+    world.work_to_the_end(&[]);
+    oracle::verify(&world);
+}
+
+/// A worker that has begun with a reading that takes 30 s.
+fn busy_for_30_s(world: &World, arguments: &[&str]) -> Process {
+    let arguments =
+        [&["--work", "30s", "--http", "127.0.0.1:0", "-X", "session.timeout.ms=6000"], arguments].concat();
+    let worker = world.working(&arguments);
+    let address = worker.http();
+    until("it has begun", || {
+        http::samples(&http::get(&address, "/metrics").1, "genwatch_in_flight")[0].1 > 0.0
+    });
+    worker
+}

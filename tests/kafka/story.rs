@@ -1,0 +1,168 @@
+//! The story that genwatch is for: a thousand readings a second are too many for one serial replica.
+//!
+//! One replica that can do 500 a second falls behind; a second one makes it hold; a third one catches up; and one replica
+//! that works 64 generators at once does it alone. Machines differ and are busy, so all is asserted as ratios of what was
+//! measured in the same run.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::oracle;
+use crate::world::process::Process;
+use crate::world::records::Group;
+use crate::world::{World, until};
+
+const SERIAL: [&str; 4] = ["--work", "2ms", "--concurrency", "1"];
+const CONCURRENT: [&str; 4] = ["--work", "2ms", "--concurrency", "64"];
+
+/// What happened between two looks at the group.
+struct Stretch {
+    produced: f64,
+    processed: f64,
+    lag_before: i64,
+    lag_after: i64,
+}
+
+impl Stretch {
+    /// Looks twice, `length` apart.
+    fn measure(world: &World, length: Duration) -> Stretch {
+        let (before, begun) = (world.progress(), Instant::now());
+        std::thread::sleep(length);
+        let (after, seconds) = (world.progress(), begun.elapsed().as_secs_f64());
+        Stretch::between(&before, &after, seconds)
+    }
+
+    fn between(before: &Group, after: &Group, seconds: f64) -> Stretch {
+        Stretch {
+            produced: (after.end() - before.end()) as f64 / seconds,
+            processed: (after.done() - before.done()) as f64 / seconds,
+            lag_before: before.lag(),
+            lag_after: after.lag(),
+        }
+    }
+
+    /// How much of what was produced was processed.
+    fn ratio(&self) -> f64 {
+        self.processed / self.produced
+    }
+
+    fn print(&self, replicas: &str) {
+        println!(
+            "{replicas:<24} {:>10.0} {:>11.0} {:>6.2} {:>10} {:>9}",
+            self.produced,
+            self.processed,
+            self.ratio(),
+            self.lag_before,
+            self.lag_after
+        );
+    }
+}
+
+#[test]
+fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_concurrent_does_it_alone() {
+    let world = World::alone(12);
+    let simulator = world.start("simulate", &["--rate", "1000", "--generators", "1000", "--seed", "3"]);
+    println!(
+        "{:<24} {:>10} {:>11} {:>6} {:>10} {:>9}",
+        "replicas", "produced/s", "processed/s", "ratio", "lag before", "lag after"
+    );
+
+    let first = world.working(&SERIAL);
+    until("the first is at work", || world.progress().done() > 0);
+    let one = Stretch::measure(&world, Duration::from_secs(8));
+    one.print("1 serial");
+    assert!((0.35..0.65).contains(&one.ratio()), "one serial replica does about half");
+    assert!(one.lag_after > one.lag_before + 2000, "so it falls behind");
+
+    let second = world.working(&SERIAL);
+    until_shared(&[&first, &second]);
+    let two = Stretch::measure(&world, Duration::from_secs(8));
+    two.print("2 serial");
+    assert!((0.75..1.25).contains(&two.ratio()), "two do about all");
+    let growth = |stretch: &Stretch| stretch.lag_after - stretch.lag_before;
+    assert!(growth(&two) < growth(&one) / 2, "the lag has stopped growing, or nearly");
+
+    let third = world.working(&SERIAL);
+    until_shared(&[&first, &second, &third]);
+    let (before, begun) = (world.progress(), Instant::now());
+    until("the backlog is gone", || world.progress().lag() < 300);
+    let three = Stretch::between(&before, &world.progress(), begun.elapsed().as_secs_f64());
+    three.print("3 serial");
+    assert!(three.ratio() > 1.1, "three do more than comes in");
+
+    let serial: u64 = [first, second, third].map(|worker| worker.stop().number("records")).iter().sum();
+    let alone = world.working(&CONCURRENT);
+    until("the concurrent one has caught up", || world.progress().lag() < 300);
+    let concurrent = Stretch::measure(&world, Duration::from_secs(8));
+    concurrent.print("1 with --concurrency 64");
+    assert!((0.9..1.1).contains(&concurrent.ratio()), "one concurrent replica does all");
+    assert!(concurrent.lag_after < 1000, "and holds it");
+
+    simulator.signal("TERM");
+    let sent = simulator.wait().success().number("sent");
+    world.wait_until_worked();
+    assert_eq!(serial + alone.stop().number("records"), sent);
+    let expected = oracle::verify(&world);
+    println!(
+        "{sent} readings, {} alerts, each verified, in order for each generator",
+        expected.alert_count()
+    );
+}
+
+/// Waits until the group has given each of them a share, and no partition is on its way.
+fn until_shared(workers: &[&Process]) {
+    until("each has its share", || {
+        let had = workers.iter().map(|worker| count(&worker.assignments()) - count(&worker.revocations()));
+        let had: Vec<usize> = had.collect();
+        had.iter().sum::<usize>() == 12 && had.iter().all(|had| *had == 12 / workers.len())
+    });
+}
+
+/// How many partitions are in lists such as `0-2, 5`.
+fn count(ranges: &[String]) -> usize {
+    let ranges = ranges.iter().flat_map(|ranges| ranges.split(", ")).filter(|range| !range.is_empty());
+    ranges
+        .map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            last.parse::<usize>().unwrap() + 1 - first.parse::<usize>().unwrap()
+        })
+        .sum()
+}
+
+/// A rule that tells of every reading that is later than the one before shows the order in which readings are evaluated.
+#[test]
+fn every_reading_is_evaluated_once_and_in_order_while_replicas_come_and_go() {
+    let world = World::new(6);
+    let rules = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    let rule =
+        "[[rule]]\nname = \"every\"\nfield = \"temperature\"\nraise_above = -1000\nrealarm = \"1ms\"\n";
+    std::fs::write(rules.path(), rule).unwrap();
+    let rules = ["--rules", rules.path().to_str().unwrap(), "--work", "2ms", "--concurrency", "16"];
+    world.produce(&crate::world::records::stormy_readings(200, 20_000));
+
+    let mut workers = vec![world.working(&rules)];
+    for step in 1..4 {
+        until("it goes on", || world.progress().done() > 4000 * step);
+        workers.push(world.working(&rules));
+        if step == 2 {
+            workers.remove(0).stop();
+        }
+    }
+    world.wait_until_worked();
+    for worker in workers {
+        worker.stop();
+    }
+
+    let mut evaluated: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for alert in world.alerts() {
+        let generator = alert["generatorID"].as_str().unwrap().to_owned();
+        evaluated.entry(generator).or_default().push(alert["source"]["offset"].as_i64().unwrap());
+    }
+    let readings = world.readings();
+    let expected = oracle::evaluate(&world.topic, &readings).readings;
+    assert_eq!(readings.len(), 20_000);
+    for (generator, offsets) in &expected {
+        assert_eq!(evaluated.get(generator), Some(offsets), "of {generator}");
+    }
+    assert_eq!(evaluated.len(), expected.len());
+}

@@ -1,0 +1,199 @@
+//! The real broker and the real binary, for tests: the one helper module.
+//!
+//! A [`World`] is a set of topics and a consumer group that no other test knows, on the shared broker ([`broker`]) or on
+//! one of the test's own. Workers and commands are child processes ([`process`]), run as a user runs them. Records are
+//! written and read by rdkafka alone ([`records`]), so that nothing of the crate checks the crate.
+//!
+//! Nothing here sleeps for luck: whatever takes time is waited for by [`until`], with a deadline.
+
+pub mod broker;
+pub mod http;
+pub mod process;
+pub mod records;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use process::{Ended, Process};
+use records::{Group, Outgoing, Records};
+
+/// How long a step may take that takes a second on a quiet machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tests that measure run alone; all others share the machine.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Held for as long as a test needs the machine; never read.
+#[allow(dead_code)]
+enum Turn {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+/// Topics and a group of one test.
+pub struct World {
+    /// `--brokers`
+    pub brokers: String,
+    /// `--topic`
+    pub topic: String,
+    /// `--group`
+    pub group: String,
+    _turn: Turn,
+}
+
+impl World {
+    /// A world with topics of so many partitions.
+    pub fn new(partitions: u32) -> World {
+        let world = World::empty();
+        world.create_topics(partitions);
+        world
+    }
+
+    /// As [`World::new`], and no other test runs meanwhile.
+    pub fn alone(partitions: u32) -> World {
+        let turn = Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner));
+        let world = World::on(broker::shared(), turn);
+        world.create_topics(partitions);
+        world
+    }
+
+    /// Names on the shared broker, and no topics yet.
+    pub fn empty() -> World {
+        World::at(broker::shared())
+    }
+
+    /// Names on this broker, and no topics yet.
+    pub fn at(brokers: &str) -> World {
+        World::on(brokers, Turn::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// A world with topics of so many partitions, in a cluster of the test's own.
+    pub fn in_cluster(cluster: &broker::Cluster, partitions: u32) -> World {
+        let world = World::at(&cluster.brokers);
+        world.create_topics(partitions);
+        world
+    }
+
+    fn on(brokers: &str, turn: Turn) -> World {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let thread = std::thread::current();
+        let test = thread.name().and_then(|name| name.rsplit("::").next()).unwrap_or("test");
+        // A broker may outlive the process that tests, and meet the same process id again.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let name =
+            format!("{test}-{since:x}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        World {
+            brokers: brokers.to_owned(),
+            topic: name.clone(),
+            group: format!("{name}-group"),
+            _turn: turn,
+        }
+    }
+
+    fn create_topics(&self, partitions: u32) {
+        self.run("topics create", &["--partitions", &partitions.to_string()]).success();
+    }
+
+    /// The derived topics.
+    pub fn alerts_topic(&self) -> String {
+        format!("{}_alerts", self.topic)
+    }
+
+    /// See [`World::alerts_topic`].
+    pub fn dlq_topic(&self) -> String {
+        format!("{}_dlq", self.topic)
+    }
+
+    /// See [`World::alerts_topic`].
+    pub fn state_topic(&self) -> String {
+        format!("{}_state", self.group)
+    }
+
+    /// Starts `genwatch COMMAND` (which may be two words) in this world, with more arguments.
+    pub fn start(&self, command: &str, arguments: &[&str]) -> Process {
+        let cluster = ["--brokers", &self.brokers, "--topic", &self.topic, "--group", &self.group];
+        let all: Vec<&str> =
+            command.split_whitespace().chain(cluster).chain(arguments.iter().copied()).collect();
+        Process::start(command, &all)
+    }
+
+    /// As [`World::start`], and waits for its end.
+    pub fn run(&self, command: &str, arguments: &[&str]) -> Ended {
+        self.start(command, arguments).wait()
+    }
+
+    /// Starts a worker.
+    pub fn worker(&self, arguments: &[&str]) -> Process {
+        self.start("worker", arguments)
+    }
+
+    /// Starts a worker and waits until the group has given it partitions.
+    pub fn working(&self, arguments: &[&str]) -> Process {
+        let worker = self.worker(arguments);
+        worker.wait_until_assigned();
+        worker
+    }
+
+    /// Runs a worker to the end of the log.
+    pub fn work_to_the_end(&self, arguments: &[&str]) -> Ended {
+        let arguments: Vec<&str> = [&["--exit-at-end"], arguments].concat();
+        self.run("worker", &arguments).success()
+    }
+
+    /// Produces records to the readings topic.
+    pub fn produce(&self, records: &[Outgoing]) {
+        records::produce(&self.brokers, &self.topic, records);
+    }
+
+    /// All committed records of a topic, in the order of each partition, partition by partition.
+    pub fn read(&self, topic: &str) -> Records {
+        records::read(&self.brokers, topic)
+    }
+
+    /// The readings as they are in the log.
+    pub fn readings(&self) -> Records {
+        self.read(&self.topic)
+    }
+
+    /// The values of the alerts topic.
+    pub fn alerts(&self) -> Vec<Value> {
+        self.read(&self.alerts_topic()).values()
+    }
+
+    /// What the group has committed.
+    pub fn progress(&self) -> Group {
+        records::progress(&self.brokers, &self.topic, &self.group)
+    }
+
+    /// Waits until everything that is in the log now has been committed.
+    pub fn wait_until_worked(&self) {
+        until("the group has committed everything", || self.progress().lag() == 0);
+    }
+}
+
+/// Waits until `condition` holds; fails the test with `what` when it doesn't in time.
+#[track_caller]
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    until_some(what, || condition().then_some(()));
+}
+
+/// Waits until there is something.
+#[track_caller]
+pub fn until_some<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {} s in vain until {what}", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Wall clock in milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}

@@ -1,0 +1,93 @@
+//! Where the broker comes from: the one that `GENWATCH_TEST_BROKERS` names, or one started here; or one of a test's own,
+//! to be broken.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+/// The broker that tests share. Without `GENWATCH_TEST_BROKERS` one is started, and stopped when the tests have ended.
+pub fn shared() -> &'static str {
+    static BROKERS: OnceLock<(String, Option<Child>)> = OnceLock::new();
+    let (brokers, _) = BROKERS.get_or_init(|| match std::env::var("GENWATCH_TEST_BROKERS") {
+        Ok(brokers) if !brokers.is_empty() => (brokers, None),
+        _ => {
+            let dir = folder("shared");
+            let reaper = stop_when_we_have_ended(&dir);
+            (start(&dir, &["--fresh"]), Some(reaper))
+        }
+    });
+    brokers
+}
+
+/// A broker of one test's own. Stopped when dropped.
+pub struct Cluster {
+    dir: String,
+    /// `--brokers`
+    pub brokers: String,
+    _reaper: Child,
+}
+
+impl Cluster {
+    /// Starts one node with these broker properties.
+    pub fn start(name: &str, properties: &[&str]) -> Cluster {
+        let dir = folder(name);
+        let reaper = stop_when_we_have_ended(&dir);
+        let properties: Vec<&str> = properties.iter().flat_map(|property| ["--property", property]).collect();
+        let brokers = start(&dir, &[&["--fresh"], &properties[..]].concat());
+        Cluster { dir, brokers, _reaper: reaper }
+    }
+
+    /// SIGKILL to the node.
+    pub fn crash(&self) {
+        script(&["kill-node", "1", "--dir", &self.dir]);
+    }
+
+    /// Starts it again with its data, and waits until it serves.
+    pub fn recover(&self) {
+        script(&["start-node", "1", "--dir", &self.dir]);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        script(&["stop", "--dir", &self.dir]);
+    }
+}
+
+/// Runs a tool of Kafka by its class.
+pub fn tool(class: &str, arguments: &[&str]) -> String {
+    script(&[&["tool", class], arguments].concat())
+}
+
+fn start(dir: &str, arguments: &[&str]) -> String {
+    let brokers = script(&[&["start", "--dir", dir], arguments].concat());
+    assert!(!brokers.is_empty(), "scripts/kafka start names no broker");
+    brokers
+}
+
+fn folder(name: &str) -> String {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("kafka-{name}"));
+    dir.to_str().expect("a path in UTF-8").to_owned()
+}
+
+fn script(arguments: &[&str]) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
+    let output =
+        Command::new(path).args(arguments).stdin(Stdio::null()).output().expect("scripts/kafka runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "scripts/kafka {} failed:\n{said}", arguments.join(" "));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+/// A test binary has no last moment of its own, and may be killed. So a child waits for the end of its standard input,
+/// which is the end of this process, however it comes, and stops the cluster.
+fn stop_when_we_have_ended(dir: &str) -> Child {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
+    Command::new("setsid")
+        .args(["sh", "-c", "cat >/dev/null; exec \"$0\" stop --dir \"$1\"", path, dir])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh runs")
+}
