@@ -231,6 +231,7 @@ impl Worker {
         let Some(outcome) = self.committer.outcome() else {
             return Ok(());
         };
+        self.committing = None;
         match outcome {
             Outcome::Done(id, took) => {
                 let committed = self.pool.committed(id);
@@ -279,6 +280,7 @@ impl Worker {
         }
         self.commit_not_before = None;
         if let Some(commit) = self.pool.take_commit() {
+            self.committing = Some(Instant::now());
             self.committer.begin(commit);
         }
     }

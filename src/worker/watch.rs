@@ -12,6 +12,8 @@ use crate::log::PartitionId;
 
 /// How often gauges are written and silence is looked for.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
+/// A commit that takes this long waits for the cluster.
+const BLOCKED_AFTER: Duration = Duration::from_secs(2);
 /// Lag without progress for this long is a stall.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// A client-wide error is logged at most this often.
@@ -79,6 +81,9 @@ impl Worker {
             return;
         }
         self.observed = Instant::now();
+        if self.committing.is_some_and(|begun| begun.elapsed() > BLOCKED_AFTER) {
+            self.observers.health.set_blocked(true);
+        }
         self.pool.watch_silence();
         let metrics = &self.observers.metrics;
         metrics.in_flight.set(i64::try_from(self.pool.in_flight()).unwrap_or(i64::MAX));
