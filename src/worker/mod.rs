@@ -36,6 +36,8 @@ pub use config::{Observers, Summary, WorkerConfig, WorkerError};
 const TURN: Duration = Duration::from_millis(100);
 /// Effects are committed this long after the last commit, if the interval isn't shorter.
 const COMMIT_LINGER: Duration = Duration::from_millis(5);
+/// How late Linux may wake a thread: its timer slack, and the way back onto a core.
+const WATCHED: Duration = Duration::from_micros(120);
 /// After a refused commit the next one waits this long.
 const COMMIT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -323,9 +325,6 @@ impl Worker {
     /// Sleeps until something is to be done; librdkafka, committer and restorer wake us.
     fn sleep(&self) {
         let mut wait = TURN;
-        if let Some(next) = self.work.next() {
-            wait = wait.min(next.saturating_duration_since(Instant::now()));
-        }
         if let Some(due) = self.pool.next_commit() {
             wait = wait.min(Duration::from_millis(u64::try_from(due.since(now())).unwrap_or(0)));
             if let Some(at) = self.commit_not_before {
@@ -335,8 +334,19 @@ impl Worker {
         if let Some(pacer) = &self.intake {
             wait = wait.min(pacer.wait(Instant::now()));
         }
-        if !wait.is_zero() {
-            std::thread::park_timeout(wait);
+        match self.work.next() {
+            // A thread that sleeps is woken late: the last stretch is watched, so that `--work 2ms` is 2 ms.
+            Some(deadline) if deadline.saturating_duration_since(Instant::now()) <= WATCHED => {
+                while Instant::now() < deadline {
+                    std::hint::spin_loop();
+                }
+            }
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                std::thread::park_timeout(wait.min(left.saturating_sub(WATCHED)));
+            }
+            None if wait.is_zero() => {}
+            None => std::thread::park_timeout(wait),
         }
     }
 
