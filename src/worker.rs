@@ -418,6 +418,7 @@ impl Worker {
                     );
                 }
                 Rebalance::Lost(partitions) => {
+                    self.observers.health.set_joined(false);
                     self.give_back(&partitions, Instant::now(), Pool::lose);
                     tracing::warn!(
                         worker = self.config.name,
