@@ -65,6 +65,7 @@ impl Worker {
                     tracing::info!(worker = self.config.name, revoked = ranges(&partitions), "rebalance");
                 }
                 Rebalance::Lost(partitions) => {
+                    self.observers.health.set_joined(false);
                     self.give_back(&partitions, Instant::now(), Pool::lose);
                     tracing::warn!(
                         worker = self.config.name,

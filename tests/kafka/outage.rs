@@ -1,5 +1,7 @@
 //! A broker that crashes and comes back under a worker.
 
+use std::time::{Duration, Instant};
+
 use crate::oracle;
 use crate::world::broker::Cluster;
 use crate::world::records::stormy_readings;
@@ -7,23 +9,49 @@ use crate::world::{World, http, until};
 
 #[test]
 fn an_outage_of_the_broker_is_waited_out_and_nothing_is_lost() {
+    let world = outlive_an_outage("outage", "exactly-once");
+    assert!(oracle::verify(&world.1).alert_count() > 300);
+}
+
+#[test]
+fn at_least_once_waits_out_an_outage_too() {
+    let world = outlive_an_outage("outage-at-least-once", "at-least-once");
+    assert!(oracle::verify_but_repeats(&world.1).alert_count() > 300);
+}
+
+/// A worker under which the broker crashes and comes back.
+fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
     // A crashed node may register again only when its old session has ended.
-    let cluster = Cluster::start("outage", &["broker.session.timeout.ms=6000"]);
+    let cluster = Cluster::start(name, &["broker.session.timeout.ms=6000"]);
     let world = World::in_cluster(&cluster, 3);
     world.produce(&stormy_readings(30, 3000));
-    let mut worker = world.working(&["--work", "2ms", "--concurrency", "1", "--http", "127.0.0.1:0"]);
+    let mut worker = world.working(&[
+        "--work",
+        "2ms",
+        "--concurrency",
+        "1",
+        "--http",
+        "127.0.0.1:0",
+        "--delivery",
+        delivery,
+    ]);
     let address = worker.http();
     until("it's at work", || world.progress().done() > 500);
 
     cluster.crash();
+    let crashed = Instant::now();
     until("it says that commits wait", || http::get(&address, "/readyz").0 == 503);
     assert_eq!(http::get(&address, "/livez").0, 200);
+    // Longer than a transaction may last: the broker then refuses the one that was open.
+    until("the transaction's time is over", || crashed.elapsed() > Duration::from_secs(12));
     cluster.recover();
 
     world.produce(&stormy_readings(30, 300));
     world.wait_until_worked();
     until("it's ready again", || http::get(&address, "/readyz").0 == 200);
     assert!(worker.is_running());
-    assert_eq!(worker.stop().number("records"), 3300);
-    assert!(oracle::verify(&world).alert_count() > 300);
+    let ended = worker.stop();
+    assert_eq!(ended.number("records"), 3300);
+    ended.stderr.lines().filter(|line| line.contains("WARN")).for_each(|line| println!("{line}"));
+    (cluster, world)
 }

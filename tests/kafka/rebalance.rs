@@ -96,3 +96,27 @@ fn a_static_member_comes_back_to_its_partitions_and_disturbs_nobody() {
     again.stop();
     oracle::verify(&world);
 }
+
+#[test]
+fn a_replica_that_slept_through_its_session_says_nothing_more_and_joins_again() {
+    let world = World::new(6);
+    let session = ["-X", "session.timeout.ms=6000"];
+    world.produce(&stormy_readings(60, READINGS));
+    let (sleeper, other) =
+        (world.working(&[&WORK[..], &session].concat()), world.working(&[&WORK[..], &session].concat()));
+    until("they share the work", || set(&sleeper.revocations()).len() == 3);
+    until("both are at work", || world.progress().partitions.values().all(|(done, _, _)| done.is_some()));
+
+    sleeper.signal("STOP");
+    world.wait_until_worked();
+    sleeper.signal("CONT");
+    sleeper.wait_until_it_says("the group went on without us");
+    let assigned = sleeper.assignments().len();
+    until("it has joined again", || sleeper.assignments().len() > assigned);
+    world.produce(&stormy_readings(60, 600));
+    world.wait_until_worked();
+    sleeper.stop();
+    other.stop();
+
+    oracle::verify(&world);
+}
