@@ -72,7 +72,7 @@ impl Rules {
     /// When the file can't be read, isn't TOML, or a rule makes no sense; the message names file and line.
     pub fn load(path: &Path) -> Result<Rules, RulesError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| RulesError::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|error| RulesError::Unreadable { path: path.to_owned(), error })?;
         Rules::parse(&text, path)
     }
 
@@ -140,12 +140,12 @@ impl Default for Rules {
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// The file can't be read.
-    #[error("cannot read the rules file {}: {source}", path.display())]
+    #[error("cannot read the rules file {}: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Something in it makes no sense.
     #[error("{}:{line}: {message}", path.display())]

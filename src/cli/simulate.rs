@@ -71,7 +71,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let cluster = Cluster::connect(&connection)?;
     cluster.require(&options.cluster.topic)?;
     let faults = which_faults(options, &cluster);
-    let producer = ReadingProducer::new(&connection, &options.cluster.topic)?;
+    // Properties that exist and don't fit together are found when a client is made of them.
+    let producer = ReadingProducer::new(&connection, &options.cluster.topic).map_err(Failure::usage)?;
     let mut fleet = Fleet::new(options.seed, options.generators, faults);
 
     let begun = Instant::now();

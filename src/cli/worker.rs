@@ -17,7 +17,7 @@ use crate::kafka::config::GroupProtocol;
 use crate::kafka::restore::OnOutOfRange;
 use crate::metrics::Metrics;
 use crate::pool::Bounds;
-use crate::worker::{Observers, WorkerConfig};
+use crate::worker::{Observers, WorkerConfig, WorkerError};
 
 /// Work readings as one replica of the group: raise and clear alarms.
 ///
@@ -129,7 +129,11 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             .with_context(|| format!("cannot listen on --http {address}"))?;
         tracing::info!(address = %bound, "serving /metrics, /livez and /readyz");
     }
-    let summary = crate::worker::run(config, observers)?;
+    let summary = crate::worker::run(config, observers).map_err(|error| match error {
+        // Properties that exist and don't fit together are found when a client is made of them.
+        WorkerError::Client(_) => Failure::usage(error),
+        _ => Failure::from(error),
+    })?;
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &summary)?;
     writeln!(out)?;

@@ -294,6 +294,10 @@ impl Cluster {
         let created = match results.into_iter().next() {
             Some(Ok(_)) | None => true,
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => false,
+            Some(Err((_, code @ RDKafkaErrorCode::InvalidReplicationFactor))) => {
+                let brokers = self.broker_count()?;
+                return Err(not_created(format!("{code}: {} on {brokers} broker(s)", plan.replication)));
+            }
             Some(Err((_, code))) => return Err(not_created(code.to_string())),
         };
         self.wait_for_leaders(plan)?;

@@ -13,6 +13,19 @@ use rdkafka::error::KafkaError;
 /// The largest record that a client of ours sends: a dead letter is as large as what somebody else could produce.
 const MAX_MESSAGE_BYTES: &str = "67108864";
 
+/// Properties that the guarantees rest on, and what to use in their place.
+const OURS: [(&str, &str); 6] = [
+    ("group.id", "use --group, which the state topic's name derives from too"),
+    ("group.protocol", "use --group-protocol"),
+    (
+        "partitioner",
+        "every producer partitions like the Java client, so that all agree where a generator lives",
+    ),
+    ("enable.auto.commit", "offsets are committed with the effects they belong to"),
+    ("enable.auto.offset.store", "offsets are committed with the effects they belong to"),
+    ("enable.partition.eof", "it would make the worker skip records after a rebalance"),
+];
+
 /// How to reach the cluster: `--brokers` and `-X`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
@@ -43,7 +56,7 @@ impl Connection {
 
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::File { path: path.display().to_string(), source })?;
+            .map_err(|error| ConfigError::File { path: path.display().to_string(), error })?;
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             self.set(line, &path.display().to_string())?;
         }
@@ -55,6 +68,9 @@ impl Connection {
             // Not the text itself: it may be a secret that lost its key.
             return Err(ConfigError::NoPair { origin: origin.to_owned() });
         };
+        if let Some((key, instead)) = OURS.iter().find(|(ours, _)| *ours == key.trim()) {
+            return Err(ConfigError::Ours { key, instead });
+        }
         self.properties.insert(key.trim().to_owned(), value.trim().to_owned());
         Ok(())
     }
@@ -208,12 +224,12 @@ pub enum ConfigError {
         origin: String,
     },
     /// A properties file can't be read.
-    #[error("-X @{path}: {source}")]
+    #[error("-X @{path}: {error}")]
     File {
         /// The file.
         path: String,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// librdkafka doesn't know it, or not this value.
     #[error("-X {key}: {reason} (see librdkafka's CONFIGURATION.md)")]
@@ -224,6 +240,14 @@ pub enum ConfigError {
         value: String,
         /// What librdkafka said.
         reason: String,
+    },
+    /// genwatch sets it itself.
+    #[error("-X {key} is not for users to set: {instead}")]
+    Ours {
+        /// The property.
+        key: &'static str,
+        /// What to do in its place, or why.
+        instead: &'static str,
     },
     /// librdkafka refused the whole.
     #[error("the client configuration was refused: {0}")]
@@ -305,6 +329,15 @@ mod tests {
         assert!(!refusal(&["sasl.pasword=hunter2"]).contains("hunter2"));
         assert!(!refusal(&["hunter2"]).contains("hunter2"));
         assert!(refusal(&["@/nowhere/client.properties"]).contains("/nowhere/client.properties"));
+    }
+
+    #[test]
+    fn what_the_guarantees_rest_on_is_not_for_users_to_set() {
+        assert!(refusal(&["group.id=other"]).contains("use --group"));
+        assert!(
+            refusal(&["enable.auto.commit=true"])
+                .starts_with("-X enable.auto.commit is not for users to set")
+        );
     }
 
     #[test]
