@@ -19,7 +19,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::config::Connection;
+use super::config::{Connection, replica_name};
 use super::consumer::Handle;
 use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
@@ -118,7 +118,7 @@ impl Committer {
             delivery,
             topics: topics.clone(),
             source: format!("/genwatch/{group}"),
-            worker: worker_name(),
+            worker: replica_name(),
             give_up: Arc::clone(&give_up),
         };
         let (commits, incoming) = crossbeam_channel::unbounded::<Commit>();
@@ -181,15 +181,6 @@ fn make_producer(
             .map_err(|error| CommitError::Producer(format!("no transactional id: {}", reason(&error))))?;
     }
     Ok(producer)
-}
-
-/// Who wrote a dead letter: host and process.
-fn worker_name() -> String {
-    let host = std::env::var("HOSTNAME")
-        .ok()
-        .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
-        .map_or_else(|| "localhost".to_owned(), |name| name.trim().to_owned());
-    format!("{host}-{}", std::process::id())
 }
 
 struct Work {

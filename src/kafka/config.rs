@@ -143,7 +143,11 @@ impl Connection {
             config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "2000");
             config.set("partition.assignment.strategy", "cooperative-sticky");
         }
-        self.merge_client(config)
+        let mut config = self.merge_client(config);
+        if self.property("client.id").is_none() {
+            config.set("client.id", format!("genwatch-{}", replica_name()));
+        }
+        config
     }
 
     /// A producer, partitioning like the Java client.
@@ -292,6 +296,15 @@ pub fn log(level: i32, facility: &str, message: &str) {
         3..=6 => tracing::debug!(target: "librdkafka", facility, "{message}"),
         _ => tracing::trace!(target: "librdkafka", facility, "{message}"),
     }
+}
+
+/// This replica as others see it: host and process.
+#[must_use]
+pub fn replica_name() -> String {
+    let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let host =
+        host.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned();
+    format!("{host}-{}", std::process::id())
 }
 
 /// One line for partitions: `0, 3, 5-9`.

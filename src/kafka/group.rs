@@ -10,6 +10,7 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation};
 use super::consumer::{Consumer, Event};
+use super::native::members::{Member, members};
 use crate::log::{Millis, Offset, PartitionId};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,22 +95,18 @@ impl<'c> Group<'c> {
         Ok(progress)
     }
 
-    /// Who owns each partition, by client id. Empty while the group rebalances, and for a group of KIP-848, which this
-    /// request doesn't tell.
+    /// Who owns each partition, by client id. Empty while the group rebalances.
     ///
     /// # Errors
     /// When the coordinator doesn't answer.
     pub fn owners(&self) -> Result<BTreeMap<PartitionId, String>, GroupError> {
-        let groups = self.client.fetch_group_list(Some(&self.group), REQUEST_TIMEOUT)?;
-        let mut owners = BTreeMap::new();
-        for member in groups.groups().iter().flat_map(|group| group.members()) {
-            for (topic, partition) in member.assignment().map(parse_assignment).unwrap_or_default() {
-                if topic == self.topic {
-                    owners.insert(partition, member.client_id().to_owned());
-                }
-            }
-        }
-        Ok(owners)
+        let members = members(&self.client, &self.group, REQUEST_TIMEOUT);
+        let members = members.map_err(|error| GroupError::Refused(format!("members: {error}")))?;
+        let owned = members.into_iter().flat_map(|Member { client_id, owns }| {
+            owns.into_iter().map(move |(topic, partition)| (topic, partition, client_id.clone()))
+        });
+        let here = owned.filter(|(topic, ..)| *topic == self.topic);
+        Ok(here.map(|(_, partition, owner)| (partition, owner)).collect())
     }
 
     /// The timestamp of the first record that isn't committed, for partitions that have one.
@@ -172,47 +169,4 @@ pub enum GroupError {
     /// The broker refuses.
     #[error("reading failed: {0}")]
     Refused(String),
-}
-
-/// A member's assignment in the consumer protocol's form: version, then topics with their partitions.
-fn parse_assignment(bytes: &[u8]) -> Vec<(String, PartitionId)> {
-    let mut assigned = Vec::new();
-    let mut rest = bytes;
-    // A member that isn't a consumer of this protocol has something else in it: then it's nobody's.
-    let _: Option<()> = (|| {
-        take::<2>(&mut rest)?;
-        for _ in 0..i32::from_be_bytes(take::<4>(&mut rest)?) {
-            let length = usize::try_from(i16::from_be_bytes(take::<2>(&mut rest)?)).ok()?;
-            let (name, behind) = rest.split_at_checked(length)?;
-            rest = behind;
-            let topic = String::from_utf8_lossy(name).into_owned();
-            for _ in 0..i32::from_be_bytes(take::<4>(&mut rest)?) {
-                assigned.push((topic.clone(), PartitionId(i32::from_be_bytes(take::<4>(&mut rest)?))));
-            }
-        }
-        Some(())
-    })();
-    assigned
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*head)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_assignment_of_the_consumer_protocol_is_read() {
-        let bytes = [0, 1, 0, 0, 0, 1, 0, 2, b'e', b'g', 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 7, 0, 0, 0, 0];
-        assert_eq!(
-            parse_assignment(&bytes),
-            [("eg".to_owned(), PartitionId(3)), ("eg".to_owned(), PartitionId(7))]
-        );
-        assert!(parse_assignment(&bytes[..7]).is_empty());
-        assert!(parse_assignment(&[]).is_empty());
-    }
 }

@@ -1,7 +1,8 @@
 //! The edge to Kafka: the only place that knows rdkafka.
 //!
 //! * [`config`]: one way to configure every client.
-//! * [`consumer`]: batches off librdkafka, rebalances, offsets. All of the project's `unsafe` is there.
+//! * [`native`]: what rust-rdkafka doesn't offer: batches, rebalances as values, transactional offsets, members. All of the
+//!   project's `unsafe` is there.
 //! * [`committer`]: effects and offsets, in one transaction.
 //! * [`group`]: how far a group is.
 //! * [`producer`]: readings of the simulator.
@@ -13,9 +14,11 @@
 pub mod admin;
 pub mod committer;
 pub mod config;
-pub mod consumer;
 pub mod group;
+pub mod native;
 pub mod producer;
 pub mod restore;
 pub mod tail;
 pub mod topics;
+
+pub use native::consumer;

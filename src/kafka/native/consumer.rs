@@ -2,7 +2,7 @@
 //!
 //! Why not rust-rdkafka's consumers: they take rebalances as queue events, and one record a call. `consume_batch_queue`
 //! gives thousands a call at a third of the cost, and wants a rebalance callback instead. So this is a small consumer
-//! of our own over `rdkafka::bindings`. **All `unsafe` of the project is in this file.**
+//! of our own over `rdkafka::bindings`.
 //!
 //! How rebalances go: the callback only notes what librdkafka wants ([`Rebalance`]). librdkafka then waits, heartbeats
 //! going on, until [`Consumer::acknowledge_assigned`] or [`Consumer::remove`] is called, so that the worker's one loop
@@ -12,8 +12,6 @@
 //!
 //! Ownership: the [`Consumer`] belongs to one thread. The [`Handle`] is shared with the committer and the restorer;
 //! librdkafka's handle is thread-safe.
-
-#![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
@@ -671,7 +669,7 @@ fn slice<T>(start: *const c_void, len: usize, _owner: &T) -> Option<&[u8]> {
 ///
 /// # Safety
 /// `chars` is NULL or NUL-terminated and readable during the call.
-unsafe fn text(chars: *const c_char) -> String {
+pub(super) unsafe fn text(chars: *const c_char) -> String {
     if chars.is_null() {
         return String::new();
     }
@@ -761,5 +759,5 @@ extern "C" fn on_log(
 ) {
     // SAFETY: both are C strings, copied.
     let (facility, message) = unsafe { (text(facility), text(message)) };
-    super::config::log(level, &facility, &message);
+    crate::kafka::config::log(level, &facility, &message);
 }

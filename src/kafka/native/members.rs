@@ -1,0 +1,116 @@
+//! The members of a group and what they own. rust-rdkafka's group list knows the classic protocol only; this request
+//! (`DescribeConsumerGroups`) knows groups of KIP-848 too.
+
+use std::ffi::{CString, c_int};
+use std::ptr::{self, NonNull};
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::consumer::{ClientError, text};
+use crate::log::PartitionId;
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its `client.id`.
+    pub client_id: String,
+    /// The topics and partitions that it owns.
+    pub owns: Vec<(String, PartitionId)>,
+}
+
+/// Asks the group's coordinator for its members; none where the group doesn't exist.
+///
+/// # Errors
+/// When the coordinator doesn't answer in time, or refuses.
+pub fn members<C: ClientContext + ConsumerContext>(
+    client: &BaseConsumer<C>,
+    group: &str,
+    timeout: Duration,
+) -> Result<Vec<Member>, ClientError> {
+    let invalid = |reason: String| ClientError { code: RDKafkaErrorCode::InvalidArgument, reason };
+    let group = CString::new(group).map_err(|error| invalid(error.to_string()))?;
+    let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    let rk = client.client().native_ptr();
+    // SAFETY: the client outlives the call. Queue, options and event are ours and destroyed once, the event last, as all
+    // that is read belongs to it. The group's name lives during the request, which copies it.
+    unsafe {
+        let queue = Owned(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy);
+        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+        let options =
+            Owned(sys::rd_kafka_AdminOptions_new(rk, operation), sys::rd_kafka_AdminOptions_destroy);
+        sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, ptr::null_mut(), 0);
+        sys::rd_kafka_DescribeConsumerGroups(rk, &mut group.as_ptr(), 1, options.0, queue.0);
+        let event = Owned(sys::rd_kafka_queue_poll(queue.0, millis), sys::rd_kafka_event_destroy);
+        if event.0.is_null() {
+            return Err(ClientError {
+                code: RDKafkaErrorCode::OperationTimedOut,
+                reason: "no answer".to_owned(),
+            });
+        }
+        let code = sys::rd_kafka_event_error(event.0);
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            let reason = text(sys::rd_kafka_event_error_string(event.0));
+            return Err(ClientError { code: code.into(), reason });
+        }
+        read_members(event.0)
+    }
+}
+
+/// # Safety
+/// `event` is the answer to a `DescribeConsumerGroups` for one group, and lives during the call.
+unsafe fn read_members(event: *mut sys::rd_kafka_event_t) -> Result<Vec<Member>, ClientError> {
+    let mut members = Vec::new();
+    // SAFETY: as the caller promises; every pointer read here belongs to the event, and texts are copied.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event);
+        let mut count = 0;
+        let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
+        if result.is_null() || groups.is_null() || count != 1 {
+            return Ok(members);
+        }
+        let group = *groups;
+        let error = sys::rd_kafka_ConsumerGroupDescription_error(group);
+        if !error.is_null() {
+            let code = sys::rd_kafka_error_code(error);
+            // A group that nobody has joined yet has no members; that is no error.
+            if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND {
+                return Ok(members);
+            }
+            let reason = text(sys::rd_kafka_error_string(error));
+            return Err(ClientError { code: code.into(), reason });
+        }
+        for index in 0..sys::rd_kafka_ConsumerGroupDescription_member_count(group) {
+            let member = sys::rd_kafka_ConsumerGroupDescription_member(group, index);
+            let client_id = text(sys::rd_kafka_MemberDescription_client_id(member));
+            let assignment = sys::rd_kafka_MemberDescription_assignment(member);
+            let mut owns = Vec::new();
+            if let Some(list) = NonNull::new(sys::rd_kafka_MemberAssignment_partitions(assignment).cast_mut())
+            {
+                let list = list.as_ref();
+                for position in 0..usize::try_from(list.cnt).unwrap_or(0) {
+                    let element = &*list.elems.add(position);
+                    owns.push((text(element.topic), PartitionId(element.partition)));
+                }
+            }
+            members.push(Member { client_id, owns });
+        }
+    }
+    Ok(members)
+}
+
+/// Something of librdkafka's that is destroyed when it goes out of scope.
+struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: ours, and destroyed by the function that belongs to it, once.
+            unsafe { self.1(self.0) }
+        }
+    }
+}
