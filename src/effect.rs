@@ -57,10 +57,7 @@ impl Effect {
             Effect::State(change) => change.json.as_ref().map_or(0, Vec::len),
             Effect::DeadLetter(letter) => {
                 let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-                let headers = letter
-                    .headers
-                    .iter()
-                    .map(|(name, value)| name.len() + length(value) + 48);
+                let headers = letter.headers.iter().map(|(name, value)| name.len() + length(value) + 48);
                 length(&letter.key) + length(&letter.value) + headers.sum::<usize>()
             }
         };

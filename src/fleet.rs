@@ -32,12 +32,7 @@ pub struct PartitionView {
 
 impl Default for PartitionView {
     fn default() -> Self {
-        PartitionView {
-            owner: None,
-            committed: Offset(0),
-            end: Offset(0),
-            records: 0,
-        }
+        PartitionView { owner: None, committed: Offset(0), end: Offset(0), records: 0 }
     }
 }
 
@@ -96,10 +91,7 @@ impl Fleet {
     /// The partitions, by number.
     #[must_use]
     pub fn partitions(&self) -> BTreeMap<PartitionId, PartitionView> {
-        self.partitions
-            .iter()
-            .map(|view| (*view.key(), view.value().clone()))
-            .collect()
+        self.partitions.iter().map(|view| (*view.key(), view.value().clone())).collect()
     }
 
     /// Records committed by all replicas.

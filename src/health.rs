@@ -79,10 +79,7 @@ impl Health {
             (self.draining.load(Ordering::Relaxed), "draining"),
             (!self.joined.load(Ordering::Relaxed), "not joined the group yet"),
             (self.restoring.load(Ordering::Relaxed), "restoring alarm states"),
-            (
-                self.blocked.load(Ordering::Relaxed),
-                "commits wait for the cluster",
-            ),
+            (self.blocked.load(Ordering::Relaxed), "commits wait for the cluster"),
         ];
         match reasons.iter().find(|(holds, _)| *holds) {
             Some((_, reason)) => Err((*reason).to_owned()),

@@ -19,7 +19,7 @@
 //!
 //! * [`worker`]: joins pool and Kafka; the way of a reading, top-down.
 //! * [`kafka`]: the only place that knows rdkafka.
-//! * [`work`], [`rate`]: the cost of a reading; pacing.
+//! * [`work`], [`rate`], [`flood`]: the cost of a reading; pacing; too many bad records.
 //! * [`metrics`], [`health`], [`fleet`]: what observers see.
 //! * [`web`]: the worker's HTTP.
 //! * [`demo`]: the whole system in one process.
@@ -30,6 +30,7 @@ pub mod cli;
 pub mod demo;
 pub mod effect;
 pub mod fleet;
+pub mod flood;
 pub mod health;
 pub mod kafka;
 pub mod log;

@@ -14,13 +14,11 @@ use crate::pool::Committed;
 /// From a fast commit on loopback to an outage.
 const COMMIT_BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0];
 /// From a cache hit to a remote call that hangs.
-const HANDLER_BUCKETS: [f64; 12] = [
-    0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
-];
+const HANDLER_BUCKETS: [f64; 12] =
+    [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 /// From a commit's linger to a backlog of a day.
-const END_TO_END_BUCKETS: [f64; 14] = [
-    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0, 3600.0, 86400.0,
-];
+const END_TO_END_BUCKETS: [f64; 14] =
+    [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0, 3600.0, 86400.0];
 
 /// All metrics of one worker. Shared by the worker's thread, which writes, and HTTP, which reads.
 #[derive(Debug)]
@@ -70,30 +68,16 @@ impl Metrics {
             Ok::<_, prometheus::Error>(metric)
         };
         let records = counters("genwatch_records_total", "Records taken in.", &["partition"])?;
-        let alerts = counters(
-            "genwatch_alerts_total",
-            "Alert events committed.",
-            &["rule", "state"],
-        )?;
+        let alerts = counters("genwatch_alerts_total", "Alert events committed.", &["rule", "state"])?;
         let dead_letters = counters("genwatch_dlq_total", "Dead letters committed.", &["code"])?;
-        let late = counters(
-            "genwatch_late_total",
-            "Evaluations skipped as the reading was late.",
-            &["rule"],
-        )?;
+        let late =
+            counters("genwatch_late_total", "Evaluations skipped as the reading was late.", &["rule"])?;
         let lag = IntGaugeVec::new(
-            Opts::new(
-                "genwatch_lag",
-                "Records from the committed offset to the end, of owned partitions.",
-            ),
+            Opts::new("genwatch_lag", "Records from the committed offset to the end, of owned partitions."),
             &["partition"],
         )?;
         let in_flight = IntGauge::new("genwatch_in_flight", "Records taken in and not retired.")?;
-        let commit_seconds = histogram(
-            "genwatch_commit_seconds",
-            "Duration of a commit.",
-            &COMMIT_BUCKETS,
-        )?;
+        let commit_seconds = histogram("genwatch_commit_seconds", "Duration of a commit.", &COMMIT_BUCKETS)?;
         let handler_seconds = histogram(
             "genwatch_handler_seconds",
             "From the start of a reading's work to its end.",
@@ -105,15 +89,10 @@ impl Metrics {
             &END_TO_END_BUCKETS,
         )?;
         let rebalances = IntCounter::new("genwatch_rebalances_total", "Changes of the assignment.")?;
-        let restore_seconds = Gauge::new(
-            "genwatch_restore_seconds",
-            "Duration of the last restore of alarm states.",
-        )?;
+        let restore_seconds =
+            Gauge::new("genwatch_restore_seconds", "Duration of the last restore of alarm states.")?;
         let stalled = GaugeVec::new(
-            Opts::new(
-                "genwatch_stalled",
-                "1 where a partition has lag and made no progress for 30 s.",
-            ),
+            Opts::new("genwatch_stalled", "1 where a partition has lag and made no progress for 30 s."),
             &["partition"],
         )?;
         registry.register(Box::new(lag.clone()))?;
@@ -157,9 +136,7 @@ impl Metrics {
                             .inc();
                     }
                     Effect::DeadLetter(letter) => {
-                        self.dead_letters
-                            .with_label_values(&[letter.error.code.as_str()])
-                            .inc();
+                        self.dead_letters.with_label_values(&[letter.error.code.as_str()]).inc();
                     }
                     Effect::State(_) => {}
                 }

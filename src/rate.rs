@@ -18,11 +18,7 @@ impl Pacer {
     /// A pacer for `rate` a second.
     #[must_use]
     pub fn new(rate: f64, now: Instant) -> Pacer {
-        Pacer {
-            rate,
-            begun: now,
-            taken: 0.0,
-        }
+        Pacer { rate, begun: now, taken: 0.0 }
     }
 
     /// How many are due and not taken.

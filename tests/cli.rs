@@ -33,10 +33,7 @@ fn assert_refused(arguments: &[&str], code: i32, words: &[&str]) {
     assert_eq!(output.status.code(), Some(code), "{arguments:?} said: {said}");
     assert_eq!(text(&output.stdout), "", "{arguments:?}");
     for words in words {
-        assert!(
-            said.contains(words),
-            "{arguments:?} doesn't say '{words}': {said}"
-        );
+        assert!(said.contains(words), "{arguments:?} doesn't say '{words}': {said}");
     }
     for noise in ["panicked", "backtrace"] {
         assert!(!said.contains(noise), "{said}");
@@ -45,11 +42,7 @@ fn assert_refused(arguments: &[&str], code: i32, words: &[&str]) {
 
 /// A port of this machine on which nobody listens.
 fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 const COMMANDS: [&[&str]; 7] = [
@@ -68,22 +61,13 @@ fn every_command_explains_itself() {
         let output = genwatch(&[command, &["--help"]].concat());
         let help = text(&output.stdout);
         assert!(output.status.success(), "{command:?}");
-        assert!(
-            help.contains(&format!("Usage: genwatch {}", command.join(" "))),
-            "{help}"
-        );
-        assert!(
-            help.lines().next().is_some_and(|line| line.len() > 20),
-            "it says what it does: {help}"
-        );
+        assert!(help.contains(&format!("Usage: genwatch {}", command.join(" "))), "{help}");
+        assert!(help.lines().next().is_some_and(|line| line.len() > 20), "it says what it does: {help}");
         assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
     }
     let help = text(&genwatch(&["--help"]).stdout);
     for command in ["demo", "topics", "simulate", "worker", "alerts", "status"] {
-        assert!(
-            help.lines().any(|line| line.trim_start().starts_with(command)),
-            "{command} in: {help}"
-        );
+        assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} in: {help}");
     }
     assert!(help.contains("Exit codes"), "{help}");
     assert!(text(&genwatch(&["--version"]).stdout).starts_with("genwatch "));
@@ -92,14 +76,8 @@ fn every_command_explains_itself() {
 #[test]
 fn help_names_the_options_of_the_contract() {
     let options: [(&[&str], &str); 5] = [
-        (
-            &["topics", "create"],
-            "--partitions --replication-factor --min-insync",
-        ),
-        (
-            &["simulate"],
-            "--generators --rate --count --duration --seed --to --faults",
-        ),
+        (&["topics", "create"], "--partitions --replication-factor --min-insync"),
+        (&["simulate"], "--generators --rate --count --duration --seed --to --faults"),
         (
             &["worker"],
             "--rules --concurrency --delivery --commit-interval --group-protocol --work --rate-limit --http --exit-at-end",
@@ -109,16 +87,10 @@ fn help_names_the_options_of_the_contract() {
     ];
     for (command, options) in options {
         let help = text(&genwatch(&[command, &["--help"]].concat()).stdout);
-        for option in options
-            .split(' ')
-            .chain(["--brokers", "--topic", "--group", "-X"])
-        {
+        for option in options.split(' ').chain(["--brokers", "--topic", "--group", "-X"]) {
             assert!(help.contains(option), "{option} in the help of {command:?}");
             let variable = option.trim_start_matches('-').replace('-', "_").to_uppercase();
-            assert!(
-                help.contains(&format!("GENWATCH_{variable}")),
-                "{variable} in the help of {command:?}"
-            );
+            assert!(help.contains(&format!("GENWATCH_{variable}")), "{variable} in the help of {command:?}");
         }
     }
 }
@@ -154,34 +126,18 @@ fn a_wrong_command_line_is_bad_usage() {
 
 #[test]
 fn an_environment_variable_is_an_option_and_checked_as_one() {
-    let output = command(&["worker"])
-        .env("GENWATCH_CONCURRENCY", "none")
-        .output()
-        .unwrap();
+    let output = command(&["worker"]).env("GENWATCH_CONCURRENCY", "none").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(
-        text(&output.stderr).contains("--concurrency"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("--concurrency"), "{}", text(&output.stderr));
 }
 
 #[test]
 fn an_unknown_property_is_bad_usage_and_its_value_is_not_shown() {
-    for command in [
-        &["worker"][..],
-        &["simulate"],
-        &["alerts"],
-        &["status"],
-        &["topics", "create"],
-    ] {
+    for command in [&["worker"][..], &["simulate"], &["alerts"], &["status"], &["topics", "create"]] {
         let arguments = [command, &["-X", "sasl.pasword=hunter2"]].concat();
         assert_refused(&arguments, 2, &["sasl.pasword"]);
         for arguments in [arguments, [command, &["-X", "hunter2"]].concat()] {
-            assert!(
-                !text(&genwatch(&arguments).stderr).contains("hunter2"),
-                "{arguments:?}"
-            );
+            assert!(!text(&genwatch(&arguments).stderr).contains("hunter2"), "{arguments:?}");
         }
     }
     assert_refused(&["worker", "-X", "acks=hunter2"], 2, &["acks"]);
@@ -199,11 +155,7 @@ fn a_wrong_rules_file_is_named_with_its_line() {
     let rule = "[[rule]]\nname = \"low\"\nfield = \"fuel\"\nraise_below = 200.0\n";
     for (rules, line, words) in [
         ("[[rule]\n".to_owned(), 1, ""),
-        (
-            "[[rule]]\nname = \"low\"\nfield = \"oil\"\nraise_below = 1\n".to_owned(),
-            3,
-            "oil",
-        ),
+        ("[[rule]]\nname = \"low\"\nfield = \"oil\"\nraise_below = 1\n".to_owned(), 3, "oil"),
         (format!("{rule}clear_above = 100.0\n"), 5, "inverted"),
         (format!("{rule}clear_below = 100.0\n"), 5, "never clear"),
         (format!("{rule}colour = \"red\"\n"), 5, "colour"),
@@ -219,11 +171,7 @@ fn a_wrong_rules_file_is_named_with_its_line() {
             &[&format!("{path}:{line}:"), words],
         );
     }
-    assert_refused(
-        &["worker", "--rules", "/no/such/rules.toml"],
-        2,
-        &["/no/such/rules.toml"],
-    );
+    assert_refused(&["worker", "--rules", "/no/such/rules.toml"], 2, &["/no/such/rules.toml"]);
 }
 
 #[test]
@@ -243,17 +191,10 @@ fn a_missing_broker_is_told_in_one_line_within_15_s() {
     for (arguments, child, started) in children {
         let output = child.wait_with_output().unwrap();
         let said = text(&output.stderr);
-        assert!(
-            started.elapsed() < Duration::from_secs(15),
-            "{arguments:?} took {:?}",
-            started.elapsed()
-        );
+        assert!(started.elapsed() < Duration::from_secs(15), "{arguments:?} took {:?}", started.elapsed());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
-        assert!(
-            said.starts_with("genwatch: no broker answers at") && said.contains(&brokers),
-            "{said}"
-        );
+        assert!(said.starts_with("genwatch: no broker answers at") && said.contains(&brokers), "{said}");
         assert!(said.contains("--brokers"), "it says what to do: {said}");
         assert_eq!(text(&output.stdout), "");
     }
@@ -262,15 +203,9 @@ fn a_missing_broker_is_told_in_one_line_within_15_s() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     for arguments in [&["--help"][..], &["worker", "--help"]] {
-        let mut child = command(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::with_capacity(8, child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::with_capacity(8, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         assert_eq!(text(&output.stderr), "");

@@ -22,9 +22,7 @@ fn sources(path: &Path) -> Vec<PathBuf> {
         return vec![path.to_owned()];
     }
     let entries = std::fs::read_dir(path).expect("a folder of sources");
-    entries
-        .flat_map(|entry| sources(&entry.expect("an entry").path()))
-        .collect()
+    entries.flat_map(|entry| sources(&entry.expect("an entry").path())).collect()
 }
 
 fn src() -> PathBuf {
@@ -33,35 +31,22 @@ fn src() -> PathBuf {
 
 #[test]
 fn the_core_knows_no_kafka_clock_thread_or_global_randomness() {
-    for file in PURE
-        .iter()
-        .flat_map(|part| sources(&src().join(part)))
-        .filter(|file| !file.ends_with("tests.rs"))
+    for file in
+        PURE.iter().flat_map(|part| sources(&src().join(part))).filter(|file| !file.ends_with("tests.rs"))
     {
         let text = std::fs::read_to_string(&file).expect("readable");
-        let code = text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim_start().starts_with("//"));
+        let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
         for (index, line) in code {
             let found = FOREIGN.iter().find(|word| line.contains(**word));
-            assert!(
-                found.is_none(),
-                "{}:{}: {found:?} in: {line}",
-                file.display(),
-                index + 1
-            );
+            assert!(found.is_none(), "{}:{}: {found:?} in: {line}", file.display(), index + 1);
         }
     }
 }
 
 #[test]
 fn unsafe_code_is_in_one_file() {
-    let allows = |file: &PathBuf| {
-        std::fs::read_to_string(file)
-            .expect("readable")
-            .contains("allow(unsafe_code)")
-    };
+    let allows =
+        |file: &PathBuf| std::fs::read_to_string(file).expect("readable").contains("allow(unsafe_code)");
     let found: Vec<_> = sources(&src()).into_iter().filter(allows).collect();
     assert_eq!(found, [src().join("kafka").join("consumer.rs")]);
 }

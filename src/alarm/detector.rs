@@ -69,11 +69,7 @@ impl Detector {
         for (index, rule) in self.rules.as_slice().iter().enumerate() {
             let standing = &mut state.standings[index];
             let (now, event) = match &rule.condition {
-                Condition::Threshold {
-                    field,
-                    limits,
-                    delays,
-                } => {
+                Condition::Threshold { field, limits, delays } => {
                     // An optional field that is absent says nothing either way.
                     let Some(value) = values.get(*field) else { continue };
                     let (now, told) = match step(*limits, *delays, *standing, value, source.at) {
@@ -90,10 +86,7 @@ impl Detector {
                 }
                 // Any reading ends a silence, late or not: it shows that the generator is there.
                 Condition::Silent { .. } if standing.phase.is_active() => (
-                    Standing {
-                        phase: Phase::Normal,
-                        since: source.at,
-                    },
+                    Standing { phase: Phase::Normal, since: source.at },
                     Some((AlertState::Cleared, None, source.at)),
                 ),
                 Condition::Silent { .. } => continue,
@@ -180,20 +173,13 @@ impl Detector {
         let mut changed = false;
         for (rule, standing) in self.rules.as_slice().iter().zip(&mut state.standings) {
             let raise = |after: i64| quiet >= after && !standing.phase.is_active();
-            let Rule {
-                condition: Condition::Silent { after },
-                ..
-            } = **rule
-            else {
+            let Rule { condition: Condition::Silent { after }, .. } = **rule else {
                 continue;
             };
             if !raise(after) {
                 continue;
             }
-            *standing = Standing {
-                phase: Phase::Raised,
-                since: now,
-            };
+            *standing = Standing { phase: Phase::Raised, since: now };
             changed = true;
             effects.push(Effect::Alert(Box::new(AlertEvent {
                 generator: generator.clone(),

@@ -68,15 +68,8 @@ impl AlertEvent {
     /// deduplicate. Silence has no reading of its own, hence the suffix beside the event of the last reading.
     #[must_use]
     pub fn id(&self, topic: &str) -> String {
-        let suffix = if self.reason == Some(Reason::Silent) {
-            "-silent"
-        } else {
-            ""
-        };
-        format!(
-            "{topic}-{}-{}-{}{suffix}",
-            self.partition, self.offset, self.rule.name
-        )
+        let suffix = if self.reason == Some(Reason::Silent) { "-silent" } else { "" };
+        format!("{topic}-{}-{}-{}{suffix}", self.partition, self.offset, self.rule.name)
     }
 
     /// The event's value in the alerts topic, in the contract's form. `topic` is the readings topic.
@@ -107,11 +100,7 @@ impl AlertEvent {
             lat: self.position.map(|(lat, _)| lat),
             lon: self.position.map(|(_, lon)| lon),
             reason: self.reason,
-            source: SourceJson {
-                topic,
-                partition: self.partition,
-                offset: self.offset,
-            },
+            source: SourceJson { topic, partition: self.partition, offset: self.offset },
         };
         // Strings and finite numbers alone: serializing them into memory can't fail.
         serde_json::to_vec(&json).unwrap_or_default()
@@ -170,9 +159,6 @@ mod tests {
             r#""at":1766400000000,"since":1766400000000,"lat":40.65995,"lon":-111.99633,"#,
             r#""source":{"topic":"emergency_generators","partition":3,"offset":1042}}"#
         );
-        assert_eq!(
-            String::from_utf8(event.to_json("emergency_generators")).expect("utf-8"),
-            expected
-        );
+        assert_eq!(String::from_utf8(event.to_json("emergency_generators")).expect("utf-8"), expected);
     }
 }

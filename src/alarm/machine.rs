@@ -41,10 +41,7 @@ pub struct Standing {
 
 impl Standing {
     /// How a generator starts that no reading has touched.
-    pub const INITIAL: Standing = Standing {
-        phase: Phase::Normal,
-        since: Millis::NEVER,
-    };
+    pub const INITIAL: Standing = Standing { phase: Phase::Normal, since: Millis::NEVER };
 }
 
 /// What a rule compares: a limit and the side of it that is bad.
@@ -80,12 +77,8 @@ impl Limits {
     #[must_use]
     pub fn clears(self, value: f64) -> bool {
         match self {
-            Limits::Low {
-                clear: Some(clear), ..
-            } => value > clear,
-            Limits::High {
-                clear: Some(clear), ..
-            } => value < clear,
+            Limits::Low { clear: Some(clear), .. } => value > clear,
+            Limits::High { clear: Some(clear), .. } => value < clear,
             Limits::Low { clear: None, .. } | Limits::High { clear: None, .. } => !self.raises(value),
         }
     }
@@ -156,37 +149,22 @@ pub fn step(limits: Limits, delays: Delays, standing: Standing, value: f64, at: 
     match standing.phase {
         Normal if !limits.raises(value) => Step::Same,
         Normal if delays.on > 0 => Step::Silent(enter(Pending)),
-        Normal => Step::Raised {
-            now: enter(Raised),
-            began: at,
-        },
+        Normal => Step::Raised { now: enter(Raised), began: at },
 
         Pending if !limits.raises(value) => Step::Silent(enter(Normal)),
-        Pending if held >= delays.on => Step::Raised {
-            now: enter(Raised),
-            began: standing.since,
-        },
+        Pending if held >= delays.on => Step::Raised { now: enter(Raised), began: standing.since },
         Pending => Step::Same,
 
         Raised if limits.clears(value) && delays.off > 0 => Step::Silent(enter(Clearing)),
-        Raised if limits.clears(value) => Step::Cleared {
-            now: enter(Normal),
-            began: at,
-        },
+        Raised if limits.clears(value) => Step::Cleared { now: enter(Normal), began: at },
         Raised => match delays.realarm {
             // Entered anew, so that `since` alone tells when the next repeat is due.
-            Some(every) if held >= every => Step::Raised {
-                now: enter(Raised),
-                began: standing.since,
-            },
+            Some(every) if held >= every => Step::Raised { now: enter(Raised), began: standing.since },
             _ => Step::Same,
         },
 
         Clearing if !limits.clears(value) => Step::Silent(enter(Raised)),
-        Clearing if held >= delays.off => Step::Cleared {
-            now: enter(Normal),
-            began: standing.since,
-        },
+        Clearing if held >= delays.off => Step::Cleared { now: enter(Normal), began: standing.since },
         Clearing => Step::Same,
     }
 }
@@ -195,26 +173,12 @@ pub fn step(limits: Limits, delays: Delays, standing: Standing, value: f64, at: 
 mod tests {
     use super::*;
 
-    const FUEL: Limits = Limits::Low {
-        raise: 200.0,
-        clear: Some(250.0),
-    };
-    const AT_ONCE: Delays = Delays {
-        on: 0,
-        off: 0,
-        realarm: None,
-    };
-    const DELAYED: Delays = Delays {
-        on: 10,
-        off: 20,
-        realarm: None,
-    };
+    const FUEL: Limits = Limits::Low { raise: 200.0, clear: Some(250.0) };
+    const AT_ONCE: Delays = Delays { on: 0, off: 0, realarm: None };
+    const DELAYED: Delays = Delays { on: 10, off: 20, realarm: None };
 
     fn standing(phase: Phase, since: i64) -> Standing {
-        Standing {
-            phase,
-            since: Millis(since),
-        }
+        Standing { phase, since: Millis(since) }
     }
 
     /// Feeds `(at, value)` pairs and gives the phases that follow and a mark for each event.
@@ -247,15 +211,7 @@ mod tests {
     #[test]
     fn thresholds_are_strict_and_the_deadband_changes_nothing() {
         use Phase::{Normal, Raised};
-        let readings = [
-            (1, 200.0),
-            (2, 199.9),
-            (3, 150.0),
-            (4, 225.0),
-            (5, 250.0),
-            (6, 250.1),
-            (7, 225.0),
-        ];
+        let readings = [(1, 200.0), (2, 199.9), (3, 150.0), (4, 225.0), (5, 250.0), (6, 250.1), (7, 225.0)];
         assert_eq!(
             run(FUEL, AT_ONCE, &readings),
             [
@@ -272,41 +228,22 @@ mod tests {
 
     #[test]
     fn a_high_limit_mirrors_a_low_one() {
-        let limits = Limits::High {
-            raise: 100.0,
-            clear: Some(95.0),
-        };
+        let limits = Limits::High { raise: 100.0, clear: Some(95.0) };
         let marks: Vec<_> = run(limits, AT_ONCE, &[(1, 100.0), (2, 100.1), (3, 95.0), (4, 94.9)]);
-        assert_eq!(
-            marks.iter().map(|m| m.1).collect::<Vec<_>>(),
-            ["", "RAISED", "", "CLEARED"]
-        );
+        assert_eq!(marks.iter().map(|m| m.1).collect::<Vec<_>>(), ["", "RAISED", "", "CLEARED"]);
     }
 
     #[test]
     fn without_a_clear_threshold_clear_means_that_raise_no_longer_holds() {
-        let limits = Limits::Low {
-            raise: 200.0,
-            clear: None,
-        };
+        let limits = Limits::Low { raise: 200.0, clear: None };
         let marks: Vec<_> = run(limits, AT_ONCE, &[(1, 199.0), (2, 200.0), (3, 199.0)]);
-        assert_eq!(
-            marks.iter().map(|m| m.1).collect::<Vec<_>>(),
-            ["RAISED", "CLEARED", "RAISED"]
-        );
+        assert_eq!(marks.iter().map(|m| m.1).collect::<Vec<_>>(), ["RAISED", "CLEARED", "RAISED"]);
     }
 
     #[test]
     fn an_on_delay_needs_the_condition_to_hold_throughout() {
         use Phase::{Normal, Pending, Raised};
-        let readings = [
-            (0, 100.0),
-            (9, 100.0),
-            (9, 200.0),
-            (12, 100.0),
-            (21, 100.0),
-            (22, 100.0),
-        ];
+        let readings = [(0, 100.0), (9, 100.0), (9, 200.0), (12, 100.0), (21, 100.0), (22, 100.0)];
         assert_eq!(
             run(FUEL, DELAYED, &readings),
             [
@@ -323,15 +260,7 @@ mod tests {
     #[test]
     fn an_off_delay_falls_back_to_raised_in_silence() {
         use Phase::{Clearing, Normal, Raised};
-        let readings = [
-            (0, 1.0),
-            (10, 1.0),
-            (11, 300.0),
-            (20, 225.0),
-            (21, 300.0),
-            (40, 300.0),
-            (41, 300.0),
-        ];
+        let readings = [(0, 1.0), (10, 1.0), (11, 300.0), (20, 225.0), (21, 300.0), (40, 300.0), (41, 300.0)];
         let phases = run(FUEL, DELAYED, &readings);
         assert_eq!(
             phases[2..],
@@ -349,10 +278,7 @@ mod tests {
     fn a_reading_older_than_its_phase_is_late_and_one_of_the_same_instant_is_not() {
         let raised = standing(Phase::Raised, 100);
         assert_eq!(step(FUEL, AT_ONCE, raised, 300.0, Millis(99)), Step::Late);
-        let cleared = Step::Cleared {
-            now: standing(Phase::Normal, 100),
-            began: Millis(100),
-        };
+        let cleared = Step::Cleared { now: standing(Phase::Normal, 100), began: Millis(100) };
         assert_eq!(step(FUEL, AT_ONCE, raised, 300.0, Millis(100)), cleared);
     }
 
@@ -360,30 +286,13 @@ mod tests {
     fn an_event_says_when_its_condition_began() {
         let pending = standing(Phase::Pending, 5);
         let step = step(FUEL, DELAYED, pending, 1.0, Millis(15));
-        assert_eq!(
-            step,
-            Step::Raised {
-                now: standing(Phase::Raised, 15),
-                began: Millis(5)
-            }
-        );
+        assert_eq!(step, Step::Raised { now: standing(Phase::Raised, 15), began: Millis(5) });
     }
 
     #[test]
     fn realarm_repeats_while_active_and_counts_from_the_last_event() {
-        let delays = Delays {
-            realarm: Some(10),
-            ..AT_ONCE
-        };
-        let readings = [
-            (0, 1.0),
-            (9, 1.0),
-            (10, 225.0),
-            (19, 1.0),
-            (20, 1.0),
-            (21, 300.0),
-            (40, 300.0),
-        ];
+        let delays = Delays { realarm: Some(10), ..AT_ONCE };
+        let readings = [(0, 1.0), (9, 1.0), (10, 225.0), (19, 1.0), (20, 1.0), (21, 300.0), (40, 300.0)];
         let marks: Vec<_> = run(FUEL, delays, &readings).iter().map(|m| m.1).collect();
         assert_eq!(marks, ["RAISED", "", "RAISED", "", "RAISED", "CLEARED", ""]);
     }

@@ -71,10 +71,8 @@ impl Rules {
     /// # Errors
     /// When the file can't be read, isn't TOML, or a rule makes no sense; the message names file and line.
     pub fn load(path: &Path) -> Result<Rules, RulesError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RulesError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| RulesError::Unreadable { path: path.to_owned(), error })?;
         Rules::parse(&text, path)
     }
 
@@ -91,22 +89,14 @@ impl Rules {
         let file: RulesFile =
             toml::from_str(text).map_err(|error| reject(error.span(), error.message().to_owned()))?;
         if file.rule.is_empty() {
-            return Err(reject(
-                None,
-                "there is no [[rule]] in it, so nothing would be flagged".to_owned(),
-            ));
+            return Err(reject(None, "there is no [[rule]] in it, so nothing would be flagged".to_owned()));
         }
 
         let mut names = Vec::new();
         let mut rules = Vec::new();
         for entry in file.rule {
             let span = entry.span();
-            let RuleEntry {
-                name,
-                severity,
-                enabled,
-                ..
-            } = entry.get_ref().clone();
+            let RuleEntry { name, severity, enabled, .. } = entry.get_ref().clone();
             check_name(name.get_ref()).map_err(|message| reject(Some(name.span()), message))?;
             if names.contains(name.get_ref()) {
                 return Err(reject(
@@ -116,17 +106,10 @@ impl Rules {
             }
             names.push(name.get_ref().clone());
             let condition = condition(entry.into_inner()).map_err(|Mistake { span: at, message }| {
-                reject(
-                    Some(at.unwrap_or(span)),
-                    format!("rule '{}': {message}", name.get_ref()),
-                )
+                reject(Some(at.unwrap_or(span)), format!("rule '{}': {message}", name.get_ref()))
             })?;
             if enabled {
-                rules.push(Arc::new(Rule {
-                    name: name.into_inner(),
-                    severity,
-                    condition,
-                }));
+                rules.push(Arc::new(Rule { name: name.into_inner(), severity, condition }));
             }
         }
         Ok(Rules(rules))
@@ -141,9 +124,7 @@ impl Rules {
     /// Whether some rule needs a generator to be known although no alarm of it changed: a deadman rule does.
     #[must_use]
     pub fn watch_silence(&self) -> bool {
-        self.0
-            .iter()
-            .any(|rule| matches!(rule.condition, Condition::Silent { .. }))
+        self.0.iter().any(|rule| matches!(rule.condition, Condition::Silent { .. }))
     }
 }
 
@@ -159,12 +140,12 @@ impl Default for Rules {
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// The file can't be read.
-    #[error("cannot read the rules file {}: {source}", path.display())]
+    #[error("cannot read the rules file {}: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Something in it makes no sense.
     #[error("{}:{line}: {message}", path.display())]
@@ -220,17 +201,11 @@ struct Mistake {
 
 impl Mistake {
     fn at<T>(value: &Spanned<T>, message: impl fmt::Display) -> Mistake {
-        Mistake {
-            span: Some(value.span()),
-            message: message.to_string(),
-        }
+        Mistake { span: Some(value.span()), message: message.to_string() }
     }
 
     fn of_rule(message: impl fmt::Display) -> Mistake {
-        Mistake {
-            span: None,
-            message: message.to_string(),
-        }
+        Mistake { span: None, message: message.to_string() }
     }
 }
 
@@ -252,12 +227,7 @@ fn condition(entry: RuleEntry) -> Result<Condition, Mistake> {
 }
 
 fn silence(silent_for: &Spanned<String>, entry: &RuleEntry) -> Result<Condition, Mistake> {
-    let thresholds = [
-        &entry.raise_below,
-        &entry.raise_above,
-        &entry.clear_below,
-        &entry.clear_above,
-    ];
+    let thresholds = [&entry.raise_below, &entry.raise_above, &entry.clear_below, &entry.clear_above];
     let delays = [&entry.on_delay, &entry.off_delay, &entry.realarm];
     if entry.field.is_some() || thresholds.iter().any(|t| t.is_some()) || delays.iter().any(|d| d.is_some()) {
         return Err(Mistake::at(
@@ -273,25 +243,18 @@ fn silence(silent_for: &Spanned<String>, entry: &RuleEntry) -> Result<Condition,
 
 fn threshold(entry: &RuleEntry) -> Result<Condition, Mistake> {
     let Some(field) = &entry.field else {
-        return Err(Mistake::of_rule(
-            "it needs a field and a raise threshold, or silent_for",
-        ));
+        return Err(Mistake::of_rule("it needs a field and a raise threshold, or silent_for"));
     };
     let known = || Field::ALL.map(Field::name).join(", ");
     let field = Field::from_name(field.get_ref()).ok_or_else(|| {
-        Mistake::at(
-            field,
-            format!("unknown field '{}'; there are {}", field.get_ref(), known()),
-        )
+        Mistake::at(field, format!("unknown field '{}'; there are {}", field.get_ref(), known()))
     })?;
 
     let limits = match (&entry.raise_below, &entry.raise_above) {
         (Some(raise), None) => low(field, raise, entry)?,
         (None, Some(raise)) => high(field, raise, entry)?,
         (None, None) => {
-            return Err(Mistake::of_rule(
-                "it never raises: give raise_below or raise_above",
-            ));
+            return Err(Mistake::of_rule("it never raises: give raise_below or raise_above"));
         }
         (Some(_), Some(above)) => {
             return Err(Mistake::at(
@@ -308,16 +271,8 @@ fn threshold(entry: &RuleEntry) -> Result<Condition, Mistake> {
         },
         _ => None,
     };
-    let delays = Delays {
-        on: delay(&entry.on_delay)?,
-        off: delay(&entry.off_delay)?,
-        realarm,
-    };
-    Ok(Condition::Threshold {
-        field,
-        limits,
-        delays,
-    })
+    let delays = Delays { on: delay(&entry.on_delay)?, off: delay(&entry.off_delay)?, realarm };
+    Ok(Condition::Threshold { field, limits, delays })
 }
 
 fn low(field: Field, raise: &Spanned<f64>, entry: &RuleEntry) -> Result<Limits, Mistake> {
@@ -351,16 +306,10 @@ fn low(field: Field, raise: &Spanned<f64>, entry: &RuleEntry) -> Result<Limits, 
     if clear.is_none() && raise_below > max {
         return Err(Mistake::at(
             raise,
-            format!(
-                "it can never clear: {} is always below {raise_below}",
-                field.name()
-            ),
+            format!("it can never clear: {} is always below {raise_below}", field.name()),
         ));
     }
-    Ok(Limits::Low {
-        raise: raise_below,
-        clear: clear.transpose()?,
-    })
+    Ok(Limits::Low { raise: raise_below, clear: clear.transpose()? })
 }
 
 fn high(field: Field, raise: &Spanned<f64>, entry: &RuleEntry) -> Result<Limits, Mistake> {
@@ -394,42 +343,26 @@ fn high(field: Field, raise: &Spanned<f64>, entry: &RuleEntry) -> Result<Limits,
     if clear.is_none() && raise_above < min {
         return Err(Mistake::at(
             raise,
-            format!(
-                "it can never clear: {} is always above {raise_above}",
-                field.name()
-            ),
+            format!("it can never clear: {} is always above {raise_above}", field.name()),
         ));
     }
-    Ok(Limits::High {
-        raise: raise_above,
-        clear: clear.transpose()?,
-    })
+    Ok(Limits::High { raise: raise_above, clear: clear.transpose()? })
 }
 
 fn finite(name: &str, value: &Spanned<f64>) -> Result<f64, Mistake> {
     if value.get_ref().is_finite() {
         Ok(*value.get_ref())
     } else {
-        Err(Mistake::at(
-            value,
-            format!("{name} must be a finite number, not {}", value.get_ref()),
-        ))
+        Err(Mistake::at(value, format!("{name} must be a finite number, not {}", value.get_ref())))
     }
 }
 
 fn millis(value: &Spanned<String>) -> Result<i64, Mistake> {
     let duration: Duration = humantime::parse_duration(value.get_ref()).map_err(|error| {
-        Mistake::at(
-            value,
-            format!("'{}' is no duration such as 90s or 5m: {error}", value.get_ref()),
-        )
+        Mistake::at(value, format!("'{}' is no duration such as 90s or 5m: {error}", value.get_ref()))
     })?;
-    i64::try_from(duration.as_millis()).map_err(|_| {
-        Mistake::at(
-            value,
-            format!("'{}' is longer than a clock can count", value.get_ref()),
-        )
-    })
+    i64::try_from(duration.as_millis())
+        .map_err(|_| Mistake::at(value, format!("'{}' is longer than a clock can count", value.get_ref())))
 }
 
 #[cfg(test)]
@@ -437,9 +370,7 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        Rules::parse(text, Path::new("rules.toml"))
-            .expect_err("must be refused")
-            .to_string()
+        Rules::parse(text, Path::new("rules.toml")).expect_err("must be refused").to_string()
     }
 
     fn rule(lines: &str) -> String {
@@ -449,36 +380,14 @@ mod tests {
     #[test]
     fn the_default_rules_are_those_of_the_contract() {
         let rules = Rules::default();
-        let names: Vec<_> = rules
-            .as_slice()
-            .iter()
-            .map(|r| (r.name.as_str(), r.severity.as_str()))
-            .collect();
+        let names: Vec<_> = rules.as_slice().iter().map(|r| (r.name.as_str(), r.severity.as_str())).collect();
         assert_eq!(names, [("low_fuel", "warning"), ("over_temperature", "critical")]);
-        let Condition::Threshold {
-            field,
-            limits,
-            delays,
-        } = &rules.as_slice()[0].condition
-        else {
+        let Condition::Threshold { field, limits, delays } = &rules.as_slice()[0].condition else {
             panic!("a threshold rule")
         };
         assert_eq!(*field, Field::Fuel);
-        assert_eq!(
-            *limits,
-            Limits::Low {
-                raise: 200.0,
-                clear: Some(250.0)
-            }
-        );
-        assert_eq!(
-            *delays,
-            Delays {
-                on: 0,
-                off: 0,
-                realarm: None
-            }
-        );
+        assert_eq!(*limits, Limits::Low { raise: 200.0, clear: Some(250.0) });
+        assert_eq!(*delays, Delays { on: 0, off: 0, realarm: None });
     }
 
     #[test]
@@ -490,31 +399,16 @@ mod tests {
         let Condition::Threshold { delays, .. } = &rules.as_slice()[0].condition else {
             panic!("a threshold rule")
         };
-        assert_eq!(
-            *delays,
-            Delays {
-                on: 10_000,
-                off: 60_000,
-                realarm: Some(3_600_000)
-            }
-        );
+        assert_eq!(*delays, Delays { on: 10_000, off: 60_000, realarm: Some(3_600_000) });
         let deadman = Rules::parse(&rule("silent_for = \"60s\""), Path::new("rules.toml")).expect("valid");
-        assert_eq!(
-            deadman.as_slice()[0].condition,
-            Condition::Silent { after: 60_000 }
-        );
+        assert_eq!(deadman.as_slice()[0].condition, Condition::Silent { after: 60_000 });
         assert!(deadman.watch_silence());
     }
 
     #[test]
     fn a_disabled_rule_is_checked_and_left_out() {
         let text = rule("field = \"fuel\"\nraise_below = 1\nenabled = false");
-        assert!(
-            Rules::parse(&text, Path::new("rules.toml"))
-                .expect("valid")
-                .as_slice()
-                .is_empty()
-        );
+        assert!(Rules::parse(&text, Path::new("rules.toml")).expect("valid").as_slice().is_empty());
         assert!(
             refusal(&rule("field = \"oil\"\nraise_below = 1\nenabled = false"))
                 .contains("unknown field 'oil'")
@@ -524,75 +418,23 @@ mod tests {
     #[test]
     fn a_mistake_is_named_with_file_and_line() {
         let cases = [
-            (
-                "field = \"oil\"\nraise_below = 1",
-                "rules.toml:3:",
-                "unknown field 'oil'",
-            ),
+            ("field = \"oil\"\nraise_below = 1", "rules.toml:3:", "unknown field 'oil'"),
             ("field = \"fuel\"", "rules.toml:1:", "never raises"),
             ("raise_below = 1", "rules.toml:1:", "needs a field"),
-            (
-                "field = \"fuel\"\nraise_below = 200\nclear_above = 150",
-                "rules.toml:5:",
-                "inverted",
-            ),
-            (
-                "field = \"fuel\"\nraise_above = 100\nclear_below = 101",
-                "rules.toml:5:",
-                "inverted",
-            ),
-            (
-                "field = \"fuel\"\nraise_below = 200\nclear_below = 100",
-                "rules.toml:5:",
-                "never clear",
-            ),
-            (
-                "field = \"fuel\"\nraise_above = 200\nclear_above = 300",
-                "rules.toml:5:",
-                "never clear",
-            ),
-            (
-                "field = \"lat\"\nraise_below = 10\nclear_above = 90",
-                "rules.toml:5:",
-                "never clear",
-            ),
-            (
-                "field = \"lon\"\nraise_above = -190",
-                "rules.toml:4:",
-                "never clear",
-            ),
-            (
-                "field = \"lat\"\nraise_above = 90",
-                "rules.toml:4:",
-                "never raises",
-            ),
+            ("field = \"fuel\"\nraise_below = 200\nclear_above = 150", "rules.toml:5:", "inverted"),
+            ("field = \"fuel\"\nraise_above = 100\nclear_below = 101", "rules.toml:5:", "inverted"),
+            ("field = \"fuel\"\nraise_below = 200\nclear_below = 100", "rules.toml:5:", "never clear"),
+            ("field = \"fuel\"\nraise_above = 200\nclear_above = 300", "rules.toml:5:", "never clear"),
+            ("field = \"lat\"\nraise_below = 10\nclear_above = 90", "rules.toml:5:", "never clear"),
+            ("field = \"lon\"\nraise_above = -190", "rules.toml:4:", "never clear"),
+            ("field = \"lat\"\nraise_above = 90", "rules.toml:4:", "never raises"),
             ("field = \"fuel\"\nraise_below = inf", "rules.toml:4:", "finite"),
-            (
-                "field = \"fuel\"\nraise_below = 1\nraise_above = 2",
-                "rules.toml:5:",
-                "a rule for each side",
-            ),
-            (
-                "field = \"fuel\"\nraise_below = 1\non_delay = \"soon\"",
-                "rules.toml:5:",
-                "no duration",
-            ),
-            (
-                "field = \"fuel\"\nraise_below = 1\nrealarm = \"0s\"",
-                "rules.toml:5:",
-                "realarm",
-            ),
-            (
-                "field = \"fuel\"\nraise_belov = 1",
-                "rules.toml:4:",
-                "raise_belov",
-            ),
+            ("field = \"fuel\"\nraise_below = 1\nraise_above = 2", "rules.toml:5:", "a rule for each side"),
+            ("field = \"fuel\"\nraise_below = 1\non_delay = \"soon\"", "rules.toml:5:", "no duration"),
+            ("field = \"fuel\"\nraise_below = 1\nrealarm = \"0s\"", "rules.toml:5:", "realarm"),
+            ("field = \"fuel\"\nraise_belov = 1", "rules.toml:4:", "raise_belov"),
             ("silent_for = \"0s\"", "rules.toml:3:", "longer than zero"),
-            (
-                "silent_for = \"9s\"\nfield = \"fuel\"",
-                "rules.toml:3:",
-                "no field",
-            ),
+            ("silent_for = \"9s\"\nfield = \"fuel\"", "rules.toml:3:", "no field"),
         ];
         for (lines, place, words) in cases {
             let message = refusal(&rule(lines));
@@ -611,9 +453,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_file_is_named() {
-        let error = Rules::load(Path::new("/nowhere/rules.toml"))
-            .expect_err("must be refused")
-            .to_string();
+        let error = Rules::load(Path::new("/nowhere/rules.toml")).expect_err("must be refused").to_string();
         assert!(error.contains("/nowhere/rules.toml"), "{error}");
     }
 }

@@ -65,11 +65,8 @@ impl AlarmState {
                 all.insert(rule.name.clone(), *standing);
             }
         }
-        let stored = StoredState {
-            generator: generator.as_str().to_owned(),
-            offset: self.applied,
-            rules: all,
-        };
+        let stored =
+            StoredState { generator: generator.as_str().to_owned(), offset: self.applied, rules: all };
         // Strings and integers alone: serializing them into memory can't fail.
         serde_json::to_vec(&stored).unwrap_or_default()
     }
@@ -109,10 +106,7 @@ mod tests {
         let rules = Rules::default();
         let id = GeneratorId::from("generator4");
         let mut state = AlarmState::new(&rules, Millis(7));
-        state.standings[0] = Standing {
-            phase: Phase::Clearing,
-            since: Millis(5),
-        };
+        state.standings[0] = Standing { phase: Phase::Clearing, since: Millis(5) };
         state.applied = Offset(42);
         state.stored = true;
         let stored = StoredState::from_json(&state.to_json(&id, &rules)).expect("own format");

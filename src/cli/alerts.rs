@@ -35,27 +35,19 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let stop = super::stop_on_signals()?;
     let connection = options.cluster.connection()?;
     let cluster = Cluster::connect(&connection)?;
-    let mut tail = Tail::new(
-        &connection,
-        &cluster,
-        &options.cluster.topics().alerts,
-        options.from,
-    )?;
+    let mut tail = Tail::new(&connection, &cluster, &options.cluster.topics().alerts, options.from)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     while !(stop.load(Ordering::Relaxed) || options.exit_at_end && tail.at_end()) {
-        tail.read(
-            Duration::from_millis(100),
-            |record| -> Result<(), anyhow::Error> {
-                let Some(value) = record.value else { return Ok(()) };
-                if options.json {
-                    out.write_all(value)?;
-                    out.write_all(b"\n")?;
-                } else {
-                    writeln!(out, "{}", line(value))?;
-                }
-                Ok(())
-            },
-        )?;
+        tail.read(Duration::from_millis(100), |record| -> Result<(), anyhow::Error> {
+            let Some(value) = record.value else { return Ok(()) };
+            if options.json {
+                out.write_all(value)?;
+                out.write_all(b"\n")?;
+            } else {
+                writeln!(out, "{}", line(value))?;
+            }
+            Ok(())
+        })?;
         out.flush()?;
     }
     Ok(())

@@ -72,12 +72,7 @@ struct ClusterOptions {
     group: String,
 
     /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
-    #[arg(
-        short = 'X',
-        value_name = "KEY=VALUE",
-        env = "GENWATCH_X",
-        hide_env_values = true
-    )]
+    #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
     properties: Vec<String>,
 }
 
@@ -116,7 +111,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(cli.log_format);
+    // Log lines would tear the demo's table apart; it tells of rebalances by itself.
+    let usual_level = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
+    start_logging(cli.log_format, usual_level);
     end_at_a_panic();
     let result = match cli.command {
         Command::Demo(options) => demo::run(&options),
@@ -146,16 +143,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+fn start_logging(format: LogFormat, usual_level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual_level));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
-        LogFormat::Text => builder
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init(),
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }

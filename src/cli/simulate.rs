@@ -71,7 +71,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let cluster = Cluster::connect(&connection)?;
     cluster.require(&options.cluster.topic)?;
     let faults = which_faults(options, &cluster);
-    let producer = ReadingProducer::new(&connection, &options.cluster.topic)?;
+    // Properties that exist and don't fit together are found when a client is made of them.
+    let producer = ReadingProducer::new(&connection, &options.cluster.topic).map_err(Failure::usage)?;
     let mut fleet = Fleet::new(options.seed, options.generators, faults);
 
     let begun = Instant::now();
@@ -81,9 +82,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let over = |sent: u64| {
         stop.load(Ordering::Relaxed)
             || options.count.is_some_and(|count| sent >= count)
-            || options
-                .duration
-                .is_some_and(|duration| begun.elapsed() >= duration)
+            || options.duration.is_some_and(|duration| begun.elapsed() >= duration)
     };
     while !over(sent) {
         let due = match &mut pacer {
@@ -103,11 +102,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             std::thread::sleep(pacer.wait(Instant::now()).min(NAP));
         }
     }
-    let Produced {
-        delivered,
-        failed,
-        first_error,
-    } = producer.finish(FLUSH_TIMEOUT);
+    let Produced { delivered, failed, first_error } = producer.finish(FLUSH_TIMEOUT);
     let seconds = begun.elapsed().as_secs_f64();
     progress.finish_and_clear();
 
@@ -121,11 +116,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     let reason = first_error.unwrap_or_else(|| "no answer in time".to_owned());
-    Err(anyhow::anyhow!(
-        "{} of {sent} records were not delivered: {reason}",
-        sent - delivered
-    )
-    .into())
+    Err(anyhow::anyhow!("{} of {sent} records were not delivered: {reason}", sent - delivered).into())
 }
 
 /// A topic that wasn't made by us may refuse a record of more than 1 MiB; then that kind of fault is left out.
@@ -151,14 +142,10 @@ fn progress_bar(count: Option<u64>) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let (bar, template) = match count {
-        Some(count) => (
-            ProgressBar::new(count),
-            "{bar:40} {human_pos}/{human_len} readings, {per_sec}, {eta} left",
-        ),
-        None => (
-            ProgressBar::new_spinner(),
-            "{spinner} {human_pos} readings, {per_sec}, {elapsed}",
-        ),
+        Some(count) => {
+            (ProgressBar::new(count), "{bar:40} {human_pos}/{human_len} readings, {per_sec}, {eta} left")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {human_pos} readings, {per_sec}, {elapsed}"),
     };
     // The templates are constants; a wrong one falls back to indicatif's own.
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))

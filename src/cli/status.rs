@@ -90,12 +90,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let stop = super::stop_on_signals()?;
     let connection = options.cluster.connection()?;
     let cluster = Cluster::connect(&connection)?;
-    let group = Group::new(
-        &connection,
-        &cluster,
-        &options.cluster.group,
-        &options.cluster.topic,
-    )?;
+    let group = Group::new(&connection, &cluster, &options.cluster.group, &options.cluster.topic)?;
     let mut out = std::io::stdout().lock();
     loop {
         let status = look(&group, options)?;
@@ -128,15 +123,9 @@ fn look(group: &Group<'_>, options: &Options) -> Result<Status, Failure> {
     };
     let owners = group.owners()?;
     let waiting = group.oldest_waiting(&after)?;
-    let partitions = after
-        .iter()
-        .map(|(id, progress)| judge(*id, &before, progress, &owners, &waiting))
-        .collect();
-    Ok(Status {
-        group: options.cluster.group.clone(),
-        topic: options.cluster.topic.clone(),
-        partitions,
-    })
+    let partitions =
+        after.iter().map(|(id, progress)| judge(*id, &before, progress, &owners, &waiting)).collect();
+    Ok(Status { group: options.cluster.group.clone(), topic: options.cluster.topic.clone(), partitions })
 }
 
 fn judge(
@@ -176,8 +165,7 @@ fn print(out: &mut impl std::io::Write, status: &Status) -> std::io::Result<()> 
             "{:>9}  {:width$}  {:>12}  {:>12}  {:>10}  {:>8.1}s  {}",
             p.partition,
             p.owner.as_deref().unwrap_or("-"),
-            p.committed
-                .map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
+            p.committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
             p.end,
             p.lag,
             p.time_lag_ms as f64 / 1000.0,
@@ -193,11 +181,7 @@ mod tests {
     use super::*;
 
     fn progress(committed: Option<i64>, end: i64) -> Progress {
-        Progress {
-            start: Offset(0),
-            end: Offset(end),
-            committed: committed.map(Offset),
-        }
+        Progress { start: Offset(0), end: Offset(end), committed: committed.map(Offset) }
     }
 
     #[test]
@@ -205,26 +189,11 @@ mod tests {
         let (short, long) = (Duration::from_secs(3), Duration::from_secs(60));
         let verdict = |before, after, owned, time_lag| Verdict::of(&before, &after, owned, time_lag);
         let at = progress;
-        assert_eq!(
-            verdict(at(Some(10), 10), at(Some(10), 10), false, Duration::ZERO),
-            Verdict::Ok
-        );
-        assert_eq!(
-            verdict(at(Some(5), 10), at(Some(5), 10), false, short),
-            Verdict::Unowned
-        );
-        assert_eq!(
-            verdict(at(Some(5), 10), at(Some(5), 10), true, short),
-            Verdict::Stalled
-        );
-        assert_eq!(
-            verdict(at(Some(5), 10), at(Some(6), 10), true, short),
-            Verdict::Ok
-        );
-        assert_eq!(
-            verdict(at(Some(5), 10), at(Some(6), 10), true, long),
-            Verdict::Behind
-        );
+        assert_eq!(verdict(at(Some(10), 10), at(Some(10), 10), false, Duration::ZERO), Verdict::Ok);
+        assert_eq!(verdict(at(Some(5), 10), at(Some(5), 10), false, short), Verdict::Unowned);
+        assert_eq!(verdict(at(Some(5), 10), at(Some(5), 10), true, short), Verdict::Stalled);
+        assert_eq!(verdict(at(Some(5), 10), at(Some(6), 10), true, short), Verdict::Ok);
+        assert_eq!(verdict(at(Some(5), 10), at(Some(6), 10), true, long), Verdict::Behind);
         assert_eq!(verdict(at(None, 10), at(None, 10), true, long), Verdict::Stalled);
     }
 }

@@ -65,9 +65,7 @@ fn run_create(options: &Create) -> Result<(), Failure> {
     let topics = options.cluster.topics();
     let (usual_replication, _) = default_replication(cluster.broker_count()?);
     let replication = options.replication_factor.unwrap_or(usual_replication);
-    let min_insync = options
-        .min_insync
-        .unwrap_or(if replication >= 3 { replication - 1 } else { 1 });
+    let min_insync = options.min_insync.unwrap_or(if replication >= 3 { replication - 1 } else { 1 });
     if min_insync > replication {
         return Err(Failure::usage(anyhow::anyhow!(
             "--min-insync {min_insync} is more than --replication-factor {replication}: nothing could ever be written"
@@ -126,17 +124,8 @@ fn run_describe(options: &Describe) -> Result<(), Failure> {
             }
             continue;
         };
-        let replicas = topic
-            .partitions
-            .iter()
-            .map(|p| p.replicas.len())
-            .min()
-            .unwrap_or(0);
-        let lagging = topic
-            .partitions
-            .iter()
-            .filter(|p| p.in_sync.len() < p.replicas.len())
-            .count();
+        let replicas = topic.partitions.iter().map(|p| p.replicas.len()).min().unwrap_or(0);
+        let lagging = topic.partitions.iter().filter(|p| p.in_sync.len() < p.replicas.len()).count();
         let leaderless = topic.partitions.iter().filter(|p| p.leader < 0).count();
         let config = |key| cluster.topic_config(name, key);
         let (cleanup, min_insync) = (config("cleanup.policy"), config("min.insync.replicas"));
@@ -147,16 +136,8 @@ fn run_describe(options: &Describe) -> Result<(), Failure> {
                 topic.partitions.len(),
                 min_insync.as_deref().unwrap_or("?"),
                 cleanup.as_deref().unwrap_or("?"),
-                if lagging > 0 {
-                    format!(", {lagging} under-replicated")
-                } else {
-                    String::new()
-                },
-                if leaderless > 0 {
-                    format!(", {leaderless} without a leader")
-                } else {
-                    String::new()
-                },
+                if lagging > 0 { format!(", {lagging} under-replicated") } else { String::new() },
+                if leaderless > 0 { format!(", {leaderless} without a leader") } else { String::new() },
             )?;
         }
         let partitions: Vec<_> = topic

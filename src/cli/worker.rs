@@ -17,7 +17,7 @@ use crate::kafka::config::GroupProtocol;
 use crate::kafka::restore::OnOutOfRange;
 use crate::metrics::Metrics;
 use crate::pool::Bounds;
-use crate::worker::{Observers, WorkerConfig};
+use crate::worker::{Observers, WorkerConfig, WorkerError};
 
 /// Work readings as one replica of the group: raise and clear alarms.
 ///
@@ -49,6 +49,15 @@ pub struct Options {
     /// What each reading costs: an asynchronous wait, as for a remote lookup.
     #[arg(long, default_value = "0s", value_parser = super::duration, env = "GENWATCH_WORK")]
     work: Duration,
+
+    /// What the readings of one generator cost instead: a lookup that hangs. It holds up nobody else.
+    #[arg(long, value_name = "ID=DURATION", value_parser = work_of, env = "GENWATCH_WORK_OF")]
+    work_of: Vec<(String, Duration)>,
+
+    /// Stop with an error when more of a thousand records than this share are bad (0 to 1). Without it: every bad record
+    /// goes to the dead letter queue, however many there are.
+    #[arg(long, value_name = "RATIO", value_parser = ratio, env = "GENWATCH_MAX_BAD_RATIO")]
+    max_bad_ratio: Option<f64>,
 
     /// Take in at most this many records a second.
     #[arg(long, value_name = "N", env = "GENWATCH_RATE_LIMIT", value_parser = clap::value_parser!(u32).range(1..))]
@@ -94,6 +103,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         rules,
         concurrency: options.concurrency as usize,
         work: options.work,
+        work_of: options.work_of.iter().cloned().collect(),
+        max_bad_ratio: options.max_bad_ratio,
         delivery: options.delivery,
         commit_interval: options.commit_interval,
         protocol: options.group_protocol,
@@ -114,17 +125,29 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         fleet: None,
     };
     if let Some(address) = options.http {
-        let bound = crate::web::serve(
-            address,
-            Arc::clone(&observers.metrics),
-            Arc::clone(&observers.health),
-        )
-        .with_context(|| format!("cannot listen on --http {address}"))?;
+        let bound = crate::web::serve(address, Arc::clone(&observers.metrics), Arc::clone(&observers.health))
+            .with_context(|| format!("cannot listen on --http {address}"))?;
         tracing::info!(address = %bound, "serving /metrics, /livez and /readyz");
     }
-    let summary = crate::worker::run(config, observers)?;
+    let summary = crate::worker::run(config, observers).map_err(|error| match error {
+        // Properties that exist and don't fit together are found when a client is made of them.
+        WorkerError::Client(_) => Failure::usage(error),
+        _ => Failure::from(error),
+    })?;
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &summary)?;
     writeln!(out)?;
     Ok(())
+}
+
+fn work_of(text: &str) -> Result<(String, Duration), String> {
+    let (generator, cost) = text.split_once('=').ok_or("expected ID=DURATION, such as generator7=5s")?;
+    Ok((generator.to_owned(), super::duration(cost)?))
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("a number from 0 to 1".to_owned()),
+    }
 }

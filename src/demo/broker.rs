@@ -31,11 +31,7 @@ impl EmbeddedBroker {
                 .with_context(|| format!("topic {name} was not made"))?;
         }
         let connection = Connection::new(&cluster.bootstrap_servers(), &[])?;
-        Ok(EmbeddedBroker {
-            _cluster: cluster,
-            connection,
-            topics,
-        })
+        Ok(EmbeddedBroker { _cluster: cluster, connection, topics })
     }
 
     /// How to reach it.

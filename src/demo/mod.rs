@@ -102,9 +102,7 @@ pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<Report
     let mut changes = Changes::new(config);
     let mut refreshed = Instant::now();
     while !(stop.load(Ordering::Relaxed)
-        || config
-            .duration
-            .is_some_and(|duration| begun.elapsed() >= duration))
+        || config.duration.is_some_and(|duration| begun.elapsed() >= duration))
     {
         replicas.check()?;
         changes.make(begun.elapsed(), &mut replicas, &mut screen)?;
@@ -150,12 +148,7 @@ struct Changes {
 impl Changes {
     fn new(config: &DemoConfig) -> Changes {
         let span = config.duration.unwrap_or(Duration::from_secs(45));
-        Changes {
-            add_at: span / 4,
-            remove_at: span * 3 / 5,
-            added: false,
-            removed: false,
-        }
+        Changes { add_at: span / 4, remove_at: span * 3 / 5, added: false, removed: false }
     }
 
     fn make(
@@ -167,16 +160,12 @@ impl Changes {
         if !self.added && elapsed >= self.add_at {
             self.added = true;
             let name = replicas.add()?;
-            screen.say(&format!(
-                "+++ {name} is added: it takes its share of the partitions"
-            ))?;
+            screen.say(&format!("+++ {name} is added: it takes its share of the partitions"))?;
         }
         if !self.removed && elapsed >= self.remove_at {
             self.removed = true;
             if let Some(name) = replicas.remove_oldest() {
-                screen.say(&format!(
-                    "--- {name} is removed: it drains, and the others take over"
-                ))?;
+                screen.say(&format!("--- {name} is removed: it drains, and the others take over"))?;
             }
         }
         Ok(())

@@ -35,28 +35,22 @@ impl Producing {
         let rate = f64::from(config.rate);
         let thread = {
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            std::thread::Builder::new()
-                .name("simulator".to_owned())
-                .spawn(move || {
-                    let mut pacer = Pacer::new(rate, Instant::now());
-                    while !stop.load(Ordering::Relaxed) {
-                        let due = pacer.due(Instant::now());
-                        for _ in 0..due {
-                            let record = fleet.next();
-                            producer.send(record.key, record.value)?;
-                        }
-                        pacer.took(due);
-                        sent.fetch_add(due as u64, Ordering::Relaxed);
-                        std::thread::sleep(pacer.wait(Instant::now()).min(Duration::from_millis(20)));
+            std::thread::Builder::new().name("simulator".to_owned()).spawn(move || {
+                let mut pacer = Pacer::new(rate, Instant::now());
+                while !stop.load(Ordering::Relaxed) {
+                    let due = pacer.due(Instant::now());
+                    for _ in 0..due {
+                        let record = fleet.next();
+                        producer.send(record.key, record.value)?;
                     }
-                    Ok(producer.finish(FLUSH_TIMEOUT))
-                })
+                    pacer.took(due);
+                    sent.fetch_add(due as u64, Ordering::Relaxed);
+                    std::thread::sleep(pacer.wait(Instant::now()).min(Duration::from_millis(20)));
+                }
+                Ok(producer.finish(FLUSH_TIMEOUT))
+            })
         };
-        Ok(Producing {
-            stop,
-            sent,
-            thread: thread.context("no thread for the simulator")?,
-        })
+        Ok(Producing { stop, sent, thread: thread.context("no thread for the simulator")? })
     }
 
     /// Readings sent so far.
@@ -71,15 +65,9 @@ impl Producing {
     /// When some weren't.
     pub fn stop(self) -> anyhow::Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
-        let produced = self
-            .thread
-            .join()
-            .map_err(|_| anyhow!("the simulator panicked"))??;
+        let produced = self.thread.join().map_err(|_| anyhow!("the simulator panicked"))??;
         match produced.first_error {
-            Some(error) => Err(anyhow!(
-                "{} readings were not delivered: {error}",
-                produced.failed
-            )),
+            Some(error) => Err(anyhow!("{} readings were not delivered: {error}", produced.failed)),
             None => Ok(produced.delivered),
         }
     }

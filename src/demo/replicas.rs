@@ -1,5 +1,6 @@
 //! Workers as threads of this process, each a member of the group like any other.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -42,14 +43,7 @@ impl<'b> Replicas<'b> {
     /// No replica yet.
     #[must_use]
     pub fn new(broker: &'b EmbeddedBroker, rules: &Rules, fleet: Arc<Fleet>) -> Replicas<'b> {
-        Replicas {
-            broker,
-            rules: rules.clone(),
-            fleet,
-            running: Vec::new(),
-            leaving: Vec::new(),
-            named: 0,
-        }
+        Replicas { broker, rules: rules.clone(), fleet, running: Vec::new(), leaving: Vec::new(), named: 0 }
     }
 
     /// Adds one; gives its name.
@@ -67,6 +61,7 @@ impl<'b> Replicas<'b> {
             concurrency: 64,
             // So that lanes are at work: readings are worked side by side and retired in order.
             work: Duration::from_millis(2),
+            work_of: HashMap::new(),
             delivery: Delivery::AtLeastOnce,
             commit_interval: Duration::from_millis(100),
             // On the embedded broker its hand-over takes 3 s, that of the classic protocol 10 s.
@@ -75,10 +70,8 @@ impl<'b> Replicas<'b> {
             exit_at_end: false,
             drain_timeout: Duration::from_secs(10),
             on_out_of_range: OnOutOfRange::Earliest,
-            bounds: Bounds {
-                records: 10_000,
-                bytes: 64 << 20,
-            },
+            max_bad_ratio: None,
+            bounds: Bounds { records: 10_000, bytes: 64 << 20 },
             name: name.clone(),
         };
         let health = Arc::new(Health::default());
@@ -93,12 +86,7 @@ impl<'b> Replicas<'b> {
             .name(name.clone())
             .spawn(move || crate::worker::run(config, observers))
             .context("no thread for a replica")?;
-        self.running.push(Replica {
-            name: name.clone(),
-            stop,
-            health,
-            thread,
-        });
+        self.running.push(Replica { name: name.clone(), stop, health, thread });
         Ok(name)
     }
 
@@ -125,10 +113,7 @@ impl<'b> Replicas<'b> {
         {
             self.check()?;
             if Instant::now() >= deadline {
-                bail!(
-                    "the replicas did not join their group within {} s",
-                    JOIN_TIMEOUT.as_secs()
-                );
+                bail!("the replicas did not join their group within {} s", JOIN_TIMEOUT.as_secs());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -140,19 +125,12 @@ impl<'b> Replicas<'b> {
     /// # Errors
     /// With the reason of one that ended by itself.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        let Some(ended) = self
-            .running
-            .iter()
-            .position(|replica| replica.thread.is_finished())
-        else {
+        let Some(ended) = self.running.iter().position(|replica| replica.thread.is_finished()) else {
             return Ok(());
         };
         let replica = self.running.remove(ended);
         let name = replica.name.clone();
-        replica
-            .end()
-            .map(|_| ())
-            .with_context(|| format!("{name} ended"))?;
+        replica.end().map(|_| ()).with_context(|| format!("{name} ended"))?;
         bail!("{name} ended without being told to")
     }
 
@@ -174,10 +152,7 @@ impl<'b> Replicas<'b> {
 
 impl Replica {
     fn end(self) -> anyhow::Result<Summary> {
-        let result = self
-            .thread
-            .join()
-            .map_err(|_| anyhow!("{} panicked", self.name))?;
+        let result = self.thread.join().map_err(|_| anyhow!("{} panicked", self.name))?;
         Ok(result?)
     }
 }

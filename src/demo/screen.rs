@@ -27,11 +27,7 @@ impl Screen {
     /// Writes to stdout.
     #[must_use]
     pub fn new() -> Screen {
-        Screen {
-            term: Term::stdout(),
-            table: Vec::new(),
-            last: None,
-        }
+        Screen { term: Term::stdout(), table: Vec::new(), last: None }
     }
 
     /// A line that stays.
@@ -44,7 +40,7 @@ impl Screen {
         }
         self.term.clear_last_lines(self.table.len())?;
         self.term.write_line(line)?;
-        self.term.write_line(&self.table.join("\n"))
+        self.show_table()
     }
 
     /// Shows partitions, owners, lag and throughput anew.
@@ -63,7 +59,11 @@ impl Screen {
         }
         self.term.clear_last_lines(self.table.len())?;
         self.table = table_lines(fleet, sent, rate);
-        self.term.write_line(&self.table.join("\n"))
+        self.show_table()
+    }
+
+    fn show_table(&self) -> io::Result<()> {
+        if self.table.is_empty() { Ok(()) } else { self.term.write_line(&self.table.join("\n")) }
     }
 }
 
@@ -71,24 +71,16 @@ impl Screen {
 #[must_use]
 pub fn alert_line(value: &[u8]) -> String {
     let line = crate::cli::alert_line(value);
-    if line.contains(" CLEARED ") {
-        style(line).green().to_string()
-    } else {
-        style(line).red().to_string()
-    }
+    if line.contains(" CLEARED ") { style(line).green().to_string() } else { style(line).red().to_string() }
 }
 
 fn summary_line(fleet: &Fleet, sent: u64, rate: f64) -> String {
     let mut shares: BTreeMap<String, usize> = BTreeMap::new();
     for view in fleet.partitions().into_values() {
-        *shares
-            .entry(view.owner.unwrap_or_else(|| "(changing hands)".to_owned()))
-            .or_default() += 1;
+        *shares.entry(view.owner.unwrap_or_else(|| "(changing hands)".to_owned())).or_default() += 1;
     }
-    let shares: Vec<String> = shares
-        .into_iter()
-        .map(|(owner, partitions)| format!("{owner} {partitions}"))
-        .collect();
+    let shares: Vec<String> =
+        shares.into_iter().map(|(owner, partitions)| format!("{owner} {partitions}")).collect();
     let lag = sent.saturating_sub(fleet.records());
     format!(
         "sent {sent}, processed {} ({rate:.0}/s), lag {lag}; partitions: {}",
@@ -99,23 +91,16 @@ fn summary_line(fleet: &Fleet, sent: u64, rate: f64) -> String {
 
 fn table_lines(fleet: &Fleet, sent: u64, rate: f64) -> Vec<String> {
     let mut lines = vec![
-        style(format!(
-            "{:>9}  {:12} {:>10} {:>10} {:>6}",
-            "PARTITION", "OWNER", "COMMITTED", "END", "LAG"
-        ))
-        .bold()
-        .to_string(),
+        style(format!("{:>9}  {:12} {:>10} {:>10} {:>6}", "PARTITION", "OWNER", "COMMITTED", "END", "LAG"))
+            .bold()
+            .to_string(),
     ];
     for (id, view) in fleet.partitions() {
         let lag = (view.end.0 - view.committed.0).max(0);
         let owner = view.owner.as_deref().unwrap_or("...");
         let mut line = String::new();
         // Writing into a String can't fail.
-        let _ = write!(
-            line,
-            "{id:>9}  {owner:12} {:>10} {:>10} {lag:>6}",
-            view.committed, view.end
-        );
+        let _ = write!(line, "{id:>9}  {owner:12} {:>10} {:>10} {lag:>6}", view.committed, view.end);
         lines.push(line);
     }
     let lag = sent.saturating_sub(fleet.records());

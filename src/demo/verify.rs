@@ -87,16 +87,7 @@ impl Verifier {
     /// # Errors
     /// When a topic can't be read.
     pub fn follow(&mut self) -> Result<Vec<String>, TailError> {
-        let Verifier {
-            readings,
-            alerts,
-            topic,
-            detector,
-            states,
-            read,
-            expected,
-            made,
-        } = self;
+        let Verifier { readings, alerts, topic, detector, states, read, expected, made } = self;
         readings.read(LOOK, |record| -> Result<(), TailError> {
             *read += 1;
             evaluate(record, topic, detector, states, expected);
@@ -130,17 +121,10 @@ impl Verifier {
     /// How the alerts compare so far.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let mut verdict = Verdict {
-            expected: 0,
-            made: 0,
-            differing: 0,
-            repeated: 0,
-        };
+        let mut verdict = Verdict { expected: 0, made: 0, differing: 0, repeated: 0 };
         let none = Vec::new();
-        for generator in self
-            .expected
-            .keys()
-            .chain(self.made.keys().filter(|id| !self.expected.contains_key(*id)))
+        for generator in
+            self.expected.keys().chain(self.made.keys().filter(|id| !self.expected.contains_key(*id)))
         {
             let expected = self.expected.get(generator).unwrap_or(&none);
             let mut made: Vec<&String> = Vec::new();
@@ -169,24 +153,16 @@ fn evaluate(
     let Ok(Parsed::Reading { generator, values }) = reading::parse(record.key, record.value) else {
         return;
     };
-    let state = states
-        .entry(generator.to_owned())
-        .or_insert_with(|| AlarmState::new(detector.rules(), Millis(0)));
-    let source = Source {
-        partition: record.partition,
-        offset: record.offset,
-        at: record.timestamp,
-    };
+    let state =
+        states.entry(generator.to_owned()).or_insert_with(|| AlarmState::new(detector.rules(), Millis(0)));
+    let source = Source { partition: record.partition, offset: record.offset, at: record.timestamp };
     let mut effects = Vec::new();
     let mut late = vec![0; detector.rules().as_slice().len()];
     let id = GeneratorId::from(generator);
     detector.reading(&id, state, &values, source, Millis(0), &mut effects, &mut late);
     for effect in effects {
         if let Effect::Alert(event) = effect {
-            expected
-                .entry(generator.to_owned())
-                .or_default()
-                .push(event.id(topic));
+            expected.entry(generator.to_owned()).or_default().push(event.id(topic));
         }
     }
 }

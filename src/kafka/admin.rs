@@ -154,17 +154,9 @@ impl Cluster {
         let mut config = connection.reader("genwatch_admin", Isolation::Uncommitted);
         config.set("topic.metadata.refresh.interval.ms", "-1");
         let client: BaseConsumer<Context> = config.create_with_context(context.clone()).map_err(failed)?;
-        let admin = connection
-            .client()
-            .create_with_context(Context::default())
-            .map_err(failed)?;
+        let admin = connection.client().create_with_context(Context::default()).map_err(failed)?;
         let brokers = connection.brokers().to_owned();
-        let mut cluster = Cluster {
-            brokers,
-            client,
-            admin,
-            embedded: false,
-        };
+        let mut cluster = Cluster { brokers, client, admin, embedded: false };
         cluster.wait_for_answer(&context)?;
         // librdkafka's mock cluster names itself so (rdkafka_mock.c).
         let id = cluster.client.client().fetch_cluster_id(REQUEST_TIMEOUT);
@@ -176,9 +168,7 @@ impl Cluster {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let mut reason = "no answer".to_owned();
         loop {
-            let answer = self
-                .client
-                .fetch_metadata(Some("__genwatch_probe"), Duration::from_millis(500));
+            let answer = self.client.fetch_metadata(Some("__genwatch_probe"), Duration::from_millis(500));
             if answer.is_ok() {
                 return Ok(());
             }
@@ -188,26 +178,17 @@ impl Cluster {
                 context.log(rdkafka::config::RDKafkaLogLevel::Debug, "CONNECT", &words);
                 match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
-                        return Err(ClusterError::Refused {
-                            brokers: self.brokers.clone(),
-                            reason: words,
-                        });
+                        return Err(ClusterError::Refused { brokers: self.brokers.clone(), reason: words });
                     }
                     Some(RDKafkaErrorCode::SSL) => {
-                        return Err(ClusterError::Refused {
-                            brokers: self.brokers.clone(),
-                            reason: words,
-                        });
+                        return Err(ClusterError::Refused { brokers: self.brokers.clone(), reason: words });
                     }
                     Some(RDKafkaErrorCode::AllBrokersDown) => {}
                     _ => reason = words,
                 }
             }
             if Instant::now() >= deadline {
-                return Err(ClusterError::Unreachable {
-                    brokers: self.brokers.clone(),
-                    reason,
-                });
+                return Err(ClusterError::Unreachable { brokers: self.brokers.clone(), reason });
             }
         }
     }
@@ -235,15 +216,10 @@ impl Cluster {
                 return Ok(None);
             }
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-                return Err(ClusterError::Unauthorized {
-                    topic: name.to_owned(),
-                });
+                return Err(ClusterError::Unauthorized { topic: name.to_owned() });
             }
             Some(code) => {
-                return Err(ClusterError::Failed {
-                    what: format!("topic {name}"),
-                    reason: code.to_string(),
-                });
+                return Err(ClusterError::Failed { what: format!("topic {name}"), reason: code.to_string() });
             }
         }
         if topic.partitions().is_empty() {
@@ -263,10 +239,7 @@ impl Cluster {
             .collect();
         partitions.sort_by_key(|(id, _)| *id);
         let partitions = partitions.into_iter().map(|(_, info)| info).collect();
-        Ok(Some(TopicInfo {
-            name: name.to_owned(),
-            partitions,
-        }))
+        Ok(Some(TopicInfo { name: name.to_owned(), partitions }))
     }
 
     /// How many partitions a topic has that must exist.
@@ -277,9 +250,7 @@ impl Cluster {
         let found = self.topic(name)?;
         found
             .map(|topic| topic.partitions.len())
-            .ok_or_else(|| ClusterError::MissingTopic {
-                topic: name.to_owned(),
-            })
+            .ok_or_else(|| ClusterError::MissingTopic { topic: name.to_owned() })
     }
 
     /// Checks that a topic exists with as many partitions as another.
@@ -308,28 +279,25 @@ impl Cluster {
     /// # Errors
     /// When the broker refuses.
     pub fn create(&self, plan: &TopicPlan) -> Result<bool, ClusterError> {
-        let not_created = |reason: String| ClusterError::NotCreated {
-            topic: plan.name.clone(),
-            reason,
-        };
+        let not_created = |reason: String| ClusterError::NotCreated { topic: plan.name.clone(), reason };
         let min_insync = plan.min_insync.to_string();
         let max_bytes = plan.max_message_bytes.to_string();
-        let topic = NewTopic::new(
-            &plan.name,
-            plan.partitions,
-            TopicReplication::Fixed(plan.replication),
-        )
-        .set("cleanup.policy", plan.cleanup.as_str())
-        .set("min.insync.replicas", &min_insync)
-        .set("max.message.bytes", &max_bytes)
-        // A dead letter keeps its timestamp, whatever it is; Kafka 4 refuses one that is an hour ahead.
-        .set("message.timestamp.after.max.ms", "9223372036854775807");
+        let topic = NewTopic::new(&plan.name, plan.partitions, TopicReplication::Fixed(plan.replication))
+            .set("cleanup.policy", plan.cleanup.as_str())
+            .set("min.insync.replicas", &min_insync)
+            .set("max.message.bytes", &max_bytes)
+            // A dead letter keeps its timestamp, whatever it is; Kafka 4 refuses one that is an hour ahead.
+            .set("message.timestamp.after.max.ms", "9223372036854775807");
         let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
         let results = futures::executor::block_on(self.admin.create_topics([&topic], &options))
             .map_err(|error| not_created(error.to_string()))?;
         let created = match results.into_iter().next() {
             Some(Ok(_)) | None => true,
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => false,
+            Some(Err((_, code @ RDKafkaErrorCode::InvalidReplicationFactor))) => {
+                let brokers = self.broker_count()?;
+                return Err(not_created(format!("{code}: {} on {brokers} broker(s)", plan.replication)));
+            }
             Some(Err((_, code))) => return Err(not_created(code.to_string())),
         };
         self.wait_for_leaders(plan)?;
@@ -339,18 +307,14 @@ impl Cluster {
     fn wait_for_leaders(&self, plan: &TopicPlan) -> Result<(), ClusterError> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
-            let ready = self
-                .topic(&plan.name)?
-                .is_some_and(|topic| topic.partitions.iter().all(|p| p.leader >= 0));
+            let ready =
+                self.topic(&plan.name)?.is_some_and(|topic| topic.partitions.iter().all(|p| p.leader >= 0));
             if ready {
                 return Ok(());
             }
             if Instant::now() >= deadline {
                 let reason = "its partitions have no leaders yet".to_owned();
-                return Err(ClusterError::NotCreated {
-                    topic: plan.name.clone(),
-                    reason,
-                });
+                return Err(ClusterError::NotCreated { topic: plan.name.clone(), reason });
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -364,16 +328,12 @@ impl Cluster {
         }
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let described = futures::executor::block_on(
-            self.admin
-                .describe_configs([&ResourceSpecifier::Topic(topic)], &options),
+            self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options),
         );
         match described {
-            Ok(resources) => resources
-                .into_iter()
-                .next()?
-                .ok()?
-                .get(key)
-                .and_then(|entry| entry.value.clone()),
+            Ok(resources) => {
+                resources.into_iter().next()?.ok()?.get(key).and_then(|entry| entry.value.clone())
+            }
             Err(error) => {
                 tracing::debug!(topic, %error, "the broker does not tell the topic's configuration");
                 None
@@ -404,12 +364,10 @@ impl Cluster {
     }
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata, ClusterError> {
-        self.client
-            .fetch_metadata(topic, REQUEST_TIMEOUT)
-            .map_err(|error| ClusterError::Failed {
-                what: "the cluster's metadata is not to be had".to_owned(),
-                reason: error.to_string(),
-            })
+        self.client.fetch_metadata(topic, REQUEST_TIMEOUT).map_err(|error| ClusterError::Failed {
+            what: "the cluster's metadata is not to be had".to_owned(),
+            reason: error.to_string(),
+        })
     }
 }
 

@@ -100,10 +100,7 @@ impl Committer {
             // One id a process: fencing goes by the group's generation (KIP-447), so ids needn't be stable; the group as a
             // prefix makes one ACL fit all replicas.
             let id = connection.property("transactional.id").map(str::to_owned);
-            config.set(
-                "transactional.id",
-                id.unwrap_or_else(|| format!("{group}-{}", uuid::Uuid::new_v4())),
-            );
+            config.set("transactional.id", id.unwrap_or_else(|| format!("{group}-{}", uuid::Uuid::new_v4())));
             if connection.property("transaction.timeout.ms").is_none() {
                 config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
             }
@@ -126,23 +123,16 @@ impl Committer {
         };
         let (commits, incoming) = crossbeam_channel::unbounded::<Commit>();
         let (outgoing, outcomes) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new()
-            .name("committer".to_owned())
-            .spawn(move || {
-                for commit in incoming {
-                    if outgoing.send(work.commit(&commit)).is_err() {
-                        return;
-                    }
-                    waker.unpark();
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            for commit in incoming {
+                if outgoing.send(work.commit(&commit)).is_err() {
+                    return;
                 }
-            });
+                waker.unpark();
+            }
+        });
         let thread = thread.map_err(|error| CommitError::Producer(format!("no thread: {error}")))?;
-        Ok(Committer {
-            commits: Some(commits),
-            outcomes,
-            give_up,
-            thread: Some(thread),
-        })
+        Ok(Committer { commits: Some(commits), outcomes, give_up, thread: Some(thread) })
     }
 
     /// Hands over a commit. The next one only after this one's outcome.
@@ -276,22 +266,15 @@ impl Work {
             .committed(&partitions, OFFSETS_TIMEOUT)
             .map_err(|error| CommitError::Producer(format!("{why}; and {error}")))?;
         let reached = |part: &CommitPart| {
-            let known = committed
-                .iter()
-                .find(|(partition, _)| *partition == part.partition);
+            let known = committed.iter().find(|(partition, _)| *partition == part.partition);
             known.and_then(|(_, offset)| *offset) >= Some(part.offset)
         };
         Ok(commit.parts.iter().all(reached))
     }
 
     fn in_transaction(&mut self, commit: &Commit) -> Result<(), Failure> {
-        self.producer
-            .begin_transaction()
-            .map_err(|error| self.transaction_failure(&error))?;
-        match self
-            .fill_transaction(commit)
-            .and_then(|()| self.commit_transaction())
-        {
+        self.producer.begin_transaction().map_err(|error| self.transaction_failure(&error))?;
+        match self.fill_transaction(commit).and_then(|()| self.commit_transaction()) {
             Err(failure @ (Failure::Refused(_) | Failure::Fatal(_))) => {
                 self.abort()?;
                 Err(failure)
@@ -304,22 +287,16 @@ impl Work {
         for effect in commit.parts.iter().flat_map(|part| part.effects()) {
             self.send(effect)?;
         }
-        let offsets: Vec<_> = commit
-            .parts
-            .iter()
-            .map(|part| (part.partition, part.offset))
-            .collect();
+        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
         self.patiently(
             "offsets",
             || self.rejected(),
             || {
-                self.handle
-                    .send_offsets(&self.producer, &offsets, SLICE)
-                    .map_err(|failed| Retry {
-                        retriable: failed.retriable,
-                        fatal: failed.fatal,
-                        reason: failed.error.to_string(),
-                    })
+                self.handle.send_offsets(&self.producer, &offsets, SLICE).map_err(|failed| Retry {
+                    retriable: failed.retriable,
+                    fatal: failed.fatal,
+                    reason: failed.error.to_string(),
+                })
             },
         )
     }
@@ -329,11 +306,7 @@ impl Work {
         let result = self.patiently(
             "transaction",
             || self.rejected(),
-            || {
-                self.producer
-                    .commit_transaction(SLICE)
-                    .map_err(|error| Retry::of(&error))
-            },
+            || self.producer.commit_transaction(SLICE).map_err(|error| Retry::of(&error)),
         );
         self.outcome_unknown = matches!(result, Err(Failure::Broken(_)));
         result
@@ -341,17 +314,12 @@ impl Work {
 
     /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
     fn abort(&self) -> Result<(), Failure> {
-        self.producer
-            .purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
         // Whatever else fails to be delivered: an abort that is broken off would block every transaction to come.
         self.patiently(
             "abort",
             || None,
-            || {
-                self.producer
-                    .abort_transaction(SLICE)
-                    .map_err(|error| Retry::of(&error))
-            },
+            || self.producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)),
         )
     }
 
@@ -365,14 +333,8 @@ impl Work {
             self.send(effect)?;
         }
         self.flush()?;
-        let offsets: Vec<_> = commit
-            .parts
-            .iter()
-            .map(|part| (part.partition, part.offset))
-            .collect();
-        self.handle
-            .commit(&offsets)
-            .map_err(|error| Failure::Refused(error.to_string()))
+        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
+        self.handle.commit(&offsets).map_err(|error| Failure::Refused(error.to_string()))
     }
 
     /// Waits until all that was sent is durable.
@@ -444,12 +406,9 @@ impl Work {
             ("ce_time", &time),
             ("content-type", "application/json"),
         ];
-        let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-            all.insert(Header {
-                key,
-                value: Some(*value),
-            })
-        });
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
         self.produce(
             BaseRecord::to(&self.topics.alerts)
                 .key(event.generator.as_str())
@@ -469,15 +428,9 @@ impl Work {
     }
 
     fn send_dead_letter(&self, letter: &DeadLetter) -> Result<(), Failure> {
-        let mut headers = letter
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new(), |all, (key, value)| {
-                all.insert(Header {
-                    key,
-                    value: value.as_deref(),
-                })
-            });
+        let mut headers = letter.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key, value: value.as_deref() })
+        });
         let added: [(&str, &str); 6] = [
             ("dlq.topic", &self.topics.readings),
             ("dlq.partition", &letter.partition.to_string()),
@@ -487,10 +440,7 @@ impl Work {
             ("dlq.worker", &self.worker),
         ];
         for (key, value) in added {
-            headers = headers.insert(Header {
-                key,
-                value: Some(value),
-            });
+            headers = headers.insert(Header { key, value: Some(value) });
         }
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topics.dead_letters)
             .partition(letter.partition.0)
@@ -544,11 +494,7 @@ impl Work {
 
     fn transaction_failure(&self, error: &KafkaError) -> Failure {
         let retry = Retry::of(error);
-        if retry.fatal {
-            Failure::Broken(retry.reason)
-        } else {
-            Failure::Refused(retry.reason)
-        }
+        if retry.fatal { Failure::Broken(retry.reason) } else { Failure::Refused(retry.reason) }
     }
 }
 
@@ -563,11 +509,7 @@ fn rejection(topic: &str, code: RDKafkaErrorCode) -> CommitError {
         }
         _ => "was it deleted? `genwatch topics create` makes it",
     };
-    CommitError::Rejected {
-        topic: topic.to_owned(),
-        reason: code.to_string(),
-        advice,
-    }
+    CommitError::Rejected { topic: topic.to_owned(), reason: code.to_string(), advice }
 }
 
 /// A failed step, and whether it may be tried again.
@@ -619,10 +561,7 @@ impl Deliveries {
     }
 
     fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -643,10 +582,7 @@ impl ProducerContext for Deliveries {
         if let Err((error, message)) = result {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
             // What an abort purges was not refused by anybody.
-            if matches!(
-                code,
-                RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight
-            ) {
+            if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
                 return;
             }
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,6 +13,19 @@ use rdkafka::error::KafkaError;
 /// The largest record that a client of ours sends: a dead letter is as large as what somebody else could produce.
 const MAX_MESSAGE_BYTES: &str = "67108864";
 
+/// Properties that the guarantees rest on, and what to use in their place.
+const OURS: [(&str, &str); 6] = [
+    ("group.id", "use --group, which the state topic's name derives from too"),
+    ("group.protocol", "use --group-protocol"),
+    (
+        "partitioner",
+        "every producer partitions like the Java client, so that all agree where a generator lives",
+    ),
+    ("enable.auto.commit", "offsets are committed with the effects they belong to"),
+    ("enable.auto.offset.store", "offsets are committed with the effects they belong to"),
+    ("enable.partition.eof", "it would make the worker skip records after a rebalance"),
+];
+
 /// How to reach the cluster: `--brokers` and `-X`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
@@ -26,10 +39,7 @@ impl Connection {
     /// # Errors
     /// When a value has no `=`, a file can't be read, or librdkafka doesn't know the property or its value.
     pub fn new(brokers: &str, properties: &[String]) -> Result<Connection, ConfigError> {
-        let mut connection = Connection {
-            brokers: brokers.to_owned(),
-            properties: BTreeMap::new(),
-        };
+        let mut connection = Connection { brokers: brokers.to_owned(), properties: BTreeMap::new() };
         for value in properties.iter().flat_map(|value| value.lines()) {
             match value.strip_prefix('@') {
                 Some(file) => connection.read_file(Path::new(file))?,
@@ -37,28 +47,17 @@ impl Connection {
             }
         }
         // Asked now, so that a mistake is found before anything starts.
-        connection
-            .client()
-            .create_native_config()
-            .map_err(|error| match error {
-                KafkaError::ClientConfig(_, reason, key, value) => {
-                    ConfigError::Property { key, value, reason }
-                }
-                other => ConfigError::Refused(other.to_string()),
-            })?;
+        connection.client().create_native_config().map_err(|error| match error {
+            KafkaError::ClientConfig(_, reason, key, value) => ConfigError::Property { key, value, reason },
+            other => ConfigError::Refused(other.to_string()),
+        })?;
         Ok(connection)
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
-            path: path.display().to_string(),
-            source,
-        })?;
-        for line in text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::File { path: path.display().to_string(), error })?;
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             self.set(line, &path.display().to_string())?;
         }
         Ok(())
@@ -67,12 +66,12 @@ impl Connection {
     fn set(&mut self, pair: &str, origin: &str) -> Result<(), ConfigError> {
         let Some((key, value)) = pair.split_once('=') else {
             // Not the text itself: it may be a secret that lost its key.
-            return Err(ConfigError::NoPair {
-                origin: origin.to_owned(),
-            });
+            return Err(ConfigError::NoPair { origin: origin.to_owned() });
         };
-        self.properties
-            .insert(key.trim().to_owned(), value.trim().to_owned());
+        if let Some((key, instead)) = OURS.iter().find(|(ours, _)| *ours == key.trim()) {
+            return Err(ConfigError::Ours { key, instead });
+        }
+        self.properties.insert(key.trim().to_owned(), value.trim().to_owned());
         Ok(())
     }
 
@@ -141,9 +140,7 @@ impl Connection {
             .set("group.protocol", protocol.as_str());
         if protocol == GroupProtocol::Classic {
             // A crash is noticed after this long; librdkafka's default of 45 s is a long time for an alarm.
-            config
-                .set("session.timeout.ms", "10000")
-                .set("heartbeat.interval.ms", "2000");
+            config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "2000");
             config.set("partition.assignment.strategy", "cooperative-sticky");
         }
         self.merge_client(config)
@@ -227,12 +224,12 @@ pub enum ConfigError {
         origin: String,
     },
     /// A properties file can't be read.
-    #[error("-X @{path}: {source}")]
+    #[error("-X @{path}: {error}")]
     File {
         /// The file.
         path: String,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// librdkafka doesn't know it, or not this value.
     #[error("-X {key}: {reason} (see librdkafka's CONFIGURATION.md)")]
@@ -243,6 +240,14 @@ pub enum ConfigError {
         value: String,
         /// What librdkafka said.
         reason: String,
+    },
+    /// genwatch sets it itself.
+    #[error("-X {key} is not for users to set: {instead}")]
+    Ours {
+        /// The property.
+        key: &'static str,
+        /// What to do in its place, or why.
+        instead: &'static str,
     },
     /// librdkafka refused the whole.
     #[error("the client configuration was refused: {0}")]
@@ -313,9 +318,7 @@ mod tests {
 
     fn refusal(properties: &[&str]) -> String {
         let properties: Vec<String> = properties.iter().map(ToString::to_string).collect();
-        Connection::new("localhost:1", &properties)
-            .expect_err("must be refused")
-            .to_string()
+        Connection::new("localhost:1", &properties).expect_err("must be refused").to_string()
     }
 
     #[test]
@@ -326,6 +329,15 @@ mod tests {
         assert!(!refusal(&["sasl.pasword=hunter2"]).contains("hunter2"));
         assert!(!refusal(&["hunter2"]).contains("hunter2"));
         assert!(refusal(&["@/nowhere/client.properties"]).contains("/nowhere/client.properties"));
+    }
+
+    #[test]
+    fn what_the_guarantees_rest_on_is_not_for_users_to_set() {
+        assert!(refusal(&["group.id=other"]).contains("use --group"));
+        assert!(
+            refusal(&["enable.auto.commit=true"])
+                .starts_with("-X enable.auto.commit is not for users to set")
+        );
     }
 
     #[test]

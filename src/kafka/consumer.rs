@@ -84,10 +84,7 @@ pub struct ClientError {
 
 impl ClientError {
     fn new(code: sys::rd_kafka_resp_err_t, reason: String) -> ClientError {
-        ClientError {
-            code: code.into(),
-            reason,
-        }
+        ClientError { code: code.into(), reason }
     }
 }
 
@@ -160,11 +157,7 @@ impl Consumer {
             let reason = unsafe { text(reason.as_ptr()) };
             return Err(KafkaError::ClientCreation(reason));
         };
-        let handle = Arc::new(Handle {
-            client,
-            topic: topic.to_owned(),
-            inbox,
-        });
+        let handle = Arc::new(Handle { client, topic: topic.to_owned(), inbox });
         // SAFETY: the client is alive. Errors and statistics are then served by the consumer queue, the only one that
         // is polled.
         let queue = unsafe {
@@ -172,9 +165,7 @@ impl Consumer {
             sys::rd_kafka_queue_get_consumer(client.as_ptr())
         };
         let Some(queue) = NonNull::new(queue) else {
-            return Err(KafkaError::ClientCreation(
-                "no consumer queue: is group.id set?".to_owned(),
-            ));
+            return Err(KafkaError::ClientCreation("no consumer queue: is group.id set?".to_owned()));
         };
         let waker = Box::new(waker);
         // SAFETY: the callback only unparks; `waker` is boxed and is freed after the callback was disabled (`Drop`).
@@ -182,12 +173,7 @@ impl Consumer {
             let opaque = ptr::from_ref::<Thread>(&waker).cast_mut().cast();
             sys::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(on_queue_ready), opaque);
         }
-        Ok(Consumer {
-            handle,
-            queue,
-            messages: vec![ptr::null_mut(); BATCH],
-            waker,
-        })
+        Ok(Consumer { handle, queue, messages: vec![ptr::null_mut(); BATCH], waker })
     }
 
     /// The part that other threads may share.
@@ -216,35 +202,19 @@ impl Consumer {
             sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.messages.as_mut_ptr(), limit)
         };
         let n = usize::try_from(n).unwrap_or(0);
-        Batch {
-            messages: &self.messages[..n],
-        }
+        Batch { messages: &self.messages[..n] }
     }
 
     /// What librdkafka has asked for since the last call, in order.
     #[must_use]
     pub fn take_rebalances(&self) -> Vec<Rebalance> {
-        std::mem::take(
-            &mut *self
-                .handle
-                .inbox
-                .rebalances
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        std::mem::take(&mut *self.handle.inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Client-wide errors (brokers down, authentication) since the last call.
     #[must_use]
     pub fn take_errors(&self) -> Vec<ClientError> {
-        std::mem::take(
-            &mut *self
-                .handle
-                .inbox
-                .errors
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        std::mem::take(&mut *self.handle.inbox.errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The fatal error that made the client useless, if there was one.
@@ -266,11 +236,7 @@ impl Consumer {
     /// # Errors
     /// When librdkafka refuses.
     pub fn acknowledge_assigned(&self) -> Result<(), ClientError> {
-        if self.is_cooperative() {
-            self.assign_incrementally(&TopicPartitionList::new())
-        } else {
-            Ok(())
-        }
+        if self.is_cooperative() { self.assign_incrementally(&TopicPartitionList::new()) } else { Ok(()) }
     }
 
     /// Starts fetching partitions, each at its offset.
@@ -283,9 +249,7 @@ impl Consumer {
             let added =
                 list.add_partition_offset(&self.handle.topic, partition.0, KafkaOffset::Offset(offset.0));
             added.map_err(|error| ClientError {
-                code: error
-                    .rdkafka_error_code()
-                    .unwrap_or(RDKafkaErrorCode::InvalidArgument),
+                code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument),
                 reason: error.to_string(),
             })?;
         }
@@ -494,14 +458,12 @@ impl Handle {
     ) -> Result<(), TransactionError> {
         let list = self.offsets(offsets).map_err(TransactionError::abortable)?;
         let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-        let metadata = GroupMetadata::of(self)
-            .filter(GroupMetadata::is_member)
-            .ok_or_else(|| {
-                TransactionError::abortable(ClientError {
-                    code: RDKafkaErrorCode::UnknownMemberId,
-                    reason: "this replica is no member of the group at the moment".to_owned(),
-                })
-            })?;
+        let metadata = GroupMetadata::of(self).filter(GroupMetadata::is_member).ok_or_else(|| {
+            TransactionError::abortable(ClientError {
+                code: RDKafkaErrorCode::UnknownMemberId,
+                reason: "this replica is no member of the group at the moment".to_owned(),
+            })
+        })?;
         // SAFETY: producer, list and metadata are alive during the call.
         let error = unsafe {
             sys::rd_kafka_send_offsets_to_transaction(
@@ -517,11 +479,9 @@ impl Handle {
     fn offsets(&self, offsets: &[(PartitionId, Offset)]) -> Result<TopicPartitionList, ClientError> {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0))
-                .map_err(|error| ClientError {
-                    code: RDKafkaErrorCode::InvalidArgument,
-                    reason: error.to_string(),
-                })?;
+            list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0)).map_err(
+                |error| ClientError { code: RDKafkaErrorCode::InvalidArgument, reason: error.to_string() },
+            )?;
         }
         Ok(list)
     }
@@ -541,11 +501,7 @@ pub struct TransactionError {
 
 impl TransactionError {
     fn abortable(error: ClientError) -> TransactionError {
-        TransactionError {
-            error,
-            retriable: false,
-            fatal: false,
-        }
+        TransactionError { error, retriable: false, fatal: false }
     }
 
     /// Takes over an error object of librdkafka; NULL is success.
@@ -728,9 +684,7 @@ fn check(code: sys::rd_kafka_resp_err_t) -> Result<(), ClientError> {
         return Ok(());
     }
     // SAFETY: the text of a code is static.
-    Err(ClientError::new(code, unsafe {
-        text(sys::rd_kafka_err2str(code))
-    }))
+    Err(ClientError::new(code, unsafe { text(sys::rd_kafka_err2str(code)) }))
 }
 
 fn check_error(error: *mut sys::rd_kafka_error_t) -> Result<(), ClientError> {
@@ -759,18 +713,8 @@ extern "C" fn on_rebalance(
         let inbox = &*inbox.cast::<Inbox>();
         let list = &*partitions;
         let count = usize::try_from(list.cnt).unwrap_or(0);
-        let elements = if count == 0 {
-            &[][..]
-        } else {
-            std::slice::from_raw_parts(list.elems, count)
-        };
-        (
-            inbox,
-            elements
-                .iter()
-                .map(|element| PartitionId(element.partition))
-                .collect::<Vec<_>>(),
-        )
+        let elements = if count == 0 { &[][..] } else { std::slice::from_raw_parts(list.elems, count) };
+        (inbox, elements.iter().map(|element| PartitionId(element.partition)).collect::<Vec<_>>())
     };
     if inbox.closing.load(Ordering::Acquire) {
         // SAFETY: called by `rd_kafka_consumer_close` on our thread; unassigning is what it waits for.
@@ -794,11 +738,7 @@ extern "C" fn on_rebalance(
         _ if lost => Rebalance::Lost(listed),
         _ => Rebalance::Revoked(listed),
     };
-    inbox
-        .rebalances
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(rebalance);
+    inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
 }
 
 extern "C" fn on_error(
@@ -810,11 +750,7 @@ extern "C" fn on_error(
     // SAFETY: as in `on_rebalance`; the reason is a C string that is copied.
     let (inbox, reason) = unsafe { (&*inbox.cast::<Inbox>(), text(reason)) };
     let code = RDKafkaRespErr::try_from(code).unwrap_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL);
-    inbox
-        .errors
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(ClientError::new(code, reason));
+    inbox.errors.lock().unwrap_or_else(PoisonError::into_inner).push(ClientError::new(code, reason));
 }
 
 extern "C" fn on_log(

@@ -59,9 +59,8 @@ impl<'c> Group<'c> {
         group: &str,
         topic: &str,
     ) -> Result<Group<'c>, KafkaError> {
-        let client = connection
-            .reader(group, Isolation::Uncommitted)
-            .create_with_context(Context::default())?;
+        let client =
+            connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
         Ok(Group {
             cluster,
             connection: connection.clone(),
@@ -90,14 +89,7 @@ impl<'c> Group<'c> {
                 KafkaOffset::Offset(offset) => Some(Offset(offset)),
                 _ => None,
             };
-            progress.insert(
-                PartitionId(id),
-                Progress {
-                    start: Offset(low),
-                    end: Offset(high),
-                    committed,
-                },
-            );
+            progress.insert(PartitionId(id), Progress { start: Offset(low), end: Offset(high), committed });
         }
         Ok(progress)
     }
@@ -138,9 +130,7 @@ impl<'c> Group<'c> {
             return Ok(found);
         }
         let mut config = self.connection.reader(&self.group, Isolation::Uncommitted);
-        config
-            .set("queued.min.messages", "1")
-            .set("fetch.message.max.bytes", "65536");
+        config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
         let mut reader = Consumer::new(&config, &self.topic, std::thread::current())?;
         let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
         let refused = |error: super::consumer::ClientError| GroupError::Refused(error.to_string());
@@ -197,10 +187,7 @@ fn parse_assignment(bytes: &[u8]) -> Vec<(String, PartitionId)> {
             rest = behind;
             let topic = String::from_utf8_lossy(name).into_owned();
             for _ in 0..i32::from_be_bytes(take::<4>(&mut rest)?) {
-                assigned.push((
-                    topic.clone(),
-                    PartitionId(i32::from_be_bytes(take::<4>(&mut rest)?)),
-                ));
+                assigned.push((topic.clone(), PartitionId(i32::from_be_bytes(take::<4>(&mut rest)?))));
             }
         }
         Some(())
@@ -220,15 +207,10 @@ mod tests {
 
     #[test]
     fn an_assignment_of_the_consumer_protocol_is_read() {
-        let bytes = [
-            0, 1, 0, 0, 0, 1, 0, 2, b'e', b'g', 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 7, 0, 0, 0, 0,
-        ];
+        let bytes = [0, 1, 0, 0, 0, 1, 0, 2, b'e', b'g', 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 7, 0, 0, 0, 0];
         assert_eq!(
             parse_assignment(&bytes),
-            [
-                ("eg".to_owned(), PartitionId(3)),
-                ("eg".to_owned(), PartitionId(7))
-            ]
+            [("eg".to_owned(), PartitionId(3)), ("eg".to_owned(), PartitionId(7))]
         );
         assert!(parse_assignment(&bytes[..7]).is_empty());
         assert!(parse_assignment(&[]).is_empty());

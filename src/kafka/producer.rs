@@ -49,11 +49,7 @@ impl ReadingProducer {
         }
         let reports = Reports::default();
         let producer = config.create_with_context(reports.clone())?;
-        Ok(ReadingProducer {
-            producer,
-            reports,
-            topic: topic.to_owned(),
-        })
+        Ok(ReadingProducer { producer, reports, topic: topic.to_owned() })
     }
 
     /// Queues a record; waits while the client's queue is full.
@@ -85,13 +81,7 @@ impl ReadingProducer {
         Produced {
             delivered: self.reports.0.delivered.load(Ordering::Relaxed),
             failed: self.reports.0.failed.load(Ordering::Relaxed),
-            first_error: self
-                .reports
-                .0
-                .first_error
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            first_error: self.reports.0.first_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 

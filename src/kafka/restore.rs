@@ -132,50 +132,30 @@ impl Restorer {
         on_out_of_range: OnOutOfRange,
         waker: Thread,
     ) -> Result<Restorer, KafkaError> {
-        let uncommitted = connection
-            .reader(group, Isolation::Uncommitted)
-            .create_with_context(Context::default())?;
+        let uncommitted =
+            connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
         let reader = connection.reader(group, Isolation::Committed);
         let topics = topics.clone();
         let (requests, incoming) = crossbeam_channel::unbounded::<(u64, Vec<PartitionId>)>();
         let (outgoing, answers) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new()
-            .name("restorer".to_owned())
-            .spawn(move || {
-                // Made here, as it wakes the thread that polls it.
-                let reader = Consumer::new(&reader, &topics.state, std::thread::current());
-                let mut work = reader.map(|reader| Work {
-                    reader,
-                    uncommitted,
-                    handle,
-                    topics,
-                    on_out_of_range,
-                });
-                for (request, partitions) in incoming {
-                    let begun = Instant::now();
-                    let outcome = match &mut work {
-                        Ok(work) => work.restore(&partitions),
-                        Err(error) => Err(RestoreError::Kafka(error.to_string())),
-                    };
-                    if outgoing
-                        .send(Restored {
-                            request,
-                            outcome,
-                            took: begun.elapsed(),
-                        })
-                        .is_err()
-                    {
-                        return;
-                    }
-                    waker.unpark();
+        let thread = std::thread::Builder::new().name("restorer".to_owned()).spawn(move || {
+            // Made here, as it wakes the thread that polls it.
+            let reader = Consumer::new(&reader, &topics.state, std::thread::current());
+            let mut work = reader.map(|reader| Work { reader, uncommitted, handle, topics, on_out_of_range });
+            for (request, partitions) in incoming {
+                let begun = Instant::now();
+                let outcome = match &mut work {
+                    Ok(work) => work.restore(&partitions),
+                    Err(error) => Err(RestoreError::Kafka(error.to_string())),
+                };
+                if outgoing.send(Restored { request, outcome, took: begun.elapsed() }).is_err() {
+                    return;
                 }
-            });
+                waker.unpark();
+            }
+        });
         let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread: {error}")))?;
-        Ok(Restorer {
-            requests: Some(requests),
-            answers,
-            thread: Some(thread),
-        })
+        Ok(Restorer { requests: Some(requests), answers, thread: Some(thread) })
     }
 
     /// Asks for partitions.
@@ -222,12 +202,7 @@ impl Work {
             if high > low {
                 spans.insert(partition, (low, high));
             }
-            restored.push(RestoredPartition {
-                partition,
-                start,
-                end,
-                states: Vec::new(),
-            });
+            restored.push(RestoredPartition { partition, start, end, states: Vec::new() });
         }
         let mut states = self.read_states(&spans)?;
         for partition in &mut restored {
@@ -271,13 +246,7 @@ impl Work {
         }
         let topic = self.topics.readings.clone();
         match self.on_out_of_range {
-            OnOutOfRange::Fail => Err(RestoreError::OutOfRange {
-                topic,
-                partition,
-                committed,
-                low,
-                high,
-            }),
+            OnOutOfRange::Fail => Err(RestoreError::OutOfRange { topic, partition, committed, low, high }),
             OnOutOfRange::Earliest => {
                 tracing::error!(%partition, %committed, %low, %high, "the committed offset is not in the log: going on from the earliest record");
                 Ok((low, high))
@@ -289,10 +258,7 @@ impl Work {
     fn watermarks(&self, topic: &str, partition: PartitionId) -> Result<(Offset, Offset), RestoreError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self
-                .uncommitted
-                .fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT)
-            {
+            match self.uncommitted.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
                 Ok((low, high)) => return Ok((Offset(low), Offset(high))),
                 Err(error) if Instant::now() >= deadline => {
                     return Err(RestoreError::Kafka(format!("no watermarks of {topic}: {error}")));
@@ -314,10 +280,7 @@ impl Work {
         if spans.is_empty() {
             return Ok(states);
         }
-        let starts: Vec<_> = spans
-            .iter()
-            .map(|(partition, (low, _))| (*partition, *low))
-            .collect();
+        let starts: Vec<_> = spans.iter().map(|(partition, (low, _))| (*partition, *low)).collect();
         let kafka = |error: ClientError| RestoreError::Kafka(error.to_string());
         self.reader.add(&starts).map_err(kafka)?;
         let outcome = self.read_up_to(spans, &mut states);
@@ -347,11 +310,7 @@ impl Work {
             for event in batch.events() {
                 let (partition, reached) = match event {
                     Event::Record(record) => {
-                        apply(
-                            states.entry(record.partition).or_default(),
-                            &self.topics.state,
-                            &record,
-                        )?;
+                        apply(states.entry(record.partition).or_default(), &self.topics.state, &record)?;
                         (record.partition, record.offset.next())
                     }
                     // The end as a reader of committed records sees it: an open transaction keeps it below the high

@@ -122,11 +122,8 @@ fn offset_at(cluster: &Cluster, topic: &str, id: i32, at: Millis) -> Result<Opti
     let mut times = TopicPartitionList::new();
     times.add_partition_offset(topic, id, KafkaOffset::Offset(at.0))?;
     let offsets = cluster.client().offsets_for_times(times, REQUEST_TIMEOUT)?;
-    Ok(offsets
-        .elements()
-        .first()
-        .and_then(|element| match element.offset() {
-            KafkaOffset::Offset(offset) => Some(offset),
-            _ => None,
-        }))
+    Ok(offsets.elements().first().and_then(|element| match element.offset() {
+        KafkaOffset::Offset(offset) => Some(offset),
+        _ => None,
+    }))
 }

@@ -66,13 +66,7 @@ impl Lanes {
         for (generator, stored) in states {
             let last = stored.offset;
             let state = AlarmState::restore(stored, detector.rules(), now);
-            lanes.add(Lane {
-                generator,
-                state,
-                last,
-                waiting: VecDeque::new(),
-                running: None,
-            });
+            lanes.add(Lane { generator, state, last, waiting: VecDeque::new(), running: None });
         }
         lanes
     }
@@ -158,19 +152,8 @@ impl Lanes {
     /// Looks for idle generators that have fallen silent.
     pub fn watch_silence(&mut self, detector: &Detector, partition: PartitionId, now: Millis) -> Vec<Effect> {
         let mut effects = Vec::new();
-        for lane in self
-            .lanes
-            .iter_mut()
-            .filter(|lane| lane.running.is_none() && lane.waiting.is_empty())
-        {
-            detector.silence(
-                &lane.generator,
-                &mut lane.state,
-                partition,
-                lane.last,
-                now,
-                &mut effects,
-            );
+        for lane in self.lanes.iter_mut().filter(|lane| lane.running.is_none() && lane.waiting.is_empty()) {
+            detector.silence(&lane.generator, &mut lane.state, partition, lane.last, now, &mut effects);
         }
         effects
     }
@@ -214,15 +197,7 @@ impl Lane {
         self.last = source.offset;
         match job {
             Job::Reading(values) => {
-                detector.reading(
-                    &self.generator,
-                    &mut self.state,
-                    &values,
-                    source,
-                    now,
-                    effects,
-                    late,
-                );
+                detector.reading(&self.generator, &mut self.state, &values, source, now, effects, late);
             }
             Job::Decommission => {
                 detector.decommission(&self.generator, &mut self.state, source, now, effects)

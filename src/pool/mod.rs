@@ -237,11 +237,7 @@ impl Pool {
             return;
         }
         self.records += 1;
-        let source = Source {
-            partition: id,
-            offset,
-            at,
-        };
+        let source = Source { partition: id, offset, at };
         match self.handling {
             Handling::Inline => work.evaluate(&self.detector, parsed, source, self.now, &mut self.late),
             Handling::Lanes { .. } => work.enqueue(&self.detector, parsed, source, bytes, self.now),
@@ -287,11 +283,7 @@ impl Pool {
             };
             self.turn = id;
             self.running += 1;
-            self.actions.push(Action::Run {
-                ticket,
-                generator,
-                offset,
-            });
+            self.actions.push(Action::Run { ticket, generator, offset });
         }
     }
 
@@ -338,24 +330,16 @@ impl Pool {
         if self.commit.is_some() || !self.commit_is_due() {
             return None;
         }
-        let parts: Vec<CommitPart> = self
-            .partitions
-            .values_mut()
-            .filter_map(PartitionWork::take_part)
-            .collect();
+        let parts: Vec<CommitPart> =
+            self.partitions.values_mut().filter_map(PartitionWork::take_part).collect();
         if parts.is_empty() {
             return None;
         }
         let id = CommitId(self.last_commit.0.0 + 1);
         self.last_commit = (id, self.now);
         let assignment = |part: &CommitPart| self.partitions[&part.partition].assignment();
-        let under_way = parts
-            .iter()
-            .map(|part| (part.partition, assignment(part), part.offset));
-        self.commit = Some(CommitUnderWay {
-            id,
-            parts: under_way.collect(),
-        });
+        let under_way = parts.iter().map(|part| (part.partition, assignment(part), part.offset));
+        self.commit = Some(CommitUnderWay { id, parts: under_way.collect() });
         Some(Commit { id, parts })
     }
 
@@ -365,11 +349,7 @@ impl Pool {
         if self.commit.is_some() {
             return None;
         }
-        let wait = self
-            .partitions
-            .values()
-            .filter_map(|work| work.commit_wait(self.policy))
-            .min()?;
+        let wait = self.partitions.values().filter_map(|work| work.commit_wait(self.policy)).min()?;
         Some(Millis(self.last_commit.1.0.saturating_add(wait)))
     }
 
@@ -380,10 +360,7 @@ impl Pool {
         };
         let mut done = Committed::default();
         for (partition, assignment, offset) in commit.parts {
-            let work = self
-                .partitions
-                .get_mut(&partition)
-                .filter(|work| work.assignment() == assignment);
+            let work = self.partitions.get_mut(&partition).filter(|work| work.assignment() == assignment);
             let Some(work) = work else { continue };
             done.parts.push(work.acknowledge(offset));
             self.resume_if_drained(partition);
@@ -460,9 +437,7 @@ impl Pool {
 
     /// Records taken in since the last call, by partition.
     pub fn take_record_counts(&mut self) -> impl Iterator<Item = (PartitionId, u64)> {
-        self.partitions
-            .iter_mut()
-            .map(|(id, work)| (*id, work.take_record_count()))
+        self.partitions.iter_mut().map(|(id, work)| (*id, work.take_record_count()))
     }
 
     /// Evaluations skipped since the last call as their reading was late, by rule index.
@@ -486,10 +461,7 @@ impl Pool {
         let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
         let later = self.partitions.range(after);
         let ready = |(_, work): &(&PartitionId, &PartitionWork)| work.has_ready();
-        later
-            .chain(self.partitions.range(..=self.turn))
-            .find(ready)
-            .map(|(id, _)| *id)
+        later.chain(self.partitions.range(..=self.turn)).find(ready).map(|(id, _)| *id)
     }
 
     fn share(&self) -> Bounds {
@@ -502,31 +474,21 @@ impl Pool {
 
     fn pause_if_full(&mut self, id: PartitionId) {
         let share = self.share();
-        if self
-            .partitions
-            .get_mut(&id)
-            .is_some_and(|work| work.pause_if_full(share))
-        {
+        if self.partitions.get_mut(&id).is_some_and(|work| work.pause_if_full(share)) {
             self.actions.push(Action::Pause(id));
         }
     }
 
     fn resume_if_drained(&mut self, id: PartitionId) {
         let share = self.share();
-        if self
-            .partitions
-            .get_mut(&id)
-            .is_some_and(|work| work.resume_if_drained(share))
-        {
+        if self.partitions.get_mut(&id).is_some_and(|work| work.resume_if_drained(share)) {
             self.actions.push(Action::Resume(id));
         }
     }
 
     fn release_if_done(&mut self, id: PartitionId) {
-        let committing = self
-            .commit
-            .as_ref()
-            .is_some_and(|commit| commit.parts.iter().any(|part| part.0 == id));
+        let committing =
+            self.commit.as_ref().is_some_and(|commit| commit.parts.iter().any(|part| part.0 == id));
         if committing {
             return;
         }

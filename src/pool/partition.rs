@@ -101,12 +101,8 @@ impl PartitionWork {
     ) {
         debug_assert!(self.buffer.is_empty());
         let before = self.retired.effects.len();
-        self.lanes
-            .evaluate(detector, parsed, source, now, &mut self.retired.effects, late);
-        self.retired.bytes += self.retired.effects[before..]
-            .iter()
-            .map(Effect::bytes)
-            .sum::<usize>();
+        self.lanes.evaluate(detector, parsed, source, now, &mut self.retired.effects, late);
+        self.retired.bytes += self.retired.effects[before..].iter().map(Effect::bytes).sum::<usize>();
         self.retired.count(source.at);
         self.buffer.skip_to(source.offset.next());
     }
@@ -144,16 +140,7 @@ impl PartitionWork {
     pub(super) fn start_next(&mut self) -> Option<(Ticket, GeneratorId, Offset)> {
         let (seq, lane, generator, offset) = self.lanes.start_next()?;
         self.running += 1;
-        Some((
-            Ticket {
-                partition: self.id,
-                epoch: self.epoch,
-                lane,
-                seq,
-            },
-            generator,
-            offset,
-        ))
+        Some((Ticket { partition: self.id, epoch: self.epoch, lane, seq }, generator, offset))
     }
 
     /// Whether the ticket was one of this assignment's running readings.
@@ -252,19 +239,8 @@ impl PartitionWork {
 
     pub(super) fn acknowledge(&mut self, offset: Offset) -> CommittedPart {
         self.committed = self.committed.max(offset);
-        let Unacknowledged {
-            effects,
-            records,
-            times,
-            ..
-        } = std::mem::take(&mut self.unacknowledged);
-        CommittedPart {
-            partition: self.id,
-            offset,
-            records,
-            times,
-            effects,
-        }
+        let Unacknowledged { effects, records, times, .. } = std::mem::take(&mut self.unacknowledged);
+        CommittedPart { partition: self.id, offset, records, times, effects }
     }
 
     pub(super) fn pause_if_full(&mut self, share: Bounds) -> bool {

@@ -66,23 +66,13 @@ impl ReorderBuffer {
     /// An empty buffer; the next record to retire is the one at `position`.
     #[must_use]
     pub fn new(position: Offset) -> ReorderBuffer {
-        ReorderBuffer {
-            places: VecDeque::new(),
-            first: 0,
-            position,
-            bytes: 0,
-        }
+        ReorderBuffer { places: VecDeque::new(), first: 0, position, bytes: 0 }
     }
 
     /// Takes a place for the record at `offset`; gives its sequence number.
     pub fn push(&mut self, offset: Offset, at: Millis, bytes: usize) -> u64 {
         self.bytes += bytes;
-        self.places.push_back(Place {
-            end: offset.next(),
-            at,
-            bytes,
-            effects: None,
-        });
+        self.places.push_back(Place { end: offset.next(), at, bytes, effects: None });
         self.first + self.places.len() as u64 - 1
     }
 
@@ -108,12 +98,7 @@ impl ReorderBuffer {
             Some(end) => {
                 let bytes = effects.iter().map(Effect::bytes).sum();
                 self.bytes += bytes;
-                self.places.push_back(Place {
-                    end,
-                    at,
-                    bytes,
-                    effects: Some(effects),
-                });
+                self.places.push_back(Place { end, at, bytes, effects: Some(effects) });
             }
         }
     }
@@ -128,9 +113,8 @@ impl ReorderBuffer {
 
     /// The record with this sequence number is finished; retires the finished prefix.
     pub fn finish(&mut self, seq: u64, effects: Vec<Effect>, retired: &mut Retired) {
-        let place = seq
-            .checked_sub(self.first)
-            .and_then(|index| self.places.get_mut(usize::try_from(index).ok()?));
+        let place =
+            seq.checked_sub(self.first).and_then(|index| self.places.get_mut(usize::try_from(index).ok()?));
         let Some(place) = place else {
             debug_assert!(false, "a record finished that has no place");
             return;

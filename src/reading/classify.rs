@@ -39,11 +39,8 @@ pub(super) fn decommissioning(key: Option<&[u8]>) -> Result<&str, BadRecord> {
         ));
     };
     let generator = str::from_utf8(key).map_err(|error| {
-        let message = format!(
-            "the record's key isn't UTF-8 from byte {} on: {}",
-            error.valid_up_to(),
-            Excerpt(key)
-        );
+        let message =
+            format!("the record's key isn't UTF-8 from byte {} on: {}", error.valid_up_to(), Excerpt(key));
         BadRecord::new(ErrorCode::NotUtf8, message)
     })?;
     check_id("the record's key", key)?;
@@ -53,10 +50,7 @@ pub(super) fn decommissioning(key: Option<&[u8]>) -> Result<&str, BadRecord> {
 /// Steps 1 and 2: the value as text.
 fn text(value: &[u8]) -> Result<&str, BadRecord> {
     if value.len() > MAX_VALUE_BYTES {
-        let message = format!(
-            "the value has {} bytes; the limit is {MAX_VALUE_BYTES}",
-            value.len()
-        );
+        let message = format!("the value has {} bytes; the limit is {MAX_VALUE_BYTES}", value.len());
         return Err(BadRecord::new(ErrorCode::TooLarge, message));
     }
     str::from_utf8(value).map_err(|error| {
@@ -68,10 +62,7 @@ fn text(value: &[u8]) -> Result<&str, BadRecord> {
 /// Steps 3 and 4: the text as a JSON object.
 fn object(text: &str) -> Result<Document<'_>, BadRecord> {
     if text.is_empty() {
-        return Err(BadRecord::new(
-            ErrorCode::NotJson,
-            "the value is empty, which is no JSON document",
-        ));
+        return Err(BadRecord::new(ErrorCode::NotJson, "the value is empty, which is no JSON document"));
     }
     if text.starts_with('\u{feff}') {
         // Invisible in most viewers, hence a message of its own. RFC 8259 section 8.1 forbids to send it.
@@ -85,17 +76,11 @@ fn object(text: &str) -> Result<Document<'_>, BadRecord> {
     // follows.
     serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
     let found = Kind::of(text.trim_start_matches([' ', '\n', '\r', '\t']));
-    Err(BadRecord::new(
-        ErrorCode::NotObject,
-        format!("the document must be an object; found {found}"),
-    ))
+    Err(BadRecord::new(ErrorCode::NotObject, format!("the document must be an object; found {found}")))
 }
 
 fn not_json(error: serde_json::Error) -> BadRecord {
-    BadRecord::new(
-        ErrorCode::NotJson,
-        format!("the value isn't one JSON document: {error}"),
-    )
+    BadRecord::new(ErrorCode::NotJson, format!("the value isn't one JSON document: {error}"))
 }
 
 /// Step 5.
@@ -124,10 +109,7 @@ fn required(name: Name, raw: Option<&str>) -> Result<&str, BadRecord> {
         Some(raw) => return Ok(raw),
         None => "absent",
     };
-    Err(BadRecord::new(
-        ErrorCode::MissingField,
-        format!("required field `{}` is {found}", name.as_str()),
-    ))
+    Err(BadRecord::new(ErrorCode::MissingField, format!("required field `{}` is {found}", name.as_str())))
 }
 
 /// Step 7: every known field is what it should be. Gives the nearest doubles, NaN where a field is absent.
@@ -143,9 +125,7 @@ fn typed(id: &str, document: &Document<'_>) -> Result<[f64; Field::ALL.len()], B
             Kind::Null => continue,
             // Correctly rounded, and of a larger grammar than JSON's, which the text has been checked for
             // already.
-            Kind::Number => raw
-                .parse()
-                .map_err(|_| wrong_type(Name::Number(field), Kind::Number, raw))?,
+            Kind::Number => raw.parse().map_err(|_| wrong_type(Name::Number(field), Kind::Number, raw))?,
             _ => return Err(wrong_type(Name::Number(field), Kind::Number, raw)),
         };
     }
@@ -154,10 +134,7 @@ fn typed(id: &str, document: &Document<'_>) -> Result<[f64; Field::ALL.len()], B
 
 fn wrong_type(name: Name, wanted: Kind, raw: &str) -> BadRecord {
     let (name, found, excerpt) = (name.as_str(), Kind::of(raw), Excerpt(raw.as_bytes()));
-    BadRecord::new(
-        ErrorCode::WrongType,
-        format!("field `{name}` must be {wanted}; found {found}: {excerpt}"),
-    )
+    BadRecord::new(ErrorCode::WrongType, format!("field `{name}` must be {wanted}; found {found}: {excerpt}"))
 }
 
 /// Step 8: every known field is within its limits. Gives the `generatorID` itself.
@@ -188,10 +165,7 @@ fn check_id(what: &str, id: &[u8]) -> Result<(), BadRecord> {
     let message = match id.len() {
         0 => format!("{what} is empty; it must name the generator"),
         1..=MAX_ID_BYTES => return Ok(()),
-        long => format!(
-            "{what} has {long} bytes; the limit is {MAX_ID_BYTES}; found {}",
-            Excerpt(id)
-        ),
+        long => format!("{what} has {long} bytes; the limit is {MAX_ID_BYTES}; found {}", Excerpt(id)),
     };
     Err(BadRecord::new(ErrorCode::OutOfRange, message))
 }
@@ -199,20 +173,14 @@ fn check_id(what: &str, id: &[u8]) -> Result<(), BadRecord> {
 /// Steps 9 and 10: the key is the identity. Gives it as text; one that isn't can't be a `generatorID` either.
 fn identified<'a>(key: Option<&'a [u8]>, id: &[u8]) -> Result<&'a str, BadRecord> {
     let Some(key) = key else {
-        let message = format!(
-            "the record has no key; it must be the generatorID, {}",
-            Excerpt(id)
-        );
+        let message = format!("the record has no key; it must be the generatorID, {}", Excerpt(id));
         return Err(BadRecord::new(ErrorCode::KeyMissing, message));
     };
     match str::from_utf8(key) {
         Ok(generator) if key == id => Ok(generator),
         _ => {
-            let message = format!(
-                "the record's key, {}, isn't the generatorID, {}",
-                Excerpt(key),
-                Excerpt(id)
-            );
+            let message =
+                format!("the record's key, {}, isn't the generatorID, {}", Excerpt(key), Excerpt(id));
             Err(BadRecord::new(ErrorCode::KeyMismatch, message))
         }
     }
@@ -356,11 +324,7 @@ mod tests {
     fn a_message_tells_what_was_found_and_what_is_called_for() {
         let good = of("\"g\"", "1");
         for (key, value, message) in [
-            (
-                Some("g"),
-                "",
-                "not_json: the value is empty, which is no JSON document",
-            ),
+            (Some("g"), "", "not_json: the value is empty, which is no JSON document"),
             (
                 Some("g"),
                 "\u{feff}{}",
@@ -371,21 +335,9 @@ mod tests {
                 "{\"fuel\":NaN}",
                 "not_json: the value isn't one JSON document: expected value at line 1 column 9",
             ),
-            (
-                Some("g"),
-                " [1]",
-                "not_object: the document must be an object; found an array",
-            ),
-            (
-                Some("g"),
-                "{\"fuel\":1,\"fuel\":1}",
-                "duplicate_field: field `fuel` is given more than once",
-            ),
-            (
-                Some("g"),
-                "{}",
-                "missing_field: required field `generatorID` is absent",
-            ),
+            (Some("g"), " [1]", "not_object: the document must be an object; found an array"),
+            (Some("g"), "{\"fuel\":1,\"fuel\":1}", "duplicate_field: field `fuel` is given more than once"),
+            (Some("g"), "{}", "missing_field: required field `generatorID` is absent"),
             (
                 Some("g"),
                 &of("\"g\"", "\"1\""),
@@ -406,39 +358,20 @@ mod tests {
                 &of("\"\"", "1"),
                 "out_of_range: field `generatorID` is empty; it must name the generator",
             ),
-            (
-                None,
-                &good,
-                "key_missing: the record has no key; it must be the generatorID, `g`",
-            ),
-            (
-                Some("h"),
-                &good,
-                "key_mismatch: the record's key, `h`, isn't the generatorID, `g`",
-            ),
+            (None, &good, "key_missing: the record has no key; it must be the generatorID, `g`"),
+            (Some("h"), &good, "key_mismatch: the record's key, `h`, isn't the generatorID, `g`"),
         ] {
             assert_eq!(told(key.map(str::as_bytes), value), message);
         }
         let long = " ".repeat(MAX_VALUE_BYTES + 1);
-        assert_eq!(
-            told(None, &long),
-            "too_large: the value has 1048577 bytes; the limit is 1048576"
-        );
+        assert_eq!(told(None, &long), "too_large: the value has 1048577 bytes; the limit is 1048576");
         let error = reading(None, b"{\"a\":\"\xff\"}").unwrap_err();
         assert_eq!(error.message, "the value isn't UTF-8 from byte 6 on");
     }
 
     #[test]
     fn a_message_is_bounded_and_free_of_control_characters_whatever_the_record_holds() {
-        for filler in [
-            "x",
-            "\u{202e}",
-            "\u{1f600}",
-            "\u{7f}",
-            "\\u001b",
-            "\\n",
-            "\\ud800",
-        ] {
+        for filler in ["x", "\u{202e}", "\u{1f600}", "\u{7f}", "\\u001b", "\\n", "\\ud800"] {
             let long = format!("\"{}\"", filler.repeat(20_000));
             let short = format!("\"{}\"", filler.repeat(50));
             let key = [0x1b; 300];
@@ -451,19 +384,13 @@ mod tests {
             messages.push(decommissioning(Some(&key)).unwrap_err().message);
             for message in messages {
                 assert!(message.len() < 1024, "{message}");
-                assert!(
-                    !message.contains(|char: char| char.is_control() || char == '\u{202e}'),
-                    "{message}"
-                );
+                assert!(!message.contains(|char: char| char.is_control() || char == '\u{202e}'), "{message}");
             }
         }
         let cut = told(None, &of("\"g\"", &format!("\"{}\"", "x".repeat(50))));
         assert_eq!(
             cut,
-            format!(
-                "wrong_type: field `fuel` must be a number; found a string: `\"{}…`",
-                "x".repeat(39)
-            )
+            format!("wrong_type: field `fuel` must be a number; found a string: `\"{}…`", "x".repeat(39))
         );
     }
 }

@@ -354,11 +354,8 @@ mod tests {
                         Change::Unknown(name, value) => members.push(member(&name, value)),
                         Change::EscapeName(at) => {
                             let member = &mut members[at.index(length)];
-                            let escaped: String = member
-                                .0
-                                .encode_utf16()
-                                .map(|unit| format!("\\u{unit:04X}"))
-                                .collect();
+                            let escaped: String =
+                                member.0.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
                             member.1 = format!("\"{escaped}\"");
                         }
                     }
@@ -377,20 +374,14 @@ mod tests {
             return Err(ErrorCode::DuplicateField);
         }
         let required = known.clone().filter(|name| !matches!(*name, "load" | "power"));
-        if required
-            .clone()
-            .any(|name| matches!(of(name), None | Some(Json::Null)))
-        {
+        if required.clone().any(|name| matches!(of(name), None | Some(Json::Null))) {
             return Err(ErrorCode::MissingField);
         }
         let numbers = Field::ALL.map(|field| of(field.name()));
         let Some(Json::Text(_, id)) = of("generatorID") else {
             return Err(ErrorCode::WrongType);
         };
-        if numbers
-            .iter()
-            .any(|value| matches!(value, Some(Json::Text(..) | Json::Other(_))))
-        {
+        if numbers.iter().any(|value| matches!(value, Some(Json::Text(..) | Json::Other(_)))) {
             return Err(ErrorCode::WrongType);
         }
         let numbers = numbers.map(|value| match value {
@@ -441,10 +432,7 @@ mod tests {
             }
             (Err(told), Err(judged)) => {
                 assert_eq!(told, judged);
-                assert!(
-                    told.message.len() < 1024 && !told.message.contains(char::is_control),
-                    "{told}"
-                );
+                assert!(told.message.len() < 1024 && !told.message.contains(char::is_control), "{told}");
             }
             (told, judged) => panic!("{told:?} but {judged:?}: {:?}", String::from_utf8_lossy(value)),
         }
@@ -525,12 +513,8 @@ mod tests {
         let nested = with(r#","fuel":90,"load":1.5e1,"site":{"a":[1,true,null,"\ud83d\ude00é"],"fuel":-0}"#);
         let plain = with(r#","fuel":901"#);
         let spaced = plain.replace(',', " , ").replace(':', " :\t");
-        let documents = [
-            &plain,
-            &nested,
-            &spaced,
-            &with(r#","fuel":1e-5,"power":0.30000000000000004,"site":"north""#),
-        ];
+        let documents =
+            [&plain, &nested, &spaced, &with(r#","fuel":1e-5,"power":0.30000000000000004,"site":"north""#)];
         let mut random = Seeded(4);
         let mut good = 0;
         for _ in 0..300_000 {
@@ -549,10 +533,7 @@ mod tests {
             let grammatical = str::from_utf8(&value).is_ok()
                 && serde_json::from_slice::<serde::de::IgnoredAny>(&value).is_ok();
             let code = parse(Some(b"g"), Some(&value)).err().map(|bad| bad.code);
-            assert_eq!(
-                grammatical,
-                !matches!(code, Some(ErrorCode::NotUtf8 | ErrorCode::NotJson))
-            );
+            assert_eq!(grammatical, !matches!(code, Some(ErrorCode::NotUtf8 | ErrorCode::NotJson)));
             good += usize::from(code.is_none());
         }
         assert!(

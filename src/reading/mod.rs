@@ -56,15 +56,8 @@ pub enum Field {
 
 impl Field {
     /// Every field; the place of each is its index.
-    pub const ALL: [Field; 7] = [
-        Field::Lat,
-        Field::Lon,
-        Field::Temperature,
-        Field::Pressure,
-        Field::Fuel,
-        Field::Load,
-        Field::Power,
-    ];
+    pub const ALL: [Field; 7] =
+        [Field::Lat, Field::Lon, Field::Temperature, Field::Pressure, Field::Fuel, Field::Load, Field::Power];
 
     /// The name of the field in a reading's JSON, and in a rule.
     #[must_use]
@@ -170,15 +163,7 @@ impl Values {
         power: Option<f64>,
     ) -> Values {
         let absent = f64::NAN;
-        Values([
-            lat,
-            lon,
-            temperature,
-            pressure,
-            fuel,
-            load.unwrap_or(absent),
-            power.unwrap_or(absent),
-        ])
+        Values([lat, lon, temperature, pressure, fuel, load.unwrap_or(absent), power.unwrap_or(absent)])
     }
 
     /// The number in this field; `None` only when the field is optional and absent.
@@ -204,17 +189,13 @@ impl Values {
 impl PartialEq for Values {
     /// Not derived: the NaN of an absent field would make a reading differ from itself.
     fn eq(&self, other: &Values) -> bool {
-        Field::ALL
-            .iter()
-            .all(|&field| self.get(field) == other.get(field))
+        Field::ALL.iter().all(|&field| self.get(field) == other.get(field))
     }
 }
 
 impl fmt::Debug for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let present = Field::ALL
-            .iter()
-            .filter_map(|&field| Some((field.name(), self.get(field)?)));
+        let present = Field::ALL.iter().filter_map(|&field| Some((field.name(), self.get(field)?)));
         f.debug_map().entries(present).finish()
     }
 }
@@ -318,10 +299,7 @@ pub struct BadRecord {
 
 impl BadRecord {
     fn new(code: ErrorCode, message: impl Into<String>) -> BadRecord {
-        BadRecord {
-            code,
-            message: message.into(),
-        }
+        BadRecord { code, message: message.into() }
     }
 }
 

@@ -28,10 +28,7 @@ fn with(members: &[(&str, &str)]) -> String {
             None => all.push((name, value)),
         }
     }
-    let all: Vec<String> = all
-        .iter()
-        .map(|(name, value)| format!(r#""{name}":{value}"#))
-        .collect();
+    let all: Vec<String> = all.iter().map(|(name, value)| format!(r#""{name}":{value}"#)).collect();
     format!("{{{}}}", all.join(","))
 }
 
@@ -39,20 +36,15 @@ fn with(members: &[(&str, &str)]) -> String {
 fn without(field: &str) -> String {
     let document = with(&[]);
     let inner = document.trim_matches(['{', '}']);
-    let left: Vec<&str> = inner
-        .split(',')
-        .filter(|member| !member.starts_with(&format!("\"{field}\"")))
-        .collect();
+    let left: Vec<&str> =
+        inner.split(',').filter(|member| !member.starts_with(&format!("\"{field}\""))).collect();
     format!("{{{}}}", left.join(","))
 }
 
 #[track_caller]
 fn assert_good(document: &str) -> Values {
     match parse(Some(b"g"), Some(document.as_bytes())) {
-        Ok(Parsed::Reading {
-            generator: "g",
-            values,
-        }) => values,
+        Ok(Parsed::Reading { generator: "g", values }) => values,
         other => panic!("{:.200}: {other:?}", document),
     }
 }
@@ -69,34 +61,19 @@ fn assert_bad(document: &str, code: ErrorCode) -> String {
 fn a_reading_of_the_seed_is_read() {
     let values = Values::new(40.65995, -111.99633, 74.0, 198.0, 901.0, None, None);
     let parsed = parse(Some(b"generator4"), Some(SEED_FORM.as_bytes()));
-    assert_eq!(
-        parsed,
-        Ok(Parsed::Reading {
-            generator: "generator4",
-            values
-        })
-    );
+    assert_eq!(parsed, Ok(Parsed::Reading { generator: "generator4", values }));
 }
 
 #[test]
 fn the_optional_numbers_are_read_and_null_is_absent() {
     let both = assert_good(&with(&[("load", "55.5"), ("power", "120")]));
-    assert_eq!(
-        (both.get(Field::Load), both.get(Field::Power)),
-        (Some(55.5), Some(120.0))
-    );
+    assert_eq!((both.get(Field::Load), both.get(Field::Power)), (Some(55.5), Some(120.0)));
     let null = assert_good(&with(&[("load", "null"), ("power", "0")]));
     assert_eq!((null.get(Field::Load), null.get(Field::Power)), (None, Some(0.0)));
-    assert_eq!(
-        null,
-        Values::new(40.5, -112.0, 74.0, 198.0, 901.0, None, Some(0.0))
-    );
+    assert_eq!(null, Values::new(40.5, -112.0, 74.0, 198.0, 901.0, None, Some(0.0)));
     assert_ne!(null, both);
     let beginning = r#"{"lat": 40.5, "lon": -112.0, "temperature": 74.0, "pressure": 198.0, "#;
-    assert_eq!(
-        format!("{null:?}"),
-        format!("{beginning}\"fuel\": 901.0, \"power\": 0.0}}")
-    );
+    assert_eq!(format!("{null:?}"), format!("{beginning}\"fuel\": 901.0, \"power\": 0.0}}"));
 }
 
 #[test]
@@ -135,11 +112,7 @@ fn utf8_is_called_for_in_the_whole_value() {
     for at in 0..SEED_FORM.len() {
         let mut value = SEED_FORM.as_bytes().to_vec();
         value[at] = 0xff;
-        assert_eq!(
-            code_of(Some(b"generator4"), &value),
-            Some(ErrorCode::NotUtf8),
-            "byte {at}"
-        );
+        assert_eq!(code_of(Some(b"generator4"), &value), Some(ErrorCode::NotUtf8), "byte {at}");
     }
     let unknown = with(&[("site", r#""?""#)]).replace('?', "\u{e9}");
     assert_good(&unknown);
@@ -154,13 +127,7 @@ fn utf8_is_called_for_in_the_whole_value() {
 fn a_generator_may_have_a_name_in_any_script() {
     let value = with(&[("generatorID", "\"発電機\"")]);
     let parsed = parse(Some("発電機".as_bytes()), Some(value.as_bytes()));
-    assert!(matches!(
-        parsed,
-        Ok(Parsed::Reading {
-            generator: "発電機",
-            ..
-        })
-    ));
+    assert!(matches!(parsed, Ok(Parsed::Reading { generator: "発電機", .. })));
 }
 
 #[test]
@@ -249,19 +216,9 @@ fn what_is_no_json_by_rfc_8259_is_no_json() {
 #[test]
 fn another_json_value_than_an_object_is_no_object() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    for document in [
-        "[]",
-        " [{}] ",
-        "1",
-        "-0.5e9",
-        "1e999",
-        "\"{}\"",
-        "\"\\ud800\"",
-        "true",
-        "false",
-        "null",
-        &deep,
-    ] {
+    for document in
+        ["[]", " [{}] ", "1", "-0.5e9", "1e999", "\"{}\"", "\"\\ud800\"", "true", "false", "null", &deep]
+    {
         assert_bad(document, ErrorCode::NotObject);
     }
     assert_bad(&deep[1..], ErrorCode::NotJson);
@@ -269,16 +226,7 @@ fn another_json_value_than_an_object_is_no_object() {
 
 #[test]
 fn a_known_field_given_twice_is_a_duplicate_whatever_its_values() {
-    for name in [
-        "generatorID",
-        "lat",
-        "lon",
-        "temperature",
-        "pressure",
-        "fuel",
-        "load",
-        "power",
-    ] {
+    for name in ["generatorID", "lat", "lon", "temperature", "pressure", "fuel", "load", "power"] {
         let both = with(&[("load", "1"), ("power", "1")]);
         for value in ["1", "null", "\"g\"", "[]"] {
             for document in [
@@ -312,17 +260,7 @@ fn a_required_field_that_is_absent_or_null_is_missing() {
 fn a_known_field_of_another_type_is_of_the_wrong_type() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     for field in Field::ALL {
-        for raw in [
-            "\"74\"",
-            "\"\"",
-            "true",
-            "false",
-            "[]",
-            "[1]",
-            "{}",
-            "{\"fuel\":1}",
-            &deep,
-        ] {
+        for raw in ["\"74\"", "\"\"", "true", "false", "[]", "[1]", "{}", "{\"fuel\":1}", &deep] {
             let message = assert_bad(&with(&[(field.name(), raw)]), ErrorCode::WrongType);
             assert!(
                 message.starts_with(&format!("field `{}` must be a number; found ", field.name())),
@@ -356,26 +294,11 @@ fn a_position_is_on_the_globe_limits_included() {
 fn a_number_too_large_for_a_double_is_out_of_range_and_one_too_small_is_zero() {
     let integer = "9".repeat(400);
     for field in Field::ALL {
-        for raw in [
-            "1e999",
-            "-1e999",
-            "1E+400",
-            "1.8e308",
-            &integer,
-            "1e99999999999999999999",
-        ] {
+        for raw in ["1e999", "-1e999", "1E+400", "1.8e308", &integer, "1e99999999999999999999"] {
             let message = assert_bad(&with(&[(field.name(), raw)]), ErrorCode::OutOfRange);
-            assert!(
-                message.starts_with(&format!("field `{}` is too large", field.name())),
-                "{message}"
-            );
+            assert!(message.starts_with(&format!("field `{}` is too large", field.name())), "{message}");
         }
-        for raw in [
-            "1e-999",
-            "0e999",
-            "0.000e99999999999999999999",
-            "1e-99999999999999999999",
-        ] {
+        for raw in ["1e-999", "0e999", "0.000e99999999999999999999", "1e-99999999999999999999"] {
             assert_eq!(assert_good(&with(&[(field.name(), raw)])).get(field), Some(0.0));
         }
     }
@@ -414,11 +337,7 @@ fn numbers_are_the_nearest_doubles() {
     ] {
         let values = assert_good(&with(&[("fuel", raw)]));
         let nearest: f64 = raw.parse().unwrap();
-        assert_eq!(
-            values.get(Field::Fuel).map(f64::to_bits),
-            Some(nearest.to_bits()),
-            "{raw}"
-        );
+        assert_eq!(values.get(Field::Fuel).map(f64::to_bits), Some(nearest.to_bits()), "{raw}");
     }
 }
 
@@ -427,10 +346,7 @@ fn an_identity_is_1_to_256_bytes() {
     let id = |length: usize| format!("\"{}\"", "x".repeat(length));
     for length in [1, 255, 256] {
         let value = with(&[("generatorID", &id(length))]);
-        assert_eq!(
-            code_of(Some("x".repeat(length).as_bytes()), value.as_bytes()),
-            None
-        );
+        assert_eq!(code_of(Some("x".repeat(length).as_bytes()), value.as_bytes()), None);
     }
     for length in [0, 257, 100_000] {
         let value = with(&[("generatorID", &id(length))]);
@@ -441,15 +357,9 @@ fn an_identity_is_1_to_256_bytes() {
     }
     // Bytes of UTF-8, neither characters nor what an escape takes.
     let accents = with(&[("generatorID", &format!("\"{}\"", "é".repeat(129)))]);
-    assert_eq!(
-        code_of(Some(b"x"), accents.as_bytes()),
-        Some(ErrorCode::OutOfRange)
-    );
+    assert_eq!(code_of(Some(b"x"), accents.as_bytes()), Some(ErrorCode::OutOfRange));
     let escapes = with(&[("generatorID", &format!("\"{}\"", "\\u0067".repeat(256)))]);
-    assert_eq!(
-        code_of(Some("g".repeat(256).as_bytes()), escapes.as_bytes()),
-        None
-    );
+    assert_eq!(code_of(Some("g".repeat(256).as_bytes()), escapes.as_bytes()), None);
 }
 
 #[test]
@@ -461,29 +371,12 @@ fn a_reading_without_a_key_has_its_key_missing() {
 
 #[test]
 fn a_key_that_isnt_the_identity_byte_for_byte_is_a_mismatch() {
-    for key in [
-        b"".as_slice(),
-        b"G",
-        b"g ",
-        b" g",
-        b"gg",
-        b"\"g\"",
-        b"g\0",
-        b"\xff",
-        b"g\xff",
-    ] {
-        assert_eq!(
-            code_of(Some(key), with(&[]).as_bytes()),
-            Some(ErrorCode::KeyMismatch),
-            "{key:?}"
-        );
+    for key in [b"".as_slice(), b"G", b"g ", b" g", b"gg", b"\"g\"", b"g\0", b"\xff", b"g\xff"] {
+        assert_eq!(code_of(Some(key), with(&[]).as_bytes()), Some(ErrorCode::KeyMismatch), "{key:?}");
     }
     // The same letter to a reader, but composed otherwise.
     let composed = with(&[("generatorID", "\"\u{e9}\"")]);
-    assert_eq!(
-        code_of(Some("e\u{301}".as_bytes()), composed.as_bytes()),
-        Some(ErrorCode::KeyMismatch)
-    );
+    assert_eq!(code_of(Some("e\u{301}".as_bytes()), composed.as_bytes()), Some(ErrorCode::KeyMismatch));
 }
 
 #[test]
@@ -504,27 +397,14 @@ fn an_identity_may_be_written_with_escapes() {
 
 #[test]
 fn a_lone_surrogate_is_grammatical_but_names_no_generator() {
-    for raw in [
-        r#""\ud800""#,
-        r#""\udc00""#,
-        r#""g\ud800""#,
-        r#""\ud800\ud800""#,
-        r#""\ud800\n""#,
-        r#""\uDEAD""#,
-    ] {
+    for raw in
+        [r#""\ud800""#, r#""\udc00""#, r#""g\ud800""#, r#""\ud800\ud800""#, r#""\ud800\n""#, r#""\uDEAD""#]
+    {
         let named = with(&[("generatorID", raw)]);
-        for key in [
-            b"g".as_slice(),
-            b"\xed\xa0\x80",
-            b"\xed\xb0\x80",
-            b"g\xed\xa0\x80",
-            "\u{fffd}".as_bytes(),
-        ] {
-            assert_eq!(
-                code_of(Some(key), named.as_bytes()),
-                Some(ErrorCode::KeyMismatch),
-                "{raw}"
-            );
+        for key in
+            [b"g".as_slice(), b"\xed\xa0\x80", b"\xed\xb0\x80", b"g\xed\xa0\x80", "\u{fffd}".as_bytes()]
+        {
+            assert_eq!(code_of(Some(key), named.as_bytes()), Some(ErrorCode::KeyMismatch), "{raw}");
         }
         assert_good(&with(&[("site", raw)]));
         assert_good(&with(&[(raw.trim_matches('"'), "1")]));
@@ -547,19 +427,11 @@ fn unknown_fields_are_ignored_however_deep_they_nest() {
     let opened = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let mapped = format!("{}1{}", "{\"fuel\":".repeat(100_000), "}".repeat(100_000));
     let long = "7".repeat(100_000);
-    let documents: Vec<String> = [
-        "\"x\"",
-        "true",
-        "null",
-        "-1.5e3",
-        "{\"fuel\":1,\"fuel\":2}",
-        &opened,
-        &mapped,
-        &long,
-    ]
-    .iter()
-    .map(|raw| with(&[("site", raw)]))
-    .collect();
+    let documents: Vec<String> =
+        ["\"x\"", "true", "null", "-1.5e3", "{\"fuel\":1,\"fuel\":2}", &opened, &mapped, &long]
+            .iter()
+            .map(|raw| with(&[("site", raw)]))
+            .collect();
     // A stack on which one frame a level wouldn't fit.
     let small = std::thread::Builder::new().stack_size(256 << 10);
     let checked = small.spawn(move || {
@@ -584,10 +456,7 @@ fn whitespace_and_order_are_of_no_account() {
 fn a_record_without_a_value_decommissions_the_generator_of_its_key() {
     let longest = "x".repeat(MAX_ID_BYTES);
     for key in ["g", "発電機", &longest] {
-        assert_eq!(
-            parse(Some(key.as_bytes()), None),
-            Ok(Parsed::Decommissioned { generator: key })
-        );
+        assert_eq!(parse(Some(key.as_bytes()), None), Ok(Parsed::Decommissioned { generator: key }));
     }
     for (key, code) in [
         (None, ErrorCode::KeyMissing),
@@ -598,11 +467,7 @@ fn a_record_without_a_value_decommissions_the_generator_of_its_key() {
     ] {
         assert_eq!(parse(key.as_deref(), None).unwrap_err().code, code);
     }
-    assert_eq!(
-        code_of(Some(b"g"), b""),
-        Some(ErrorCode::NotJson),
-        "an empty value isn't null"
-    );
+    assert_eq!(code_of(Some(b"g"), b""), Some(ErrorCode::NotJson), "an empty value isn't null");
 }
 
 /// A document with each of these faults, and its key; the faults don't hide one another.

@@ -67,11 +67,7 @@ enum Key {
 }
 
 const fn form(code: &'static str, value: &'static [u8]) -> Form {
-    Form {
-        code,
-        key: Key::Own,
-        value,
-    }
+    Form { code, key: Key::Own, value }
 }
 
 /// In a value, `@` stands for the generator's id.
@@ -119,12 +115,7 @@ static FORMS: &[Form] = &[
 impl FaultPlan {
     pub(super) fn new(seed: u64, faults: Faults) -> FaultPlan {
         // A stream of its own, so that faults don't change what generators report.
-        FaultPlan {
-            random: super::random(seed, u64::MAX),
-            faults,
-            records: 0,
-            just_had_one: false,
-        }
+        FaultPlan { random: super::random(seed, u64::MAX), faults, records: 0, just_had_one: false }
     }
 
     /// The fault that the next record is; `None` for a good one.
@@ -137,8 +128,7 @@ impl FaultPlan {
             return Some(Fault::TooLarge);
         }
         self.just_had_one = !self.just_had_one && self.random.random_ratio(1, ONE_IN);
-        self.just_had_one
-            .then(|| Fault::Form(&FORMS[self.random.random_range(0..FORMS.len())]))
+        self.just_had_one.then(|| Fault::Form(&FORMS[self.random.random_range(0..FORMS.len())]))
     }
 }
 
@@ -147,16 +137,10 @@ impl Fault {
     pub(super) fn write(self, number: usize, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Bad {
         match self {
             Fault::TooLarge => {
-                let _ = write!(
-                    value,
-                    r#"{{"generatorID":"generator{number}","lat":1,"lon":2,"note":""#
-                );
+                let _ = write!(value, r#"{{"generatorID":"generator{number}","lat":1,"lon":2,"note":""#);
                 value.resize(TOO_LARGE_BYTES - 2, b'x');
                 value.extend_from_slice(b"\"}");
-                Bad {
-                    code: "too_large",
-                    keyed: true,
-                }
+                Bad { code: "too_large", keyed: true }
             }
             Fault::Form(form) => {
                 for byte in form.value {
@@ -170,10 +154,7 @@ impl Fault {
                     Key::Another => key.extend_from_slice(b"0"),
                     Key::Empty => key.clear(),
                 }
-                Bad {
-                    code: form.code,
-                    keyed: !matches!(form.key, Key::Null),
-                }
+                Bad { code: form.code, keyed: !matches!(form.key, Key::Null) }
             }
         }
     }

@@ -101,11 +101,7 @@ impl Generator {
             prime_power,
             electrical: random.random_ratio(1, 3),
             outage: if running { random.random_range(20..200) } else { 0 },
-            load: if running {
-                random.random_range(25.0..85.0)
-            } else {
-                0.0
-            },
+            load: if running { random.random_range(25.0..85.0) } else { 0.0 },
             coolant: climate + if running { 50.0 } else { 15.0 },
             climate,
             time_of_day: random.random_range(0..STEPS_A_DAY),
@@ -171,21 +167,13 @@ impl Generator {
     /// A triangle wave over the day, 7 °C up and down.
     fn ambient(&self) -> f64 {
         let phase = f64::from(self.time_of_day) / f64::from(STEPS_A_DAY);
-        let wave = if phase < 0.5 {
-            4.0 * phase - 1.0
-        } else {
-            3.0 - 4.0 * phase
-        };
+        let wave = if phase < 0.5 { 4.0 * phase - 1.0 } else { 3.0 - 4.0 * phase };
         self.climate + 7.0 * wave
     }
 
     fn burn(&mut self) {
         let full_load = BURN * self.capacity / 1000.0 * f64::from(STEP_SECONDS) / 3600.0;
-        let burnt = if self.is_running() {
-            full_load * (0.15 + 0.85 * self.load / 100.0)
-        } else {
-            0.0
-        };
+        let burnt = if self.is_running() { full_load * (0.15 + 0.85 * self.load / 100.0) } else { 0.0 };
         let leaked = if self.leaking > 0 { LEAK } else { 0.0 };
         self.fuel = (self.fuel - burnt - leaked).max(0.0);
     }
@@ -194,9 +182,7 @@ impl Generator {
         self.truck = match self.truck {
             None if self.fuel < CALL_TRUCK_BELOW => Some(self.random.random_range(15..90)),
             Some(0) => {
-                self.fuel = self
-                    .fuel
-                    .max(self.capacity * self.random.random_range(0.90..0.98));
+                self.fuel = self.fuel.max(self.capacity * self.random.random_range(0.90..0.98));
                 None
             }
             Some(left) => Some(left - 1),
@@ -208,11 +194,8 @@ impl Generator {
         let noise = self.random.random_range(-4.0..4.0);
         // Oil thins as it gets hot.
         let hot = (self.coolant - 80.0).max(0.0);
-        let pressure = if self.is_running() {
-            (190.0 + 1.6 * self.load - 1.5 * hot + noise).max(40.0)
-        } else {
-            0.0
-        };
+        let pressure =
+            if self.is_running() { (190.0 + 1.6 * self.load - 1.5 * hot + noise).max(40.0) } else { 0.0 };
         // A sender in the tank sloshes by a litre while running, none while standing.
         let slosh = if self.is_running() { noise / 4.0 } else { 0.0 };
         let rated = self.capacity * 0.4;

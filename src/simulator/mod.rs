@@ -44,9 +44,7 @@ impl Fleet {
     #[must_use]
     pub fn new(seed: u64, generators: u32, faults: Faults) -> Fleet {
         Fleet {
-            generators: (0..generators.max(1))
-                .map(|index| Generator::new(seed, index))
-                .collect(),
+            generators: (0..generators.max(1)).map(|index| Generator::new(seed, index)).collect(),
             turn: 0,
             faults: faults::FaultPlan::new(seed, faults),
             key: Vec::with_capacity(64),
@@ -74,11 +72,7 @@ impl Fleet {
         let reading = self.generators[self.turn].step();
         self.turn = (self.turn + 1) % self.generators.len();
         write_reading(&mut self.value, number, &reading);
-        Record {
-            key: Some(&self.key),
-            value: Some(&self.value),
-            fault: None,
-        }
+        Record { key: Some(&self.key), value: Some(&self.value), fault: None }
     }
 }
 
@@ -145,14 +139,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_bytes_and_another_gives_others() {
-        assert_eq!(
-            sequences(7, 50, Faults::None, 1000),
-            sequences(7, 50, Faults::None, 1000)
-        );
-        assert_ne!(
-            sequences(7, 50, Faults::None, 1000),
-            sequences(8, 50, Faults::None, 1000)
-        );
+        assert_eq!(sequences(7, 50, Faults::None, 1000), sequences(7, 50, Faults::None, 1000));
+        assert_ne!(sequences(7, 50, Faults::None, 1000), sequences(8, 50, Faults::None, 1000));
     }
 
     #[test]
@@ -183,9 +171,7 @@ mod tests {
         let mut seen: HashMap<&str, usize> = HashMap::new();
         for number in 0..30_000 {
             let record = fleet.next();
-            let found = reading::parse(record.key, record.value)
-                .err()
-                .map(|bad| bad.code.as_str());
+            let found = reading::parse(record.key, record.value).err().map(|bad| bad.code.as_str());
             assert_eq!(
                 found,
                 record.fault,
@@ -196,11 +182,7 @@ mod tests {
                 *seen.entry(code).or_default() += 1;
             }
         }
-        assert_eq!(
-            seen.len(),
-            reading::ErrorCode::ALL.len(),
-            "each kind appears: {seen:?}"
-        );
+        assert_eq!(seen.len(), reading::ErrorCode::ALL.len(), "each kind appears: {seen:?}");
         let bad: usize = seen.values().sum();
         assert!((150..=600).contains(&bad), "about one in a hundred is bad: {bad}");
     }
@@ -233,10 +215,7 @@ mod tests {
             };
             let fuel = values.get(Field::Fuel).unwrap_or_default();
             let temperature = values.get(Field::Temperature).unwrap_or_default();
-            let conditions = [
-                (fuel < 200.0, fuel > 250.0),
-                (temperature > 100.0, temperature < 95.0),
-            ];
+            let conditions = [(fuel < 200.0, fuel > 250.0), (temperature > 100.0, temperature < 95.0)];
             for (rule, (raise, clear)) in conditions.into_iter().enumerate() {
                 let active = &mut active[number % 1000][rule];
                 if !*active && raise {
@@ -255,26 +234,13 @@ mod tests {
     fn a_fleet_has_incidents_and_most_of_them_end() {
         let [low_fuel, hot] = incidents(20);
         let raised = low_fuel[0] + hot[0];
-        assert!(
-            (20..=120).contains(&raised),
-            "in 20 readings each: {low_fuel:?} {hot:?}"
-        );
-        assert!(
-            low_fuel[1] + hot[1] > 0,
-            "in 20 readings each: {low_fuel:?} {hot:?}"
-        );
-        for (rule, [raised, cleared]) in [
-            ("low_fuel", incidents(200)[0]),
-            ("over_temperature", incidents(200)[1]),
-        ] {
-            assert!(
-                (80..=800).contains(&raised),
-                "{rule}: {raised} raised in 200 readings each"
-            );
-            assert!(
-                cleared * 10 >= raised * 6,
-                "{rule}: {cleared} of {raised} cleared"
-            );
+        assert!((20..=120).contains(&raised), "in 20 readings each: {low_fuel:?} {hot:?}");
+        assert!(low_fuel[1] + hot[1] > 0, "in 20 readings each: {low_fuel:?} {hot:?}");
+        for (rule, [raised, cleared]) in
+            [("low_fuel", incidents(200)[0]), ("over_temperature", incidents(200)[1])]
+        {
+            assert!((80..=800).contains(&raised), "{rule}: {raised} raised in 200 readings each");
+            assert!(cleared * 10 >= raised * 6, "{rule}: {cleared} of {raised} cleared");
         }
     }
 }

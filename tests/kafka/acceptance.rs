@@ -9,28 +9,15 @@ use crate::world::{World, until};
 fn work_with_a_crash(count: u32, delivery: &str) -> World {
     let world = World::new(12);
     let count = count.to_string();
-    let simulated = world
-        .run(
-            "simulate",
-            &["--count", &count, "--seed", "7", "--faults", "--rate", "0"],
-        )
-        .success();
+    let simulated =
+        world.run("simulate", &["--count", &count, "--seed", "7", "--faults", "--rate", "0"]).success();
     assert_eq!(simulated.number("delivered").to_string(), count);
 
     // As fast as they can they would be done before one can be killed in the middle.
-    let arguments = [
-        "--delivery",
-        delivery,
-        "--rate-limit",
-        "15000",
-        "-X",
-        "session.timeout.ms=6000",
-    ];
+    let arguments = ["--delivery", delivery, "--rate-limit", "15000", "-X", "session.timeout.ms=6000"];
     let [survivor, victim] = [(), ()].map(|()| world.working(&arguments));
     let begun = world.progress().done();
-    until("both are in the middle", || {
-        world.progress().done() > begun + 20_000
-    });
+    until("both are in the middle", || world.progress().done() > begun + 20_000);
     victim.kill();
     let midway = world.progress();
     assert!(midway.lag() > 0, "one was killed midway: {midway:?}");
@@ -45,18 +32,11 @@ fn work_with_a_crash(count: u32, delivery: &str) -> World {
 /// What `genwatch alerts` prints is what a program takes.
 fn printed_alerts(world: &World) -> Vec<Value> {
     let printed = world.run("alerts", &["--json", "--exit-at-end"]).success().stdout;
-    printed
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a JSON document a line"))
-        .collect()
+    printed.lines().map(|line| serde_json::from_str(line).expect("a JSON document a line")).collect()
 }
 
 fn report(expected: &Expected, what: &str) {
-    println!(
-        "{what}: {} alerts, {} dead letters",
-        expected.alert_count(),
-        expected.dead_letter_count()
-    );
+    println!("{what}: {} alerts, {} dead letters", expected.alert_count(), expected.dead_letter_count());
     assert!(
         expected.alert_count() > 100 && expected.dead_letter_count() > 100,
         "the fleet has little to tell"
@@ -84,26 +64,9 @@ fn the_same_seed_gives_the_same_readings_in_the_same_order() {
     let values = |seed: &str| {
         let world = World::new(3);
         world
-            .run(
-                "simulate",
-                &[
-                    "--count",
-                    "5000",
-                    "--generators",
-                    "50",
-                    "--seed",
-                    seed,
-                    "--rate",
-                    "0",
-                ],
-            )
+            .run("simulate", &["--count", "5000", "--generators", "50", "--seed", seed, "--rate", "0"])
             .success();
-        world
-            .readings()
-            .0
-            .into_iter()
-            .map(|record| (record.partition, record.value))
-            .collect::<Vec<_>>()
+        world.readings().0.into_iter().map(|record| (record.partition, record.value)).collect::<Vec<_>>()
     };
     assert_eq!(values("7"), values("7"));
     assert_ne!(values("7"), values("8"));

@@ -51,33 +51,15 @@ fn faults() -> Vec<(&'static str, Outgoing)> {
         ("wrong_type", with("\"g\"", "7")),
         ("out_of_range", with("40.65995", "90.5")),
         ("out_of_range", with("198", "1e999")),
+        ("out_of_range", Outgoing::new("", with("\"g\"", "\"\"").value.as_deref().unwrap())),
         (
             "out_of_range",
-            Outgoing::new("", with("\"g\"", "\"\"").value.as_deref().unwrap()),
+            Outgoing::new(&long, with("\"g\"", &format!("\"{long}\"")).value.as_deref().unwrap()),
         ),
-        (
-            "out_of_range",
-            Outgoing::new(
-                &long,
-                with("\"g\"", &format!("\"{long}\"")).value.as_deref().unwrap(),
-            ),
-        ),
-        (
-            "key_missing",
-            Outgoing {
-                key: None,
-                ..text(&good)
-            },
-        ),
+        ("key_missing", Outgoing { key: None, ..text(&good) }),
         ("key_missing", Outgoing::default()),
         ("key_mismatch", Outgoing::new("h", good.as_bytes())),
-        (
-            "key_mismatch",
-            Outgoing {
-                key: Some(Vec::new()),
-                ..text(&good)
-            },
-        ),
+        ("key_mismatch", Outgoing { key: Some(Vec::new()), ..text(&good) }),
     ]
 }
 
@@ -94,10 +76,7 @@ fn a_bad_record_is_a_dead_letter_of_the_first_code_that_applies_and_unchanged() 
     let mut records = Vec::new();
     for (n, ((_, fault), good)) in faults().into_iter().zip(stormy_readings(5, 100)).enumerate() {
         let at = now_ms() + (i64::try_from(n % 3).unwrap() - 1) * year;
-        records.push(Outgoing {
-            headers: headers.clone(),
-            ..fault.at(at).to(i32::try_from(n % 3).unwrap())
-        });
+        records.push(Outgoing { headers: headers.clone(), ..fault.at(at).to(i32::try_from(n % 3).unwrap()) });
         records.push(good);
     }
     world.produce(&records);
@@ -106,33 +85,19 @@ fn a_bad_record_is_a_dead_letter_of_the_first_code_that_applies_and_unchanged() 
 
     let expected = oracle::verify(&world);
     let letters = world.read(&world.dlq_topic());
-    let found: BTreeSet<_> = letters
-        .iter()
-        .map(|letter| letter.header("dlq.error.code").unwrap())
-        .collect();
+    let found: BTreeSet<_> = letters.iter().map(|letter| letter.header("dlq.error.code").unwrap()).collect();
     assert_eq!(found, CODES.into_iter().collect(), "every code");
     // By hand, since the oracle might be wrong together with the worker: faults went to the partitions in turn.
     for partition in 0..3 {
-        let called_for: Vec<_> = faults()
-            .iter()
-            .skip(partition)
-            .step_by(3)
-            .map(|(code, _)| *code)
-            .collect();
-        let of_partition = letters
-            .iter()
-            .filter(|letter| letter.partition == i32::try_from(partition).unwrap());
-        let found: Vec<_> = of_partition
-            .map(|letter| letter.header("dlq.error.code").unwrap())
-            .collect();
+        let called_for: Vec<_> = faults().iter().skip(partition).step_by(3).map(|(code, _)| *code).collect();
+        let of_partition =
+            letters.iter().filter(|letter| letter.partition == i32::try_from(partition).unwrap());
+        let found: Vec<_> = of_partition.map(|letter| letter.header("dlq.error.code").unwrap()).collect();
         assert_eq!(found, called_for, "of partition {partition}");
     }
     assert_eq!(ended.number("dlq"), u64::try_from(faults().len()).unwrap());
     assert_eq!(ended.number("records"), u64::try_from(records.len()).unwrap());
-    assert_eq!(
-        ended.number("alerts"),
-        u64::try_from(expected.alert_count()).unwrap()
-    );
+    assert_eq!(ended.number("alerts"), u64::try_from(expected.alert_count()).unwrap());
 }
 
 #[test]

@@ -37,13 +37,8 @@ fn a_worker_that_has_not_joined_is_alive_and_not_ready() {
     let worker = world.worker(&HTTP);
     let address = worker.http();
     assert_eq!(http::get(&address, "/livez").0, 200);
-    assert_eq!(
-        http::get(&address, "/readyz"),
-        (503, "not joined the group yet\n".to_owned())
-    );
-    worker
-        .wait()
-        .refused(1, &["no broker answers", &world.brokers, "--brokers"]);
+    assert_eq!(http::get(&address, "/readyz"), (503, "not joined the group yet\n".to_owned()));
+    worker.wait().refused(1, &["no broker answers", &world.brokers, "--brokers"]);
 }
 
 #[test]
@@ -57,12 +52,7 @@ fn metrics_have_the_names_of_the_contract_and_the_right_counts() {
     let worker = world.worker(&HTTP);
     let address = worker.http();
     let page = || http::get(&address, "/metrics").1;
-    let sum = |page: &str, name: &str| {
-        http::samples(page, name)
-            .iter()
-            .map(|(_, value)| value)
-            .sum::<f64>()
-    };
+    let sum = |page: &str, name: &str| http::samples(page, name).iter().map(|(_, value)| value).sum::<f64>();
     until("all is counted", || {
         let page = page();
         sum(&page, "genwatch_records_total{") == 1009.0
@@ -72,42 +62,21 @@ fn metrics_have_the_names_of_the_contract_and_the_right_counts() {
     let page = page();
 
     let alerts = world.alerts();
-    for (rule, state) in [
-        ("low_fuel", "raised"),
-        ("low_fuel", "cleared"),
-        ("over_temperature", "raised"),
-    ] {
-        let in_topic = alerts
-            .iter()
-            .filter(|alert| alert["rule"] == rule && alert["state"] == state)
-            .count();
+    for (rule, state) in [("low_fuel", "raised"), ("low_fuel", "cleared"), ("over_temperature", "raised")] {
+        let in_topic = alerts.iter().filter(|alert| alert["rule"] == rule && alert["state"] == state).count();
         let series = format!("genwatch_alerts_total{{rule=\"{rule}\",state=\"{state}\"}}");
         assert_eq!(sum(&page, &series), in_topic as f64, "{series}");
     }
     assert_eq!(sum(&page, "genwatch_dlq_total{code=\"missing_field\"}"), 7.0);
     until("late ones are counted", || {
-        sum(
-            &http::get(&address, "/metrics").1,
-            "genwatch_late_total{rule=\"low_fuel\"}",
-        ) == 1.0
+        sum(&http::get(&address, "/metrics").1, "genwatch_late_total{rule=\"low_fuel\"}") == 1.0
     });
     assert_eq!(sum(&page, "genwatch_rebalances_total"), 1.0);
     assert_eq!(sum(&page, "genwatch_lag{"), 0.0);
-    for histogram in [
-        "genwatch_commit_seconds",
-        "genwatch_handler_seconds",
-        "genwatch_end_to_end_seconds",
-    ] {
-        assert!(
-            page.contains(&format!("# TYPE {histogram} histogram")),
-            "{histogram} in\n{page}"
-        );
+    for histogram in ["genwatch_commit_seconds", "genwatch_handler_seconds", "genwatch_end_to_end_seconds"] {
+        assert!(page.contains(&format!("# TYPE {histogram} histogram")), "{histogram} in\n{page}");
     }
-    for name in [
-        "genwatch_in_flight",
-        "genwatch_restore_seconds",
-        "genwatch_stalled{partition=\"0\"}",
-    ] {
+    for name in ["genwatch_in_flight", "genwatch_restore_seconds", "genwatch_stalled{partition=\"0\"}"] {
         assert!(!http::samples(&page, name).is_empty(), "{name} in\n{page}");
     }
     worker.stop();
@@ -120,11 +89,8 @@ fn a_replica_tells_the_lag_of_the_partitions_it_owns_and_of_no_other() {
     let second = world.working(&HTTP);
     let owned = |address: &str| -> BTreeSet<String> {
         let page = http::get(address, "/metrics").1;
-        let series = |name| {
-            http::samples(&page, name)
-                .into_iter()
-                .map(move |(series, _)| series.replace(name, ""))
-        };
+        let series =
+            |name| http::samples(&page, name).into_iter().map(move |(series, _)| series.replace(name, ""));
         let lag: BTreeSet<String> = series("genwatch_lag").collect();
         assert_eq!(lag, series("genwatch_stalled").collect(), "{page}");
         lag
@@ -149,11 +115,7 @@ fn readings_that_do_not_move_for_half_a_minute_are_a_stall() {
         let stalled = http::samples(&http::get(&address, "/metrics").1, "genwatch_stalled");
         stalled.iter().map(|(_, value)| value).sum::<f64>() == 1.0
     });
-    assert_eq!(
-        http::get(&address, "/livez").0,
-        200,
-        "the loop moves all the same"
-    );
+    assert_eq!(http::get(&address, "/livez").0, 200, "the loop moves all the same");
 }
 
 #[test]
@@ -161,7 +123,5 @@ fn an_address_in_use_is_told_of() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let world = World::new(1);
     let address = taken.local_addr().unwrap().to_string();
-    world
-        .run("worker", &["--http", &address])
-        .refused(1, &["--http", &address]);
+    world.run("worker", &["--http", &address]).refused(1, &["--http", &address]);
 }

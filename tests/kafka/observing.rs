@@ -27,20 +27,8 @@ fn status_tells_who_owns_a_partition_and_how_it_fares() {
     let waiting = status(&world);
     assert_eq!(waiting["verdict"], "UNOWNED");
     assert_eq!(
-        [
-            &waiting["partition"],
-            &waiting["owner"],
-            &waiting["committed"],
-            &waiting["end"],
-            &waiting["lag"]
-        ],
-        [
-            &Value::from(0),
-            &Value::Null,
-            &Value::Null,
-            &Value::from(10),
-            &Value::from(10)
-        ]
+        [&waiting["partition"], &waiting["owner"], &waiting["committed"], &waiting["end"], &waiting["lag"]],
+        [&Value::from(0), &Value::Null, &Value::Null, &Value::from(10), &Value::from(10)]
     );
     let time_lag = waiting["time_lag_ms"].as_i64().unwrap();
     assert!((60_000..120_000).contains(&time_lag), "{time_lag}");
@@ -49,41 +37,18 @@ fn status_tells_who_owns_a_partition_and_how_it_fares() {
     assert_eq!(status(&world)["verdict"], "STALLED");
     stuck.stop();
 
-    let slow = world.working(&[
-        "--work",
-        "900ms",
-        "--concurrency",
-        "1",
-        "-X",
-        "client.id=the slow one",
-    ]);
+    let slow = world.working(&["--work", "900ms", "--concurrency", "1", "-X", "client.id=the slow one"]);
     until("it's behind", || status(&world)["verdict"] == "BEHIND");
     assert_eq!(status(&world)["owner"], "the slow one");
     world.wait_until_worked();
     let done = status(&world);
     assert_eq!(done["verdict"], "OK");
     assert_eq!(
-        [
-            &done["owner"],
-            &done["committed"],
-            &done["end"],
-            &done["lag"],
-            &done["time_lag_ms"]
-        ],
-        [
-            &Value::from("the slow one"),
-            &Value::from(10),
-            &Value::from(10),
-            &Value::from(0),
-            &Value::from(0)
-        ]
+        [&done["owner"], &done["committed"], &done["end"], &done["lag"], &done["time_lag_ms"]],
+        [&Value::from("the slow one"), &Value::from(10), &Value::from(10), &Value::from(0), &Value::from(0)]
     );
     slow.stop();
-    assert_eq!(
-        status(&world)["verdict"],
-        "OK",
-        "nobody is needed where there's nothing to do"
-    );
+    assert_eq!(status(&world)["verdict"], "OK", "nobody is needed where there's nothing to do");
 }
 
 #[test]
@@ -117,14 +82,8 @@ fn alerts_begin_at_the_beginning_now_or_at_a_time() {
     follower.stop();
 
     let printed = |from: &[&str]| {
-        let ended = world
-            .run("alerts", &[&["--exit-at-end", "--json"], from].concat())
-            .success();
-        ended
-            .stdout
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap())
-            .collect::<Vec<_>>()
+        let ended = world.run("alerts", &[&["--exit-at-end", "--json"], from].concat()).success();
+        ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(printed(&[]), world.alerts());
     assert_eq!(printed(&["--from", "beginning"]).len(), n + 1);
@@ -134,43 +93,28 @@ fn alerts_begin_at_the_beginning_now_or_at_a_time() {
     let time = rfc3339(between);
     let later = printed(&["--from", &time]);
     assert_eq!(later.len(), n);
-    assert!(
-        later.iter().all(|alert| alert["generatorID"] != "first"),
-        "{later:#?}"
-    );
+    assert!(later.iter().all(|alert| alert["generatorID"] != "first"), "{later:#?}");
 }
 
 /// By the `date` of the system, so that the test needs no calendar.
 fn rfc3339(ms: i64) -> String {
     let seconds = format!("@{}.{:03}", ms / 1000, ms % 1000);
-    let output = Command::new("date")
-        .args(["-u", "-d", &seconds, "+%Y-%m-%dT%H:%M:%S.%3NZ"])
-        .output()
-        .unwrap();
+    let output =
+        Command::new("date").args(["-u", "-d", &seconds, "+%Y-%m-%dT%H:%M:%S.%3NZ"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[test]
 fn alerts_are_lines_for_people_and_cloud_events_for_programs() {
     let world = World::new(1);
-    world.produce(&[
-        Outgoing::reading("g", 80.0, 150.0).at(1_766_400_000_000),
-        Outgoing::tombstone("g"),
-    ]);
+    world.produce(&[Outgoing::reading("g", 80.0, 150.0).at(1_766_400_000_000), Outgoing::tombstone("g")]);
     world.work_to_the_end(&[]);
 
     let lines = world.run("alerts", &["--exit-at-end"]).success().stdout;
     let first = lines.lines().next().unwrap();
-    assert_eq!(
-        first,
-        "2025-12-22T10:40:00.000Z RAISED   warning  g low_fuel: fuel 150 (threshold 200)"
-    );
+    assert_eq!(first, "2025-12-22T10:40:00.000Z RAISED   warning  g low_fuel: fuel 150 (threshold 200)");
     assert!(
-        lines
-            .lines()
-            .nth(1)
-            .unwrap()
-            .ends_with("CLEARED  warning  g low_fuel: decommissioned"),
+        lines.lines().nth(1).unwrap().ends_with("CLEARED  warning  g low_fuel: decommissioned"),
         "{lines}"
     );
 
@@ -200,22 +144,13 @@ fn whoever_reads_the_alerts_may_stop_reading() {
     world.produce(&stormy_readings(50, 5000));
     world.work_to_the_end(&[]);
     let mut alerts = Command::new(env!("CARGO_BIN_EXE_genwatch"))
-        .args([
-            "alerts",
-            "--exit-at-end",
-            "--brokers",
-            &world.brokers,
-            "--topic",
-            &world.topic,
-        ])
+        .args(["alerts", "--exit-at-end", "--brokers", &world.brokers, "--topic", &world.topic])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::with_capacity(64, alerts.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::with_capacity(64, alerts.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ended = alerts.wait_with_output().unwrap();
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(String::from_utf8_lossy(&ended.stderr), "");

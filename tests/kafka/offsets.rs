@@ -15,11 +15,7 @@ fn exit_at_end_works_all_there_is_and_ends() {
     let world = World::new(3);
     world.produce(&stormy_readings(10, 1000));
     assert_eq!(world.work_to_the_end(&[]).number("records"), 1000);
-    assert_eq!(
-        world.work_to_the_end(&[]).number("records"),
-        0,
-        "nothing is left for a second run"
-    );
+    assert_eq!(world.work_to_the_end(&[]).number("records"), 0, "nothing is left for a second run");
     assert_eq!(world.progress().lag(), 0);
     oracle::verify(&world);
 }
@@ -29,10 +25,7 @@ fn with_exit_at_end_replicas_share_the_work_and_all_of_them_end() {
     let world = World::new(1);
     world.produce(&stormy_readings(10, 1000));
     let replicas = [0; 2].map(|_| world.worker(&["--exit-at-end", "--work", "1ms", "--concurrency", "1"]));
-    let records: u64 = replicas
-        .map(|replica| replica.wait().success().number("records"))
-        .iter()
-        .sum();
+    let records: u64 = replicas.map(|replica| replica.wait().success().number("records")).iter().sum();
     assert_eq!(records, 1000);
     oracle::verify(&world);
 }
@@ -62,11 +55,7 @@ fn readings_that_retention_took_before_they_were_worked_are_an_error_unless_acce
 
     let ended = world.work_to_the_end(&["--on-out-of-range", "earliest"]);
     assert_eq!(ended.number("records"), 50);
-    assert!(
-        ended.stderr.contains("going on from the earliest record"),
-        "{}",
-        ended.stderr
-    );
+    assert!(ended.stderr.contains("going on from the earliest record"), "{}", ended.stderr);
     assert_eq!(world.progress().lag(), 0);
 }
 
@@ -80,12 +69,9 @@ fn readings_that_retention_took_before_a_group_began_are_no_error() {
 }
 
 fn delete_records_below(world: &World, offset: i64) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", &world.brokers)
-        .create()
-        .expect("an admin client");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &world.brokers).create().expect("an admin client");
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&world.topic, 0, Offset::Offset(offset))
-        .unwrap();
+    list.add_partition_offset(&world.topic, 0, Offset::Offset(offset)).unwrap();
     block_on(admin.delete_records(&list, &AdminOptions::new())).expect("records deleted");
 }

@@ -27,14 +27,7 @@ struct Rule {
 }
 
 const RULES: [Rule; 2] = [
-    Rule {
-        name: "low_fuel",
-        field: "fuel",
-        severity: "warning",
-        low: true,
-        raise: 200.0,
-        clear: 250.0,
-    },
+    Rule { name: "low_fuel", field: "fuel", severity: "warning", low: true, raise: 200.0, clear: 250.0 },
     Rule {
         name: "over_temperature",
         field: "temperature",
@@ -47,19 +40,11 @@ const RULES: [Rule; 2] = [
 
 impl Rule {
     fn raises(&self, value: f64) -> bool {
-        if self.low {
-            value < self.raise
-        } else {
-            value > self.raise
-        }
+        if self.low { value < self.raise } else { value > self.raise }
     }
 
     fn clears(&self, value: f64) -> bool {
-        if self.low {
-            value > self.clear
-        } else {
-            value < self.clear
-        }
+        if self.low { value > self.clear } else { value < self.clear }
     }
 }
 
@@ -114,11 +99,9 @@ pub fn evaluate(topic: &str, readings: &Records) -> Expected {
     let mut expected = Expected::default();
     for record in readings.iter() {
         match classify(record) {
-            Err(code) => expected
-                .dead_letters
-                .entry(record.partition)
-                .or_default()
-                .push((record.offset, code)),
+            Err(code) => {
+                expected.dead_letters.entry(record.partition).or_default().push((record.offset, code))
+            }
             Ok(None) => decommission(topic, record, &mut expected),
             Ok(Some(reading)) => apply(topic, record, &reading, &mut expected),
         }
@@ -133,12 +116,7 @@ pub fn verify(world: &World) -> Expected {
     let readings = world.readings();
     let expected = evaluate(&world.topic, &readings);
     check_alerts(&expected, &world.alerts());
-    compare::check_dead_letters(
-        &expected,
-        &world.topic,
-        &readings,
-        &world.read(&world.dlq_topic()),
-    );
+    compare::check_dead_letters(&expected, &world.topic, &readings, &world.read(&world.dlq_topic()));
     compare::check_states(&expected, &world.read(&world.state_topic()));
     expected
 }
@@ -157,18 +135,11 @@ pub fn verify_but_repeats(world: &World) -> Expected {
 
 fn apply(topic: &str, record: &Stored, reading: &Reading, expected: &mut Expected) {
     let generator = record.key().to_owned();
-    expected
-        .readings
-        .entry(generator.clone())
-        .or_default()
-        .push(record.offset);
+    expected.readings.entry(generator.clone()).or_default().push(record.offset);
     let at = record.timestamp;
     for rule in &RULES {
         let value = reading.numbers[rule.field];
-        let (phase, since) = match expected
-            .states
-            .get(&generator)
-            .and_then(|(_, rules)| rules.get(rule.name))
+        let (phase, since) = match expected.states.get(&generator).and_then(|(_, rules)| rules.get(rule.name))
         {
             Some((phase, since)) => (phase.as_str(), *since),
             None => ("normal", i64::MIN),
@@ -181,10 +152,8 @@ fn apply(topic: &str, record: &Stored, reading: &Reading, expected: &mut Expecte
             "raised" if rule.clears(value) => ("cleared", "normal", rule.clear),
             _ => continue,
         };
-        let (_, standings) = expected
-            .states
-            .entry(generator.clone())
-            .or_insert((record.partition, Standings::new()));
+        let (_, standings) =
+            expected.states.entry(generator.clone()).or_insert((record.partition, Standings::new()));
         standings.insert(rule.name.to_owned(), (phase.to_owned(), at));
         let event = Alert {
             id: format!("{topic}-{}-{}-{}", record.partition, record.offset, rule.name),
@@ -210,11 +179,9 @@ fn decommission(topic: &str, record: &Stored, expected: &mut Expected) {
     let Some((_, standings)) = expected.states.remove(&generator) else {
         return;
     };
-    for rule in RULES.iter().filter(|rule| {
-        standings
-            .get(rule.name)
-            .is_some_and(|(phase, _)| phase == "raised")
-    }) {
+    for rule in
+        RULES.iter().filter(|rule| standings.get(rule.name).is_some_and(|(phase, _)| phase == "raised"))
+    {
         let event = Alert {
             id: format!("{topic}-{}-{}-{}", record.partition, record.offset, rule.name),
             generator: generator.clone(),
@@ -261,10 +228,7 @@ fn classify(record: &Stored) -> Result<Option<Reading>, &'static str> {
         return Err("duplicate_field");
     }
     let one = |name| all(&object, name).next();
-    if REQUIRED
-        .iter()
-        .any(|name| matches!(one(name), None | Some(Shape::Null)))
-    {
+    if REQUIRED.iter().any(|name| matches!(one(name), None | Some(Shape::Null))) {
         return Err("missing_field");
     }
     let Some(Shape::String(id)) = one("generatorID") else {
@@ -293,16 +257,9 @@ fn classify(record: &Stored) -> Result<Option<Reading>, &'static str> {
 fn classify_tombstone(record: &Stored) -> Result<(), &'static str> {
     let key = record.key.as_deref().ok_or("key_missing")?;
     std::str::from_utf8(key).map_err(|_| "not_utf8")?;
-    if key.is_empty() || key.len() > 256 {
-        Err("out_of_range")
-    } else {
-        Ok(())
-    }
+    if key.is_empty() || key.len() > 256 { Err("out_of_range") } else { Ok(()) }
 }
 
 fn all<'o>(object: &'o Object, name: &'static str) -> impl Iterator<Item = &'o Shape> {
-    object
-        .iter()
-        .filter(move |(key, _)| key == name.as_bytes())
-        .map(|(_, shape)| shape)
+    object.iter().filter(move |(key, _)| key == name.as_bytes()).map(|(_, shape)| shape)
 }

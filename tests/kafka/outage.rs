@@ -40,14 +40,10 @@ fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
 
     cluster.crash();
     let crashed = Instant::now();
-    until("it says that commits wait", || {
-        http::get(&address, "/readyz").0 == 503
-    });
+    until("it says that commits wait", || http::get(&address, "/readyz").0 == 503);
     assert_eq!(http::get(&address, "/livez").0, 200);
     // Longer than a transaction may last: the broker then refuses the one that was open.
-    until("the transaction's time is over", || {
-        crashed.elapsed() > Duration::from_secs(12)
-    });
+    until("the transaction's time is over", || crashed.elapsed() > Duration::from_secs(12));
     cluster.recover();
 
     world.produce(&stormy_readings(30, 300));
@@ -55,16 +51,8 @@ fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
     until("it's ready again", || http::get(&address, "/readyz").0 == 200);
     assert!(worker.is_running());
     let ended = worker.stop();
-    ended
-        .stderr
-        .lines()
-        .filter(|line| line.contains("WARN"))
-        .for_each(|line| println!("{line}"));
+    ended.stderr.lines().filter(|line| line.contains("WARN")).for_each(|line| println!("{line}"));
     // It can't know of a commit whose answer died with the broker.
-    assert!(
-        (3000..=3300).contains(&ended.number("records")),
-        "{}",
-        ended.stdout
-    );
+    assert!((3000..=3300).contains(&ended.number("records")), "{}", ended.stdout);
     (cluster, world)
 }

@@ -32,11 +32,7 @@ fn stop_both(first: Process, second: Process) {
 /// `0-2, 5` as a set.
 fn set(ranges: &[String]) -> BTreeSet<u32> {
     let mut all = BTreeSet::new();
-    for range in ranges
-        .iter()
-        .flat_map(|ranges| ranges.split(", "))
-        .filter(|range| !range.is_empty())
-    {
+    for range in ranges.iter().flat_map(|ranges| ranges.split(", ")).filter(|range| !range.is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         all.extend(first.parse::<u32>().unwrap()..=last.parse().unwrap());
     }
@@ -47,12 +43,7 @@ fn set(ranges: &[String]) -> BTreeSet<u32> {
 fn a_new_replica_takes_its_share_and_what_stays_is_not_interrupted() {
     let world = World::new(6);
     let (first, second) = scale_out(&world, &[], &[]);
-    assert_eq!(
-        set(&first.revocations()).len(),
-        3,
-        "only what moves is given up: {:?}",
-        first.revocations()
-    );
+    assert_eq!(set(&first.revocations()).len(), 3, "only what moves is given up: {:?}", first.revocations());
     assert_eq!(set(&second.assignments()), set(&first.revocations()));
     stop_both(first, second);
     assert!(oracle::verify(&world).alert_count() > 500);
@@ -63,11 +54,7 @@ fn an_eager_assignor_gives_the_same_results() {
     let world = World::new(6);
     let eager = ["-X", "partition.assignment.strategy=range"];
     let (first, second) = scale_out(&world, &eager, &eager);
-    assert_eq!(
-        set(&first.revocations()).len(),
-        6,
-        "an eager protocol stops everything"
-    );
+    assert_eq!(set(&first.revocations()).len(), 6, "an eager protocol stops everything");
     stop_both(first, second);
     oracle::verify(&world);
 }
@@ -77,12 +64,7 @@ fn the_consumer_protocol_gives_the_same_results() {
     let world = World::new(6);
     let protocol = ["--group-protocol", "consumer"];
     let (first, second) = scale_out(&world, &protocol, &protocol);
-    assert_eq!(
-        set(&first.revocations()).len(),
-        3,
-        "only what moves is given up: {:?}",
-        first.revocations()
-    );
+    assert_eq!(set(&first.revocations()).len(), 3, "only what moves is given up: {:?}", first.revocations());
     stop_both(first, second);
     oracle::verify(&world);
 }
@@ -120,18 +102,10 @@ fn a_replica_that_slept_through_its_session_says_nothing_more_and_joins_again() 
     let world = World::new(6);
     let session = ["-X", "session.timeout.ms=6000"];
     world.produce(&stormy_readings(60, READINGS));
-    let (sleeper, other) = (
-        world.working(&[&WORK[..], &session].concat()),
-        world.working(&[&WORK[..], &session].concat()),
-    );
+    let (sleeper, other) =
+        (world.working(&[&WORK[..], &session].concat()), world.working(&[&WORK[..], &session].concat()));
     until("they share the work", || set(&sleeper.revocations()).len() == 3);
-    until("both are at work", || {
-        world
-            .progress()
-            .partitions
-            .values()
-            .all(|(done, _, _)| done.is_some())
-    });
+    until("both are at work", || world.progress().partitions.values().all(|(done, _, _)| done.is_some()));
 
     sleeper.signal("STOP");
     world.wait_until_worked();

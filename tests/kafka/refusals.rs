@@ -21,15 +21,9 @@ fn a_missing_topic_names_the_command_that_makes_it() {
 fn any_topic_that_is_missing_is_named() {
     for missing in ["alerts_topic", "dlq_topic"] {
         let world = World::new(1);
-        let topic = if missing == "alerts_topic" {
-            world.alerts_topic()
-        } else {
-            world.dlq_topic()
-        };
+        let topic = if missing == "alerts_topic" { world.alerts_topic() } else { world.dlq_topic() };
         topic_tool(&world, &["--delete", "--topic", &topic]);
-        world
-            .run("worker", &[])
-            .refused(1, &[&topic, "genwatch topics create"]);
+        world.run("worker", &[]).refused(1, &[&topic, "genwatch topics create"]);
         world.run("topics create", &["--partitions", "1"]).success();
         world.work_to_the_end(&[]);
     }
@@ -41,12 +35,8 @@ fn a_worker_makes_its_own_state_topic() {
     topic_tool(&world, &["--delete", "--topic", &world.state_topic()]);
     world.work_to_the_end(&[]);
     let described = world.run("topics describe", &["--json"]).success().json();
-    let state = described
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|topic| topic["topic"] == world.state_topic())
-        .unwrap();
+    let state =
+        described.as_array().unwrap().iter().find(|topic| topic["topic"] == world.state_topic()).unwrap();
     assert_eq!(state["partitions"].as_array().unwrap().len(), 3);
     assert_eq!(state["cleanup_policy"], "compact");
 }
@@ -54,54 +44,30 @@ fn a_worker_makes_its_own_state_topic() {
 #[test]
 fn topics_whose_partitions_do_not_match_are_refused() {
     let world = World::new(2);
-    topic_tool(
-        &world,
-        &["--alter", "--topic", &world.state_topic(), "--partitions", "3"],
-    );
-    world
-        .run("worker", &[])
-        .refused(1, &[&world.state_topic(), "has 3 partitions", "has 2"]);
+    topic_tool(&world, &["--alter", "--topic", &world.state_topic(), "--partitions", "3"]);
+    world.run("worker", &[]).refused(1, &[&world.state_topic(), "has 3 partitions", "has 2"]);
 
     let world = World::new(2);
     topic_tool(&world, &["--alter", "--topic", &world.topic, "--partitions", "3"]);
-    world
-        .run("worker", &[])
-        .refused(1, &["has 2 partitions", &world.topic, "has 3"]);
+    world.run("worker", &[]).refused(1, &["has 2 partitions", &world.topic, "has 3"]);
 
-    world
-        .run("topics create", &["--partitions", "2"])
-        .refused(1, &[&world.topic, "3 partitions"]);
+    world.run("topics create", &["--partitions", "2"]).refused(1, &[&world.topic, "3 partitions"]);
 }
 
 #[test]
 fn a_state_topic_that_forgets_is_refused() {
     let world = World::new(1);
     let entity = ["--entity-type", "topics", "--entity-name", &world.state_topic()];
-    let alter = [
-        "--bootstrap-server",
-        &world.brokers,
-        "--alter",
-        "--add-config",
-        "cleanup.policy=delete",
-    ];
+    let alter = ["--bootstrap-server", &world.brokers, "--alter", "--add-config", "cleanup.policy=delete"];
     broker::tool("kafka.admin.ConfigCommand", &[&alter[..], &entity].concat());
-    world
-        .run("worker", &[])
-        .refused(1, &[&world.state_topic(), "cleanup.policy=delete", "compact"]);
+    world.run("worker", &[]).refused(1, &[&world.state_topic(), "cleanup.policy=delete", "compact"]);
 }
 
 #[test]
 fn brokers_that_speak_another_security_protocol_are_told_of() {
     let world = World::new(1);
     for security in ["security.protocol=ssl", "security.protocol=sasl_plaintext"] {
-        let sasl = [
-            "-X",
-            "sasl.mechanism=PLAIN",
-            "-X",
-            "sasl.username=me",
-            "-X",
-            "sasl.password=hunter2",
-        ];
+        let sasl = ["-X", "sasl.mechanism=PLAIN", "-X", "sasl.username=me", "-X", "sasl.password=hunter2"];
         let ended = world.run("worker", &[&["-X", security], &sasl[..]].concat());
         let ended = ended.refused(1, &[&world.brokers]);
         assert!(!ended.stderr.contains("hunter2"));
@@ -119,8 +85,5 @@ fn a_second_run_of_topics_create_changes_nothing() {
 
 fn topic_tool(world: &World, arguments: &[&str]) {
     let server = ["--bootstrap-server", &world.brokers];
-    broker::tool(
-        "org.apache.kafka.tools.TopicCommand",
-        &[&server[..], arguments].concat(),
-    );
+    broker::tool("org.apache.kafka.tools.TopicCommand", &[&server[..], arguments].concat());
 }

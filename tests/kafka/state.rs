@@ -9,10 +9,7 @@ use crate::world::until;
 
 /// Rule and state of each alert, in order.
 fn told(alerts: &[Value]) -> Vec<String> {
-    alerts
-        .iter()
-        .map(|alert| format!("{} {}", alert["rule"], alert["state"]).replace('"', ""))
-        .collect()
+    alerts.iter().map(|alert| format!("{} {}", alert["rule"], alert["state"]).replace('"', "")).collect()
 }
 
 #[test]
@@ -41,19 +38,11 @@ fn a_tombstone_clears_what_is_active_and_deletes_the_state() {
         "low_fuel cleared",
     ];
     assert_eq!(told(&alerts), expected);
-    assert!(
-        alerts[2..4]
-            .iter()
-            .all(|alert| alert["reason"] == "decommissioned"),
-        "{alerts:#?}"
-    );
+    assert!(alerts[2..4].iter().all(|alert| alert["reason"] == "decommissioned"), "{alerts:#?}");
     let states = world.read(&world.state_topic());
     assert!(states.compacted().is_empty());
     let tombstones = states.iter().filter(|record| record.value.is_none());
-    assert_eq!(
-        tombstones.map(|record| record.key()).collect::<Vec<_>>(),
-        ["hot and empty"; 2]
-    );
+    assert_eq!(tombstones.map(|record| record.key()).collect::<Vec<_>>(), ["hot and empty"; 2]);
 }
 
 #[test]
@@ -74,10 +63,7 @@ fn raise_and_leave(world: &World, leave: impl FnOnce()) {
     world.produce(&[Outgoing::reading("g", 80.0, 199.0)]);
     until("it's raised", || world.alerts().len() == 1);
     leave();
-    world.produce(&[
-        Outgoing::reading("g", 80.0, 150.0),
-        Outgoing::reading("g", 80.0, 225.0),
-    ]);
+    world.produce(&[Outgoing::reading("g", 80.0, 150.0), Outgoing::reading("g", 80.0, 225.0)]);
 
     let second = world.working(&[]);
     world.wait_until_worked();

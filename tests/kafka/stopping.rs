@@ -18,27 +18,12 @@ fn sigterm_drains_commits_what_was_worked_and_prints_one_summary() {
 
     let done = world.progress().done();
     assert!(done < 4000, "it was stopped midway");
-    assert_eq!(
-        ended.number("records"),
-        u64::try_from(done).unwrap(),
-        "committed = processed"
-    );
-    assert_eq!(
-        ended.number("alerts"),
-        u64::try_from(world.alerts().len()).unwrap()
-    );
+    assert_eq!(ended.number("records"), u64::try_from(done).unwrap(), "committed = processed");
+    assert_eq!(ended.number("alerts"), u64::try_from(world.alerts().len()).unwrap());
     let summary = ended.json();
     let mut fields: Vec<_> = summary.as_object().unwrap().keys().map(String::as_str).collect();
     fields.sort_unstable();
-    let contract = [
-        "alerts",
-        "commits",
-        "dlq",
-        "rebalances",
-        "records",
-        "records_per_second",
-        "seconds",
-    ];
+    let contract = ["alerts", "commits", "dlq", "rebalances", "records", "records_per_second", "seconds"];
     assert_eq!(fields, contract);
     let (records, seconds) = (done as f64, summary["seconds"].as_f64().unwrap());
     assert!(
@@ -88,18 +73,8 @@ fn a_drain_is_bounded_and_leaves_the_rest_to_the_next() {
 
 /// A worker that has begun with a reading that takes 30 s.
 fn busy_for_30_s(world: &World, arguments: &[&str]) -> Process {
-    let arguments = [
-        &[
-            "--work",
-            "30s",
-            "--http",
-            "127.0.0.1:0",
-            "-X",
-            "session.timeout.ms=6000",
-        ],
-        arguments,
-    ]
-    .concat();
+    let arguments =
+        [&["--work", "30s", "--http", "127.0.0.1:0", "-X", "session.timeout.ms=6000"], arguments].concat();
     let worker = world.working(&arguments);
     let address = worker.http();
     until("it has begun", || {

@@ -61,10 +61,7 @@ impl Stretch {
 #[test]
 fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_concurrent_does_it_alone() {
     let world = World::alone(12);
-    let simulator = world.start(
-        "simulate",
-        &["--rate", "1000", "--generators", "1000", "--seed", "3"],
-    );
+    let simulator = world.start("simulate", &["--rate", "1000", "--generators", "1000", "--seed", "3"]);
     println!(
         "{:<24} {:>10} {:>11} {:>6} {:>10} {:>9}",
         "replicas", "produced/s", "processed/s", "ratio", "lag before", "lag after"
@@ -74,10 +71,7 @@ fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_con
     until("the first is at work", || world.progress().done() > 0);
     let one = Stretch::measure(&world, Duration::from_secs(8));
     one.print("1 serial");
-    assert!(
-        (0.35..0.65).contains(&one.ratio()),
-        "one serial replica does about half"
-    );
+    assert!((0.35..0.65).contains(&one.ratio()), "one serial replica does about half");
     assert!(one.lag_after > one.lag_before + 2000, "so it falls behind");
 
     let second = world.working(&SERIAL);
@@ -86,10 +80,7 @@ fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_con
     two.print("2 serial");
     assert!((0.75..1.25).contains(&two.ratio()), "two do about all");
     let growth = |stretch: &Stretch| stretch.lag_after - stretch.lag_before;
-    assert!(
-        growth(&two) < growth(&one) / 2,
-        "the lag has stopped growing, or nearly"
-    );
+    assert!(growth(&two) < growth(&one) / 2, "the lag has stopped growing, or nearly");
 
     let third = world.working(&SERIAL);
     until_shared(&[&first, &second, &third]);
@@ -99,20 +90,12 @@ fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_con
     three.print("3 serial");
     assert!(three.ratio() > 1.1, "three do more than comes in");
 
-    let serial: u64 = [first, second, third]
-        .map(|worker| worker.stop().number("records"))
-        .iter()
-        .sum();
+    let serial: u64 = [first, second, third].map(|worker| worker.stop().number("records")).iter().sum();
     let alone = world.working(&CONCURRENT);
-    until("the concurrent one has caught up", || {
-        world.progress().lag() < 300
-    });
+    until("the concurrent one has caught up", || world.progress().lag() < 300);
     let concurrent = Stretch::measure(&world, Duration::from_secs(8));
     concurrent.print("1 with --concurrency 64");
-    assert!(
-        (0.9..1.1).contains(&concurrent.ratio()),
-        "one concurrent replica does all"
-    );
+    assert!((0.9..1.1).contains(&concurrent.ratio()), "one concurrent replica does all");
     assert!(concurrent.lag_after < 1000, "and holds it");
 
     simulator.signal("TERM");
@@ -129,9 +112,7 @@ fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_con
 /// Waits until the group has given each of them a share, and no partition is on its way.
 fn until_shared(workers: &[&Process]) {
     until("each has its share", || {
-        let had = workers
-            .iter()
-            .map(|worker| count(&worker.assignments()) - count(&worker.revocations()));
+        let had = workers.iter().map(|worker| count(&worker.assignments()) - count(&worker.revocations()));
         let had: Vec<usize> = had.collect();
         had.iter().sum::<usize>() == 12 && had.iter().all(|had| *had == 12 / workers.len())
     });
@@ -139,10 +120,7 @@ fn until_shared(workers: &[&Process]) {
 
 /// How many partitions are in lists such as `0-2, 5`.
 fn count(ranges: &[String]) -> usize {
-    let ranges = ranges
-        .iter()
-        .flat_map(|ranges| ranges.split(", "))
-        .filter(|range| !range.is_empty());
+    let ranges = ranges.iter().flat_map(|ranges| ranges.split(", ")).filter(|range| !range.is_empty());
     ranges
         .map(|range| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -159,14 +137,7 @@ fn every_reading_is_evaluated_once_and_in_order_while_replicas_come_and_go() {
     let rule =
         "[[rule]]\nname = \"every\"\nfield = \"temperature\"\nraise_above = -1000\nrealarm = \"1ms\"\n";
     std::fs::write(rules.path(), rule).unwrap();
-    let rules = [
-        "--rules",
-        rules.path().to_str().unwrap(),
-        "--work",
-        "2ms",
-        "--concurrency",
-        "16",
-    ];
+    let rules = ["--rules", rules.path().to_str().unwrap(), "--work", "2ms", "--concurrency", "16"];
     world.produce(&crate::world::records::stormy_readings(200, 20_000));
 
     let mut workers = vec![world.working(&rules)];
@@ -185,10 +156,7 @@ fn every_reading_is_evaluated_once_and_in_order_while_replicas_come_and_go() {
     let mut evaluated: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for alert in world.alerts() {
         let generator = alert["generatorID"].as_str().unwrap().to_owned();
-        evaluated
-            .entry(generator)
-            .or_default()
-            .push(alert["source"]["offset"].as_i64().unwrap());
+        evaluated.entry(generator).or_default().push(alert["source"]["offset"].as_i64().unwrap());
     }
     let readings = world.readings();
     let expected = oracle::evaluate(&world.topic, &readings).readings;

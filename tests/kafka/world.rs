@@ -67,10 +67,7 @@ impl World {
 
     /// Names on this broker, and no topics yet.
     pub fn at(brokers: &str) -> World {
-        World::on(
-            brokers,
-            Turn::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner)),
-        )
+        World::on(brokers, Turn::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// A world with topics of so many partitions, in a cluster of the test's own.
@@ -83,17 +80,11 @@ impl World {
     fn on(brokers: &str, turn: Turn) -> World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let thread = std::thread::current();
-        let test = thread
-            .name()
-            .and_then(|name| name.rsplit("::").next())
-            .unwrap_or("test");
+        let test = thread.name().and_then(|name| name.rsplit("::").next()).unwrap_or("test");
         // A broker may outlive the process that tests, and meet the same process id again.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let name = format!(
-            "{test}-{since:x}-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name =
+            format!("{test}-{since:x}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         World {
             brokers: brokers.to_owned(),
             topic: name.clone(),
@@ -103,8 +94,7 @@ impl World {
     }
 
     fn create_topics(&self, partitions: u32) {
-        self.run("topics create", &["--partitions", &partitions.to_string()])
-            .success();
+        self.run("topics create", &["--partitions", &partitions.to_string()]).success();
     }
 
     /// The derived topics.
@@ -124,19 +114,9 @@ impl World {
 
     /// Starts `genwatch COMMAND` (which may be two words) in this world, with more arguments.
     pub fn start(&self, command: &str, arguments: &[&str]) -> Process {
-        let cluster = [
-            "--brokers",
-            &self.brokers,
-            "--topic",
-            &self.topic,
-            "--group",
-            &self.group,
-        ];
-        let all: Vec<&str> = command
-            .split_whitespace()
-            .chain(cluster)
-            .chain(arguments.iter().copied())
-            .collect();
+        let cluster = ["--brokers", &self.brokers, "--topic", &self.topic, "--group", &self.group];
+        let all: Vec<&str> =
+            command.split_whitespace().chain(cluster).chain(arguments.iter().copied()).collect();
         Process::start(command, &all)
     }
 
@@ -190,9 +170,7 @@ impl World {
 
     /// Waits until everything that is in the log now has been committed.
     pub fn wait_until_worked(&self) {
-        until("the group has committed everything", || {
-            self.progress().lag() == 0
-        });
+        until("the group has committed everything", || self.progress().lag() == 0);
     }
 }
 
@@ -210,11 +188,7 @@ pub fn until_some<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = attempt() {
             return found;
         }
-        assert!(
-            Instant::now() < deadline,
-            "waited {} s in vain until {what}",
-            PATIENCE.as_secs()
-        );
+        assert!(Instant::now() < deadline, "waited {} s in vain until {what}", PATIENCE.as_secs());
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -59,17 +59,9 @@ fn alert(json: &Value) -> Alert {
     ];
     let object = json.as_object().expect("an alert is an object");
     for name in object.keys() {
-        assert!(
-            FIELDS.contains(&name.as_str()),
-            "the contract has no field '{name}': {json}"
-        );
+        assert!(FIELDS.contains(&name.as_str()), "the contract has no field '{name}': {json}");
     }
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .unwrap_or_else(|| panic!("no text in {json}"))
-            .to_owned()
-    };
+    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no text in {json}")).to_owned();
     let integer = |value: &Value| value.as_i64().unwrap_or_else(|| panic!("no integer in {json}"));
     let position = json["lat"].as_f64().zip(json["lon"].as_f64());
     let source = &json["source"];
@@ -82,9 +74,7 @@ fn alert(json: &Value) -> Alert {
         severity: text(&json["severity"]),
         field: text(&json["field"]),
         value: json["value"].as_f64(),
-        threshold: json["threshold"]
-            .as_f64()
-            .unwrap_or_else(|| panic!("no threshold in {json}")),
+        threshold: json["threshold"].as_f64().unwrap_or_else(|| panic!("no threshold in {json}")),
         at: integer(&json["at"]),
         since: integer(&json["since"]),
         position,
@@ -100,17 +90,11 @@ fn alert(json: &Value) -> Alert {
 /// All dead letters, each once, in the partition they came in, in order, unchanged, with the headers that say why.
 #[track_caller]
 pub fn check_dead_letters(expected: &Expected, topic: &str, readings: &Records, letters: &Records) {
-    let original: BTreeMap<(i32, i64), &Stored> = readings
-        .iter()
-        .map(|record| ((record.partition, record.offset), record))
-        .collect();
+    let original: BTreeMap<(i32, i64), &Stored> =
+        readings.iter().map(|record| ((record.partition, record.offset), record)).collect();
     let mut found: BTreeMap<i32, Vec<(i64, String)>> = BTreeMap::new();
     for letter in letters.iter() {
-        let header = |name| {
-            letter
-                .header(name)
-                .unwrap_or_else(|| panic!("no header {name}: {letter:?}"))
-        };
+        let header = |name| letter.header(name).unwrap_or_else(|| panic!("no header {name}: {letter:?}"));
         assert_eq!(header("dlq.topic"), topic);
         let partition: i32 = header("dlq.partition").parse().expect("a partition");
         let offset: i64 = header("dlq.offset").parse().expect("an offset");
@@ -120,42 +104,23 @@ pub fn check_dead_letters(expected: &Expected, topic: &str, readings: &Records, 
         }
         let came = original[&(partition, offset)];
         // Not by assert_eq: a record may have a megabyte.
-        assert!(
-            letter.key == came.key,
-            "the key of {partition}/{offset} has changed"
-        );
-        assert!(
-            letter.value == came.value,
-            "the value of {partition}/{offset} has changed"
-        );
+        assert!(letter.key == came.key, "the key of {partition}/{offset} has changed");
+        assert!(letter.value == came.value, "the value of {partition}/{offset} has changed");
         assert_eq!(letter.timestamp, came.timestamp, "of {partition}/{offset}");
-        assert_eq!(
-            letter.headers[..came.headers.len()],
-            came.headers,
-            "of {partition}/{offset}"
-        );
+        assert_eq!(letter.headers[..came.headers.len()], came.headers, "of {partition}/{offset}");
         assert_eq!(
             letter.headers.len(),
             came.headers.len() + 6,
             "of {partition}/{offset}: {:?}",
             letter.headers
         );
-        found
-            .entry(partition)
-            .or_default()
-            .push((offset, header("dlq.error.code").to_owned()));
+        found.entry(partition).or_default().push((offset, header("dlq.error.code").to_owned()));
     }
     let expected: BTreeMap<i32, Vec<(i64, String)>> = expected
         .dead_letters
         .iter()
         .map(|(partition, letters)| {
-            (
-                *partition,
-                letters
-                    .iter()
-                    .map(|(at, code)| (*at, (*code).to_owned()))
-                    .collect(),
-            )
+            (*partition, letters.iter().map(|(at, code)| (*at, (*code).to_owned())).collect())
         })
         .collect();
     assert_same("dead letters", &expected, &found);
@@ -166,13 +131,7 @@ pub fn without_repeats(letters: &Records) -> Records {
     let mut seen = BTreeSet::new();
     let origin =
         |letter: &Stored| ["dlq.partition", "dlq.offset"].map(|name| letter.header(name).map(str::to_owned));
-    Records(
-        letters
-            .iter()
-            .filter(|letter| seen.insert(origin(letter)))
-            .cloned()
-            .collect(),
-    )
+    Records(letters.iter().filter(|letter| seen.insert(origin(letter))).cloned().collect())
 }
 
 /// What is left in the state topic, compacted: the phases of all generators that have any.
@@ -184,21 +143,14 @@ pub fn check_states(expected: &Expected, states: &Records) {
         .map(|(generator, record)| {
             let json = record.json();
             assert_eq!(json["generatorID"].as_str(), Some(generator.as_str()));
-            let rules = json["rules"]
-                .as_object()
-                .expect("rules")
-                .iter()
-                .map(|(rule, standing)| {
-                    let phase = standing["phase"].as_str().expect("a phase").to_owned();
-                    (rule.clone(), (phase, standing["since"].as_i64().expect("a time")))
-                });
+            let rules = json["rules"].as_object().expect("rules").iter().map(|(rule, standing)| {
+                let phase = standing["phase"].as_str().expect("a phase").to_owned();
+                (rule.clone(), (phase, standing["since"].as_i64().expect("a time")))
+            });
             (generator, vec![(record.partition, rules.collect())])
         })
         .collect();
-    let expected = expected
-        .states
-        .iter()
-        .map(|(generator, state)| (generator.clone(), vec![state.clone()]));
+    let expected = expected.states.iter().map(|(generator, state)| (generator.clone(), vec![state.clone()]));
     assert_same("states", &expected.collect(), &found);
 }
 
@@ -210,17 +162,10 @@ fn assert_same<K: Ord + Debug, V: PartialEq + Debug>(
     found: &BTreeMap<K, Vec<V>>,
 ) {
     let keys: BTreeSet<&K> = expected.keys().chain(found.keys()).collect();
-    let different: Vec<&K> = keys
-        .into_iter()
-        .filter(|key| expected.get(key) != found.get(key))
-        .collect();
+    let different: Vec<&K> = keys.into_iter().filter(|key| expected.get(key) != found.get(key)).collect();
     let Some(first) = different.first() else { return };
     let (expected_list, found_list) = (list(expected, first), list(found, first));
-    let same = expected_list
-        .iter()
-        .zip(found_list)
-        .take_while(|(a, b)| a == b)
-        .count();
+    let same = expected_list.iter().zip(found_list).take_while(|(a, b)| a == b).count();
     panic!(
         "{what} differ for {} of {}. Of {first:?}, {} are expected and {} found; \
          the first {same} are the same, then expected: {:#?}\nfound: {:#?}",

@@ -24,15 +24,9 @@ pub enum Shape {
 
 /// The value that `text` is, if it's one JSON document.
 pub fn parse(text: &str) -> Option<Shape> {
-    let mut cursor = Cursor {
-        rest: text.as_bytes(),
-    };
+    let mut cursor = Cursor { rest: text.as_bytes() };
     cursor.space();
-    let shape = if cursor.peek() == Some(b'{') {
-        cursor.object()?
-    } else {
-        cursor.value()?
-    };
+    let shape = if cursor.peek() == Some(b'{') { cursor.object()? } else { cursor.value()? };
     cursor.space();
     cursor.rest.is_empty().then_some(shape)
 }
@@ -141,11 +135,7 @@ impl Cursor<'_> {
     }
 
     fn scalar(&mut self) -> Option<Shape> {
-        for (word, shape) in [
-            ("null", Shape::Null),
-            ("true", Shape::Boolean),
-            ("false", Shape::Boolean),
-        ] {
+        for (word, shape) in [("null", Shape::Null), ("true", Shape::Boolean), ("false", Shape::Boolean)] {
             if let Some(rest) = self.rest.strip_prefix(word.as_bytes()) {
                 self.rest = rest;
                 return Some(shape);
@@ -220,9 +210,7 @@ impl Cursor<'_> {
 
     /// The character that `high` and the escape behind it make, if they do.
     fn low_surrogate(&mut self, high: u32) -> Option<u32> {
-        let mut ahead = Cursor {
-            rest: self.rest.strip_prefix(b"\\u")?,
-        };
+        let mut ahead = Cursor { rest: self.rest.strip_prefix(b"\\u")? };
         let low = ahead.hex()?;
         if !(0xd800..0xdc00).contains(&high) || !(0xdc00..0xe000).contains(&low) {
             return None;
@@ -232,9 +220,7 @@ impl Cursor<'_> {
     }
 
     fn hex(&mut self) -> Option<u32> {
-        (0..4).try_fold(0, |code, _| {
-            Some(code * 16 + char::from(self.next()?).to_digit(16)?)
-        })
+        (0..4).try_fold(0, |code, _| Some(code * 16 + char::from(self.next()?).to_digit(16)?))
     }
 }
 
@@ -271,14 +257,6 @@ fn the_oracle_reads_json_as_the_standard_has_it() {
     }
     let deep = "[".repeat(500_000) + &"]".repeat(500_000);
     assert_eq!(parse(&deep), Some(Shape::Array));
-    let Some(Shape::Object(members)) = parse(r#"{"f\u0075el":1,"fuel":2}"#) else {
-        panic!("an object")
-    };
-    assert_eq!(
-        members,
-        [
-            (b"fuel".to_vec(), Shape::Number(1.0)),
-            (b"fuel".to_vec(), Shape::Number(2.0))
-        ]
-    );
+    let Some(Shape::Object(members)) = parse(r#"{"f\u0075el":1,"fuel":2}"#) else { panic!("an object") };
+    assert_eq!(members, [(b"fuel".to_vec(), Shape::Number(1.0)), (b"fuel".to_vec(), Shape::Number(2.0))]);
 }

@@ -32,16 +32,9 @@ impl Cluster {
     pub fn start(name: &str, properties: &[&str]) -> Cluster {
         let dir = folder(name);
         let reaper = stop_when_we_have_ended(&dir);
-        let properties: Vec<&str> = properties
-            .iter()
-            .flat_map(|property| ["--property", property])
-            .collect();
+        let properties: Vec<&str> = properties.iter().flat_map(|property| ["--property", property]).collect();
         let brokers = start(&dir, &[&["--fresh"], &properties[..]].concat());
-        Cluster {
-            dir,
-            brokers,
-            _reaper: reaper,
-        }
+        Cluster { dir, brokers, _reaper: reaper }
     }
 
     /// SIGKILL to the node.
@@ -79,17 +72,10 @@ fn folder(name: &str) -> String {
 
 fn script(arguments: &[&str]) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
-    let output = Command::new(path)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("scripts/kafka runs");
+    let output =
+        Command::new(path).args(arguments).stdin(Stdio::null()).output().expect("scripts/kafka runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "scripts/kafka {} failed:\n{said}",
-        arguments.join(" ")
-    );
+    assert!(output.status.success(), "scripts/kafka {} failed:\n{said}", arguments.join(" "));
     String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
 }
 
@@ -98,13 +84,7 @@ fn script(arguments: &[&str]) -> String {
 fn stop_when_we_have_ended(dir: &str) -> Child {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
     Command::new("setsid")
-        .args([
-            "sh",
-            "-c",
-            "cat >/dev/null; exec \"$0\" stop --dir \"$1\"",
-            path,
-            dir,
-        ])
+        .args(["sh", "-c", "cat >/dev/null; exec \"$0\" stop --dir \"$1\"", path, dir])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

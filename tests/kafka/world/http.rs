@@ -13,27 +13,18 @@ pub fn get(address: &str, path: &str) -> (u16, String) {
 pub fn try_get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let bad = || std::io::Error::other(format!("no HTTP answer: {answer}"));
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(bad)?;
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .ok_or_else(bad)?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(bad)?;
     Ok((status, body.to_owned()))
 }
 
 /// The samples of a metrics page whose series begins with `name`: the series and its value.
 pub fn samples(page: &str, name: &str) -> Vec<(String, f64)> {
-    let lines = page
-        .lines()
-        .filter(|line| line.starts_with(name) && !line.starts_with('#'));
+    let lines = page.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
     lines
         .map(|line| {
             let (series, value) = line.rsplit_once(' ').expect("a sample");

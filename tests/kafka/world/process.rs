@@ -37,11 +37,7 @@ impl Process {
     /// Starts the binary under test.
     pub fn start(name: &str, arguments: &[&str]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_genwatch"));
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // What the one who runs the tests has set for his own cluster is not for them.
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("GENWATCH_") || key == "RUST_LOG")
         {
@@ -54,13 +50,7 @@ impl Process {
         let mut child = command.spawn().expect("the binary starts");
         let stdout = Captured::of(child.stdout.take().unwrap());
         let stderr = Captured::of(child.stderr.take().unwrap());
-        Process {
-            name: name.to_owned(),
-            child,
-            stdout,
-            stderr,
-            started: Instant::now(),
-        }
+        Process { name: name.to_owned(), child, stdout, stderr, started: Instant::now() }
     }
 
     /// Its process id.
@@ -71,14 +61,8 @@ impl Process {
     /// Sends it a signal, such as `TERM`.
     pub fn signal(&self, signal: &str) {
         // The child is not reaped before `wait`, so its id can't belong to another process.
-        let status = Command::new("kill")
-            .args([&format!("-{signal}"), &self.id().to_string()])
-            .status();
-        assert!(
-            status.expect("kill runs").success(),
-            "signal {signal} to {}",
-            self.name
-        );
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.id().to_string()]).status();
+        assert!(status.expect("kill runs").success(), "signal {signal} to {}", self.name);
     }
 
     /// SIGKILL, and waits for the end.
@@ -100,21 +84,12 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 break status;
             }
-            assert!(
-                Instant::now() < deadline,
-                "{} does not end; its stderr:\n{}",
-                self.name,
-                self.stderr()
-            );
+            assert!(Instant::now() < deadline, "{} does not end; its stderr:\n{}", self.name, self.stderr());
             std::thread::sleep(Duration::from_millis(10));
         };
         let took = self.started.elapsed();
-        let ended = Ended {
-            code: status.code(),
-            stdout: self.stdout.finish(),
-            stderr: self.stderr.finish(),
-            took,
-        };
+        let ended =
+            Ended { code: status.code(), stdout: self.stdout.finish(), stderr: self.stderr.finish(), took };
         assert_ne!(status.signal(), Some(11), "{} crashed: {ended:#?}", self.name);
         ended
     }
@@ -137,17 +112,13 @@ impl Process {
     /// Waits until it has said this.
     #[track_caller]
     pub fn wait_until_it_says(&self, words: &str) {
-        until(&format!("{} says '{words}'", self.name), || {
-            self.stderr().contains(words)
-        });
+        until(&format!("{} says '{words}'", self.name), || self.stderr().contains(words));
     }
 
     /// Waits until the group has given it at least one partition.
     #[track_caller]
     pub fn wait_until_assigned(&self) {
-        until("the worker has partitions", || {
-            !self.assignments().iter().all(String::is_empty)
-        });
+        until("the worker has partitions", || !self.assignments().iter().all(String::is_empty));
     }
 
     /// The partitions of each assignment that it has logged, oldest first, such as `0-2, 5`.
@@ -162,9 +133,7 @@ impl Process {
 
     fn rebalances(&self, field: &str) -> Vec<String> {
         let text = self.stderr();
-        let values = text
-            .lines()
-            .filter_map(|line| line.split_once(field)?.1.split('"').next());
+        let values = text.lines().filter_map(|line| line.split_once(field)?.1.split('"').next());
         values.map(str::to_owned).collect()
     }
 
@@ -172,13 +141,7 @@ impl Process {
     pub fn http(&self) -> String {
         until_some("the worker serves HTTP", || {
             let text = self.stderr();
-            Some(
-                text.split_once("address=")?
-                    .1
-                    .split_whitespace()
-                    .next()?
-                    .to_owned(),
-            )
+            Some(text.split_once("address=")?.1.split_whitespace().next()?.to_owned())
         })
     }
 }
@@ -189,12 +152,7 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!(
-                "--- stderr of {} (pid {}):\n{}",
-                self.name,
-                self.id(),
-                self.stderr()
-            );
+            eprintln!("--- stderr of {} (pid {}):\n{}", self.name, self.id(), self.stderr());
         }
     }
 }
@@ -222,26 +180,15 @@ impl Ended {
     /// A number of the JSON document that it has printed.
     #[track_caller]
     pub fn number(&self, name: &str) -> u64 {
-        self.json()[name]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no {name} in {self:#?}"))
+        self.json()[name].as_u64().unwrap_or_else(|| panic!("no {name} in {self:#?}"))
     }
 
     /// Fails the test unless it ended with this code after one line for people that contains these words.
     #[track_caller]
     pub fn refused(self, code: i32, words: &[&str]) -> Ended {
         let ended = self.exited(code);
-        assert!(
-            ended.took < Duration::from_secs(15),
-            "it took {:?}: {}",
-            ended.took,
-            ended.stderr
-        );
-        let said: Vec<&str> = ended
-            .stderr
-            .lines()
-            .filter(|line| line.starts_with("genwatch: "))
-            .collect();
+        assert!(ended.took < Duration::from_secs(15), "it took {:?}: {}", ended.took, ended.stderr);
+        let said: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("genwatch: ")).collect();
         assert_eq!(said.len(), 1, "one clear line, not:\n{}", ended.stderr);
         for words in words {
             assert!(said[0].contains(words), "'{words}' is not in: {}", said[0]);
@@ -270,10 +217,7 @@ impl Captured {
                 text.push('\n');
             }
         });
-        Captured {
-            text,
-            reader: Some(reader),
-        }
+        Captured { text, reader: Some(reader) }
     }
 
     fn text(&self) -> String {

@@ -36,11 +36,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// A record of a key and a value.
     pub fn new(key: &str, value: &[u8]) -> Outgoing {
-        Outgoing {
-            key: Some(key.into()),
-            value: Some(value.to_vec()),
-            ..Outgoing::default()
-        }
+        Outgoing { key: Some(key.into()), value: Some(value.to_vec()), ..Outgoing::default() }
     }
 
     /// A good reading.
@@ -54,26 +50,17 @@ impl Outgoing {
 
     /// The generator is decommissioned.
     pub fn tombstone(generator: &str) -> Outgoing {
-        Outgoing {
-            key: Some(generator.into()),
-            ..Outgoing::default()
-        }
+        Outgoing { key: Some(generator.into()), ..Outgoing::default() }
     }
 
     /// The same at another time.
     pub fn at(self, timestamp: i64) -> Outgoing {
-        Outgoing {
-            timestamp: Some(timestamp),
-            ..self
-        }
+        Outgoing { timestamp: Some(timestamp), ..self }
     }
 
     /// The same to this partition, whatever its key.
     pub fn to(self, partition: i32) -> Outgoing {
-        Outgoing {
-            partition: Some(partition),
-            ..self
-        }
+        Outgoing { partition: Some(partition), ..self }
     }
 }
 
@@ -169,15 +156,9 @@ pub fn produce(brokers: &str, topic: &str, records: &[Outgoing]) {
         .create()
         .expect("a producer");
     for outgoing in records {
-        let headers = outgoing
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new(), |all, (key, value)| {
-                all.insert(Header {
-                    key,
-                    value: value.as_deref(),
-                })
-            });
+        let headers = outgoing.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key, value: value.as_deref() })
+        });
         let mut record = BaseRecord::<[u8], [u8]>::to(topic).headers(headers);
         record.partition = outgoing.partition;
         record.key = outgoing.key.as_deref();
@@ -187,11 +168,7 @@ pub fn produce(brokers: &str, topic: &str, records: &[Outgoing]) {
             match producer.send(record) {
                 Ok(()) => break,
                 Err((error, unsent)) => {
-                    assert_eq!(
-                        error.rdkafka_error_code(),
-                        Some(RDKafkaErrorCode::QueueFull),
-                        "{error}"
-                    );
+                    assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
                     record = unsent;
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -208,11 +185,8 @@ pub fn read(brokers: &str, topic: &str) -> Records {
     let mut open: BTreeMap<i32, i64> = BTreeMap::new();
     let mut list = TopicPartitionList::new();
     for partition in 0..partition_count(&uncommitted, topic) {
-        let (low, high) = uncommitted
-            .fetch_watermarks(topic, partition, REQUEST)
-            .expect("watermarks");
-        list.add_partition_offset(topic, partition, Offset::Offset(low))
-            .unwrap();
+        let (low, high) = uncommitted.fetch_watermarks(topic, partition, REQUEST).expect("watermarks");
+        list.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
         if low < high {
             open.insert(partition, high);
         }
@@ -231,10 +205,7 @@ pub fn read(brokers: &str, topic: &str) -> Records {
             None => continue,
             Some(Ok(message)) => {
                 let headers = message.headers().map_or_else(Vec::new, |headers| {
-                    headers
-                        .iter()
-                        .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
-                        .collect()
+                    headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
                 });
                 records.push(Stored {
                     partition: message.partition(),
@@ -248,9 +219,7 @@ pub fn read(brokers: &str, topic: &str) -> Records {
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 let position = reader.position().expect("a position");
-                let offset = position
-                    .find_partition(topic, partition)
-                    .map(|element| element.offset());
+                let offset = position.find_partition(topic, partition).map(|element| element.offset());
                 let Some(Offset::Offset(offset)) = offset else {
                     continue;
                 };
@@ -279,18 +248,12 @@ pub struct Group {
 impl Group {
     /// Records between what is committed and the end.
     pub fn lag(&self) -> i64 {
-        self.partitions
-            .values()
-            .map(|(committed, low, high)| high - committed.unwrap_or(*low))
-            .sum()
+        self.partitions.values().map(|(committed, low, high)| high - committed.unwrap_or(*low)).sum()
     }
 
     /// Records below what is committed.
     pub fn done(&self) -> i64 {
-        self.partitions
-            .values()
-            .map(|(committed, low, _)| committed.unwrap_or(*low))
-            .sum()
+        self.partitions.values().map(|(committed, low, _)| committed.unwrap_or(*low)).sum()
     }
 
     /// Records in the log.
@@ -314,18 +277,14 @@ pub fn progress(brokers: &str, topic: &str, group: &str) -> Group {
             .filter(|list| list.elements().iter().all(|element| element.error().is_ok()))
     });
     let partitions = committed.elements().into_iter().map(|element| {
-        let (low, high) = client
-            .fetch_watermarks(topic, element.partition(), REQUEST)
-            .expect("watermarks");
+        let (low, high) = client.fetch_watermarks(topic, element.partition(), REQUEST).expect("watermarks");
         let committed = match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
         (element.partition(), (committed, low, high))
     });
-    Group {
-        partitions: partitions.collect(),
-    }
+    Group { partitions: partitions.collect() }
 }
 
 fn partition_count(client: &BaseConsumer, topic: &str) -> i32 {
@@ -350,8 +309,6 @@ fn consumer(brokers: &str, group: &str, isolation: &str) -> BaseConsumer {
 
 fn client(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", brokers)
-        .set("client.id", "genwatch-test");
+    config.set("bootstrap.servers", brokers).set("client.id", "genwatch-test");
     config
 }

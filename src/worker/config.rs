@@ -1,0 +1,135 @@
+//! What a worker is told, what it tells, and why it may end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+use serde::Serialize;
+
+use crate::alarm::rules::Rules;
+use crate::fleet::Fleet;
+use crate::flood;
+use crate::health::Health;
+use crate::kafka::admin::ClusterError;
+use crate::kafka::committer::{CommitError, Delivery};
+use crate::kafka::config::{Connection, GroupProtocol};
+use crate::kafka::consumer::ClientError;
+use crate::kafka::restore::{OnOutOfRange, RestoreError};
+use crate::metrics::Metrics;
+use crate::pool::Bounds;
+
+/// What a worker is told to do.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// The cluster.
+    pub connection: Connection,
+    /// The readings topic.
+    pub topic: String,
+    /// The consumer group.
+    pub group: String,
+    /// The rules.
+    pub rules: Rules,
+    /// How many generators are worked at once.
+    pub concurrency: usize,
+    /// What each reading costs.
+    pub work: Duration,
+    /// What readings of single generators cost instead.
+    pub work_of: HashMap<String, Duration>,
+    /// The promise about effects.
+    pub delivery: Delivery,
+    /// Between commits while only offsets move.
+    pub commit_interval: Duration,
+    /// How the group agrees.
+    pub protocol: GroupProtocol,
+    /// Records a second that this replica takes in at most.
+    pub rate_limit: Option<u32>,
+    /// End when every assigned partition has reached the end it had at the start.
+    pub exit_at_end: bool,
+    /// How long a partition that is given up may drain.
+    pub drain_timeout: Duration,
+    /// What to do when the committed offset isn't in the log.
+    pub on_out_of_range: OnOutOfRange,
+    /// Stop with an error when more of the records than this are bad.
+    pub max_bad_ratio: Option<f64>,
+    /// What the buffers may hold.
+    pub bounds: Bounds,
+    /// A name for logs and the fleet view.
+    pub name: String,
+}
+
+/// What observers of a worker share with it.
+#[derive(Clone, Debug)]
+pub struct Observers {
+    /// Stop, drained, as soon as it's set.
+    pub stop: Arc<AtomicBool>,
+    /// Written each tick.
+    pub metrics: Arc<Metrics>,
+    /// Written each turn.
+    pub health: Arc<Health>,
+    /// The live view of all replicas in this process, if somebody watches.
+    pub fleet: Option<Arc<Fleet>>,
+}
+
+/// What a worker has done, printed at its end.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    /// Records whose effects and offsets are committed.
+    pub records: u64,
+    /// Alert events committed.
+    pub alerts: u64,
+    /// Dead letters committed.
+    pub dlq: u64,
+    /// From the first record received to the last commit.
+    pub seconds: f64,
+    /// `records / seconds`.
+    pub records_per_second: f64,
+    /// Commits that succeeded.
+    pub commits: u64,
+    /// Changes of the assignment.
+    pub rebalances: u64,
+}
+
+/// Why a worker ended that should have gone on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The cluster or a topic isn't as it must be.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A client couldn't be made.
+    #[error("the Kafka client could not be made: {0}")]
+    Client(#[from] KafkaError),
+    /// librdkafka refused a call.
+    #[error("{what}: {error}")]
+    Consumer {
+        /// What was tried.
+        what: &'static str,
+        /// What was said.
+        error: ClientError,
+    },
+    /// The group refuses us.
+    #[error("not authorized for group {group}: ask for its ACL (read)")]
+    GroupUnauthorized {
+        /// The group.
+        group: String,
+    },
+    /// State couldn't be restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A producer is broken.
+    #[error(
+        "{bad} of {} records are bad, more than --max-bad-ratio allows: stopped, so that the topic isn't emptied into \
+         {topic}; look there for the reasons, mend the producer, start again",
+        flood::WINDOW
+    )]
+    Flood {
+        /// How many were bad.
+        bad: u32,
+        /// The dead letter queue.
+        topic: String,
+    },
+    /// Effects can't be made durable.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}

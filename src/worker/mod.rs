@@ -1,0 +1,426 @@
+//! The worker: joins the pool and Kafka. This file shows the way of a reading, top-down:
+//!
+//! ```text
+//! take_in ─► parse ─► pool (lanes, reorder buffer) ─► begin_commit ─► committer ─► take_outcome
+//! ```
+//!
+//! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
+//! it when there's something to do. It always polls, also while every partition is paused or being drained, since
+//! rebalances come by the same way.
+
+mod assignment;
+mod config;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::alarm::detector::Detector;
+use crate::effect::{DeadLetter, Effect};
+use crate::flood::FloodGate;
+use crate::kafka::admin::{Cluster, TopicPlan};
+use crate::kafka::committer::{Committer, Outcome};
+use crate::kafka::consumer::{Consumer, Event, Record};
+use crate::kafka::restore::Restorer;
+use crate::kafka::topics::{Cleanup, Topics};
+use crate::log::{Millis, PartitionId};
+use crate::pool::{Action, CommitPolicy, Committed, Handling, Pool};
+use crate::rate::Pacer;
+use crate::reading;
+use crate::work::WorkQueue;
+use assignment::{Ending, Held, Revocation};
+
+pub use config::{Observers, Summary, WorkerConfig, WorkerError};
+
+/// The longest sleep of the loop: how late a stop request or a tick of the watchdogs may be seen.
+const TURN: Duration = Duration::from_millis(100);
+/// Effects are committed this long after the last commit, if the interval isn't shorter.
+const COMMIT_LINGER: Duration = Duration::from_millis(5);
+/// How late Linux may wake a thread: its timer slack, and the way back onto a core.
+const WATCHED: Duration = Duration::from_micros(120);
+/// After a refused commit the next one waits this long.
+const COMMIT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Runs a worker on this thread until it's told to stop, or reaches the end it was to reach, or fails.
+///
+/// # Errors
+/// With what a user must mend: the cluster, a topic, the state, the permissions.
+pub fn run(config: WorkerConfig, observers: Observers) -> Result<Summary, WorkerError> {
+    Worker::start(config, observers)?.run()
+}
+
+struct Worker {
+    config: WorkerConfig,
+    observers: Observers,
+    topics: Topics,
+    consumer: Consumer,
+    restorer: Restorer,
+    committer: Committer,
+    pool: Pool,
+    work: WorkQueue,
+    intake: Option<Pacer>,
+    flood_gate: Option<FloodGate>,
+    /// The partitions that the group says are ours.
+    held: BTreeMap<PartitionId, Held>,
+    /// Those of them that librdkafka fetches.
+    added: BTreeSet<PartitionId>,
+    /// The revocations that librdkafka waits for, oldest first.
+    revocations: Vec<Revocation>,
+    requests: u64,
+    draining: Option<Instant>,
+    commit_not_before: Option<Instant>,
+    ending: Ending,
+    summary: Summary,
+    first_record: Option<Instant>,
+    last_commit: Option<Instant>,
+    /// When the commit under way began.
+    committing: Option<Instant>,
+    observed: Instant,
+    positions_followed: Instant,
+    error_logged: Option<Instant>,
+}
+
+impl Worker {
+    fn start(config: WorkerConfig, observers: Observers) -> Result<Worker, WorkerError> {
+        let topics = Topics::new(&config.topic, &config.group);
+        check_topics(&config, &topics)?;
+
+        let me = std::thread::current();
+        let consumer_config = config.connection.group_consumer(&config.group, config.protocol);
+        let consumer = Consumer::new(&consumer_config, &topics.readings, me.clone())?;
+        let restorer = Restorer::start(
+            &config.connection,
+            &config.group,
+            &topics,
+            consumer.handle(),
+            config.on_out_of_range,
+            me.clone(),
+        )?;
+        let committer = Committer::start(
+            &config.connection,
+            &config.group,
+            &topics,
+            config.delivery,
+            consumer.handle(),
+            me,
+        )?;
+
+        let handling = if config.work.is_zero() && config.work_of.is_empty() {
+            Handling::Inline
+        } else {
+            Handling::Lanes { concurrency: config.concurrency }
+        };
+        let interval = i64::try_from(config.commit_interval.as_millis()).unwrap_or(i64::MAX);
+        let linger = i64::try_from(COMMIT_LINGER.as_millis()).unwrap_or(0).min(interval);
+        let pool = Pool::new(
+            Detector::new(config.rules.clone()),
+            handling,
+            config.bounds,
+            CommitPolicy { interval, linger },
+        );
+        Ok(Worker {
+            topics,
+            consumer,
+            restorer,
+            committer,
+            pool,
+            work: WorkQueue::new(config.work, config.work_of.clone()),
+            flood_gate: config.max_bad_ratio.map(FloodGate::new),
+            intake: config.rate_limit.map(|rate| Pacer::new(f64::from(rate), Instant::now())),
+            held: BTreeMap::new(),
+            added: BTreeSet::new(),
+            revocations: Vec::new(),
+            requests: 0,
+            draining: None,
+            commit_not_before: None,
+            ending: Ending::default(),
+            summary: Summary::default(),
+            first_record: None,
+            last_commit: None,
+            committing: None,
+            observed: Instant::now(),
+            positions_followed: Instant::now(),
+            error_logged: None,
+            config,
+            observers,
+        })
+    }
+
+    fn run(mut self) -> Result<Summary, WorkerError> {
+        self.consumer
+            .subscribe()
+            .map_err(|error| WorkerError::Consumer { what: "subscribing failed", error })?;
+        tracing::info!(
+            worker = self.config.name,
+            topic = self.topics.readings,
+            group = self.config.group,
+            "the worker joins its group"
+        );
+        while !self.is_done() {
+            self.pool.set_time(now());
+            let taken = self.take_in()?;
+            self.serve_rebalances()?;
+            self.start_restored()?;
+            self.finish_work();
+            self.take_outcome()?;
+            self.begin_commit();
+            self.perform()?;
+            self.begin_drain_if_told();
+            self.give_up_overdue();
+            self.observe();
+            if taken == 0 {
+                self.follow_positions();
+                self.sleep();
+            }
+        }
+        self.leave();
+        Ok(self.summarize())
+    }
+
+    /// Takes a batch off librdkafka and hands each record to the pool.
+    fn take_in(&mut self) -> Result<usize, WorkerError> {
+        let limit = match &mut self.intake {
+            None => usize::MAX,
+            Some(pacer) => match pacer.due(Instant::now()) {
+                0 => return Ok(0),
+                due => due,
+            },
+        };
+        let batch = self.consumer.poll(limit);
+        let mut records = 0;
+        let mut errors = Vec::new();
+        for event in batch.events() {
+            match event {
+                Event::Record(record) => {
+                    records += 1;
+                    let good = take_in_record(&mut self.pool, &record);
+                    if let Some(bad) = self.flood_gate.as_mut().and_then(|gate| gate.count(!good)) {
+                        return Err(WorkerError::Flood { bad, topic: self.topics.dead_letters.clone() });
+                    }
+                }
+                // Not asked for here: see `Connection::group_consumer`.
+                Event::End(..) => {}
+                Event::Error(partition, error) => errors.push((partition, error)),
+            }
+        }
+        let taken = batch.len();
+        drop(batch);
+        if let Some(pacer) = &mut self.intake {
+            pacer.took(records);
+        }
+        if records > 0 {
+            self.first_record.get_or_insert_with(Instant::now);
+        }
+        for (partition, error) in errors {
+            self.judge(partition, error)?;
+        }
+        self.log_client_errors();
+        Ok(taken)
+    }
+
+    /// Evaluates the readings whose work is done.
+    fn finish_work(&mut self) {
+        let now = Instant::now();
+        while let Some((ticket, took)) = self.work.finished(now) {
+            self.observers.metrics.handler_seconds.observe(took.as_secs_f64());
+            self.pool.finished(ticket);
+        }
+        self.pool.schedule();
+    }
+
+    /// Learns how the commit under way ended.
+    fn take_outcome(&mut self) -> Result<(), WorkerError> {
+        let Some(outcome) = self.committer.outcome() else {
+            return Ok(());
+        };
+        self.committing = None;
+        match outcome {
+            Outcome::Done(id, took) => {
+                let committed = self.pool.committed(id);
+                self.observers.health.set_blocked(false);
+                self.observers.metrics.committed(&committed, took, now());
+                self.count(&committed);
+                Ok(())
+            }
+            Outcome::Refused(id, reason) => {
+                tracing::warn!(
+                    worker = self.config.name,
+                    reason,
+                    "a commit was refused; its effects go into the next one"
+                );
+                self.observers.health.set_blocked(true);
+                self.commit_not_before = Some(Instant::now() + COMMIT_BACKOFF);
+                self.pool.commit_failed(id);
+                Ok(())
+            }
+            Outcome::Fatal(error) => Err(error.into()),
+        }
+    }
+
+    fn count(&mut self, committed: &Committed) {
+        self.last_commit = Some(Instant::now());
+        self.summary.commits += 1;
+        for part in &committed.parts {
+            self.summary.records += part.records;
+            for effect in part.effects.iter().flat_map(|chunk| chunk.iter()) {
+                match effect {
+                    Effect::Alert(_) => self.summary.alerts += 1,
+                    Effect::DeadLetter(_) => self.summary.dlq += 1,
+                    Effect::State(_) => {}
+                }
+            }
+            if let Some(fleet) = &self.observers.fleet {
+                fleet.committed(&self.config.name, part.partition, part.offset, part.records);
+            }
+        }
+    }
+
+    /// Hands what has retired to the committer, when it's time.
+    fn begin_commit(&mut self) {
+        if self.commit_not_before.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        self.commit_not_before = None;
+        if let Some(commit) = self.pool.take_commit() {
+            self.committing = Some(Instant::now());
+            self.committer.begin(commit);
+        }
+    }
+
+    /// Does what the pool asks for.
+    fn perform(&mut self) -> Result<(), WorkerError> {
+        let now = Instant::now();
+        let mut released = Vec::new();
+        for action in self.pool.actions() {
+            let done = match action {
+                Action::Run { ticket, generator, offset } => {
+                    if let Some(fleet) = &self.observers.fleet {
+                        fleet.worked(generator.as_str(), ticket.partition, offset);
+                    }
+                    self.work.begin(ticket, &generator, now);
+                    Ok(())
+                }
+                Action::Pause(partition) => self.consumer.pause(&[partition]),
+                Action::Resume(partition) => self.consumer.resume(&[partition]),
+                Action::Release(partition) => {
+                    released.push(partition);
+                    Ok(())
+                }
+            };
+            done.map_err(|error| WorkerError::Consumer { what: "pausing or resuming failed", error })?;
+        }
+        for partition in released {
+            self.held.remove(&partition);
+            self.observers.metrics.forget(partition);
+            if let Some(fleet) = &self.observers.fleet {
+                fleet.released(&self.config.name, partition);
+            }
+            for revocation in &mut self.revocations {
+                revocation.waiting.remove(&partition);
+            }
+        }
+        self.remove_drained()
+    }
+
+    /// Sleeps until something is to be done; librdkafka, committer and restorer wake us.
+    fn sleep(&self) {
+        let mut wait = TURN;
+        if let Some(due) = self.pool.next_commit() {
+            wait = wait.min(Duration::from_millis(u64::try_from(due.since(now())).unwrap_or(0)));
+            if let Some(at) = self.commit_not_before {
+                wait = wait.max(at.saturating_duration_since(Instant::now())).min(TURN);
+            }
+        }
+        if let Some(pacer) = &self.intake {
+            wait = wait.min(pacer.wait(Instant::now()));
+        }
+        match self.work.next() {
+            // A thread that sleeps is woken late: the last stretch is watched, so that `--work 2ms` is 2 ms.
+            Some(deadline) if deadline.saturating_duration_since(Instant::now()) <= WATCHED => {
+                while Instant::now() < deadline {
+                    std::hint::spin_loop();
+                }
+            }
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                std::thread::park_timeout(wait.min(left.saturating_sub(WATCHED)));
+            }
+            None if wait.is_zero() => {}
+            None => std::thread::park_timeout(wait),
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Err(error) = self.consumer.close() {
+            tracing::warn!(%error, "leaving the group failed; its session timeout will tell it");
+        }
+        for partition in self.held.keys() {
+            self.observers.metrics.forget(*partition);
+        }
+        if let Some(fleet) = &self.observers.fleet {
+            fleet.left(&self.config.name);
+        }
+        tracing::info!(
+            worker = self.config.name,
+            records = self.summary.records,
+            "the worker has left its group"
+        );
+    }
+
+    fn summarize(mut self) -> Summary {
+        if let (Some(first), Some(last)) = (self.first_record, self.last_commit) {
+            self.summary.seconds = last.saturating_duration_since(first).as_secs_f64();
+            if self.summary.seconds > 0.0 {
+                self.summary.records_per_second = self.summary.records as f64 / self.summary.seconds;
+            }
+        }
+        self.summary
+    }
+}
+
+/// Parses a record and gives it to the pool: to its generator's lane, or, if it's bad, as a dead letter. Whether it was
+/// good.
+fn take_in_record(pool: &mut Pool, record: &Record<'_>) -> bool {
+    match reading::parse(record.key, record.value) {
+        Ok(parsed) => {
+            pool.take_in(record.partition, record.offset, record.timestamp, &parsed, record.bytes());
+            true
+        }
+        Err(error) => {
+            pool.take_in_bad(DeadLetter {
+                partition: record.partition,
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                headers: record.headers(),
+                error,
+            });
+            false
+        }
+    }
+}
+
+/// Checks the topics before anything is joined; makes the state topic where it's missing.
+fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<(), WorkerError> {
+    let cluster = Cluster::connect(&config.connection)?;
+    let partitions = cluster.require(&topics.readings)?;
+    cluster.require_copartitioned(&topics.dead_letters, &topics.readings, partitions)?;
+    cluster.require_copartitioned(&topics.alerts, &topics.readings, partitions)?;
+    if cluster.topic(&topics.state)?.is_none() {
+        let plan = TopicPlan::like_its_cluster(&cluster, &topics.state, partitions, Cleanup::Compact)?;
+        if cluster.create(&plan)? {
+            tracing::info!(topic = topics.state, partitions, "made the state topic");
+        }
+    }
+    cluster.require_copartitioned(&topics.state, &topics.readings, partitions)?;
+    let consequence = "alarm states would be deleted after its retention time";
+    cluster.require_compacted(&topics.state, consequence)?;
+    Ok(())
+}
+
+/// The wall clock.
+fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
