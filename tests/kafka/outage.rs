@@ -51,7 +51,8 @@ fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
     until("it's ready again", || http::get(&address, "/readyz").0 == 200);
     assert!(worker.is_running());
     let ended = worker.stop();
-    assert_eq!(ended.number("records"), 3300);
     ended.stderr.lines().filter(|line| line.contains("WARN")).for_each(|line| println!("{line}"));
+    // It can't know of a commit whose answer died with the broker.
+    assert!((3000..=3300).contains(&ended.number("records")), "{}", ended.stdout);
     (cluster, world)
 }

@@ -43,6 +43,10 @@ impl Process {
         {
             command.env_remove(key);
         }
+        // For whoever looks for the cause of a failure: GENWATCH_TEST_LOG=debug.
+        if let Ok(level) = std::env::var("GENWATCH_TEST_LOG") {
+            command.env("RUST_LOG", level);
+        }
         let mut child = command.spawn().expect("the binary starts");
         let stdout = Captured::of(child.stdout.take().unwrap());
         let stderr = Captured::of(child.stderr.take().unwrap());
