@@ -15,6 +15,7 @@ mod world;
 mod acceptance;
 mod bad_records;
 mod health;
+mod load;
 mod observing;
 mod offsets;
 mod outage;

@@ -1,0 +1,124 @@
+//! Backlogs, slow generators, floods: what a worker holds and whom it holds up.
+
+use std::io::Write as _;
+
+use crate::oracle;
+use crate::world::records::{Outgoing, stormy_readings};
+use crate::world::{World, http, until};
+
+/// How many readings the backlog has; ten million is what the promise says, two million is what a test run can pay for.
+fn backlog() -> u64 {
+    std::env::var("GENWATCH_LOAD_RECORDS").map_or(2_000_000, |count| count.parse().expect("a number"))
+}
+
+/// The most memory that a process has held, in MiB.
+fn peak_memory_mib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") / 1024
+}
+
+fn handled(address: &str) -> u64 {
+    let page = http::get(address, "/metrics").1;
+    http::samples(&page, "genwatch_handler_seconds_count").first().map_or(0, |(_, count)| *count as u64)
+}
+
+#[test]
+fn a_backlog_is_drained_in_bounded_memory() {
+    let world = World::alone(6);
+    let count = backlog().to_string();
+    world.run("simulate", &["--rate", "0", "--count", &count, "--generators", "10000"]).success();
+    let worker = world.working(&[]);
+    world.wait_until_worked();
+    let peak = peak_memory_mib(worker.id());
+    let ended = worker.stop();
+    let rate = ended.json()["records_per_second"].as_f64().unwrap_or_default();
+    println!("{count} readings drained, exactly-once: {rate:.0}/s, peak memory {peak} MiB");
+    assert_eq!(ended.number("records"), backlog());
+    assert!(peak < 256, "{peak} MiB");
+}
+
+#[test]
+fn a_hundred_thousand_generators_are_restored() {
+    let world = World::alone(6);
+    let mut rules = tempfile::NamedTempFile::new().expect("a file");
+    // A deadman rule knows each generator that it has seen.
+    writeln!(rules, "[[rule]]\nname = \"gone\"\nsilent_for = \"1h\"").expect("written");
+    let rules = rules.path().to_str().expect("a path");
+    world.run("simulate", &["--rate", "0", "--count", "100000", "--generators", "100000"]).success();
+    world.work_to_the_end(&["--rules", rules]);
+    assert_eq!(world.read(&world.state_topic()).compacted().len(), 100_000);
+
+    let next = world.working(&["--rules", rules, "--http", "127.0.0.1:0"]);
+    until("the next owner is ready", || http::get(&next.http(), "/readyz").0 == 200);
+    let page = http::get(&next.http(), "/metrics").1;
+    let seconds = http::samples(&page, "genwatch_restore_seconds")[0].1;
+    println!("100000 generators restored in {seconds:.2} s");
+    assert!(seconds > 0.0);
+    next.stop();
+    assert_eq!(world.read(&world.state_topic()).len(), 100_000, "nobody was new to the next owner");
+}
+
+#[test]
+fn a_slow_generator_holds_up_only_itself() {
+    let world = World::new(1);
+    world.produce(&[Outgoing::reading("slow", 70.0, 900.0)]);
+    world.produce(&stormy_readings(20, 2000));
+    let worker = world.working(&["--work", "1ms", "--work-of", "slow=10s", "--http", "127.0.0.1:0"]);
+    until("all others are worked", || handled(&worker.http()) == 2000);
+    assert_eq!(world.progress().done(), 0, "the slow one, which comes first, is still being worked");
+    world.wait_until_worked();
+    worker.stop();
+    oracle::verify(&world);
+}
+
+#[test]
+fn a_full_buffer_holds_up_only_its_partition() {
+    let world = World::new(2);
+    world.produce(&[Outgoing::reading("slow", 70.0, 900.0).to(0)]);
+    let readings =
+        |partition| stormy_readings(20, 3000).into_iter().map(move |reading| reading.to(partition));
+    world.produce(&readings(0).collect::<Vec<_>>());
+    let elsewhere = |mut reading: Outgoing| {
+        let text = String::from_utf8(reading.value.take().expect("a value")).expect("text");
+        reading.value =
+            Some(text.replace("\"generator", "\"other").replace("\"otherID", "\"generatorID").into());
+        reading.key =
+            reading.key.map(|key| String::from_utf8(key).expect("text").replace("generator", "other").into());
+        reading
+    };
+    world.produce(&readings(1).map(elsewhere).collect::<Vec<_>>());
+    let worker = world.working(&["--work", "1ms", "--work-of", "slow=12s", "--max-in-flight", "400"]);
+    until("the other partition is worked to its end", || world.progress().done() == 3000);
+    world.wait_until_worked();
+    worker.stop();
+    oracle::verify(&world);
+}
+
+#[test]
+fn a_flood_of_bad_records_stops_a_worker_that_was_told_to_stop() {
+    let world = World::new(1);
+    world.produce(&vec![Outgoing::new("generator1", b"no reading"); 5000]);
+    let refused = world.run("worker", &["--exit-at-end", "--max-bad-ratio", "0.5"]);
+    refused.refused(1, &["--max-bad-ratio", &world.dlq_topic()]);
+    assert!(
+        world.read(&world.dlq_topic()).len() <= 500,
+        "the topic was not emptied into the dead letter queue"
+    );
+
+    world.work_to_the_end(&[]);
+    assert_eq!(world.read(&world.dlq_topic()).len(), 5000, "each is there once, when nobody told it to stop");
+}
+
+#[test]
+fn a_record_of_ten_megabytes_is_one_dead_letter() {
+    let world = World::new(1);
+    let value = vec![b'x'; 10 << 20];
+    world.produce(&[Outgoing::new("generator1", &value), Outgoing::reading("generator1", 70.0, 100.0)]);
+    let ended = world.work_to_the_end(&[]);
+    assert_eq!((ended.number("dlq"), ended.number("alerts")), (1, 1));
+    let letters = world.read(&world.dlq_topic());
+    let letter = letters.iter().next().expect("a dead letter");
+    assert_eq!(letter.header("dlq.error.code"), Some("too_large"));
+    assert_eq!(letter.value.as_deref(), Some(&value[..]));
+}
