@@ -24,7 +24,8 @@ pub struct ReorderBuffer {
 struct Place {
     /// The offset to commit when this record has retired.
     end: Offset,
-    at: Millis,
+    /// The record's timestamp; `None` where the place stands for no record.
+    at: Option<Millis>,
     bytes: usize,
     /// `None` until finished.
     effects: Option<Vec<Effect>>,
@@ -44,11 +45,10 @@ pub struct Retired {
 }
 
 impl Retired {
-    /// Adds the effects of one record.
-    pub fn push(&mut self, at: Millis, effects: Vec<Effect>) {
+    /// Adds effects.
+    pub fn add(&mut self, effects: Vec<Effect>) {
         self.bytes += effects.iter().map(Effect::bytes).sum::<usize>();
         self.effects.extend(effects);
-        self.count(at);
     }
 
     /// Counts one record's timestamp.
@@ -72,7 +72,7 @@ impl ReorderBuffer {
     /// Takes a place for the record at `offset`; gives its sequence number.
     pub fn push(&mut self, offset: Offset, at: Millis, bytes: usize) -> u64 {
         self.bytes += bytes;
-        self.places.push_back(Place { end: offset.next(), at, bytes, effects: None });
+        self.places.push_back(Place { end: offset.next(), at: Some(at), bytes, effects: None });
         self.first + self.places.len() as u64 - 1
     }
 
@@ -80,7 +80,8 @@ impl ReorderBuffer {
     pub fn pass(&mut self, offset: Offset, at: Millis, effects: Vec<Effect>, retired: &mut Retired) {
         if self.places.is_empty() {
             self.position = offset.next();
-            retired.push(at, effects);
+            retired.add(effects);
+            retired.count(at);
         } else {
             let bytes = effects.iter().map(Effect::bytes).sum();
             let seq = self.push(offset, at, bytes);
@@ -89,16 +90,13 @@ impl ReorderBuffer {
     }
 
     /// A place that stands for no record, only for effects that belong behind all that was taken in before.
-    pub fn append(&mut self, at: Millis, effects: Vec<Effect>, retired: &mut Retired) {
+    pub fn append(&mut self, effects: Vec<Effect>, retired: &mut Retired) {
         match self.places.back().map(|place| place.end) {
-            None => {
-                retired.bytes += effects.iter().map(Effect::bytes).sum::<usize>();
-                retired.effects.extend(effects);
-            }
+            None => retired.add(effects),
             Some(end) => {
                 let bytes = effects.iter().map(Effect::bytes).sum();
                 self.bytes += bytes;
-                self.places.push_back(Place { end, at, bytes, effects: Some(effects) });
+                self.places.push_back(Place { end, at: None, bytes, effects: Some(effects) });
             }
         }
     }
@@ -132,7 +130,10 @@ impl ReorderBuffer {
             self.first += 1;
             self.position = place.end;
             self.bytes -= place.bytes;
-            retired.push(place.at, place.effects.unwrap_or_default());
+            retired.add(place.effects.unwrap_or_default());
+            if let Some(at) = place.at {
+                retired.count(at);
+            }
         }
     }
 
