@@ -83,8 +83,7 @@ impl ReorderBuffer {
             retired.add(effects);
             retired.count(at);
         } else {
-            let bytes = effects.iter().map(Effect::bytes).sum();
-            let seq = self.push(offset, at, bytes);
+            let seq = self.push(offset, at, 0);
             self.finish(seq, effects, retired);
         }
     }
@@ -118,6 +117,10 @@ impl ReorderBuffer {
             return;
         };
         debug_assert!(place.effects.is_none(), "a record finished twice");
+        // Held from now on, however long the records before this one take.
+        let bytes = effects.iter().map(Effect::bytes).sum::<usize>();
+        place.bytes += bytes;
+        self.bytes += bytes;
         place.effects = Some(effects);
         self.retire(retired);
     }
@@ -193,6 +196,22 @@ mod tests {
         assert_eq!(buffer.position(), Offset(1));
         buffer.finish(running, vec![], &mut retired);
         assert_eq!(buffer.position(), Offset(3));
+    }
+
+    #[test]
+    fn effects_count_from_the_moment_they_are_held() {
+        let (mut buffer, mut retired) = (ReorderBuffer::new(Offset(0)), Retired::default());
+        let (slow, quick) = (take(&mut buffer, 0), take(&mut buffer, 1));
+        let effects = vec![Effect::State(crate::effect::StateChange {
+            generator: crate::log::GeneratorId::from("g"),
+            partition: crate::log::PartitionId(0),
+            json: None,
+        })];
+        let bytes = effects[0].bytes();
+        buffer.finish(quick, effects, &mut retired);
+        assert_eq!((buffer.bytes(), retired.bytes), (20 + bytes, 0));
+        buffer.finish(slow, vec![], &mut retired);
+        assert_eq!((buffer.bytes(), retired.bytes), (0, bytes));
     }
 
     #[test]
