@@ -169,6 +169,8 @@ impl Detector {
         if !state.stored {
             return;
         }
+        // A clock that was set back must not put off the alarm until it has caught up: silence counts anew from here.
+        state.last_seen = state.last_seen.min(now);
         let quiet = now.since(state.last_seen);
         let mut changed = false;
         for (rule, standing) in self.rules.as_slice().iter().zip(&mut state.standings) {

@@ -205,6 +205,8 @@ impl Pool {
     /// Tells the wall-clock time; deadman rules and the commit policy go by it.
     pub fn set_time(&mut self, now: Millis) {
         self.now = now;
+        // A clock that was set back must not put off the next commit until it has caught up.
+        self.last_commit.1 = self.last_commit.1.min(now);
     }
 
     /// A partition has been assigned and its state restored: readings from `start` on are welcome.

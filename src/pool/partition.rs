@@ -166,7 +166,7 @@ impl PartitionWork {
         if self.stage == Stage::Working && self.at_end {
             let effects = self.lanes.watch_silence(detector, self.id, now);
             if !effects.is_empty() {
-                self.buffer.append(now, effects, &mut self.retired);
+                self.buffer.append(effects, &mut self.retired);
             }
         }
     }

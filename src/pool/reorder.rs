@@ -24,7 +24,8 @@ pub struct ReorderBuffer {
 struct Place {
     /// The offset to commit when this record has retired.
     end: Offset,
-    at: Millis,
+    /// The record's timestamp; `None` where the place stands for no record.
+    at: Option<Millis>,
     bytes: usize,
     /// `None` until finished.
     effects: Option<Vec<Effect>>,
@@ -44,11 +45,10 @@ pub struct Retired {
 }
 
 impl Retired {
-    /// Adds the effects of one record.
-    pub fn push(&mut self, at: Millis, effects: Vec<Effect>) {
+    /// Adds effects.
+    pub fn add(&mut self, effects: Vec<Effect>) {
         self.bytes += effects.iter().map(Effect::bytes).sum::<usize>();
         self.effects.extend(effects);
-        self.count(at);
     }
 
     /// Counts one record's timestamp.
@@ -72,7 +72,7 @@ impl ReorderBuffer {
     /// Takes a place for the record at `offset`; gives its sequence number.
     pub fn push(&mut self, offset: Offset, at: Millis, bytes: usize) -> u64 {
         self.bytes += bytes;
-        self.places.push_back(Place { end: offset.next(), at, bytes, effects: None });
+        self.places.push_back(Place { end: offset.next(), at: Some(at), bytes, effects: None });
         self.first + self.places.len() as u64 - 1
     }
 
@@ -80,25 +80,22 @@ impl ReorderBuffer {
     pub fn pass(&mut self, offset: Offset, at: Millis, effects: Vec<Effect>, retired: &mut Retired) {
         if self.places.is_empty() {
             self.position = offset.next();
-            retired.push(at, effects);
+            retired.add(effects);
+            retired.count(at);
         } else {
-            let bytes = effects.iter().map(Effect::bytes).sum();
-            let seq = self.push(offset, at, bytes);
+            let seq = self.push(offset, at, 0);
             self.finish(seq, effects, retired);
         }
     }
 
     /// A place that stands for no record, only for effects that belong behind all that was taken in before.
-    pub fn append(&mut self, at: Millis, effects: Vec<Effect>, retired: &mut Retired) {
+    pub fn append(&mut self, effects: Vec<Effect>, retired: &mut Retired) {
         match self.places.back().map(|place| place.end) {
-            None => {
-                retired.bytes += effects.iter().map(Effect::bytes).sum::<usize>();
-                retired.effects.extend(effects);
-            }
+            None => retired.add(effects),
             Some(end) => {
                 let bytes = effects.iter().map(Effect::bytes).sum();
                 self.bytes += bytes;
-                self.places.push_back(Place { end, at, bytes, effects: Some(effects) });
+                self.places.push_back(Place { end, at: None, bytes, effects: Some(effects) });
             }
         }
     }
@@ -120,6 +117,10 @@ impl ReorderBuffer {
             return;
         };
         debug_assert!(place.effects.is_none(), "a record finished twice");
+        // Held from now on, however long the records before this one take.
+        let bytes = effects.iter().map(Effect::bytes).sum::<usize>();
+        place.bytes += bytes;
+        self.bytes += bytes;
         place.effects = Some(effects);
         self.retire(retired);
     }
@@ -132,7 +133,10 @@ impl ReorderBuffer {
             self.first += 1;
             self.position = place.end;
             self.bytes -= place.bytes;
-            retired.push(place.at, place.effects.unwrap_or_default());
+            retired.add(place.effects.unwrap_or_default());
+            if let Some(at) = place.at {
+                retired.count(at);
+            }
         }
     }
 
@@ -192,6 +196,22 @@ mod tests {
         assert_eq!(buffer.position(), Offset(1));
         buffer.finish(running, vec![], &mut retired);
         assert_eq!(buffer.position(), Offset(3));
+    }
+
+    #[test]
+    fn effects_count_from_the_moment_they_are_held() {
+        let (mut buffer, mut retired) = (ReorderBuffer::new(Offset(0)), Retired::default());
+        let (slow, quick) = (take(&mut buffer, 0), take(&mut buffer, 1));
+        let effects = vec![Effect::State(crate::effect::StateChange {
+            generator: crate::log::GeneratorId::from("g"),
+            partition: crate::log::PartitionId(0),
+            json: None,
+        })];
+        let bytes = effects[0].bytes();
+        buffer.finish(quick, effects, &mut retired);
+        assert_eq!((buffer.bytes(), retired.bytes), (20 + bytes, 0));
+        buffer.finish(slow, vec![], &mut retired);
+        assert_eq!((buffer.bytes(), retired.bytes), (0, bytes));
     }
 
     #[test]

@@ -180,6 +180,8 @@ impl Worker {
         tracing::info!(worker = self.config.name, in_flight = self.pool.in_flight(), "draining");
         self.observers.health.set_draining();
         self.draining = Some(Instant::now() + self.config.drain_timeout);
+        // What is still being restored would be started after the drain has begun, and nobody would revoke it.
+        self.held.retain(|_, held| matches!(held, Held::Working { .. }));
         for partition in self.pool.partitions().collect::<Vec<_>>() {
             self.pool.revoke(partition);
         }
