@@ -1,0 +1,65 @@
+//! What must hold at every step, and the word for its violation.
+
+use std::fmt;
+
+/// What a run may not break. The numbers in brackets are those of `docs/guarantees.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invariant {
+    /// What a partition has made visible is what the oracle says about the records below its committed offset: nothing
+    /// lost, nothing twice, in order; and the alarm states to be restored are the oracle's. (G2, G9)
+    Effects,
+    /// A committed offset never goes back, nor beyond a record that isn't finished. (G2, G3)
+    Offsets,
+    /// Of a generator, one reading is worked at a time in the group of those who are members. (G1)
+    OneAtATime,
+    /// A generator's readings are worked in the order of the log, each once in an assignment. (G1)
+    Order,
+    /// Nothing of a partition is committed by who doesn't own it. (G4, G11)
+    Owner,
+    /// Nothing is started or taken in after a revocation; nothing is committed after a loss. (G4)
+    GivenUp,
+    /// A partition is given back when nothing of it runs, its finished prefix is committed and no commit holds it. (G5)
+    Release,
+    /// Records and bytes held stay within the bounds. (G6)
+    Bounds,
+    /// A generator whose reading could be worked is worked while there is concurrency left. (G7)
+    HeadOfLine,
+    /// What the pool counts is what happened.
+    Counts,
+    /// Once nothing fails any more, everything is worked and committed soon.
+    Progress,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// An invariant that doesn't hold, and how one sees it.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// What happened.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invariant {} is broken: {}", self.invariant, self.what)
+    }
+}
+
+/// Returns a [`Violation`] unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $invariant:ident, $($what:tt)+) => {
+        if !$condition {
+            return Err($crate::invariants::Violation {
+                invariant: $crate::invariants::Invariant::$invariant,
+                what: format!($($what)+),
+            });
+        }
+    };
+}
+pub(crate) use ensure;

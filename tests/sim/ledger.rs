@@ -1,0 +1,249 @@
+//! What a replica has been given of a partition and what became of it, kept beside the pool and checked against it.
+//!
+//! One ledger lives as long as one assignment. It knows which records were taken in and finished, and so what the pool may
+//! start, commit and release.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::invariants::{Violation, ensure};
+
+/// Where the assignment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Taken in and worked.
+    Working,
+    /// To be finished and given back.
+    Revoked,
+    /// Somebody else's.
+    Lost,
+}
+
+#[derive(Debug)]
+struct Place {
+    offset: i64,
+    /// Whose lane it waits on; `None` once finished.
+    waits: Option<String>,
+}
+
+/// The ledger of one assignment.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Which assignment.
+    pub serial: u64,
+    partition: i32,
+    stage: Stage,
+    start: i64,
+    /// The next offset that is new.
+    next: i64,
+    places: VecDeque<Place>,
+    running: BTreeMap<String, i64>,
+    last_started: BTreeMap<String, i64>,
+    /// Behind the last record that has retired.
+    retired_to: i64,
+    /// The offset of the last commit that the pool knows to be durable.
+    acknowledged: i64,
+    retired: u64,
+    counted: u64,
+}
+
+impl Ledger {
+    /// An assignment that begins at `start`.
+    pub fn new(partition: i32, serial: u64, start: i64) -> Ledger {
+        Ledger {
+            serial,
+            partition,
+            stage: Stage::Working,
+            start,
+            next: start,
+            places: VecDeque::new(),
+            running: BTreeMap::new(),
+            last_started: BTreeMap::new(),
+            retired_to: start,
+            acknowledged: start,
+            retired: 0,
+            counted: 0,
+        }
+    }
+
+    /// A record has been handed to the pool. `lane`: whose lane it waits on; `None` if it's done as it arrives. Whether
+    /// it's new.
+    pub fn take_in(&mut self, offset: i64, lane: Option<&str>) -> bool {
+        let new = self.stage == Stage::Working && offset >= self.next;
+        if new {
+            self.next = offset + 1;
+            self.places.push_back(Place { offset, waits: lane.map(str::to_owned) });
+            self.retire();
+        }
+        new
+    }
+
+    /// There's nothing to work before `position`.
+    pub fn reached(&mut self, position: i64) {
+        if self.stage == Stage::Working {
+            self.next = self.next.max(position);
+        }
+    }
+
+    /// The pool starts a reading.
+    pub fn start(&mut self, generator: &str, offset: i64) -> Result<(), Violation> {
+        let partition = self.partition;
+        ensure!(
+            self.stage == Stage::Working,
+            GivenUp,
+            "offset {offset} of partition {partition} was started, which is {:?}",
+            self.stage
+        );
+        let place = self.places.iter().find(|place| place.offset == offset);
+        let waits = place.and_then(|place| place.waits.as_deref());
+        ensure!(
+            waits == Some(generator),
+            Order,
+            "offset {offset} of partition {partition} was started for {generator}; waiting there is {waits:?}"
+        );
+        let last = self.last_started.insert(generator.to_owned(), offset);
+        ensure!(
+            last.is_none_or(|last| last < offset),
+            Order,
+            "of {generator}, offset {offset} was started after {last:?}"
+        );
+        let earlier = self.places.iter().find(|place| place.waits.as_deref() == Some(generator));
+        ensure!(
+            earlier.is_some_and(|place| place.offset == offset) || self.running.contains_key(generator),
+            Order,
+            "of {generator}, offset {offset} was started before {:?}",
+            earlier.map(|place| place.offset)
+        );
+        let other = self.running.insert(generator.to_owned(), offset);
+        ensure!(
+            other.is_none(),
+            OneAtATime,
+            "of {generator}, offset {offset} was started while {other:?} runs"
+        );
+        Ok(())
+    }
+
+    /// A reading's work is done, and it wasn't forgotten meanwhile.
+    pub fn finish(&mut self, generator: &str, offset: i64) {
+        self.running.remove(generator);
+        if let Some(place) = self.places.iter_mut().find(|place| place.offset == offset) {
+            place.waits = None;
+        }
+        self.retire();
+    }
+
+    /// The partition is being given up.
+    pub fn revoke(&mut self) {
+        if self.stage == Stage::Working {
+            self.stage = Stage::Revoked;
+        }
+    }
+
+    /// What runs is forgotten.
+    pub fn abandon(&mut self) {
+        self.running.clear();
+    }
+
+    /// The partition is somebody else's.
+    pub fn lose(&mut self) {
+        self.stage = Stage::Lost;
+        self.running.clear();
+    }
+
+    /// A commit is about to leave with this offset.
+    pub fn commit(&self, offset: i64) -> Result<(), Violation> {
+        let partition = self.partition;
+        ensure!(
+            self.stage != Stage::Lost,
+            GivenUp,
+            "partition {partition} was lost and is committed at {offset}"
+        );
+        ensure!(
+            offset >= self.acknowledged,
+            Offsets,
+            "partition {partition} goes back from {} to {offset}",
+            self.acknowledged
+        );
+        let limit = self.places.front().map_or(self.next, |place| place.offset);
+        ensure!(
+            offset <= limit,
+            Offsets,
+            "partition {partition} is committed at {offset}, though only what is below {limit} is finished"
+        );
+        Ok(())
+    }
+
+    /// The pool has learned that a commit is durable, and counts these records as done with.
+    pub fn acknowledge(&mut self, offset: i64, records: u64) -> Result<(), Violation> {
+        self.acknowledged = self.acknowledged.max(offset);
+        self.counted += records;
+        ensure!(
+            self.counted <= self.retired,
+            Counts,
+            "partition {} counts {} records as committed, {} have retired",
+            self.partition,
+            self.counted,
+            self.retired
+        );
+        Ok(())
+    }
+
+    /// The pool gives the partition back.
+    pub fn release(&self) -> Result<(), Violation> {
+        let Ledger { partition, stage, running, retired_to, acknowledged, .. } = self;
+        ensure!(
+            *stage != Stage::Working,
+            Release,
+            "partition {partition} was released without being asked for"
+        );
+        ensure!(running.is_empty(), Release, "partition {partition} was released while {running:?} run");
+        ensure!(
+            *stage == Stage::Lost || acknowledged >= retired_to,
+            Release,
+            "partition {partition} was released at {acknowledged}, though all below {retired_to} is finished"
+        );
+        Ok(())
+    }
+
+    /// A generator that has something waiting and nothing running.
+    pub fn idle_generator(&self) -> Option<&str> {
+        if self.stage != Stage::Working {
+            return None;
+        }
+        let waiting = self.places.iter().filter_map(|place| place.waits.as_deref());
+        waiting.into_iter().find(|generator| !self.running.contains_key(*generator))
+    }
+
+    /// The generators that are being worked.
+    pub fn running(&self) -> &BTreeMap<String, i64> {
+        &self.running
+    }
+
+    /// Whether every record that retired was counted as committed.
+    pub fn is_settled(&self) -> bool {
+        self.counted == self.retired
+    }
+
+    /// Records taken in and not retired.
+    pub fn in_flight(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Where the assignment stands.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Where it began.
+    pub fn started_at(&self) -> i64 {
+        self.start
+    }
+
+    fn retire(&mut self) {
+        while self.places.front().is_some_and(|place| place.waits.is_none()) {
+            if let Some(place) = self.places.pop_front() {
+                self.retired_to = place.offset + 1;
+                self.retired += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Records as producers write them, good and bad, together with what they mean.
+
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use serde_json::json;
+
+use crate::oracle::{Entry, Meaning, Numbers};
+
+/// A way for a record to be bad, and the code that the dead letter bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Bytes that are no text.
+    NotUtf8,
+    /// Text that is no JSON.
+    NotJson,
+    /// JSON that is no object.
+    NotObject,
+    /// A field given twice.
+    Duplicate,
+    /// A field left out.
+    Missing,
+    /// A string where a number belongs.
+    WrongType,
+    /// A latitude beyond the pole.
+    OutOfRange,
+    /// No key.
+    KeyMissing,
+    /// Somebody else's key.
+    KeyMismatch,
+    /// No value and no key.
+    Nothing,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Fault; 10] = [
+        Fault::NotUtf8,
+        Fault::NotJson,
+        Fault::NotObject,
+        Fault::Duplicate,
+        Fault::Missing,
+        Fault::WrongType,
+        Fault::OutOfRange,
+        Fault::KeyMissing,
+        Fault::KeyMismatch,
+        Fault::Nothing,
+    ];
+
+    fn code(self) -> &'static str {
+        match self {
+            Fault::NotUtf8 => "not_utf8",
+            Fault::NotJson => "not_json",
+            Fault::NotObject => "not_object",
+            Fault::Duplicate => "duplicate_field",
+            Fault::Missing => "missing_field",
+            Fault::WrongType => "wrong_type",
+            Fault::OutOfRange => "out_of_range",
+            Fault::KeyMissing | Fault::Nothing => "key_missing",
+            Fault::KeyMismatch => "key_mismatch",
+        }
+    }
+}
+
+/// A good reading.
+pub fn reading(offset: i64, at: i64, generator: &str, numbers: Numbers) -> Entry {
+    let value = json(generator, &numbers).to_string().into_bytes();
+    let key = Some(generator.as_bytes().to_vec());
+    let meaning = Meaning::Reading(numbers);
+    Entry { offset, at, key, value: Some(value), generator: generator.to_owned(), meaning }
+}
+
+/// A decommissioning.
+pub fn tombstone(offset: i64, at: i64, generator: &str) -> Entry {
+    let key = Some(generator.as_bytes().to_vec());
+    Entry { offset, at, key, value: None, generator: generator.to_owned(), meaning: Meaning::Decommissioned }
+}
+
+/// A bad record.
+pub fn bad(offset: i64, at: i64, generator: &str, fault: Fault) -> Entry {
+    let numbers =
+        Numbers { lat: 1.0, lon: 1.0, temperature: 1.0, pressure: 1.0, fuel: 1.0, load: None, power: None };
+    let mut good = json(generator, &numbers);
+    let text = good.to_string();
+    let key = Some(generator.as_bytes().to_vec());
+    let (key, value) = match fault {
+        Fault::NotUtf8 => (key, Some(b"{\"generatorID\":\"\xff\"}".to_vec())),
+        Fault::NotJson => (key, Some(text[..text.len() - 1].as_bytes().to_vec())),
+        Fault::NotObject => (key, Some(format!("[{text}]").into_bytes())),
+        Fault::Duplicate => (key, Some(text.replacen('{', "{\"fuel\":0,", 1).into_bytes())),
+        Fault::Missing => {
+            good["pressure"] = serde_json::Value::Null;
+            (key, Some(good.to_string().into_bytes()))
+        }
+        Fault::WrongType => {
+            good["fuel"] = json!("901");
+            (key, Some(good.to_string().into_bytes()))
+        }
+        Fault::OutOfRange => {
+            good["lat"] = json!(90.5);
+            (key, Some(good.to_string().into_bytes()))
+        }
+        Fault::KeyMissing => (None, Some(text.into_bytes())),
+        Fault::KeyMismatch => (Some(b"another".to_vec()), Some(text.into_bytes())),
+        Fault::Nothing => (None, None),
+    };
+    let meaning = Meaning::Bad(fault.code());
+    Entry { offset, at, key, value, generator: generator.to_owned(), meaning }
+}
+
+/// Numbers on a coarse grid around the thresholds that [`crate::scenario`] draws, so that phases change often.
+pub fn numbers(rng: &mut impl Rng) -> Numbers {
+    let mut grid = || f64::from(rng.random_range(0..=10)) * 10.0;
+    let (fuel, temperature, pressure, load, power) = (grid(), grid(), grid(), grid(), grid());
+    Numbers {
+        lat: 40.65995,
+        lon: -111.99633,
+        temperature,
+        pressure,
+        fuel,
+        load: rng.random_bool(0.6).then_some(load),
+        power: rng.random_bool(0.3).then_some(power),
+    }
+}
+
+/// A record of a random kind.
+pub fn any(rng: &mut impl Rng, offset: i64, at: i64, generator: &str, rarity: &Rarity) -> Entry {
+    if rng.random_bool(rarity.bad) {
+        let fault = *Fault::ALL.choose(rng).unwrap_or(&Fault::NotJson);
+        bad(offset, at, generator, fault)
+    } else if rng.random_bool(rarity.tombstone) {
+        tombstone(offset, at, generator)
+    } else {
+        let numbers = numbers(rng);
+        reading(offset, at, generator, numbers)
+    }
+}
+
+/// How often a record isn't a reading.
+#[derive(Clone, Debug)]
+pub struct Rarity {
+    /// Bad ones, of all.
+    pub bad: f64,
+    /// Tombstones, of the good ones.
+    pub tombstone: f64,
+}
+
+fn json(generator: &str, numbers: &Numbers) -> serde_json::Value {
+    let mut json = json!({
+        "generatorID": generator,
+        "lat": numbers.lat,
+        "lon": numbers.lon,
+        "temperature": numbers.temperature,
+        "pressure": numbers.pressure,
+        "fuel": numbers.fuel,
+    });
+    if let Some(load) = numbers.load {
+        json["load"] = json!(load);
+    }
+    if let Some(power) = numbers.power {
+        json["power"] = json!(power);
+    }
+    json
+}

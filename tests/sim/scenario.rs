@@ -1,0 +1,180 @@
+//! What a seed decides before its run begins: rules, sizes, delays, and how often things go wrong.
+
+use std::fmt::Write;
+
+use genwatch::pool::{Bounds, CommitPolicy, Handling};
+use rand::Rng;
+use rand::seq::IndexedRandom;
+
+use crate::oracle::{Kind, Limit, Rule};
+use crate::records::Rarity;
+
+/// The promise about effects that a run makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Effects and offsets become visible together.
+    ExactlyOnce,
+    /// One after another.
+    AtLeastOnce,
+}
+
+/// One run's parameters. Times are virtual milliseconds.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What is promised.
+    pub delivery: Delivery,
+    /// The rules.
+    pub rules: Vec<Rule>,
+    /// How replicas work readings.
+    pub handling: Handling,
+    /// What they may hold.
+    pub bounds: Bounds,
+    /// When they commit.
+    pub policy: CommitPolicy,
+    /// Of the readings topic.
+    pub partitions: usize,
+    /// In each partition.
+    pub generators: usize,
+    /// To be produced over all partitions.
+    pub records: usize,
+    /// Kinds of records.
+    pub rarity: Rarity,
+    /// At the start.
+    pub replicas: usize,
+    /// At most, at a time.
+    pub max_replicas: usize,
+    /// Records a poll gives at most.
+    pub batch: usize,
+    /// Steps before the run is left to settle.
+    pub steps: usize,
+    /// A step takes up to this long.
+    pub tick: i64,
+    /// A member that isn't heard of for this long is evicted.
+    pub session: i64,
+    /// A transaction that stays open for this long is aborted.
+    pub transaction: i64,
+    /// A revoked partition may drain this long.
+    pub drain: i64,
+    /// A reading takes up to this long.
+    pub work: i64,
+    /// Now and then one takes up to this long.
+    pub slow_work: i64,
+    /// How often a fault of some kind happens, of all steps.
+    pub faults: f64,
+    /// How often a step of a commit is refused.
+    pub refusals: f64,
+    /// How often the fetcher repeats records.
+    pub repeats: f64,
+    /// How often offsets are left out of the log.
+    pub gaps: f64,
+}
+
+impl Scenario {
+    /// Draws a scenario.
+    pub fn draw(rng: &mut impl Rng) -> Scenario {
+        let delivery = if rng.random_bool(0.25) { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce };
+        let handling = if rng.random_bool(0.2) {
+            Handling::Inline
+        } else {
+            Handling::Lanes { concurrency: *[1, 2, 3, 4, 8, 64].choose(rng).unwrap_or(&1) }
+        };
+        let interval = *[1, 20, 100, 400].choose(rng).unwrap_or(&100);
+        let faults = *[0.0, 0.002, 0.005, 0.01, 0.03].choose(rng).unwrap_or(&0.0);
+        Scenario {
+            delivery,
+            rules: rules(rng, delivery),
+            handling,
+            bounds: Bounds {
+                records: *[1, 3, 8, 24, 100, 1000].choose(rng).unwrap_or(&8),
+                bytes: *[1, 700, 3000, 20_000, 1_000_000].choose(rng).unwrap_or(&3000),
+            },
+            policy: CommitPolicy { interval, linger: rng.random_range(0..=interval.min(20)) },
+            partitions: rng.random_range(1..=4),
+            generators: rng.random_range(1..=5),
+            records: rng.random_range(10..=160),
+            rarity: Rarity {
+                bad: *[0.0, 0.05, 0.3].choose(rng).unwrap_or(&0.0),
+                tombstone: if delivery == Delivery::ExactlyOnce {
+                    *[0.0, 0.05, 0.15].choose(rng).unwrap_or(&0.0)
+                } else {
+                    0.0
+                },
+            },
+            replicas: rng.random_range(1..=3),
+            max_replicas: rng.random_range(1..=4),
+            batch: *[1, 2, 5, 20].choose(rng).unwrap_or(&5),
+            steps: rng.random_range(200..=1500),
+            tick: *[1, 4, 12].choose(rng).unwrap_or(&4),
+            session: rng.random_range(300..=1500),
+            transaction: rng.random_range(200..=1500),
+            drain: *[1, 100, 1000].choose(rng).unwrap_or(&100),
+            work: *[0, 3, 20, 60].choose(rng).unwrap_or(&3),
+            slow_work: *[50, 500, 2000].choose(rng).unwrap_or(&500),
+            faults,
+            refusals: if faults > 0.0 { *[0.0, 0.05, 0.3].choose(rng).unwrap_or(&0.0) } else { 0.0 },
+            repeats: *[0.0, 0.02, 0.1].choose(rng).unwrap_or(&0.0),
+            gaps: *[0.0, 0.1, 0.4].choose(rng).unwrap_or(&0.0),
+        }
+    }
+}
+
+fn rules(rng: &mut impl Rng, delivery: Delivery) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = (0..rng.random_range(1..=3)).map(|index| limit(rng, index)).collect();
+    // Under at-least-once, a repeat of what a clock decided is another event: nothing to compare.
+    if delivery == Delivery::ExactlyOnce && rng.random_bool(0.25) {
+        let after = rng.random_range(200..=3000);
+        let place = rng.random_range(0..=rules.len());
+        let rule =
+            Rule { name: "silent".to_owned(), severity: "info".to_owned(), kind: Kind::Deadman(after) };
+        rules.insert(place, rule);
+    }
+    rules
+}
+
+fn limit(rng: &mut impl Rng, index: usize) -> Rule {
+    let field = *["temperature", "pressure", "fuel", "load", "power"].choose(rng).unwrap_or(&"fuel");
+    let below = rng.random_bool(0.5);
+    let raise = f64::from(rng.random_range(2..=8)) * 10.0;
+    let beyond = f64::from(rng.random_range(0..=3)) * 10.0;
+    let clear = rng.random_bool(0.7).then_some(if below { raise + beyond } else { raise - beyond });
+    let mut delay = |often: f64| if rng.random_bool(often) { rng.random_range(1..=400) } else { 0 };
+    let (on, off, realarm) = (delay(0.4), delay(0.4), delay(0.3));
+    Rule {
+        name: format!("rule-{index}"),
+        severity: if below { "warning" } else { "critical" }.to_owned(),
+        kind: Kind::Limit(Limit {
+            field,
+            below,
+            raise,
+            clear,
+            on,
+            off,
+            realarm: (realarm > 0).then_some(realarm),
+        }),
+    }
+}
+
+/// The file of rules.
+pub fn toml(rules: &[Rule]) -> String {
+    let mut text = String::new();
+    for Rule { name, severity, kind } in rules {
+        let _ = write!(text, "[[rule]]\nname = \"{name}\"\nseverity = \"{severity}\"\n");
+        match kind {
+            Kind::Deadman(after) => {
+                let _ = writeln!(text, "silent_for = \"{after}ms\"");
+            }
+            Kind::Limit(Limit { field, below, raise, clear, on, off, realarm }) => {
+                let (side, other) = if *below { ("below", "above") } else { ("above", "below") };
+                let _ = write!(text, "field = \"{field}\"\nraise_{side} = {raise:?}\n");
+                if let Some(clear) = clear {
+                    let _ = writeln!(text, "clear_{other} = {clear:?}");
+                }
+                let _ = write!(text, "on_delay = \"{on}ms\"\noff_delay = \"{off}ms\"\n");
+                if let Some(every) = realarm {
+                    let _ = writeln!(text, "realarm = \"{every}ms\"");
+                }
+            }
+        }
+    }
+    text
+}

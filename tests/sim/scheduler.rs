@@ -1,0 +1,391 @@
+//! The scheduler: one seed, one run.
+//!
+//! Every choice comes from one generator seeded by the run's seed: what the scenario is, who takes the next step, what fails
+//! and when. So a seed replays exactly. At the end of a run faults cease, and everything has to settle.
+
+use genwatch::alarm::rules::Rules;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::cluster::Cluster;
+use crate::group::{Group, MemberId};
+use crate::invariants::{Invariant, Violation, ensure};
+use crate::records;
+use crate::replica::{Replica, Surroundings, Turn};
+use crate::scenario::{Delivery, Scenario, toml};
+use crate::trace::{Trace, say};
+
+/// A run that broke an invariant.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The run.
+    pub seed: u64,
+    /// When in it.
+    pub step: u64,
+    /// What was broken.
+    pub violation: Violation,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "seed {}, step {}: {}", self.seed, self.step, self.violation)
+    }
+}
+
+/// What a run saw, so that a test can tell whether runs do what they are for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Steps taken.
+    pub steps: u64,
+    /// Records in the log.
+    pub records: u64,
+    /// Replicas that crashed.
+    pub crashes: u64,
+    /// Members that were evicted while they went on.
+    pub zombies: u64,
+    /// Rebalances.
+    pub rebalances: u64,
+    /// Replicas that left in good order.
+    pub leaves: u64,
+}
+
+impl std::ops::AddAssign for Seen {
+    fn add_assign(&mut self, other: Seen) {
+        self.steps += other.steps;
+        self.records += other.records;
+        self.crashes += other.crashes;
+        self.zombies += other.zombies;
+        self.rebalances += other.rebalances;
+        self.leaves += other.leaves;
+    }
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// With the first invariant that is broken.
+pub fn run(seed: u64, told: bool) -> Result<Seen, Failure> {
+    let mut world = World::new(seed, told);
+    let result = world.run();
+    let step = world.seen.steps;
+    result.map(|()| world.seen).map_err(|violation| Failure { seed, step, violation })
+}
+
+struct World {
+    rng: ChaCha8Rng,
+    scenario: Scenario,
+    rules: Rules,
+    cluster: Cluster,
+    group: Group,
+    replicas: Vec<Replica>,
+    started: usize,
+    produced: usize,
+    now: i64,
+    settling: bool,
+    trace: Trace,
+    seen: Seen,
+}
+
+impl World {
+    fn new(seed: u64, told: bool) -> World {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let scenario = Scenario::draw(&mut rng);
+        let text = toml(&scenario.rules);
+        let rules = Rules::parse(&text, "rules.toml".as_ref()).expect("a file of rules that makes sense");
+        let trace = Trace::new(told);
+        say!(trace, "{scenario:#?}\n{text}");
+        World {
+            cluster: Cluster::new(&scenario),
+            group: Group::new(scenario.partitions as i32),
+            replicas: Vec::new(),
+            started: 0,
+            produced: 0,
+            now: 0,
+            settling: false,
+            seen: Seen::default(),
+            rng,
+            scenario,
+            rules,
+            trace,
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Violation> {
+        for _ in 0..self.scenario.replicas {
+            self.start_replica();
+        }
+        for _ in 0..self.scenario.steps {
+            self.pass_time(self.scenario.tick)?;
+            if self.rng.random_bool(self.scenario.faults) {
+                self.fault();
+            }
+            self.step()?;
+        }
+        self.settle()
+    }
+
+    /// One random step of somebody.
+    fn step(&mut self) -> Result<(), Violation> {
+        match self.rng.random_range(0..100) {
+            0..12 => self.produce(),
+            12..16 if self.group.unbalanced => self.rebalance(),
+            12..16 => {
+                if self.rng.random_bool(0.02) {
+                    self.group.rotation += 1;
+                    self.group.unbalanced = true;
+                }
+            }
+            choice => {
+                if self.replicas.is_empty() {
+                    return Ok(());
+                }
+                let index = self.rng.random_range(0..self.replicas.len());
+                match choice {
+                    16..26 => self.serve_client(index),
+                    26..36 => self.with(index, |replica, around| Ok(replica.restore(around)))?,
+                    36..56 => self.with(index, Replica::advance_commit)?,
+                    _ => self.turn(index)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_time(&mut self, most: i64) -> Result<(), Violation> {
+        self.seen.steps += 1;
+        self.now += self.rng.random_range(0..=most);
+        self.trace.at(self.seen.steps, self.now);
+        for replica in self.replicas.iter_mut().filter(|replica| replica.is_connected(self.now)) {
+            // Whether an evicted one learns it now or goes on for a while.
+            let learns = self.settling || self.rng.random_bool(0.02);
+            if replica.client.heartbeat(&mut self.group, self.now, learns) {
+                say!(self.trace, "r{} learns that it was evicted", replica.id);
+            }
+        }
+        for MemberId(id) in self.group.evict(self.now, self.scenario.session) {
+            say!(self.trace, "member {id} is evicted");
+            let is_it = |replica: &Replica| replica.client.view().is_some_and(|view| view.0 == MemberId(id));
+            self.seen.zombies += u64::from(self.replicas.iter().any(is_it));
+        }
+        let timeout = self.scenario.transaction;
+        if self.settling || self.rng.random_bool(0.1) {
+            self.cluster.turn(self.now, timeout)?;
+        }
+        Ok(())
+    }
+
+    fn produce(&mut self) {
+        if self.produced == self.scenario.records {
+            return;
+        }
+        self.produced += 1;
+        self.seen.records += 1;
+        let id = self.rng.random_range(0..self.scenario.partitions);
+        let partition = &mut self.cluster.partitions[id];
+        if self.rng.random_bool(self.scenario.gaps) {
+            partition.end += self.rng.random_range(1..=3);
+        }
+        let offset = partition.end;
+        let generator = format!("g{id}-{}", self.rng.random_range(0..self.scenario.generators));
+        // Event time: about now, now and then far off, or from a producer that sets none.
+        let at = match self.rng.random_range(0..20) {
+            0 => self.now - self.rng.random_range(0..=1000),
+            1 => self.now + self.rng.random_range(0..=1000),
+            2 if self.rng.random_bool(0.1) => -1,
+            _ => self.now - self.rng.random_range(0..=5),
+        };
+        let entry = records::any(&mut self.rng, offset, at, &generator, &self.scenario.rarity);
+        say!(self.trace, "{id}/{offset} is produced: {generator} at {at}: {:?}", entry.meaning);
+        self.cluster.append(id, entry);
+        if self.rng.random_bool(self.scenario.gaps / 2.0) {
+            self.cluster.partitions[id].end += 1;
+        }
+    }
+
+    fn rebalance(&mut self) {
+        self.seen.rebalances += 1;
+        for (id, sync) in self.group.rebalance() {
+            say!(self.trace, "member {} is sent {sync:?}", id.0);
+            let view = |replica: &&mut Replica| replica.client.view().is_some_and(|view| view.0 == id);
+            if let Some(replica) = self.replicas.iter_mut().find(view) {
+                replica.client.send(sync);
+            }
+        }
+    }
+
+    fn serve_client(&mut self, index: usize) {
+        let replica = &mut self.replicas[index];
+        if !replica.is_connected(self.now) {
+            return;
+        }
+        replica.client.receive();
+        if !replica.is_stopping() && replica.client.join(&mut self.group, self.now) {
+            say!(self.trace, "r{} joins as {:?}", replica.id, replica.client.view());
+        }
+    }
+
+    /// Lets a part of a replica act, if it reaches the cluster.
+    fn with(
+        &mut self,
+        index: usize,
+        act: impl FnOnce(&mut Replica, &mut Surroundings<'_>) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        let replica = &mut self.replicas[index];
+        if !replica.is_connected(self.now) {
+            return Ok(());
+        }
+        let mut around = Surroundings {
+            cluster: &mut self.cluster,
+            group: &mut self.group,
+            rng: &mut self.rng,
+            scenario: &self.scenario,
+            now: self.now,
+            settling: self.settling,
+            trace: &mut self.trace,
+        };
+        act(replica, &mut around)
+    }
+
+    fn turn(&mut self, index: usize) -> Result<(), Violation> {
+        let replica = &mut self.replicas[index];
+        if self.now < replica.frozen_until {
+            return Ok(());
+        }
+        let mut around = Surroundings {
+            cluster: &mut self.cluster,
+            group: &mut self.group,
+            rng: &mut self.rng,
+            scenario: &self.scenario,
+            now: self.now,
+            settling: self.settling,
+            trace: &mut self.trace,
+        };
+        let turn = replica.turn(&mut around)?;
+        self.check_one_at_a_time(index)?;
+        if turn == Turn::Left {
+            let replica = self.replicas.remove(index);
+            say!(self.trace, "r{} has left", replica.id);
+            self.seen.leaves += 1;
+        }
+        Ok(())
+    }
+
+    /// Of a generator, no two readings are worked in the group at once. Who was evicted doesn't count: it can't know.
+    fn check_one_at_a_time(&mut self, index: usize) -> Result<(), Violation> {
+        let started = self.replicas[index].take_started();
+        let is_member =
+            |replica: &Replica| replica.client.view().is_some_and(|(id, _)| self.group.is_member(id));
+        if !is_member(&self.replicas[index]) {
+            return Ok(());
+        }
+        for (partition, generator) in started {
+            let others = self.replicas.iter().enumerate().filter(|(other, _)| *other != index);
+            let mut busy =
+                others.filter(|(_, other)| is_member(other) && other.works_on(partition, &generator));
+            let busy = busy.next().map(|(_, other)| other.id);
+            ensure!(
+                busy.is_none(),
+                OneAtATime,
+                "{generator} is worked by r{} while r{busy:?} works it",
+                self.replicas[index].id
+            );
+        }
+        Ok(())
+    }
+
+    fn start_replica(&mut self) {
+        let clock = if self.rng.random_bool(0.3) { self.rng.random_range(-2000..=2000) } else { 0 };
+        let replica = Replica::new(self.started, &self.rules, &self.scenario, clock);
+        say!(self.trace, "r{} is started", replica.id);
+        self.started += 1;
+        self.replicas.push(replica);
+    }
+
+    /// Something goes wrong, or somebody comes or goes.
+    fn fault(&mut self) {
+        let kind = self.rng.random_range(0..6);
+        if kind == 0 || self.replicas.is_empty() {
+            if self.replicas.len() < self.scenario.max_replicas {
+                self.start_replica();
+            }
+            return;
+        }
+        let index = self.rng.random_range(0..self.replicas.len());
+        // Without transactions nobody stops a zombie from writing: at-least-once is promised for crashes.
+        let fenced = self.scenario.delivery == Delivery::ExactlyOnce;
+        let away = self.now + self.rng.random_range(1..=3 * self.scenario.session);
+        let replica = &mut self.replicas[index];
+        match kind {
+            1 => {
+                say!(self.trace, "r{} is told to stop", replica.id);
+                replica.stop();
+            }
+            2 => {
+                say!(self.trace, "r{} crashes", replica.id);
+                self.seen.crashes += 1;
+                self.replicas.remove(index);
+            }
+            3 if fenced => {
+                say!(self.trace, "r{} is frozen until {away}", replica.id);
+                replica.frozen_until = away;
+            }
+            4 if fenced => {
+                say!(self.trace, "r{} is cut off until {away}", replica.id);
+                replica.isolated_until = away;
+            }
+            _ => {
+                replica.clock += self.rng.random_range(-100_000..=10_000);
+                say!(self.trace, "the clock of r{} is set to {}", replica.id, replica.clock);
+            }
+        }
+    }
+
+    /// Faults cease. Everything has to be committed soon, and then everything has to be as the oracle says.
+    fn settle(&mut self) -> Result<(), Violation> {
+        say!(self.trace, "--- faults cease");
+        self.settling = true;
+        self.group.unbalanced = true;
+        for replica in &mut self.replicas {
+            (replica.frozen_until, replica.isolated_until) = (0, 0);
+        }
+        let rounds = 6000;
+        self.rounds(rounds, "committed", |world| {
+            world.cluster.is_drained() && world.replicas.iter().all(Replica::is_idle)
+        })?;
+        self.rounds(rounds, "noticed as silent", |world| world.cluster.not_silent().is_empty())?;
+        self.cluster.check_states()
+    }
+
+    /// Lets everybody act in turn until it's done; a violation if that takes too many rounds.
+    fn rounds(&mut self, most: usize, what: &str, done: impl Fn(&World) -> bool) -> Result<(), Violation> {
+        for _ in 0..most {
+            if done(self) {
+                return Ok(());
+            }
+            self.pass_time(10)?;
+            if self.replicas.iter().all(Replica::is_stopping) {
+                self.start_replica();
+            }
+            if self.group.unbalanced {
+                self.rebalance();
+            }
+            for index in (0..self.replicas.len()).rev() {
+                self.serve_client(index);
+                self.with(index, |replica, around| Ok(replica.restore(around)))?;
+                self.with(index, Replica::advance_commit)?;
+                self.turn(index)?;
+            }
+        }
+        let offsets = |partition: &crate::cluster::Partition| (partition.committed, partition.end);
+        let offsets: Vec<_> = self.cluster.partitions.iter().map(offsets).collect();
+        let idle: Vec<_> = self.replicas.iter().map(|replica| (replica.id, replica.is_idle())).collect();
+        Err(Violation {
+            invariant: Invariant::Progress,
+            what: format!(
+                "after {most} rounds not everything is {what}: committed and end are {offsets:?}, idle are {idle:?}, \
+                 not silent are {:?}",
+                self.cluster.not_silent()
+            ),
+        })
+    }
+}
