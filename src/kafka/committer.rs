@@ -28,11 +28,16 @@ use crate::pool::{Commit, CommitId, CommitPart};
 
 /// The transaction ends by itself this long after it began, should we die: it holds up every reader of committed records
 /// till then.
-const TRANSACTION_TIMEOUT_MS: &str = "10000";
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one step waits before it looks whether to give up.
 const SLICE: Duration = Duration::from_millis(500);
-/// How long the group's offsets are waited for, where they have to tell how a commit has ended.
-const OFFSETS_TIMEOUT: Duration = Duration::from_secs(30);
+/// The steps that end a transaction.
+const ENDING: [&str; 2] = ["transaction", "abort"];
+/// How long the group's offsets are waited for at once, where they have to tell how a commit has ended.
+const OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a cluster that answers may take to find a coordinator of transactions when the worker starts: a broker may have
+/// died just before.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The promise about effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -78,6 +83,7 @@ pub struct Committer {
     commits: Option<Sender<Commit>>,
     outcomes: Receiver<Outcome>,
     give_up: Arc<AtomicBool>,
+    abandoned: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -102,16 +108,21 @@ impl Committer {
             let id = connection.property("transactional.id").map(str::to_owned);
             config.set("transactional.id", id.unwrap_or_else(|| format!("{group}-{}", uuid::Uuid::new_v4())));
             if connection.property("transaction.timeout.ms").is_none() {
-                config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+                config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
             }
         }
+        let timeout = connection.property("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
         let deliveries = Deliveries::default();
-        let producer = make_producer(&config, &deliveries, delivery)?;
+        let begun = Instant::now();
+        let producer = make_producer(&config, &deliveries, delivery, || begun.elapsed() > START_TIMEOUT)?;
         let give_up = Arc::new(AtomicBool::new(false));
+        let abandoned = Arc::new(AtomicBool::new(false));
         let mut work = Work {
             config,
             id_is_ours: connection.property("transactional.id").is_none(),
-            producer,
+            producer: Some(producer),
+            transaction_timeout: timeout.map_or(TRANSACTION_TIMEOUT, Duration::from_millis),
+            begun: Instant::now(),
             outcome_unknown: false,
             deliveries,
             handle,
@@ -120,6 +131,7 @@ impl Committer {
             source: format!("/genwatch/{group}"),
             worker: replica_name(),
             give_up: Arc::clone(&give_up),
+            abandoned: Arc::clone(&abandoned),
         };
         let (commits, incoming) = crossbeam_channel::unbounded::<Commit>();
         let (outgoing, outcomes) = crossbeam_channel::unbounded();
@@ -132,11 +144,12 @@ impl Committer {
             }
         });
         let thread = thread.map_err(|error| CommitError::Producer(format!("no thread: {error}")))?;
-        Ok(Committer { commits: Some(commits), outcomes, give_up, thread: Some(thread) })
+        Ok(Committer { commits: Some(commits), outcomes, give_up, abandoned, thread: Some(thread) })
     }
 
     /// Hands over a commit. The next one only after this one's outcome.
     pub fn begin(&self, commit: Commit) {
+        self.abandoned.store(false, Ordering::Relaxed);
         if let Some(commits) = &self.commits {
             // The receiver lives as long as the thread, which ends only after `commits` is dropped.
             let _ = commits.send(commit);
@@ -147,6 +160,12 @@ impl Committer {
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcomes.try_recv().ok()
+    }
+
+    /// All partitions of the commit under way are lost: nobody waits for its outcome, and joining the group again waits for
+    /// its end. It is refused within a second or two, or has just succeeded.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
     }
 
     /// Stops waiting out an outage: the commit under way is refused within a second or so.
@@ -166,19 +185,30 @@ impl Drop for Committer {
     }
 }
 
-/// A producer; for exactly-once, its transactional id is registered.
+/// A producer; for exactly-once, its transactional id is registered, which waits for the cluster until `enough`, and until a
+/// transaction of the id's former producer has ended, one way or the other.
 fn make_producer(
     config: &ClientConfig,
     deliveries: &Deliveries,
     delivery: Delivery,
+    enough: impl Fn() -> bool,
 ) -> Result<ThreadedProducer<Deliveries>, CommitError> {
     let producer: ThreadedProducer<Deliveries> = config
         .create_with_context(deliveries.clone())
         .map_err(|error| CommitError::Producer(error.to_string()))?;
-    if delivery == Delivery::ExactlyOnce {
-        producer
-            .init_transactions(Duration::from_secs(12))
-            .map_err(|error| CommitError::Producer(format!("no transactional id: {}", reason(&error))))?;
+    if delivery == Delivery::AtLeastOnce {
+        return Ok(producer);
+    }
+    let mut told = Instant::now();
+    while let Err(error) = producer.init_transactions(SLICE) {
+        let reason = reason(&error);
+        if !Retry::of(&error).retriable || enough() {
+            return Err(CommitError::Producer(format!("no transactional id: {reason}")));
+        }
+        if told.elapsed() > TRANSACTION_TIMEOUT {
+            told = Instant::now();
+            tracing::warn!(reason, "a commit waits for the cluster; nothing is lost");
+        }
     }
     Ok(producer)
 }
@@ -187,7 +217,11 @@ struct Work {
     config: ClientConfig,
     /// Nobody else can have this transactional id, so who is fenced was not fenced by another.
     id_is_ours: bool,
-    producer: ThreadedProducer<Deliveries>,
+    /// None: the last one was broken, and the next commit makes another.
+    producer: Option<ThreadedProducer<Deliveries>>,
+    transaction_timeout: Duration,
+    /// When the commit under way began.
+    begun: Instant,
     /// The broker was asked to commit, and has not answered.
     outcome_unknown: bool,
     deliveries: Deliveries,
@@ -199,6 +233,7 @@ struct Work {
     /// `dlq.worker`.
     worker: String,
     give_up: Arc<AtomicBool>,
+    abandoned: Arc<AtomicBool>,
 }
 
 /// Why one try of a commit failed.
@@ -214,48 +249,72 @@ impl Work {
         let begun = Instant::now();
         self.deliveries.reset();
         self.outcome_unknown = false;
-        let result = match self.delivery {
-            Delivery::ExactlyOnce => self.in_transaction(commit),
-            Delivery::AtLeastOnce => self.step_by_step(commit),
-        };
+        let result = self.have_producer().and_then(|()| {
+            self.begun = Instant::now();
+            match self.delivery {
+                Delivery::ExactlyOnce => self.in_transaction(commit),
+                Delivery::AtLeastOnce => self.step_by_step(commit),
+            }
+        });
         match result {
             Ok(()) => Outcome::Done(commit.id, begun.elapsed()),
             Err(Failure::Refused(reason)) => Outcome::Refused(commit.id, reason),
-            Err(Failure::Broken(reason)) => match self.begin_anew(&reason, commit) {
+            Err(Failure::Broken(reason)) => match self.after_break(&reason, commit) {
                 Ok(true) => Outcome::Done(commit.id, begun.elapsed()),
                 Ok(false) => Outcome::Refused(commit.id, reason),
-                Err(error) => Outcome::Fatal(error),
+                Err(Failure::Fatal(error)) => Outcome::Fatal(error),
+                Err(Failure::Refused(reason) | Failure::Broken(reason)) => {
+                    Outcome::Refused(commit.id, reason)
+                }
             },
             Err(Failure::Fatal(error)) => Outcome::Fatal(error),
         }
     }
 
-    /// Makes a new producer in place of a broken one. An outage that is longer than the transaction's timeout breaks it:
-    /// the broker has then ended the transaction, and refuses the epoch of who began it.
+    fn is_given_up(&self) -> bool {
+        self.give_up.load(Ordering::Relaxed) || self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Makes a producer where there's none: the same transactional id is registered anew, which ends what the former one
+    /// has left open. An outage is waited out.
+    fn have_producer(&mut self) -> Result<(), Failure> {
+        while self.producer.is_none() {
+            match make_producer(&self.config, &self.deliveries, self.delivery, || self.is_given_up()) {
+                Ok(producer) => self.producer = Some(producer),
+                Err(error) if self.is_given_up() => return Err(Failure::Refused(error.to_string())),
+                Err(error) => {
+                    tracing::warn!(%error, "a commit waits for the cluster; nothing is lost");
+                    std::thread::sleep(SLICE);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up a broken producer. An outage that is longer than the transaction's timeout breaks it: the broker then ends
+    /// the transaction, and refuses the epoch of who began it. (librdkafka 2.12.1 moreover goes on asking the coordinator
+    /// it knows until that one is back; a new producer asks who it is now.)
     ///
-    /// Tells whether the commit has succeeded all the same. The same transactional id is registered anew, which waits
-    /// until a transaction of the old producer has ended, one way or the other. If the broker had been asked to commit,
-    /// the group's offsets then tell which way, as they are a part of the transaction.
-    fn begin_anew(&mut self, why: &str, commit: &Commit) -> Result<bool, CommitError> {
+    /// Tells whether the commit has succeeded all the same. If the broker had been asked to commit, the group's offsets tell
+    /// how that ended, as they are a part of the transaction.
+    fn after_break(&mut self, why: &str, commit: &Commit) -> Result<bool, Failure> {
         if !self.id_is_ours {
-            return Err(CommitError::Producer(why.to_owned()));
+            return Err(Failure::Fatal(CommitError::Producer(why.to_owned())));
         }
         tracing::warn!(reason = why, "the producer is made anew");
-        self.producer = loop {
-            match make_producer(&self.config, &self.deliveries, self.delivery) {
-                Ok(producer) => break producer,
-                Err(error) if self.give_up.load(Ordering::Relaxed) => return Err(error),
-                Err(error) => tracing::warn!(%error, "a commit waits for the cluster; nothing is lost"),
-            }
-        };
+        self.producer = None;
         if !self.outcome_unknown {
             return Ok(false);
         }
+        self.have_producer()?;
         let partitions: Vec<_> = commit.parts.iter().map(|part| part.partition).collect();
-        let committed = self
-            .handle
-            .committed(&partitions, OFFSETS_TIMEOUT)
-            .map_err(|error| CommitError::Producer(format!("{why}; and {error}")))?;
+        let committed = loop {
+            match self.handle.committed(&partitions, OFFSETS_TIMEOUT) {
+                Ok(committed) => break committed,
+                Err(error) if self.is_given_up() => return Err(Failure::Refused(error.to_string())),
+                Err(error) => tracing::warn!(%error, "a commit waits to know how it has ended"),
+            }
+        };
         let reached = |part: &CommitPart| {
             let known = committed.iter().find(|(partition, _)| *partition == part.partition);
             known.and_then(|(_, offset)| *offset) >= Some(part.offset)
@@ -263,8 +322,13 @@ impl Work {
         Ok(commit.parts.iter().all(reached))
     }
 
+    /// The producer of the commit under way.
+    fn producer(&self) -> Result<&ThreadedProducer<Deliveries>, Failure> {
+        self.producer.as_ref().ok_or_else(|| Failure::Refused("there is no producer".to_owned()))
+    }
+
     fn in_transaction(&mut self, commit: &Commit) -> Result<(), Failure> {
-        self.producer.begin_transaction().map_err(|error| self.transaction_failure(&error))?;
+        self.producer()?.begin_transaction().map_err(|error| self.transaction_failure(&error))?;
         match self.fill_transaction(commit).and_then(|()| self.commit_transaction()) {
             Err(failure @ (Failure::Refused(_) | Failure::Fatal(_))) => {
                 self.abort()?;
@@ -275,6 +339,7 @@ impl Work {
     }
 
     fn fill_transaction(&self, commit: &Commit) -> Result<(), Failure> {
+        let producer = self.producer()?;
         for effect in commit.parts.iter().flat_map(|part| part.effects()) {
             self.send(effect)?;
         }
@@ -283,7 +348,7 @@ impl Work {
             "offsets",
             || self.rejected(),
             || {
-                self.handle.send_offsets(&self.producer, &offsets, SLICE).map_err(|failed| Retry {
+                self.handle.send_offsets(producer, &offsets, SLICE).map_err(|failed| Retry {
                     retriable: failed.retriable,
                     fatal: failed.fatal,
                     reason: failed.error.to_string(),
@@ -294,10 +359,11 @@ impl Work {
 
     fn commit_transaction(&mut self) -> Result<(), Failure> {
         self.outcome_unknown = true;
+        let producer = self.producer()?;
         let result = self.patiently(
             "transaction",
             || self.rejected(),
-            || self.producer.commit_transaction(SLICE).map_err(|error| Retry::of(&error)),
+            || producer.commit_transaction(SLICE).map_err(|error| Retry::of(&error)),
         );
         self.outcome_unknown = matches!(result, Err(Failure::Broken(_)));
         result
@@ -305,12 +371,13 @@ impl Work {
 
     /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
     fn abort(&self) -> Result<(), Failure> {
-        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        let producer = self.producer()?;
+        producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
         // Whatever else fails to be delivered: an abort that is broken off would block every transaction to come.
         self.patiently(
             "abort",
             || None,
-            || self.producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)),
+            || producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)),
         )
     }
 
@@ -330,12 +397,20 @@ impl Work {
 
     /// Waits until all that was sent is durable.
     fn flush(&self) -> Result<(), Failure> {
+        let producer = self.producer()?;
         self.patiently(
             "delivery",
             || self.rejected(),
-            || self.producer.flush(SLICE).map_err(|error| Retry::of(&error)),
+            || producer.flush(SLICE).map_err(|error| Retry::of(&error)),
         )?;
         self.rejected().map_or(Ok(()), Err)
+    }
+
+    /// Whether the broker has ended the transaction under way, or is about to.
+    fn is_overdue(&self) -> bool {
+        self.delivery == Delivery::ExactlyOnce
+            && self.id_is_ours
+            && self.begun.elapsed() > self.transaction_timeout
     }
 
     /// Tries again what may be tried again, until there's a refusal or the worker gives up. Says so once.
@@ -360,8 +435,20 @@ impl Work {
             if retry.fatal {
                 return Err(Failure::Broken(retry.reason));
             }
-            if !retry.retriable || self.give_up.load(Ordering::Relaxed) {
+            if !retry.retriable {
                 return Err(Failure::Refused(retry.reason));
+            }
+            if self.is_given_up() {
+                // What is asked to end and hasn't yet can't be asked for anything else.
+                let ending = self.id_is_ours && ENDING.contains(&what);
+                return Err(if ending {
+                    Failure::Broken(retry.reason)
+                } else {
+                    Failure::Refused(retry.reason)
+                });
+            }
+            if self.is_overdue() {
+                return Err(Failure::Broken(format!("the transaction's time is over: {}", retry.reason)));
             }
             if !told && begun.elapsed() > Duration::from_secs(2) {
                 told = true;
@@ -449,12 +536,13 @@ impl Work {
         K: rdkafka::message::ToBytes + ?Sized,
         V: rdkafka::message::ToBytes + ?Sized,
     {
+        let producer = self.producer()?;
         loop {
-            let Err((error, unsent)) = self.producer.send(record) else {
+            let Err((error, unsent)) = producer.send(record) else {
                 return Ok(());
             };
             match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) if !self.give_up.load(Ordering::Relaxed) => {
+                Some(RDKafkaErrorCode::QueueFull) if !self.is_given_up() => {
                     record = unsent;
                     std::thread::sleep(Duration::from_millis(2));
                 }

@@ -6,10 +6,11 @@
 //! 2. *then* the state partition's high watermark is taken, and the partition is read up to it, `read_committed`: while
 //!    the last stable offset is below it, the reader waits.
 //!
-//! It runs on a thread of its own, so that the worker goes on polling; requests come by channel, answers too.
+//! It runs on a thread of its own, so that the worker goes on polling; requests come by channel, answers too. An outage is
+//! waited out, however long it is, unless the partitions have gone to somebody else meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -23,10 +24,12 @@ use super::topics::Topics;
 use crate::alarm::state::StoredState;
 use crate::log::{GeneratorId, Offset, PartitionId};
 
-/// An open transaction of a crashed owner ends after its timeout (10 s) plus the broker's check (10 s); beyond twice
-/// that something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// An open transaction of a crashed owner ends after its timeout (10 s) plus the broker's check (10 s); beyond that somebody
+/// should know.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Not long, since the leader that is asked may have died: then another has to be found.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// What to do when the committed offset isn't in the log any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -67,9 +70,9 @@ pub enum RestoreError {
     /// The broker didn't answer, or refused.
     #[error("the state of partitions could not be restored: {0}")]
     Kafka(String),
-    /// A transaction stays open.
-    #[error("the state of partitions could not be restored within {} s: a transaction on them stays open", PATIENCE.as_secs())]
-    Stuck,
+    /// Nobody waits for them any more.
+    #[error("the partitions have gone to another replica meanwhile")]
+    Unwanted,
     /// Retention has overtaken the group, or the topic was made anew.
     #[error(
         "partition {partition} of {topic} was committed up to offset {committed}, but the log has {low} to {high}: \
@@ -111,10 +114,14 @@ impl From<KafkaError> for RestoreError {
     }
 }
 
+/// The requests that somebody waits for.
+type Wanted = Arc<Mutex<BTreeSet<u64>>>;
+
 /// The restorer's thread, and the way to it.
 #[derive(Debug)]
 pub struct Restorer {
     requests: Option<Sender<(u64, Vec<PartitionId>)>>,
+    wanted: Wanted,
     answers: Receiver<Restored>,
     thread: Option<JoinHandle<()>>,
 }
@@ -138,14 +145,24 @@ impl Restorer {
         let topics = topics.clone();
         let (requests, incoming) = crossbeam_channel::unbounded::<(u64, Vec<PartitionId>)>();
         let (outgoing, answers) = crossbeam_channel::unbounded();
+        let wanted = Wanted::default();
+        let asked = Arc::clone(&wanted);
         let thread = std::thread::Builder::new().name("restorer".to_owned()).spawn(move || {
             // Made here, as it wakes the thread that polls it.
             let reader = Consumer::new(&reader, &topics.state, std::thread::current());
-            let mut work = reader.map(|reader| Work { reader, uncommitted, handle, topics, on_out_of_range });
+            let mut work = reader.map(|reader| Work {
+                reader,
+                uncommitted,
+                handle,
+                topics,
+                on_out_of_range,
+                wanted: asked,
+                request: 0,
+            });
             for (request, partitions) in incoming {
                 let begun = Instant::now();
                 let outcome = match &mut work {
-                    Ok(work) => work.restore(&partitions),
+                    Ok(work) => work.restore(request, &partitions),
                     Err(error) => Err(RestoreError::Kafka(error.to_string())),
                 };
                 if outgoing.send(Restored { request, outcome, took: begun.elapsed() }).is_err() {
@@ -155,27 +172,36 @@ impl Restorer {
             }
         });
         let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread: {error}")))?;
-        Ok(Restorer { requests: Some(requests), answers, thread: Some(thread) })
+        Ok(Restorer { requests: Some(requests), wanted, answers, thread: Some(thread) })
     }
 
     /// Asks for partitions.
     pub fn request(&self, request: u64, partitions: Vec<PartitionId>) {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(request);
         if let Some(requests) = &self.requests {
             // The receiver lives as long as the thread, which ends only after `requests` is dropped.
             let _ = requests.send((request, partitions));
         }
     }
 
+    /// The partitions of this request aren't ours any more: it is to make way for the next one.
+    pub fn cancel(&self, request: u64) {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+    }
+
     /// An answer, if there is one.
     #[must_use]
     pub fn answer(&self) -> Option<Restored> {
-        self.answers.try_recv().ok()
+        let answer = self.answers.try_recv().ok()?;
+        self.cancel(answer.request);
+        Some(answer)
     }
 }
 
 impl Drop for Restorer {
     fn drop(&mut self) {
         self.requests = None;
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Detached: a restore under way may wait for a broker, and nothing of it matters any more.
         drop(self.thread.take());
     }
@@ -187,12 +213,20 @@ struct Work {
     handle: Arc<Handle>,
     topics: Topics,
     on_out_of_range: OnOutOfRange,
+    wanted: Wanted,
+    /// The request under way.
+    request: u64,
 }
 
 type States = BTreeMap<PartitionId, HashMap<GeneratorId, StoredState>>;
 
 impl Work {
-    fn restore(&mut self, partitions: &[PartitionId]) -> Result<Vec<RestoredPartition>, RestoreError> {
+    fn restore(
+        &mut self,
+        request: u64,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<RestoredPartition>, RestoreError> {
+        self.request = request;
         let committed = self.committed_offsets(partitions)?;
         let mut restored = Vec::with_capacity(partitions.len());
         let mut spans = BTreeMap::new();
@@ -217,19 +251,25 @@ impl Work {
         &self,
         partitions: &[PartitionId],
     ) -> Result<Vec<(PartitionId, Option<Offset>)>, RestoreError> {
-        let deadline = Instant::now() + PATIENCE;
+        let mut waiting = Waiting::for_("committed offsets");
         loop {
             match self.handle.committed(partitions, REQUEST_TIMEOUT) {
                 Ok(offsets) => return Ok(offsets),
-                Err(error) if Instant::now() >= deadline => {
+                Err(error) if is_for_good(error.code) => {
                     return Err(RestoreError::Kafka(format!("no committed offsets: {error}")));
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "committed offsets are not to be had yet");
-                    std::thread::sleep(Duration::from_millis(100));
+                    self.check_wanted()?;
+                    waiting.goes_on(&error);
+                    std::thread::sleep(RETRY_AFTER);
                 }
             }
         }
+    }
+
+    fn check_wanted(&self) -> Result<(), RestoreError> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if wanted.contains(&self.request) { Ok(()) } else { Err(RestoreError::Unwanted) }
     }
 
     fn span_of(
@@ -256,16 +296,23 @@ impl Work {
 
     /// First offset and high watermark, whatever transactions are open. Tried again while the partition has no leader.
     fn watermarks(&self, topic: &str, partition: PartitionId) -> Result<(Offset, Offset), RestoreError> {
-        let deadline = Instant::now() + PATIENCE;
+        let mut waiting = Waiting::for_("watermarks");
         loop {
             match self.uncommitted.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
                 Ok((low, high)) => return Ok((Offset(low), Offset(high))),
-                Err(error) if Instant::now() >= deadline => {
+                Err(error) if error.rdkafka_error_code().is_some_and(is_for_good) => {
                     return Err(RestoreError::Kafka(format!("no watermarks of {topic}: {error}")));
                 }
                 Err(error) => {
-                    tracing::debug!(%error, topic, "watermarks are not to be had yet");
-                    std::thread::sleep(Duration::from_millis(100));
+                    self.check_wanted()?;
+                    waiting.goes_on(&error);
+                    std::thread::sleep(RETRY_AFTER);
+                    // librdkafka 2.12.1 takes "no leader", once it's in its cache, for final, and says "unknown partition"
+                    // until somebody asks for metadata (rd_kafka_topic_partition_list_get_leaders): this client does nothing
+                    // else that would.
+                    if let Err(error) = self.uncommitted.fetch_metadata(Some(topic), REQUEST_TIMEOUT) {
+                        tracing::debug!(%error, topic, "no metadata");
+                    }
                 }
             }
         }
@@ -295,18 +342,16 @@ impl Work {
     ) -> Result<(), RestoreError> {
         let mut open: BTreeMap<PartitionId, Offset> =
             spans.iter().map(|(id, (_, high))| (*id, *high)).collect();
-        let mut deadline = Instant::now() + PATIENCE;
+        let mut waiting = Waiting::for_("the end of transactions in the state topic");
         while !open.is_empty() {
+            self.check_wanted()?;
             let batch = self.reader.poll(usize::MAX);
             if batch.is_empty() {
                 drop(batch);
-                if Instant::now() >= deadline {
-                    return Err(RestoreError::Stuck);
-                }
+                waiting.goes_on(&"nothing comes");
                 std::thread::park_timeout(Duration::from_millis(100));
                 continue;
             }
-            deadline = Instant::now() + PATIENCE;
             for event in batch.events() {
                 let (partition, reached) = match event {
                     Event::Record(record) => {
@@ -316,11 +361,13 @@ impl Work {
                     // The end as a reader of committed records sees it: an open transaction keeps it below the high
                     // watermark, and another notice follows when it has ended.
                     Event::End(partition, end) => (partition, end),
-                    Event::Error(_, error) if is_passing(error.code) => {
+                    Event::Error(_, error) if is_for_good(error.code) => {
+                        return Err(RestoreError::Kafka(error.to_string()));
+                    }
+                    Event::Error(_, error) => {
                         tracing::debug!(%error, "reading the state topic is interrupted");
                         continue;
                     }
-                    Event::Error(_, error) => return Err(RestoreError::Kafka(error.to_string())),
                 };
                 if open.get(&partition).is_some_and(|high| reached >= *high) {
                     open.remove(&partition);
@@ -354,6 +401,37 @@ fn apply(
         }
     }
     Ok(())
+}
+
+/// Says now and then that something is waited for.
+struct Waiting {
+    what: &'static str,
+    told: Instant,
+}
+
+impl Waiting {
+    fn for_(what: &'static str) -> Waiting {
+        Waiting { what, told: Instant::now() }
+    }
+
+    fn goes_on(&mut self, why: &dyn std::fmt::Display) {
+        tracing::debug!(%why, "{} are not to be had yet", self.what);
+        if self.told.elapsed() > PATIENCE {
+            self.told = Instant::now();
+            tracing::warn!(%why, "partitions can't be started: still waiting for {}", self.what);
+        }
+    }
+}
+
+/// Errors that waiting doesn't mend.
+fn is_for_good(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::Fatal
+    )
 }
 
 /// Errors that librdkafka mends by itself.

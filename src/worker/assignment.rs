@@ -67,6 +67,9 @@ impl Worker {
                 Rebalance::Lost(partitions) => {
                     self.observers.health.set_joined(false);
                     self.give_back(&partitions, Instant::now(), Pool::lose);
+                    if self.held.keys().all(|partition| partitions.contains(partition)) {
+                        self.committer.abandon();
+                    }
                     tracing::warn!(
                         worker = self.config.name,
                         lost = ranges(&partitions),
@@ -111,8 +114,12 @@ impl Worker {
                 Some(Held::Working { .. }) => {
                     waiting.insert(*partition);
                 }
-                Some(Held::Restoring(_)) => {
+                Some(&Held::Restoring(request)) => {
                     self.held.remove(partition);
+                    let same = |held: &Held| matches!(held, Held::Restoring(other) if *other == request);
+                    if !self.held.values().any(same) {
+                        self.restorer.cancel(request);
+                    }
                 }
                 None => {}
             }

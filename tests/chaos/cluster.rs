@@ -1,0 +1,111 @@
+//! Three brokers, through `scripts/kafka`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+/// How many partitions the internal topics have (`scripts/kafka`).
+const INTERNAL_PARTITIONS: i32 = 5;
+/// A broker that was killed may register again when its old session has ended.
+const PROPERTIES: [&str; 6] = [
+    "broker.session.timeout.ms=6000",
+    // KIP-848 has its timeouts on the broker.
+    "group.consumer.min.session.timeout.ms=1000",
+    "group.consumer.session.timeout.ms=6000",
+    "group.consumer.min.heartbeat.interval.ms=500",
+    "group.consumer.heartbeat.interval.ms=1000",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms=10000",
+];
+
+pub const NODES: [i32; 3] = [1, 2, 3];
+
+pub struct Cluster {
+    pub dir: PathBuf,
+    pub brokers: String,
+    /// Where a relay has to listen, and whom it passes clients on to.
+    pub relays: Vec<(u16, u16)>,
+}
+
+impl Cluster {
+    pub fn start(dir: &Path) -> Cluster {
+        let mut arguments = vec!["start", "--nodes", "3", "--fresh", "--relay"];
+        arguments.extend(PROPERTIES.iter().flat_map(|property| ["--property", property]));
+        let brokers = script(dir, &arguments);
+        assert!(!brokers.is_empty(), "scripts/kafka start names no broker");
+        let relay = std::fs::read_to_string(dir.join("relay")).expect("the ports of the relay");
+        let ports = |line: &str| {
+            let numbers: Vec<u16> = line.split(' ').map(|number| number.parse().expect("a port")).collect();
+            (numbers[2], numbers[1])
+        };
+        Cluster { dir: dir.to_owned(), brokers, relays: relay.lines().map(ports).collect() }
+    }
+
+    pub fn kill(&self, node: i32) {
+        self.node("kill-node", node);
+    }
+
+    pub fn start_node(&self, node: i32) {
+        self.node("start-node", node);
+    }
+
+    pub fn pause(&self, node: i32) {
+        self.node("pause-node", node);
+    }
+
+    pub fn resume(&self, node: i32) {
+        self.node("resume-node", node);
+    }
+
+    fn node(&self, command: &str, node: i32) {
+        script(&self.dir, &[command, &node.to_string()]);
+    }
+
+    /// The node that coordinates a group.
+    pub fn group_coordinator(&self, group: &str) -> Option<i32> {
+        // Java's hash of a string, without its sign.
+        let hash =
+            group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+        let partition = (hash & i32::MAX) % INTERNAL_PARTITIONS;
+        self.leaders("__consumer_offsets").into_iter().find(|(id, _)| *id == partition).map(|(_, node)| node)
+    }
+
+    /// The node that coordinates most transactions.
+    pub fn transaction_coordinator(&self) -> Option<i32> {
+        let leaders = self.leaders("__transaction_state");
+        NODES.into_iter().max_by_key(|node| leaders.iter().filter(|(_, leader)| leader == node).count())
+    }
+
+    fn leaders(&self, topic: &str) -> Vec<(i32, i32)> {
+        let client: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let Ok(metadata) = client.fetch_metadata(Some(topic), Duration::from_secs(10)) else {
+            return Vec::new();
+        };
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.map(|partition| (partition.id(), partition.leader())).collect()
+    }
+}
+
+/// The script that runs clusters.
+pub fn path() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka"))
+}
+
+fn script(dir: &Path, arguments: &[&str]) -> String {
+    // In a group of its own: Ctrl-C is for us to answer.
+    let output = Command::new("setsid")
+        .arg("--wait")
+        .arg(path())
+        .args(arguments)
+        .arg("--dir")
+        .arg(dir)
+        .stdin(Stdio::null())
+        .output()
+        .expect("scripts/kafka runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "scripts/kafka {} failed:\n{said}", arguments.join(" "));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}

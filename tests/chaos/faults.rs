@@ -1,0 +1,164 @@
+//! What each fault does. When [`inject`] returns, the fault is over: what follows is recovery.
+
+use std::time::Duration;
+
+use crate::cluster::{Cluster, NODES};
+use crate::link::{Link, State};
+use crate::reaper::pause;
+use crate::schedule::{Fault, Kind};
+use crate::workers::Workers;
+
+/// No more, no fewer workers than these.
+pub const WORKERS: std::ops::RangeInclusive<usize> = 3..=6;
+
+/// All that can fail.
+pub struct World {
+    pub cluster: Cluster,
+    pub link: Link,
+    pub workers: Workers,
+    pub group: String,
+    /// Workers and brokers killed so far.
+    pub kills: usize,
+}
+
+/// Lets one thing go wrong, and puts it right again. Tells what was done.
+pub fn inject(world: &mut World, fault: &Fault) -> String {
+    match fault.kind {
+        Kind::WorkerKilled => {
+            let victim = world.kill_worker(fault);
+            pause(fault.between(0.0, 3.0));
+            let number = world.workers.start();
+            format!("{victim}; worker {number} in its place")
+        }
+        Kind::AllWorkersKilled => {
+            let all = world.workers.active();
+            for number in &all {
+                world.workers.kill(*number);
+            }
+            world.kills += all.len();
+            pause(fault.between(0.0, 2.0));
+            for _ in &all {
+                world.workers.start();
+            }
+            format!("{} workers", all.len())
+        }
+        Kind::WorkerStoppedBeyondSession => world.stop_and_continue(fault, 7.5, 12.0),
+        Kind::WorkerStoppedBriefly => world.stop_and_continue(fault, 0.5, 4.0),
+        Kind::WorkerRestarted => {
+            let number = world.any_worker(fault);
+            let name = world.workers.describe(number);
+            let took = world.workers.stop(number);
+            let new = world.workers.start();
+            format!("{name}, which took {took:.1?}; worker {new} in its place")
+        }
+        Kind::ScaledUp => {
+            if world.workers.len() >= *WORKERS.end() {
+                world.scale_down(fault);
+                world.scale_down(fault);
+            }
+            let more = if fault.severity > 0.5 { 2 } else { 1 };
+            for _ in 0..more.min(WORKERS.end() - world.workers.len()) {
+                world.workers.start();
+            }
+            format!("to {}", world.workers.len())
+        }
+        Kind::ScaledDown => {
+            if world.workers.len() <= *WORKERS.start() {
+                world.workers.start();
+                world.workers.start();
+                pause(Duration::from_secs(2));
+            }
+            world.scale_down(fault);
+            format!("to {}", world.workers.len())
+        }
+        Kind::KilledWhileRebalancing => {
+            if world.workers.len() >= *WORKERS.end() {
+                world.scale_down(fault);
+            }
+            let victim = world.any_worker(fault);
+            let name = world.workers.describe(victim);
+            world.workers.start();
+            pause(fault.between(0.2, 3.0));
+            world.workers.kill(victim);
+            world.kills += 1;
+            name
+        }
+        Kind::LinkCut => world.disturb_link(State::Silent, fault.between(7.5, 12.0)),
+        Kind::LinkRefuses => world.disturb_link(State::Refusing, fault.between(1.0, 8.0)),
+        Kind::BrokerKilled => world.restart_broker(NODES[fault.choice % NODES.len()], fault, |_| ()),
+        Kind::BrokerStopped => {
+            let node = NODES[fault.choice % NODES.len()];
+            let time = fault.between(1.0, 14.0);
+            world.cluster.pause(node);
+            pause(time);
+            world.cluster.resume(node);
+            format!("broker {node} for {time:.1?}")
+        }
+        Kind::GroupCoordinatorKilled => {
+            let node = world.cluster.group_coordinator(&world.group).unwrap_or(1);
+            world.restart_broker(node, fault, |_| ())
+        }
+        Kind::TransactionCoordinatorKilled => {
+            let node = world.cluster.transaction_coordinator().unwrap_or(1);
+            world.restart_broker(node, fault, |_| ())
+        }
+        Kind::WorkerReplacedWhileBrokerDown => {
+            let node = NODES[fault.choice % NODES.len()];
+            let mut victim = String::new();
+            let told = world.restart_broker(node, fault, |world| {
+                victim = world.kill_worker(fault);
+                world.workers.start();
+                pause(Duration::from_secs(1));
+            });
+            format!("{told}; {victim}")
+        }
+    }
+}
+
+impl World {
+    fn any_worker(&self, fault: &Fault) -> usize {
+        let active = self.workers.active();
+        active[fault.choice % active.len()]
+    }
+
+    fn kill_worker(&mut self, fault: &Fault) -> String {
+        let number = self.any_worker(fault);
+        let name = self.workers.describe(number);
+        self.workers.kill(number);
+        self.kills += 1;
+        name
+    }
+
+    fn stop_and_continue(&mut self, fault: &Fault, shortest: f64, longest: f64) -> String {
+        let number = self.any_worker(fault);
+        let time = fault.between(shortest, longest);
+        self.workers.pause(number);
+        pause(time);
+        self.workers.resume(number);
+        format!("{} for {time:.1?}", self.workers.describe(number))
+    }
+
+    fn scale_down(&mut self, fault: &Fault) {
+        let number = self.any_worker(fault);
+        self.workers.stop(number);
+    }
+
+    fn disturb_link(&mut self, state: State, time: Duration) -> String {
+        let cut = self.workers.remote();
+        self.link.set(state);
+        pause(time);
+        self.link.set(State::Up);
+        let names: Vec<String> = cut.iter().map(|number| self.workers.describe(*number)).collect();
+        format!("{} for {time:.1?}", names.join(", "))
+    }
+
+    fn restart_broker(&mut self, node: i32, fault: &Fault, mut meanwhile: impl FnMut(&mut World)) -> String {
+        let time = fault.between(0.0, 8.0);
+        self.cluster.kill(node);
+        self.kills += 1;
+        pause(time);
+        meanwhile(self);
+        self.cluster.start_node(node);
+        format!("broker {node}, started again after {time:.1?}")
+    }
+}

@@ -1,0 +1,122 @@
+//! How far the group is, sampled all the time: the longest gap of each partition, and how soon it recovers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::feed::Delivered;
+
+const EVERY: Duration = Duration::from_millis(200);
+const REQUEST: Duration = Duration::from_secs(2);
+
+/// What is known about one partition.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    committed: i64,
+    /// When it last moved, or had nothing to do.
+    moved: Instant,
+    /// The longest time without, while there was something to do.
+    gap: Duration,
+}
+
+#[derive(Clone)]
+pub struct Monitor {
+    shared: Arc<Mutex<BTreeMap<i32, Progress>>>,
+    delivered: Delivered,
+    stop: Arc<AtomicBool>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Monitor {
+    pub fn start(brokers: &str, topic: &str, group: &str, partitions: i32, delivered: Delivered) -> Monitor {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("client.id", "chaos-monitor")
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            // What is committed now, whatever transaction is open.
+            .set("isolation.level", "read_uncommitted")
+            .create()
+            .expect("a client");
+        let begun = Progress { committed: 0, moved: Instant::now(), gap: Duration::ZERO };
+        let monitor = Monitor {
+            shared: Arc::new(Mutex::new((0..partitions).map(|id| (id, begun)).collect())),
+            delivered,
+            stop: Arc::default(),
+            thread: Arc::default(),
+        };
+        let (sampler, topic) = (monitor.clone(), topic.to_owned());
+        let thread = std::thread::spawn(move || {
+            while !sampler.stop.load(Ordering::Relaxed) {
+                sampler.sample(&client, &topic, partitions);
+                std::thread::sleep(EVERY);
+            }
+        });
+        *monitor.thread.lock().unwrap() = Some(thread);
+        monitor
+    }
+
+    fn sample(&self, client: &BaseConsumer, topic: &str, partitions: i32) {
+        let mut list = TopicPartitionList::new();
+        for id in 0..partitions {
+            list.add_partition(topic, id);
+        }
+        // While the coordinator moves there's no answer, and the gap goes on.
+        let Ok(committed) = client.committed_offsets(list, REQUEST) else { return };
+        let ends = self.delivered.ends();
+        let mut shared = self.shared.lock().unwrap();
+        for element in committed.elements() {
+            let Offset::Offset(offset) = element.offset() else { continue };
+            if element.error().is_err() {
+                continue;
+            }
+            let Some(progress) = shared.get_mut(&element.partition()) else { continue };
+            let idle = offset >= ends.get(&element.partition()).copied().unwrap_or(0);
+            progress.gap = progress.gap.max(progress.moved.elapsed());
+            if offset > progress.committed || idle {
+                progress.moved = Instant::now();
+            }
+            assert!(offset >= progress.committed, "partition {} went back", element.partition());
+            progress.committed = offset;
+        }
+    }
+
+    /// The ends of all partitions as far as the producer knows.
+    pub fn ends(&self) -> BTreeMap<i32, i64> {
+        self.delivered.ends()
+    }
+
+    /// Partitions that have not been committed up to these offsets: how much is left of each.
+    pub fn behind(&self, ends: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        let shared = self.shared.lock().unwrap();
+        let left = |(id, end): (&i32, &i64)| (*id, end - shared[id].committed);
+        ends.iter().map(left).filter(|(_, left)| *left > 0).collect()
+    }
+
+    /// The longest gap of each partition since the last call.
+    pub fn take_gaps(&self) -> BTreeMap<i32, Duration> {
+        let mut shared = self.shared.lock().unwrap();
+        shared.iter_mut().map(|(id, progress)| (*id, std::mem::take(&mut progress.gap))).collect()
+    }
+
+    /// Whether the sampler goes on: it ends by a panic when an offset went back.
+    pub fn check(&self) {
+        let ended = self.thread.lock().unwrap().as_ref().is_some_and(JoinHandle::is_finished);
+        assert!(!ended, "the committed offset of a partition went back");
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        // The thread's own clone is the last but one.
+        if Arc::strong_count(&self.stop) <= 2 {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}

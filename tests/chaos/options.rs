@@ -1,0 +1,66 @@
+//! What `scripts/chaos` sets.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How the workers' group agrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The classic protocol, cooperative-sticky.
+    Classic,
+    /// The same, with a name for each worker that its successor inherits.
+    Static,
+    /// KIP-848.
+    Consumer,
+}
+
+impl Protocol {
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Classic => "classic",
+            Protocol::Static => "static",
+            Protocol::Consumer => "consumer",
+        }
+    }
+}
+
+/// What a run is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub seed: u64,
+    pub faults: usize,
+    pub protocol: Protocol,
+    /// Readings a second.
+    pub rate: u32,
+    /// Appended to.
+    pub report: Option<PathBuf>,
+    /// Logs and data stay.
+    pub keep: bool,
+    /// `RUST_LOG` of the workers, and whether librdkafka tells all.
+    pub debug: bool,
+}
+
+impl Options {
+    pub fn from_environment() -> Options {
+        let value = |name: &str| std::env::var(format!("CHAOS_{name}")).ok().filter(|text| !text.is_empty());
+        let number = |name: &str| {
+            value(name)
+                .map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+        };
+        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+        Options {
+            seed: number("SEED").unwrap_or_else(|| u64::from(clock()) % 1_000_000),
+            faults: usize::try_from(number("FAULTS").unwrap_or(15)).unwrap(),
+            protocol: match value("PROTOCOL").as_deref() {
+                None | Some("classic") => Protocol::Classic,
+                Some("static") => Protocol::Static,
+                Some("consumer") => Protocol::Consumer,
+                Some(other) => panic!("there is no protocol {other}: classic, static, consumer"),
+            },
+            rate: u32::try_from(number("RATE").unwrap_or(300)).unwrap(),
+            report: value("REPORT").map(PathBuf::from),
+            keep: value("KEEP").is_some(),
+            debug: value("DEBUG").is_some(),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The workers: child processes, at two sites. Those of the remote site reach the brokers by a link that can fail.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::options::{Options, Protocol};
+use crate::reaper;
+
+/// An orderly end takes at most its drain timeout (20 s) and a little.
+const END_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// What all workers share.
+pub struct Settings {
+    pub options: Options,
+    pub topic: String,
+    pub group: String,
+    pub rules: PathBuf,
+    /// Where logs go.
+    pub dir: PathBuf,
+    /// `--brokers` of the site beside the brokers.
+    pub near: String,
+    /// `--brokers` of the remote site.
+    pub remote: String,
+}
+
+pub struct Worker {
+    pub number: usize,
+    /// Its place: the site, its handicap, and under static membership its name.
+    pub slot: usize,
+    child: Child,
+    paused: bool,
+}
+
+impl Worker {
+    pub fn name(&self) -> String {
+        format!("worker {} (slot {}, pid {})", self.number, self.slot, self.child.id())
+    }
+}
+
+pub struct Workers {
+    settings: Settings,
+    all: Vec<Worker>,
+    started: usize,
+    /// Who ended when it shouldn't have, or not as it should have.
+    pub complaints: Vec<String>,
+}
+
+/// Every third slot is at the remote site.
+pub fn is_remote(slot: usize) -> bool {
+    slot % 3 == 1
+}
+
+impl Workers {
+    pub fn new(settings: Settings) -> Workers {
+        Workers { settings, all: Vec::new(), started: 0, complaints: Vec::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Starts a worker in the lowest free slot.
+    pub fn start(&mut self) -> usize {
+        let slot = (0..).find(|slot| self.all.iter().all(|worker| worker.slot != *slot)).unwrap();
+        let number = self.started;
+        self.started += 1;
+        let settings = &self.settings;
+        let log = File::create(settings.dir.join(format!("worker-{number}.log"))).expect("a log file");
+        let brokers = if is_remote(slot) { &settings.remote } else { &settings.near };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_genwatch"));
+        command.args([
+            "worker",
+            "--brokers",
+            brokers,
+            "--topic",
+            &settings.topic,
+            "--group",
+            &settings.group,
+        ]);
+        command.arg("--rules").arg(&settings.rules);
+        match settings.options.protocol {
+            Protocol::Consumer => drop(command.args(["--group-protocol", "consumer"])),
+            Protocol::Classic | Protocol::Static => {
+                command.args(["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=1500"]);
+            }
+        }
+        if settings.options.protocol == Protocol::Static {
+            command.args(["-X", &format!("group.instance.id=slot{slot}")]);
+        }
+        // Two of three have something to do for each reading, one of them strictly in turn.
+        match slot % 3 {
+            0 => {}
+            1 => drop(command.args(["--work", "1ms"])),
+            _ => drop(command.args(["--work", "2ms", "--concurrency", "1"])),
+        }
+        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("GENWATCH_") || key == "RUST_LOG")
+        {
+            command.env_remove(key);
+        }
+        if settings.options.debug {
+            command.env("RUST_LOG", "debug").args(["-X", "debug=cgrp,eos,consumer"]);
+        }
+        let out = File::create(settings.dir.join(format!("worker-{number}.out"))).expect("a file");
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(log).spawn().expect("the binary starts");
+        reaper::began(child.id());
+        self.all.push(Worker { number, slot, child, paused: false });
+        number
+    }
+
+    /// Those that are not stopped by SIGSTOP.
+    pub fn active(&self) -> Vec<usize> {
+        self.all.iter().filter(|worker| !worker.paused).map(|worker| worker.number).collect()
+    }
+
+    /// The same, of the remote site.
+    pub fn remote(&self) -> Vec<usize> {
+        self.all.iter().filter(|w| !w.paused && is_remote(w.slot)).map(|worker| worker.number).collect()
+    }
+
+    pub fn describe(&self, number: usize) -> String {
+        self.all[self.index(number)].name()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, number: usize) {
+        let mut worker = self.all.remove(self.index(number));
+        worker.child.kill().expect("killed");
+        worker.child.wait().expect("ended");
+        reaper::ended(worker.child.id());
+    }
+
+    pub fn pause(&mut self, number: usize) {
+        self.signal(number, "STOP");
+        let index = self.index(number);
+        self.all[index].paused = true;
+    }
+
+    pub fn resume(&mut self, number: usize) {
+        self.signal(number, "CONT");
+        let index = self.index(number);
+        self.all[index].paused = false;
+    }
+
+    /// SIGTERM, and waits for an orderly end.
+    pub fn stop(&mut self, number: usize) -> Duration {
+        let begun = Instant::now();
+        self.signal(number, "TERM");
+        let mut worker = self.all.remove(self.index(number));
+        loop {
+            if let Some(status) = worker.child.try_wait().expect("a child") {
+                reaper::ended(worker.child.id());
+                if !status.success() {
+                    self.complaints.push(format!("{} was told to stop: {}", worker.name(), how(status)));
+                }
+                return begun.elapsed();
+            }
+            if begun.elapsed() > END_TIMEOUT {
+                self.complaints.push(format!("{} does not end within {END_TIMEOUT:?}", worker.name()));
+                worker.child.kill().expect("killed");
+                worker.child.wait().expect("ended");
+                reaper::ended(worker.child.id());
+                return begun.elapsed();
+            }
+            reaper::pause(Duration::from_millis(20));
+        }
+    }
+
+    /// Takes note of those that ended by themselves, and starts others for them, as whatever runs them would.
+    pub fn replace_ended(&mut self) {
+        let mut ended = Vec::new();
+        for worker in &mut self.all {
+            if let Some(status) = worker.child.try_wait().expect("a child") {
+                reaper::ended(worker.child.id());
+                ended.push(worker.number);
+                let complaint = format!("{} ended by itself: {}", worker.name(), how(status));
+                println!("  {complaint}");
+                self.complaints.push(complaint);
+            }
+        }
+        for number in ended {
+            self.all.remove(self.index(number));
+            self.start();
+        }
+    }
+
+    fn signal(&self, number: usize, signal: &str) {
+        // The child is reaped by us alone, so its id can't belong to another process.
+        let id = self.all[self.index(number)].child.id();
+        let status = Command::new("kill").args([&format!("-{signal}"), &id.to_string()]).status();
+        assert!(status.expect("kill runs").success(), "signal {signal}");
+    }
+
+    fn index(&self, number: usize) -> usize {
+        self.all.iter().position(|worker| worker.number == number).expect("a worker that runs")
+    }
+
+    /// What the logs of all workers tell: lines that contain each of these words.
+    pub fn count_in_logs(&self, words: &[&str]) -> Vec<usize> {
+        let logs: Vec<String> = (0..self.started)
+            .map(|number| self.settings.dir.join(format!("worker-{number}.log")))
+            .map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned())
+            .collect();
+        let count =
+            |word: &&str| logs.iter().flat_map(|log| log.lines()).filter(|l| l.contains(*word)).count();
+        words.iter().map(count).collect()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &mut self.all {
+            let _ = worker.child.kill();
+            let _ = worker.child.wait();
+            reaper::ended(worker.child.id());
+        }
+    }
+}
+
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => status.to_string(),
+    }
+}
