@@ -118,6 +118,14 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// What the effects of one reading take at most: an alert for each rule, and a state that names them all.
+    pub fn effect_bytes(&self) -> usize {
+        const OVERHEAD: usize = 192;
+        (self.rules.len() + 1) * OVERHEAD + 100 + self.rules.len() * 80
+    }
+}
+
 fn rules(rng: &mut impl Rng, delivery: Delivery) -> Vec<Rule> {
     let mut rules: Vec<Rule> = (0..rng.random_range(1..=3)).map(|index| limit(rng, index)).collect();
     // Under at-least-once, a repeat of what a clock decided is another event: nothing to compare.
