@@ -94,11 +94,7 @@ impl Scenario {
             records: rng.random_range(10..=160),
             rarity: Rarity {
                 bad: *[0.0, 0.05, 0.3].choose(rng).unwrap_or(&0.0),
-                tombstone: if delivery == Delivery::ExactlyOnce {
-                    *[0.0, 0.05, 0.15].choose(rng).unwrap_or(&0.0)
-                } else {
-                    0.0
-                },
+                tombstone: *[0.0, 0.05, 0.15].choose(rng).unwrap_or(&0.0),
             },
             replicas: rng.random_range(1..=3),
             max_replicas: rng.random_range(1..=4),
