@@ -118,7 +118,7 @@ impl Replica {
             for (id, start, states) in restored {
                 say!(around.trace, "r{} starts {id} at {start} with {} states", self.id, states.len());
                 self.serial += 1;
-                self.fetched.insert(id, Fetch { next: start, paused: false, full: false });
+                self.fetched.insert(id, Fetch { next: start, paused: false, full: false, backlog: 0 });
                 self.held.insert(id, Held::Working);
                 self.ledgers.insert(id, Ledger::new(id, self.serial, start, self.lanes == Some(1)));
                 self.pool.assign(PartitionId(id), Offset(start), states);

@@ -44,8 +44,10 @@ impl Replica {
         }
         // Each partition may have filled its share when there were fewer partitions to share with, and then a batch came.
         let shares: usize = (1..=scenario.partitions).map(|n| (scenario.bounds.bytes / n).max(1)).sum();
+        // What was in flight at that time has its effects still to come.
         let record = scenario.effect_bytes() + MAX_RECORD_BYTES;
-        let slack = (scenario.partitions * (scenario.batch + 1) + in_flight) * record;
+        let backlog: usize = self.fetched.values().map(|fetch| fetch.backlog).sum();
+        let slack = scenario.partitions * (scenario.batch + 1) * record + backlog * scenario.effect_bytes();
         let bytes = self.pool.bytes();
         ensure!(
             bytes <= shares + slack,

@@ -56,6 +56,8 @@ struct Fetch {
     paused: bool,
     /// The share was full when a record was last taken in.
     full: bool,
+    /// Records in flight when one was last taken in.
+    backlog: usize,
 }
 
 #[derive(Debug)]
@@ -269,6 +271,7 @@ impl Replica {
         };
         if ledger.take_in(entry.offset, waits.then_some(entry.generator.as_str())) {
             fetch.full = ledger.in_flight() >= share;
+            fetch.backlog = ledger.in_flight();
         }
     }
 
