@@ -37,4 +37,4 @@ fn whatever_happens_each_effect_is_visible_once_and_in_order() {
 }
 
 /// As many as take about 40 s on one core.
-const DEFAULT_SEEDS: u64 = 30_000;
+const DEFAULT_SEEDS: u64 = 45_000;
