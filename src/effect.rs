@@ -26,6 +26,8 @@ pub struct StateChange {
     pub partition: PartitionId,
     /// The record's value, JSON.
     pub json: Option<Vec<u8>>,
+    /// The offset of the record that brought it; of the last reading, where silence did.
+    pub offset: Offset,
 }
 
 /// A bad record, as it came, and why it is one.
@@ -48,6 +50,15 @@ pub struct DeadLetter {
 }
 
 impl Effect {
+    /// The state change, if it is one.
+    #[must_use]
+    pub fn as_state(&self) -> Option<&StateChange> {
+        match self {
+            Effect::State(change) => Some(change),
+            Effect::Alert(_) | Effect::DeadLetter(_) => None,
+        }
+    }
+
     /// Memory it holds, in bytes; roughly, for the bounds of the buffer.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -150,6 +150,7 @@ impl Detector {
                 generator: generator.clone(),
                 partition: source.partition,
                 json: None,
+                offset: source.offset,
             }));
         }
         *state = AlarmState::new(&self.rules, now);
@@ -206,6 +207,7 @@ impl Detector {
             generator: generator.clone(),
             partition,
             json: Some(state.to_json(generator, &self.rules)),
+            offset: state.applied,
         })
     }
 }

@@ -52,7 +52,7 @@ impl AlarmState {
         }
         state.carried = carried;
         state.applied = stored.offset;
-        state.stored = true;
+        state.stored = !stored.decommissioned;
         state
     }
 
@@ -65,10 +65,13 @@ impl AlarmState {
                 all.insert(rule.name.clone(), *standing);
             }
         }
-        let stored =
-            StoredState { generator: generator.as_str().to_owned(), offset: self.applied, rules: all };
-        // Strings and integers alone: serializing them into memory can't fail.
-        serde_json::to_vec(&stored).unwrap_or_default()
+        StoredState {
+            generator: generator.as_str().to_owned(),
+            offset: self.applied,
+            rules: all,
+            decommissioned: false,
+        }
+        .to_json()
     }
 }
 
@@ -84,6 +87,9 @@ pub struct StoredState {
     pub offset: Offset,
     /// Where each rule stands.
     pub rules: BTreeMap<String, Standing>,
+    /// The generator is gone and this record is about to be deleted; see [`StoredState::farewell`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decommissioned: bool,
 }
 
 impl StoredState {
@@ -93,6 +99,22 @@ impl StoredState {
     /// When it isn't such a record.
     pub fn from_json(value: &[u8]) -> Result<StoredState, serde_json::Error> {
         serde_json::from_slice(value)
+    }
+
+    /// What stands for the state of a decommissioned generator until the offset behind the decommissioning is committed,
+    /// where states and offsets don't become durable together: were the state deleted at once, a crash between the two
+    /// would have the next owner evaluate readings again that it can't tell from new ones.
+    #[must_use]
+    pub fn farewell(generator: &GeneratorId, offset: Offset) -> StoredState {
+        let generator = generator.as_str().to_owned();
+        StoredState { generator, offset, rules: BTreeMap::new(), decommissioned: true }
+    }
+
+    /// The record's value.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        // Strings and integers alone: serializing them into memory can't fail.
+        serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
@@ -111,6 +133,14 @@ mod tests {
         state.stored = true;
         let stored = StoredState::from_json(&state.to_json(&id, &rules)).expect("own format");
         assert_eq!(AlarmState::restore(stored, &rules, Millis(7)), state);
+    }
+
+    #[test]
+    fn readings_up_to_a_farewell_are_known_and_the_generator_is_not() {
+        let farewell = StoredState::farewell(&GeneratorId::from("g"), Offset(7)).to_json();
+        let stored = StoredState::from_json(&farewell).expect("own format");
+        let state = AlarmState::restore(stored, &Rules::default(), Millis(0));
+        assert_eq!((state.applied, state.stored), (Offset(7), false));
     }
 
     #[test]

@@ -206,6 +206,7 @@ mod tests {
             generator: crate::log::GeneratorId::from("g"),
             partition: crate::log::PartitionId(0),
             json: None,
+            offset: Offset(1),
         })];
         let bytes = effects[0].bytes();
         buffer.finish(quick, effects, &mut retired);

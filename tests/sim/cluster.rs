@@ -3,7 +3,7 @@
 //! Owns everything that survives a replica. A commit under exactly-once is a transaction: its offsets are accepted under
 //! the member's generation, then its end is requested, then it is visible, all at once, then the replica may learn of it;
 //! between these steps anything can happen. Under at-least-once a commit's alerts and dead letters become visible one by
-//! one, then its states, then its offsets.
+//! one, then its states, then its offsets, then what is deleted.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -71,6 +71,8 @@ enum Stage {
     Aborted,
     /// At-least-once: what is still to be written, of which partition; offsets follow.
     Writing(VecDeque<(i32, Effect)>),
+    /// At-least-once: the offsets are committed, what is to be deleted isn't all.
+    Deleting(VecDeque<(i32, Effect)>),
 }
 
 /// What a replica learns about its commit.
@@ -187,7 +189,12 @@ impl Cluster {
             Stage::Writing(_) if allowed => {
                 ensure_owner(&transaction.parts, group, view)?;
                 self.commit_offsets(&transaction.parts)?;
-                Stage::Committed
+                Stage::Deleting(deletions(&transaction.parts))
+            }
+            Stage::Deleting(rest) if rest.is_empty() => Stage::Committed,
+            Stage::Deleting(mut rest) => {
+                self.write(&mut rest, amount)?;
+                Stage::Deleting(rest)
             }
             Stage::Writing(_) => return Ok(Progress::Refused),
         };
@@ -238,7 +245,9 @@ impl Cluster {
             let parse = |(id, json): (&String, &Vec<u8>)| {
                 (id.clone(), serde_json::from_slice(json).unwrap_or_default())
             };
-            let stored: BTreeMap<String, Value> = partition.states.iter().map(parse).collect();
+            // A farewell that a crash has left behind stands for no state.
+            let there = |(_, state): &(String, Value)| state["decommissioned"] != true;
+            let stored: BTreeMap<String, Value> = partition.states.iter().map(parse).filter(there).collect();
             ensure!(
                 stored == expected,
                 Effects,
@@ -307,13 +316,34 @@ impl Transaction {
     }
 }
 
-/// The effects of a commit in the order in which at-least-once writes them: states behind everything else.
+/// The effects of a commit in the order in which at-least-once writes them: states behind everything else, a farewell where
+/// one is deleted.
 fn states_last(parts: &[CommitPart]) -> VecDeque<(i32, Effect)> {
-    let all = || parts.iter().flat_map(|part| part.effects().map(|effect| (part.partition.0, effect)));
-    let is_state = |effect: &Effect| matches!(effect, Effect::State(_));
-    let others = all().filter(|(_, effect)| !is_state(effect));
-    let states = all().filter(|(_, effect)| is_state(effect));
-    others.chain(states).map(|(id, effect)| (id, effect.clone())).collect()
+    let others = effects(parts)
+        .filter(|(_, effect)| effect.as_state().is_none())
+        .map(|(id, effect)| (id, effect.clone()));
+    let states = effects(parts).filter_map(|(id, effect)| {
+        let mut change = effect.as_state()?.clone();
+        let farewell = || StoredState::farewell(&change.generator, change.offset).to_json();
+        change.json = Some(change.json.clone().unwrap_or_else(farewell));
+        Some((id, Effect::State(change)))
+    });
+    others.chain(states).collect()
+}
+
+/// The states of a commit that are deleted behind its offsets: those of generators that it leaves without any.
+fn deletions(parts: &[CommitPart]) -> VecDeque<(i32, Effect)> {
+    let changes =
+        effects(parts).filter_map(|(id, effect)| Some((&effect.as_state()?.generator, (id, effect))));
+    let last: BTreeMap<_, _> = changes.collect();
+    let gone = last
+        .into_values()
+        .filter(|(_, effect)| effect.as_state().is_some_and(|change| change.json.is_none()));
+    gone.map(|(id, effect)| (id, effect.clone())).collect()
+}
+
+fn effects(parts: &[CommitPart]) -> impl Iterator<Item = (i32, &Effect)> {
+    parts.iter().flat_map(|part| part.effects().map(|effect| (part.partition.0, effect)))
 }
 
 fn ensure_owner(parts: &[CommitPart], group: &Group, view: Option<(MemberId, u64)>) -> Result<(), Violation> {

@@ -38,6 +38,9 @@ pub struct Ledger {
     places: VecDeque<Place>,
     running: BTreeMap<String, i64>,
     last_started: BTreeMap<String, i64>,
+    /// Whether readings are worked strictly one after another, over all generators.
+    serial_work: bool,
+    newest_started: i64,
     /// Behind the last record that has retired.
     retired_to: i64,
     /// The offset of the last commit that the pool knows to be durable.
@@ -48,7 +51,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// An assignment that begins at `start`.
-    pub fn new(partition: i32, serial: u64, start: i64) -> Ledger {
+    pub fn new(partition: i32, serial: u64, start: i64, serial_work: bool) -> Ledger {
         Ledger {
             serial,
             partition,
@@ -58,6 +61,8 @@ impl Ledger {
             places: VecDeque::new(),
             running: BTreeMap::new(),
             last_started: BTreeMap::new(),
+            serial_work,
+            newest_started: -1,
             retired_to: start,
             acknowledged: start,
             retired: 0,
@@ -106,6 +111,13 @@ impl Ledger {
             Order,
             "of {generator}, offset {offset} was started after {last:?}"
         );
+        ensure!(
+            !self.serial_work || offset > self.newest_started,
+            Order,
+            "strictly serial work of partition {partition} started {offset} after {}",
+            self.newest_started
+        );
+        self.newest_started = offset;
         let earlier = self.places.iter().find(|place| place.waits.as_deref() == Some(generator));
         ensure!(
             earlier.is_some_and(|place| place.offset == offset) || self.running.contains_key(generator),

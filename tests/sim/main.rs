@@ -21,6 +21,7 @@ mod group;
 mod invariants;
 mod judge;
 mod ledger;
+mod mutations;
 mod oracle;
 mod properties;
 mod records;
@@ -36,4 +37,4 @@ fn whatever_happens_each_effect_is_visible_once_and_in_order() {
 }
 
 /// As many as take about 40 s on one core.
-const DEFAULT_SEEDS: u64 = 10_000;
+const DEFAULT_SEEDS: u64 = 45_000;

@@ -94,11 +94,7 @@ impl Scenario {
             records: rng.random_range(10..=160),
             rarity: Rarity {
                 bad: *[0.0, 0.05, 0.3].choose(rng).unwrap_or(&0.0),
-                tombstone: if delivery == Delivery::ExactlyOnce {
-                    *[0.0, 0.05, 0.15].choose(rng).unwrap_or(&0.0)
-                } else {
-                    0.0
-                },
+                tombstone: *[0.0, 0.05, 0.15].choose(rng).unwrap_or(&0.0),
             },
             replicas: rng.random_range(1..=3),
             max_replicas: rng.random_range(1..=4),
@@ -115,6 +111,14 @@ impl Scenario {
             repeats: *[0.0, 0.02, 0.1].choose(rng).unwrap_or(&0.0),
             gaps: *[0.0, 0.1, 0.4].choose(rng).unwrap_or(&0.0),
         }
+    }
+}
+
+impl Scenario {
+    /// What the effects of one reading take at most: an alert for each rule, and a state that names them all.
+    pub fn effect_bytes(&self) -> usize {
+        const OVERHEAD: usize = 192;
+        (self.rules.len() + 1) * OVERHEAD + 100 + self.rules.len() * 80
     }
 }
 

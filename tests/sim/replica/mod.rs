@@ -3,11 +3,13 @@
 //! Owns what dies with the process: the pool, the client's view of the group, what is fetched, worked, restored and being
 //! committed. [`client`](crate::client) is its view of the group; [`Ledger`]s check the pool at each call.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod assignment;
+mod check;
+
+use std::collections::BTreeMap;
 
 use genwatch::alarm::detector::Detector;
 use genwatch::alarm::rules::Rules;
-use genwatch::alarm::state::StoredState;
 use genwatch::effect::DeadLetter;
 use genwatch::log::{GeneratorId, Millis, Offset, PartitionId};
 use genwatch::pool::{Action, Bounds, CommitId, Handling, Pool, Ticket};
@@ -15,21 +17,20 @@ use genwatch::reading;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::client::{Client, Rebalance};
+use crate::client::Client;
 use crate::cluster::{Cluster, Progress, TransactionId};
 use crate::group::Group;
 use crate::invariants::{Violation, ensure};
-use crate::ledger::{Ledger, Stage};
+use crate::ledger::Ledger;
 use crate::oracle::{Entry, Meaning};
 use crate::scenario::Scenario;
 use crate::trace::{Trace, say};
+use assignment::{Held, Restore, Restored, Revocation};
 
 /// After a refused commit the next one waits this long.
 const COMMIT_BACKOFF: i64 = 100;
 /// How often silence is looked for.
 const OBSERVE_EVERY: i64 = 100;
-/// How long beyond its drain a replica waits for a commit before it leaves.
-const LAST_COMMIT: i64 = 300;
 
 /// What a replica touches in a turn.
 pub struct Surroundings<'a> {
@@ -50,34 +51,13 @@ pub struct Surroundings<'a> {
 }
 
 #[derive(Debug)]
-enum Held {
-    Restoring(u64),
-    Working,
-}
-
-#[derive(Debug)]
-struct Revocation {
-    waiting: BTreeSet<i32>,
-    /// All that the group asked for, fetched or not.
-    partitions: Vec<i32>,
-    deadline: i64,
-}
-
-#[derive(Debug)]
-struct Restore {
-    request: u64,
-    partitions: Vec<i32>,
-    offsets: Option<BTreeMap<i32, i64>>,
-}
-
-type Restored = (i32, i64, Vec<(GeneratorId, StoredState)>);
-
-#[derive(Debug)]
 struct Fetch {
     next: i64,
     paused: bool,
     /// The share was full when a record was last taken in.
     full: bool,
+    /// Records in flight when one was last taken in.
+    backlog: usize,
 }
 
 #[derive(Debug)]
@@ -291,99 +271,12 @@ impl Replica {
         };
         if ledger.take_in(entry.offset, waits.then_some(entry.generator.as_str())) {
             fetch.full = ledger.in_flight() >= share;
+            fetch.backlog = ledger.in_flight();
         }
     }
 
     fn share(&self) -> usize {
         (self.bounds.records / self.ledgers.len().max(1)).max(1)
-    }
-
-    fn serve_rebalances(&mut self, around: &mut Surroundings<'_>) {
-        while let Some(rebalance) = self.client.take_rebalance() {
-            say!(around.trace, "r{} is told {rebalance:?}", self.id);
-            match rebalance {
-                Rebalance::Assigned(partitions) => self.assigned(partitions),
-                Rebalance::Revoked(partitions) => {
-                    let deadline = around.now + around.scenario.drain;
-                    for id in self.give_back(partitions, deadline) {
-                        self.pool.revoke(PartitionId(id));
-                        self.ledgers.entry(id).and_modify(Ledger::revoke);
-                    }
-                }
-                Rebalance::Lost(partitions) => {
-                    for id in self.give_back(partitions, around.now) {
-                        self.pool.lose(PartitionId(id));
-                        self.ledgers.entry(id).and_modify(Ledger::lose);
-                        self.forget_work(id);
-                    }
-                }
-            }
-        }
-    }
-
-    fn assigned(&mut self, partitions: Vec<i32>) {
-        if partitions.is_empty() || self.draining.is_some() {
-            return;
-        }
-        self.requests += 1;
-        for id in &partitions {
-            self.held.insert(*id, Held::Restoring(self.requests));
-        }
-        self.restores.push(Restore { request: self.requests, partitions, offsets: None });
-    }
-
-    fn give_back(&mut self, partitions: Vec<i32>, deadline: i64) -> Vec<i32> {
-        let mut waiting = BTreeSet::new();
-        for id in &partitions {
-            match self.held.get(id) {
-                Some(Held::Working) => {
-                    waiting.insert(*id);
-                }
-                Some(Held::Restoring(_)) => {
-                    self.held.remove(id);
-                }
-                None => {}
-            }
-        }
-        let working = waiting.iter().copied().collect();
-        self.revocations.push(Revocation { waiting, partitions, deadline });
-        working
-    }
-
-    /// The restorer goes on: committed offsets first, then states, each when it is stable.
-    pub fn restore(&mut self, around: &mut Surroundings<'_>) {
-        let Some(restore) = self.restores.first_mut() else { return };
-        let cluster = &around.cluster;
-        let Some(offsets) = &restore.offsets else {
-            let stable = |id: &i32| Some((*id, cluster.stable_offset(*id)?));
-            restore.offsets = restore.partitions.iter().map(stable).collect();
-            return;
-        };
-        let states = |id: &i32| Some((*id, offsets[id], cluster.stable_states(*id)?));
-        let restored: Option<Vec<Restored>> = restore.partitions.iter().map(states).collect();
-        if let Some(restored) = restored {
-            self.answers.push((restore.request, restored));
-            self.restores.remove(0);
-        }
-    }
-
-    fn start_restored(&mut self, around: &mut Surroundings<'_>) {
-        for (request, mut restored) in std::mem::take(&mut self.answers) {
-            let wanted = |held: &Held| matches!(held, Held::Restoring(number) if *number == request);
-            restored.retain(|(id, ..)| self.held.get(id).is_some_and(wanted));
-            if !self.client.is_member() {
-                self.held.retain(|_, held| !wanted(held));
-                continue;
-            }
-            for (id, start, states) in restored {
-                say!(around.trace, "r{} starts {id} at {start} with {} states", self.id, states.len());
-                self.serial += 1;
-                self.fetched.insert(id, Fetch { next: start, paused: false, full: false });
-                self.held.insert(id, Held::Working);
-                self.ledgers.insert(id, Ledger::new(id, self.serial, start));
-                self.pool.assign(PartitionId(id), Offset(start), states);
-            }
-        }
     }
 
     fn finish_work(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
@@ -399,7 +292,16 @@ impl Replica {
                 ticket.partition,
                 if void { ", void" } else { "" }
             );
+            let before = self.pool.bytes();
             self.pool.finished(ticket);
+            // What is held counts from then on, not only when all before it is finished too.
+            let grown = self.pool.bytes().saturating_sub(before);
+            let most = around.scenario.effect_bytes();
+            ensure!(
+                grown <= most,
+                Bounds,
+                "{grown} bytes are held since one reading finished, it has at most {most}"
+            );
             let ledger = self.ledgers.get_mut(&ticket.partition.0).filter(|ledger| ledger.serial == serial);
             if let (Some(ledger), false) = (ledger, void) {
                 ledger.finish(&generator, offset);
@@ -544,54 +446,10 @@ impl Replica {
         Ok(())
     }
 
-    fn remove_drained(&mut self, around: &mut Surroundings<'_>) {
-        while self.revocations.first().is_some_and(|revocation| revocation.waiting.is_empty()) {
-            let revocation = self.revocations.remove(0);
-            say!(around.trace, "r{} gives back {:?}", self.id, revocation.partitions);
-            self.fetched.retain(|id, _| !revocation.partitions.contains(id));
-            self.client.removed(revocation.partitions);
-        }
-    }
-
-    fn begin_drain_if_told(&mut self, around: &mut Surroundings<'_>) {
-        if self.draining.is_some() || !self.stop {
-            return;
-        }
-        say!(around.trace, "r{} drains", self.id);
-        self.draining = Some(around.now + around.scenario.drain);
-        self.held.retain(|_, held| matches!(held, Held::Working));
-        for id in self.pool.partitions().collect::<Vec<_>>() {
-            self.pool.revoke(id);
-            self.ledgers.entry(id.0).and_modify(Ledger::revoke);
-        }
-    }
-
-    fn give_up_overdue(&mut self, around: &mut Surroundings<'_>) {
-        let mut overdue: Vec<i32> = Vec::new();
-        for revocation in self.revocations.iter_mut().filter(|revocation| around.now >= revocation.deadline) {
-            overdue.extend(&revocation.waiting);
-            revocation.deadline = around.now + around.scenario.drain;
-        }
-        if self.draining.is_some_and(|deadline| around.now >= deadline) {
-            overdue.extend(self.pool.partitions().map(|id| id.0));
-        }
-        for id in overdue {
-            say!(around.trace, "r{} abandons what runs of {id}", self.id);
-            self.pool.abandon(PartitionId(id));
-            self.ledgers.entry(id).and_modify(Ledger::abandon);
-            self.forget_work(id);
-        }
-    }
-
     fn forget_work(&mut self, id: i32) {
         for work in self.work.iter_mut().filter(|work| work.ticket.partition.0 == id) {
             work.void = true;
         }
-    }
-
-    fn is_done(&self, now: i64) -> bool {
-        let Some(deadline) = self.draining else { return false };
-        self.pool.partitions().next().is_none() || now > deadline + LAST_COMMIT
     }
 
     fn observe(&mut self, around: &mut Surroundings<'_>) {
@@ -615,53 +473,4 @@ impl Replica {
             ledger.reached(position);
         }
     }
-
-    fn check(&self, around: &Surroundings<'_>) -> Result<(), Violation> {
-        let scenario = around.scenario;
-        let live = self.work.iter().filter(|work| !work.void).count();
-        let running = self.pool.running();
-        ensure!(running == live, Counts, "the pool says that {running} readings run, {live} do");
-        let concurrency = self.lanes.unwrap_or(0);
-        ensure!(live <= concurrency, Bounds, "{live} readings run at once, {concurrency} may");
-        let in_flight: usize = self.ledgers.values().map(Ledger::in_flight).sum();
-        let held = self.pool.in_flight();
-        ensure!(
-            held >= in_flight,
-            Counts,
-            "the pool says that {held} records are in flight, {in_flight} are"
-        );
-        if live < concurrency {
-            let idle = self.ledgers.iter().find_map(|(id, ledger)| Some((id, ledger.idle_generator()?)));
-            ensure!(
-                idle.is_none(),
-                HeadOfLine,
-                "{idle:?} waits, though only {live} of {concurrency} readings run"
-            );
-        }
-        for (id, fetch) in &self.fetched {
-            let Some(ledger) = self.ledgers.get(id) else { continue };
-            let full = fetch.full && ledger.stage() == Stage::Working && ledger.in_flight() >= self.share();
-            ensure!(
-                !full || fetch.paused,
-                Bounds,
-                "partition {id} holds {} records, its share is {}, and it isn't paused",
-                ledger.in_flight(),
-                self.share()
-            );
-        }
-        // Each partition may have filled its share when there were fewer partitions to share with, and then a batch came.
-        let shares: usize = (1..=scenario.partitions).map(|n| (scenario.bounds.bytes / n).max(1)).sum();
-        let slack =
-            scenario.partitions * (scenario.batch + 1) * MAX_RECORD_BYTES + in_flight * MAX_RECORD_BYTES;
-        let bytes = self.pool.bytes();
-        ensure!(
-            bytes <= shares + slack,
-            Bounds,
-            "{bytes} bytes are held, {shares} are allowed and {slack} of slack"
-        );
-        Ok(())
-    }
 }
-
-/// What one record and its effects take at most: three alerts, a silence, a state with four rules.
-const MAX_RECORD_BYTES: usize = 2000;

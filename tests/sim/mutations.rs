@@ -1,0 +1,364 @@
+//! Shows that the simulation finds bugs: each mutation of the pure core, a line or so, must break the invariant it is
+//! named with, while the core as it stands breaks none.
+//!
+//! The production code knows nothing of this. Each mutation is a package of a scratch workspace in cargo's folder for
+//! temporary files: a copy of the pure sources with one text replaced, and a `main` that runs the simulation of this folder
+//! over them. One call of cargo builds them all.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::invariants::Invariant::{self, *};
+
+/// One mutation.
+struct Mutation {
+    name: &'static str,
+    /// Below `src`.
+    file: &'static str,
+    /// Occurs exactly once there.
+    before: &'static str,
+    after: &'static str,
+    /// Any of these may notice it first.
+    caught_by: &'static [Invariant],
+}
+
+const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "commits_what_was_taken_in_before_it_is_finished",
+        file: "pool/partition.rs",
+        before: "offset: self.buffer.position(),",
+        after: "offset: self.next,",
+        caught_by: &[Offsets],
+    },
+    Mutation {
+        name: "effects_leave_in_the_order_of_finishing",
+        file: "pool/reorder.rs",
+        before: "place.effects = Some(effects);",
+        after: "retired.add(effects); place.effects = Some(Vec::new());",
+        caught_by: &[Effects],
+    },
+    Mutation {
+        name: "goes_on_starting_after_a_revocation",
+        file: "pool/partition.rs",
+        before: "self.stage = Stage::Revoked;\n            self.lanes.stop();",
+        after: "self.stage = Stage::Revoked;",
+        caught_by: &[GivenUp],
+    },
+    Mutation {
+        name: "goes_on_taking_in_after_a_revocation",
+        file: "pool/partition.rs",
+        before: "if self.stage != Stage::Working || offset < self.next {",
+        after: "if offset < self.next {",
+        caught_by: &[GivenUp, Counts],
+    },
+    Mutation {
+        name: "forgets_to_queue_the_waiting_lane_again",
+        file: "pool/lanes.rs",
+        before: "self.ready.insert((next.seq, index));",
+        after: "let _ = next;",
+        caught_by: &[HeadOfLine],
+    },
+    Mutation {
+        name: "starts_a_lane_that_runs_already",
+        file: "pool/lanes.rs",
+        before: "if lane.running.is_none() && lane.waiting.is_empty() {",
+        after: "if lane.waiting.is_empty() {",
+        caught_by: &[Order, OneAtATime],
+    },
+    Mutation {
+        name: "starts_the_newest_first",
+        file: "pool/lanes.rs",
+        before: "self.ready.pop_first()?",
+        after: "self.ready.pop_last()?",
+        caught_by: &[Order],
+    },
+    Mutation {
+        name: "leaves_concurrency_unused",
+        file: "pool/mod.rs",
+        before: "while self.running < concurrency {",
+        after: "while self.running + 1 < concurrency {",
+        caught_by: &[HeadOfLine],
+    },
+    Mutation {
+        name: "commits_acknowledged_effects_again",
+        file: "pool/partition.rs",
+        before: "let Unacknowledged { effects, records, times, .. } = std::mem::take(&mut self.unacknowledged);",
+        after: "let Unacknowledged { effects, records, times, .. } = Unacknowledged { effects: \
+                self.unacknowledged.effects.clone(), ..Default::default() };",
+        caught_by: &[Effects],
+    },
+    Mutation {
+        name: "drops_the_effects_of_a_refused_commit",
+        file: "pool/partition.rs",
+        before: "effects: pending.effects.clone(),",
+        after: "effects: std::mem::take(&mut pending.effects),",
+        caught_by: &[Effects],
+    },
+    Mutation {
+        name: "takes_back_a_forgotten_ticket",
+        file: "pool/partition.rs",
+        before: "if ticket.epoch != self.epoch {",
+        after: "if false {",
+        caught_by: &[Counts, Offsets],
+    },
+    Mutation {
+        name: "drains_what_was_lost",
+        file: "pool/partition.rs",
+        before: "self.stage = Stage::Lost;",
+        after: "self.stage = Stage::Revoked;",
+        caught_by: &[GivenUp],
+    },
+    Mutation {
+        name: "releases_while_a_commit_is_under_way",
+        file: "pool/mod.rs",
+        before: "if committing {",
+        after: "if committing && id.0 < 0 {",
+        caught_by: &[Release],
+    },
+    Mutation {
+        name: "releases_before_the_last_commit",
+        file: "pool/partition.rs",
+        before: "self.running == 0 && !self.has_uncommitted()",
+        after: "self.running == 0",
+        caught_by: &[Release],
+    },
+    Mutation {
+        name: "takes_repeats_of_the_fetcher_for_new",
+        file: "pool/partition.rs",
+        before: "if self.stage != Stage::Working || offset < self.next {",
+        after: "if self.stage != Stage::Working {",
+        caught_by: &[Counts, Order, Offsets, Effects],
+    },
+    Mutation {
+        name: "skips_to_the_end_over_unfinished_records",
+        file: "pool/reorder.rs",
+        before: "Some(place) => place.end = place.end.max(end),",
+        after: "Some(_) => self.position = self.position.max(end),",
+        caught_by: &[Offsets],
+    },
+    Mutation {
+        name: "never_pauses",
+        file: "pool/partition.rs",
+        before: "let pause = full && ",
+        after: "let pause = false && full && ",
+        caught_by: &[Bounds],
+    },
+    Mutation {
+        name: "pauses_for_records_alone",
+        file: "pool/partition.rs",
+        before: "self.buffer.len() >= share.records || self.bytes() >= share.bytes;",
+        after: "self.buffer.len() >= share.records;",
+        caught_by: &[Bounds],
+    },
+    Mutation {
+        name: "counts_effects_only_when_they_retire",
+        file: "pool/reorder.rs",
+        before: "place.bytes += bytes;\n        self.bytes += bytes;",
+        after: "let _ = bytes;",
+        caught_by: &[Bounds],
+    },
+    Mutation {
+        name: "never_resumes",
+        file: "pool/partition.rs",
+        before: "let resume = drained && ",
+        after: "let resume = false && drained && ",
+        caught_by: &[Progress],
+    },
+    Mutation {
+        name: "waits_for_a_clock_that_was_set_back",
+        file: "pool/mod.rs",
+        before: "self.last_commit.1 = self.last_commit.1.min(now);",
+        after: "",
+        caught_by: &[Progress],
+    },
+    Mutation {
+        name: "forgets_what_was_pending_when_the_partition_moves",
+        file: "alarm/state.rs",
+        before: "state.standings[index] = standing;",
+        after: "if standing.phase.is_active() { state.standings[index] = standing; }",
+        caught_by: &[Effects],
+    },
+    Mutation {
+        name: "forgets_which_reading_made_the_restored_state",
+        file: "alarm/state.rs",
+        before: "state.applied = stored.offset;",
+        after: "",
+        caught_by: &[Effects],
+    },
+];
+
+/// The pure sources, below `src`.
+const PURE: [&str; 5] = ["alarm", "effect.rs", "log.rs", "pool", "reading"];
+
+/// The simulation, in this folder.
+const SIMULATION: [&str; 13] = [
+    "client",
+    "cluster",
+    "group",
+    "invariants",
+    "judge",
+    "ledger",
+    "oracle",
+    "records",
+    "replica",
+    "scenario",
+    "scheduler",
+    "seeds",
+    "trace",
+];
+
+/// Enough for each mutation, several times over.
+const SEEDS: &str = "600";
+
+#[test]
+fn each_mutation_of_the_core_is_caught() {
+    let workspace = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutations");
+    let mut packages = vec!["unmutated"];
+    packages.extend(MUTATIONS.iter().map(|mutation| mutation.name));
+    write_workspace(&workspace, &packages);
+    copy_package(&workspace, "unmutated", None);
+    for mutation in MUTATIONS {
+        copy_package(&workspace, mutation.name, Some(mutation));
+    }
+    build(&workspace);
+
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(package) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mutation = MUTATIONS.iter().find(|mutation| mutation.name == *package);
+            judge(package, mutation, &run(&workspace, package));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+}
+
+/// Runs a package's simulation; what it said, and whether it passed.
+fn run(workspace: &Path, package: &str) -> (bool, String) {
+    let output = Command::new(workspace.join("target/debug").join(package))
+        .env("GENWATCH_SIM_SEEDS", if package == "unmutated" { "200" } else { SEEDS })
+        .env_remove("GENWATCH_SIM_SEED")
+        .env_remove("GENWATCH_SIM_FROM")
+        .output()
+        .expect("the package was built");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn judge(package: &str, mutation: Option<&Mutation>, (passed, said): &(bool, String)) {
+    let said = said.lines().find(|line| line.starts_with("seed ")).unwrap_or(said);
+    let Some(mutation) = mutation else {
+        assert!(passed, "the core as it stands: {said}");
+        return;
+    };
+    assert!(!passed, "{package} survives {SEEDS} seeds");
+    let named = |invariant: &&Invariant| said.contains(&format!("invariant {invariant} is broken"));
+    assert!(
+        mutation.caught_by.iter().any(|one| named(&one)),
+        "{package} is caught by another invariant: {said}"
+    );
+    println!("{package}: {}", said.chars().take(160).collect::<String>());
+}
+
+fn write_workspace(workspace: &Path, packages: &[&str]) {
+    let manifest = format!(
+        "[workspace]\nresolver = \"3\"\nmembers = {packages:?}\n\n\
+         [profile.dev]\nopt-level = 0\ndebug = false\nincremental = false\ndebug-assertions = false\noverflow-checks = false\n"
+    );
+    write(&workspace.join("Cargo.toml"), &manifest);
+    // The versions that the project builds with: they are on this machine.
+    let lock = std::fs::read_to_string(project().join("Cargo.lock")).expect("Cargo.lock");
+    if !workspace.join("Cargo.lock").exists() {
+        write(&workspace.join("Cargo.lock"), &lock);
+    }
+}
+
+fn copy_package(workspace: &Path, package: &str, mutation: Option<&Mutation>) {
+    let folder = workspace.join(package);
+    write(&folder.join("Cargo.toml"), &manifest(package));
+    write(&folder.join("src/main.rs"), &main_file());
+    for file in PURE.iter().flat_map(|part| sources(&project().join("src"), Path::new(part))) {
+        let mut text = std::fs::read_to_string(project().join("src").join(&file)).expect("a source");
+        if let Some(mutation) = mutation.filter(|mutation| Path::new(mutation.file) == file) {
+            let found = text.matches(mutation.before).count();
+            assert_eq!(
+                found, 1,
+                "{package}: {:?} occurs {found} times in {}",
+                mutation.before, mutation.file
+            );
+            text = text.replacen(mutation.before, mutation.after, 1);
+        }
+        write(&folder.join("src").join(file), &text);
+    }
+}
+
+fn manifest(package: &str) -> String {
+    let dependencies = [
+        r#"humantime = "2""#,
+        r#"rand = { version = "0.9", default-features = false, features = ["std"] }"#,
+        r#"rand_chacha = "0.9""#,
+        r#"serde = { version = "1", features = ["derive"] }"#,
+        r#"serde_json = { version = "1", features = ["float_roundtrip", "raw_value"] }"#,
+        r#"smallvec = { version = "1", features = ["serde"] }"#,
+        r#"thiserror = "2""#,
+        r#"toml = "1""#,
+    ];
+    let head = format!(
+        "[package]\nname = \"{package}\"\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n"
+    );
+    format!("{head}\n[dependencies]\n{}\n", dependencies.join("\n"))
+}
+
+/// One crate of core and simulation; the simulation calls the core `genwatch`, as it does here.
+fn main_file() -> String {
+    let core =
+        ["alarm", "effect", "log", "pool", "reading"].map(|name| format!("pub mod {name};\n")).concat();
+    let simulation = |name: &&str| {
+        let folder = project().join("tests/sim");
+        let file = folder.join(format!("{name}.rs"));
+        let path = if file.exists() { file } else { folder.join(name).join("mod.rs") };
+        format!("#[path = {path:?}]\nmod {name};\n")
+    };
+    let simulation: String = SIMULATION.iter().map(simulation).collect();
+    format!(
+        "#![allow(warnings)]\nextern crate self as genwatch;\n{core}{simulation}\
+         fn main() {{\n    if let Err(failure) = seeds::run_from_environment(0) {{\n        \
+         eprintln!(\"{{failure}}\");\n        std::process::exit(1);\n    }}\n}}\n"
+    )
+}
+
+fn build(workspace: &Path) {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--offline", "--quiet", "--workspace", "--manifest-path"])
+        .arg(workspace.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(workspace.join("target"))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "a mutation doesn't build: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The files at or below `part`, relative to `root`.
+fn sources(root: &Path, part: &Path) -> Vec<PathBuf> {
+    let path = root.join(part);
+    if path.is_file() {
+        return vec![part.to_owned()];
+    }
+    let entries = std::fs::read_dir(path).expect("a folder of sources");
+    entries.flat_map(|entry| sources(root, &part.join(entry.expect("an entry").file_name()))).collect()
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Writes a file unless it's there already, so that what hasn't changed isn't built again.
+fn write(path: &Path, text: &str) {
+    if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return;
+    }
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder for the mutations");
+    std::fs::write(path, text).expect("a file of a mutation");
+}
