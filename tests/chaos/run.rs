@@ -86,6 +86,7 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
     create_topics(&brokers);
     let settings = Settings {
         options: options.clone(),
+        binary: binary(dir),
         topic: TOPIC.to_owned(),
         group: GROUP.to_owned(),
         rules: rules_file(dir),
@@ -201,6 +202,15 @@ fn keep_longest(all: &mut BTreeMap<i32, Duration>, more: BTreeMap<i32, Duration>
         let longest = all.entry(id).or_default();
         *longest = (*longest).max(gap);
     }
+}
+
+/// The binary under test, by a name of this run's own: a build meanwhile doesn't change what is started.
+fn binary(dir: &Path) -> PathBuf {
+    let (built, ours) = (env!("CARGO_BIN_EXE_genwatch"), dir.join("genwatch"));
+    if std::fs::hard_link(built, &ours).is_err() {
+        std::fs::copy(built, &ours).expect("a copy of the binary");
+    }
+    ours
 }
 
 fn rules_file(dir: &Path) -> PathBuf {

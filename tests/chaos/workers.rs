@@ -15,6 +15,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(45);
 /// What all workers share.
 pub struct Settings {
     pub options: Options,
+    /// The worker's binary.
+    pub binary: PathBuf,
     pub topic: String,
     pub group: String,
     pub rules: PathBuf,
@@ -70,7 +72,7 @@ impl Workers {
         let settings = &self.settings;
         let log = File::create(settings.dir.join(format!("worker-{number}.log"))).expect("a log file");
         let brokers = if is_remote(slot) { &settings.remote } else { &settings.near };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_genwatch"));
+        let mut command = Command::new(&settings.binary);
         command.args([
             "worker",
             "--brokers",
