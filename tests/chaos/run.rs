@@ -149,6 +149,7 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
     }
     report.took = chaos.elapsed();
     report.kills = world.kills;
+    report.fenced = world.workers.fenced;
     let counts = world.workers.count_in_logs(&[
         "assigned=\"",
         "revoked=\"",
