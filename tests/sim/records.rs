@@ -84,7 +84,7 @@ pub fn bad(offset: i64, at: i64, generator: &str, fault: Fault) -> Entry {
     let key = Some(generator.as_bytes().to_vec());
     let (key, value) = match fault {
         Fault::NotUtf8 => (key, Some(b"{\"generatorID\":\"\xff\"}".to_vec())),
-        Fault::NotJson => (key, Some(text[..text.len() - 1].as_bytes().to_vec())),
+        Fault::NotJson => (key, Some(text.as_bytes()[..text.len() - 1].to_vec())),
         Fault::NotObject => (key, Some(format!("[{text}]").into_bytes())),
         Fault::Duplicate => (key, Some(text.replacen('{', "{\"fuel\":0,", 1).into_bytes())),
         Fault::Missing => {

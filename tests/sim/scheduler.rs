@@ -142,7 +142,10 @@ impl World {
                 let index = self.rng.random_range(0..self.replicas.len());
                 match choice {
                     16..26 => self.serve_client(index),
-                    26..36 => self.with(index, |replica, around| Ok(replica.restore(around)))?,
+                    26..36 => self.with(index, |replica, around| {
+                        replica.restore(around);
+                        Ok(())
+                    })?,
                     36..56 => self.with(index, Replica::advance_commit)?,
                     _ => self.turn(index)?,
                 }
@@ -371,7 +374,10 @@ impl World {
             }
             for index in (0..self.replicas.len()).rev() {
                 self.serve_client(index);
-                self.with(index, |replica, around| Ok(replica.restore(around)))?;
+                self.with(index, |replica, around| {
+                    replica.restore(around);
+                    Ok(())
+                })?;
                 self.with(index, Replica::advance_commit)?;
                 self.turn(index)?;
             }
