@@ -14,7 +14,7 @@ fn work_with_a_crash(count: u32, delivery: &str) -> World {
     assert_eq!(simulated.number("delivered").to_string(), count);
 
     // As fast as they can they would be done before one can be killed in the middle.
-    let arguments = ["--delivery", delivery, "--rate-limit", "15000", "-X", "session.timeout.ms=6000"];
+    let arguments = ["--delivery", delivery, "--rate-limit", "5000", "-X", "session.timeout.ms=6000"];
     let [survivor, victim] = [(), ()].map(|()| world.working(&arguments));
     let begun = world.progress().done();
     until("both are in the middle", || world.progress().done() > begun + 20_000);
