@@ -176,6 +176,9 @@ fn recover(world: &mut World, monitor: &Monitor, ends: &BTreeMap<i32, i64>) {
         if behind.is_empty() {
             return;
         }
+        if Instant::now() >= deadline {
+            world.workers.examine();
+        }
         assert!(
             Instant::now() < deadline,
             "{} s after the fault partitions are still behind, by so many records: {behind:?}",

@@ -1,6 +1,8 @@
 //! The workers: child processes, at two sites. Those of the remote site reach the brokers by a link that can fail.
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -84,7 +86,7 @@ impl Workers {
             "--group",
             &settings.group,
         ]);
-        command.arg("--rules").arg(&settings.rules);
+        command.arg("--rules").arg(&settings.rules).args(["--http", "127.0.0.1:0"]);
         match settings.options.protocol {
             Protocol::Consumer => drop(command.args(["--group-protocol", "consumer"])),
             Protocol::Classic | Protocol::Static => {
@@ -208,6 +210,26 @@ impl Workers {
         self.settings.dir.join(format!("worker-{number}.log"))
     }
 
+    /// Leaves what every worker says of itself in files beside its log: metrics, and where its threads are, if there's a gdb.
+    pub fn examine(&self) {
+        for worker in &self.all {
+            let log = std::fs::read_to_string(self.log_of(worker.number)).unwrap_or_default();
+            let address = log.split_once("address=").and_then(|(_, rest)| rest.split_whitespace().next());
+            let mut text = String::new();
+            for path in ["/livez", "/readyz", "/metrics"] {
+                let page = address.map_or_else(String::new, |address| get(address, path));
+                text = text + path + "\n" + &page + "\n";
+            }
+            let id = worker.child.id().to_string();
+            let stacks =
+                Command::new("gdb").args(["-p", &id, "-batch", "-ex", "thread apply all bt"]).output();
+            if let Ok(stacks) = stacks {
+                text.push_str(&String::from_utf8_lossy(&stacks.stdout));
+            }
+            let _ = std::fs::write(self.settings.dir.join(format!("worker-{}.txt", worker.number)), text);
+        }
+    }
+
     fn signal(&self, number: usize, signal: &str) {
         // The child is reaped by us alone, so its id can't belong to another process.
         let id = self.all[self.index(number)].child.id();
@@ -239,6 +261,17 @@ impl Drop for Workers {
             reaper::ended(worker.child.id());
         }
     }
+}
+
+/// `GET path`, as far as it is answered.
+fn get(address: &str, path: &str) -> String {
+    let mut answer = Vec::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let _ = stream.read_to_end(&mut answer);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 fn how(status: ExitStatus) -> String {
