@@ -27,7 +27,7 @@ use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
 use crate::alarm::state::StoredState;
 use crate::effect::{DeadLetter, Effect, StateChange};
-use crate::pool::{Commit, CommitId, CommitPart};
+use crate::pool::{Commit, CommitId};
 
 /// The transaction ends by itself this long after it began, should we die: it holds up every reader of committed records
 /// till then.
@@ -68,6 +68,12 @@ pub enum CommitError {
     /// The producer was fenced, or is broken beyond repair.
     #[error("the producer cannot go on: {0}")]
     Producer(String),
+    /// The worker had to end before the cluster said how its last commit has ended.
+    #[error(
+        "the cluster doesn't say how the last commit has ended ({0}); nothing is lost: whoever takes the partitions over \
+         waits for it and goes on from there"
+    )]
+    Unsettled(String),
     /// A topic refuses a record, now and for ever.
     #[error("topic {topic} refuses a record: {reason}; {advice}")]
     Rejected {
@@ -85,9 +91,50 @@ pub enum CommitError {
 pub struct Committer {
     commits: Option<Sender<Commit>>,
     outcomes: Receiver<Outcome>,
+    flags: Flags,
+    /// The commit under way, should another thread have to find out how it has ended.
+    under_way: Option<Commit>,
+    setup: Setup,
+    waker: Thread,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the committer and its thread tell each other.
+#[derive(Clone, Debug, Default)]
+struct Flags {
     give_up: Arc<AtomicBool>,
     abandoned: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    /// Since when the thread is in a call of librdkafka that may not come back.
+    calling_since: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Flags {
+    fn calls_for(&self) -> Duration {
+        let since = *self.calling_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn calling(&self, since: Option<Instant>) {
+        *self.calling_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+}
+
+/// What every thread of the committer knows, the first one and its successors.
+#[derive(Clone, Debug)]
+struct Setup {
+    config: ClientConfig,
+    /// Nobody else can have this transactional id, so who is fenced was not fenced by another.
+    id_is_ours: bool,
+    transaction_timeout: Duration,
+    handle: Arc<Handle>,
+    delivery: Delivery,
+    topics: Topics,
+    /// `ce_source`.
+    source: String,
+    /// `dlq.worker`.
+    worker: String,
+    /// Tells this process's commits from all others'.
+    instance: uuid::Uuid,
 }
 
 impl Committer {
@@ -118,41 +165,63 @@ impl Committer {
         let deliveries = Deliveries::default();
         let begun = Instant::now();
         let producer = make_producer(&config, &deliveries, delivery, || begun.elapsed() > START_TIMEOUT)?;
-        let give_up = Arc::new(AtomicBool::new(false));
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let mut work = Work {
+        let setup = Setup {
             config,
             id_is_ours: connection.property("transactional.id").is_none(),
-            producer: Some(producer),
             transaction_timeout: timeout.map_or(TRANSACTION_TIMEOUT, Duration::from_millis),
-            begun: Instant::now(),
-            outcome_unknown: false,
-            deliveries,
             handle,
             delivery,
             topics: topics.clone(),
             source: format!("/genwatch/{group}"),
             worker: replica_name(),
-            give_up: Arc::clone(&give_up),
-            abandoned: Arc::clone(&abandoned),
+            instance: uuid::Uuid::new_v4(),
         };
-        let (commits, incoming) = crossbeam_channel::unbounded::<Commit>();
-        let (outgoing, outcomes) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
-            for commit in incoming {
-                if outgoing.send(work.commit(&commit)).is_err() {
-                    return;
-                }
-                waker.unpark();
+        let flags = Flags::default();
+        let work = Work::new(&setup, &flags, deliveries, Some(producer));
+        let (commits, outcomes, thread) = spawn(work, None, waker.clone())?;
+        Ok(Committer {
+            commits: Some(commits),
+            outcomes,
+            flags,
+            under_way: None,
+            setup,
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    /// Leaves a thread to itself that doesn't come back from librdkafka: adding offsets to a transaction waits for the group's
+    /// coordinator that the producer knows, asks for another only when the state of some broker changes, and heeds
+    /// no timeout (librdkafka 2.12.1, rd_kafka_coord_req_fsm), so a coordinator that is gone can hold it for ever.
+    ///
+    /// Another thread makes a producer of the same transactional id, which fences the former one, and then looks how
+    /// its commit has ended.
+    fn relieve(&mut self) {
+        let stuck = self.setup.delivery == Delivery::ExactlyOnce
+            && self.setup.id_is_ours
+            && self.flags.calls_for() > self.setup.transaction_timeout;
+        let Some(commit) = self.under_way.as_ref().filter(|_| stuck) else { return };
+        tracing::warn!("the producer waits for a coordinator that is gone: another producer takes over");
+        let flags = Flags::default();
+        flags.abandoned.store(self.flags.abandoned.load(Ordering::Relaxed), Ordering::Relaxed);
+        let work = Work::new(&self.setup, &flags, Deliveries::default(), None);
+        self.flags.give_up.store(true, Ordering::Relaxed);
+        match spawn(work, Some(commit.clone()), self.waker.clone()) {
+            Ok((commits, outcomes, thread)) => {
+                self.flags = flags;
+                self.commits = Some(commits);
+                self.outcomes = outcomes;
+                self.thread = Some(thread);
             }
-        });
-        let thread = thread.map_err(|error| CommitError::Producer(format!("no thread: {error}")))?;
-        Ok(Committer { commits: Some(commits), outcomes, give_up, abandoned, thread: Some(thread) })
+            // Tried again at the next turn.
+            Err(error) => tracing::error!(%error, "no other producer"),
+        }
     }
 
     /// Hands over a commit. The next one only after this one's outcome.
-    pub fn begin(&self, commit: Commit) {
-        self.abandoned.store(false, Ordering::Relaxed);
+    pub fn begin(&mut self, commit: Commit) {
+        self.flags.abandoned.store(false, Ordering::Relaxed);
+        self.under_way = Some(commit.clone());
         if let Some(commits) = &self.commits {
             // The receiver lives as long as the thread, which ends only after `commits` is dropped.
             let _ = commits.send(commit);
@@ -161,19 +230,25 @@ impl Committer {
 
     /// The outcome of the commit under way, if it's known.
     #[must_use]
-    pub fn outcome(&self) -> Option<Outcome> {
-        self.outcomes.try_recv().ok()
+    pub fn outcome(&mut self) -> Option<Outcome> {
+        let outcome = self.outcomes.try_recv().ok();
+        if outcome.is_some() {
+            self.under_way = None;
+        } else {
+            self.relieve();
+        }
+        outcome
     }
 
     /// All partitions of the commit under way are lost: nobody waits for its outcome, and joining the group again waits for
     /// its end. It is refused within a second or two, or has just succeeded.
     pub fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Relaxed);
+        self.flags.abandoned.store(true, Ordering::Relaxed);
     }
 
     /// Stops waiting out an outage: the commit under way is refused within a second or so.
     pub fn give_up(&self) {
-        self.give_up.store(true, Ordering::Relaxed);
+        self.flags.give_up.store(true, Ordering::Relaxed);
     }
 }
 
@@ -181,7 +256,8 @@ impl Drop for Committer {
     fn drop(&mut self) {
         self.give_up();
         self.commits = None;
-        if let Some(thread) = self.thread.take() {
+        // Who is in a call that doesn't come back can't be waited for; the end of the process ends it.
+        if let Some(thread) = self.thread.take().filter(|_| self.flags.calls_for() < 4 * SLICE) {
             // A panic in there has been reported by the panic hook.
             let _ = thread.join();
         }
@@ -216,27 +292,36 @@ fn make_producer(
     Ok(producer)
 }
 
+/// The way to a thread of the committer: commits in, outcomes out.
+type Way = (Sender<Commit>, Receiver<Outcome>, JoinHandle<()>);
+
+/// Starts a thread. `unsettled` is a commit of another producer of the same id that may have succeeded.
+fn spawn(mut work: Work, unsettled: Option<Commit>, waker: Thread) -> Result<Way, CommitError> {
+    let (commits, incoming) = crossbeam_channel::unbounded::<Commit>();
+    let (outgoing, outcomes) = crossbeam_channel::unbounded();
+    let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+        let settled = unsettled.map(|commit| work.settle(&commit));
+        for outcome in settled.into_iter().chain(incoming.into_iter().map(|commit| work.commit(&commit))) {
+            if outgoing.send(outcome).is_err() {
+                return;
+            }
+            waker.unpark();
+        }
+    });
+    let thread = thread.map_err(|error| CommitError::Producer(format!("no thread: {error}")))?;
+    Ok((commits, outcomes, thread))
+}
+
 struct Work {
-    config: ClientConfig,
-    /// Nobody else can have this transactional id, so who is fenced was not fenced by another.
-    id_is_ours: bool,
+    setup: Setup,
+    flags: Flags,
     /// None: the last one was broken, and the next commit makes another.
     producer: Option<ThreadedProducer<Deliveries>>,
-    transaction_timeout: Duration,
+    deliveries: Deliveries,
     /// When the commit under way began.
     begun: Instant,
     /// The broker was asked to commit, and has not answered.
     outcome_unknown: bool,
-    deliveries: Deliveries,
-    handle: Arc<Handle>,
-    delivery: Delivery,
-    topics: Topics,
-    /// `ce_source`.
-    source: String,
-    /// `dlq.worker`.
-    worker: String,
-    give_up: Arc<AtomicBool>,
-    abandoned: Arc<AtomicBool>,
 }
 
 /// Why one try of a commit failed.
@@ -248,13 +333,29 @@ enum Failure {
 }
 
 impl Work {
+    fn new(
+        setup: &Setup,
+        flags: &Flags,
+        deliveries: Deliveries,
+        producer: Option<ThreadedProducer<Deliveries>>,
+    ) -> Work {
+        Work {
+            setup: setup.clone(),
+            flags: flags.clone(),
+            producer,
+            deliveries,
+            begun: Instant::now(),
+            outcome_unknown: false,
+        }
+    }
+
     fn commit(&mut self, commit: &Commit) -> Outcome {
         let begun = Instant::now();
         self.deliveries.reset();
         self.outcome_unknown = false;
         let result = self.have_producer().and_then(|()| {
             self.begun = Instant::now();
-            match self.delivery {
+            match self.setup.delivery {
                 Delivery::ExactlyOnce => self.in_transaction(commit),
                 Delivery::AtLeastOnce => self.step_by_step(commit),
             }
@@ -262,27 +363,41 @@ impl Work {
         match result {
             Ok(()) => Outcome::Done(commit.id, begun.elapsed()),
             Err(Failure::Refused(reason)) => Outcome::Refused(commit.id, reason),
-            Err(Failure::Broken(reason)) => match self.after_break(&reason, commit) {
-                Ok(true) => Outcome::Done(commit.id, begun.elapsed()),
-                Ok(false) => Outcome::Refused(commit.id, reason),
-                Err(Failure::Fatal(error)) => Outcome::Fatal(error),
-                Err(Failure::Refused(reason) | Failure::Broken(reason)) => {
-                    Outcome::Refused(commit.id, reason)
-                }
-            },
+            Err(Failure::Broken(reason)) => self.outcome_after_break(reason, commit, begun),
             Err(Failure::Fatal(error)) => Outcome::Fatal(error),
         }
     }
 
+    /// Finds out how a commit has ended that another producer of this transactional id had begun.
+    fn settle(&mut self, commit: &Commit) -> Outcome {
+        self.outcome_unknown = true;
+        let reason = "its producer doesn't come back".to_owned();
+        self.outcome_after_break(reason, commit, Instant::now())
+    }
+
+    fn outcome_after_break(&mut self, reason: String, commit: &Commit, begun: Instant) -> Outcome {
+        match self.after_break(&reason, commit) {
+            Ok(true) => Outcome::Done(commit.id, begun.elapsed()),
+            Ok(false) => Outcome::Refused(commit.id, reason),
+            Err(Failure::Fatal(error)) => Outcome::Fatal(error),
+            Err(Failure::Refused(reason) | Failure::Broken(reason)) => Outcome::Refused(commit.id, reason),
+        }
+    }
+
     fn is_given_up(&self) -> bool {
-        self.give_up.load(Ordering::Relaxed) || self.abandoned.load(Ordering::Relaxed)
+        self.flags.give_up.load(Ordering::Relaxed) || self.flags.abandoned.load(Ordering::Relaxed)
     }
 
     /// Makes a producer where there's none: the same transactional id is registered anew, which ends what the former one
     /// has left open. An outage is waited out.
     fn have_producer(&mut self) -> Result<(), Failure> {
         while self.producer.is_none() {
-            match make_producer(&self.config, &self.deliveries, self.delivery, || self.is_given_up()) {
+            if self.is_given_up() {
+                return Err(Failure::Refused("the commit is given up".to_owned()));
+            }
+            match make_producer(&self.setup.config, &self.deliveries, self.setup.delivery, || {
+                self.is_given_up()
+            }) {
                 Ok(producer) => self.producer = Some(producer),
                 Err(error) if self.is_given_up() => return Err(Failure::Refused(error.to_string())),
                 Err(error) => {
@@ -298,10 +413,11 @@ impl Work {
     /// the transaction, and refuses the epoch of who began it. (librdkafka 2.12.1 moreover goes on asking the coordinator
     /// it knows until that one is back; a new producer asks who it is now.)
     ///
-    /// Tells whether the commit has succeeded all the same. If the broker had been asked to commit, the group's offsets tell
-    /// how that ended, as they are a part of the transaction.
+    /// Tells whether the commit has succeeded all the same. If the broker had been asked to commit, the metadata of the
+    /// group's offsets tells how that ended, as they are a part of the transaction. (Not the offsets themselves: an alarm
+    /// raised by silence moves none.)
     fn after_break(&mut self, why: &str, commit: &Commit) -> Result<bool, Failure> {
-        if !self.id_is_ours {
+        if !self.setup.id_is_ours {
             return Err(Failure::Fatal(CommitError::Producer(why.to_owned())));
         }
         tracing::warn!(reason = why, "the producer is made anew");
@@ -309,20 +425,38 @@ impl Work {
         if !self.outcome_unknown {
             return Ok(false);
         }
-        self.have_producer()?;
+        self.have_producer().map_err(|failure| self.unsettled(failure))?;
         let partitions: Vec<_> = commit.parts.iter().map(|part| part.partition).collect();
         let committed = loop {
-            match self.handle.committed(&partitions, OFFSETS_TIMEOUT) {
+            match self.setup.handle.committed(&partitions, OFFSETS_TIMEOUT) {
                 Ok(committed) => break committed,
-                Err(error) if self.is_given_up() => return Err(Failure::Refused(error.to_string())),
+                Err(error) if self.is_given_up() => {
+                    return Err(self.unsettled(Failure::Refused(error.to_string())));
+                }
                 Err(error) => tracing::warn!(%error, "a commit waits to know how it has ended"),
             }
         };
-        let reached = |part: &CommitPart| {
-            let known = committed.iter().find(|(partition, _)| *partition == part.partition);
-            known.and_then(|(_, offset)| *offset) >= Some(part.offset)
-        };
-        Ok(commit.parts.iter().all(reached))
+        // All of a transaction or nothing: one partition that bears its mark is enough. One that another replica has
+        // taken over meanwhile may bear that one's.
+        let mark = self.mark(commit);
+        Ok(committed.iter().any(|committed| committed.metadata == mark))
+    }
+
+    /// A commit whose end isn't known must not be made again, unless none of its partitions is ours any more.
+    fn unsettled(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Refused(reason) | Failure::Broken(reason)
+                if !self.flags.abandoned.load(Ordering::Relaxed) =>
+            {
+                Failure::Fatal(CommitError::Unsettled(reason))
+            }
+            failure => failure,
+        }
+    }
+
+    /// What a commit's offsets bear as metadata, so that its end can be told later.
+    fn mark(&self, commit: &Commit) -> String {
+        format!("{}/{}", self.setup.instance, commit.id.0)
     }
 
     /// The producer of the commit under way.
@@ -347,11 +481,15 @@ impl Work {
             self.send(effect)?;
         }
         let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
+        let mark = self.mark(commit);
         self.patiently(
             "offsets",
             || self.rejected(),
             || {
-                self.handle.send_offsets(producer, &offsets, SLICE).map_err(|failed| Retry {
+                self.flags.calling(Some(Instant::now()));
+                let sent = self.setup.handle.send_offsets(producer, &offsets, &mark, SLICE);
+                self.flags.calling(None);
+                sent.map_err(|failed| Retry {
                     retriable: failed.retriable,
                     fatal: failed.fatal,
                     reason: failed.error.to_string(),
@@ -404,7 +542,7 @@ impl Work {
         }
         self.flush()?;
         let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
-        self.handle.commit(&offsets).map_err(|error| Failure::Refused(error.to_string()))?;
+        self.setup.handle.commit(&offsets).map_err(|error| Failure::Refused(error.to_string()))?;
         let deleted =
             gone.into_values().try_for_each(|change| self.send_state(change)).and_then(|()| self.flush());
         if deleted.is_err() {
@@ -427,9 +565,9 @@ impl Work {
 
     /// Whether the broker has ended the transaction under way, or is about to.
     fn is_overdue(&self) -> bool {
-        self.delivery == Delivery::ExactlyOnce
-            && self.id_is_ours
-            && self.begun.elapsed() > self.transaction_timeout
+        self.setup.delivery == Delivery::ExactlyOnce
+            && self.setup.id_is_ours
+            && self.begun.elapsed() > self.setup.transaction_timeout
     }
 
     /// Tries again what may be tried again, until there's a refusal or the worker gives up. Says so once.
@@ -459,7 +597,7 @@ impl Work {
             }
             if self.is_given_up() {
                 // What is asked to end and hasn't yet can't be asked for anything else.
-                let ending = self.id_is_ours && ENDING.contains(&what);
+                let ending = self.setup.id_is_ours && ENDING.contains(&what);
                 return Err(if ending {
                     Failure::Broken(retry.reason)
                 } else {
@@ -489,8 +627,8 @@ impl Work {
     }
 
     fn send_alert(&self, event: &AlertEvent) -> Result<(), Failure> {
-        let value = event.to_json(&self.topics.readings);
-        let id = event.id(&self.topics.readings);
+        let value = event.to_json(&self.setup.topics.readings);
+        let id = event.id(&self.setup.topics.readings);
         let time = jiff::Timestamp::from_millisecond(event.at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         let kind = format!("genwatch.alert.{}", event.state.as_str());
         let time = time.to_string();
@@ -498,7 +636,7 @@ impl Work {
             ("ce_specversion", "1.0"),
             ("ce_id", &id),
             ("ce_type", &kind),
-            ("ce_source", &self.source),
+            ("ce_source", &self.setup.source),
             ("ce_subject", event.generator.as_str()),
             ("ce_time", &time),
             ("content-type", "application/json"),
@@ -507,7 +645,7 @@ impl Work {
             .iter()
             .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
         self.produce(
-            BaseRecord::to(&self.topics.alerts)
+            BaseRecord::to(&self.setup.topics.alerts)
                 .key(event.generator.as_str())
                 .payload(&value)
                 .headers(headers),
@@ -515,7 +653,7 @@ impl Work {
     }
 
     fn send_state(&self, change: &StateChange) -> Result<(), Failure> {
-        let record = BaseRecord::<str, [u8]>::to(&self.topics.state)
+        let record = BaseRecord::<str, [u8]>::to(&self.setup.topics.state)
             .key(change.generator.as_str())
             .partition(change.partition.0);
         self.produce(match &change.json {
@@ -529,17 +667,17 @@ impl Work {
             all.insert(Header { key, value: value.as_deref() })
         });
         let added: [(&str, &str); 6] = [
-            ("dlq.topic", &self.topics.readings),
+            ("dlq.topic", &self.setup.topics.readings),
             ("dlq.partition", &letter.partition.to_string()),
             ("dlq.offset", &letter.offset.to_string()),
             ("dlq.error.code", letter.error.code.as_str()),
             ("dlq.error.message", &letter.error.message),
-            ("dlq.worker", &self.worker),
+            ("dlq.worker", &self.setup.worker),
         ];
         for (key, value) in added {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topics.dead_letters)
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.setup.topics.dead_letters)
             .partition(letter.partition.0)
             .headers(headers);
         record.key = letter.key.as_deref();

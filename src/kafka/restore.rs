@@ -19,7 +19,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::config::{Connection, Context, Isolation};
-use super::consumer::{ClientError, Consumer, Event, Handle, Record};
+use super::consumer::{ClientError, CommittedOffset, Consumer, Event, Handle, Record};
 use super::topics::Topics;
 use crate::alarm::state::StoredState;
 use crate::log::{GeneratorId, Offset, PartitionId};
@@ -230,8 +230,8 @@ impl Work {
         let committed = self.committed_offsets(partitions)?;
         let mut restored = Vec::with_capacity(partitions.len());
         let mut spans = BTreeMap::new();
-        for (partition, committed) in committed {
-            let (start, end) = self.span_of(partition, committed)?;
+        for CommittedOffset { partition, offset, .. } in committed {
+            let (start, end) = self.span_of(partition, offset)?;
             let (low, high) = self.watermarks(&self.topics.state, partition)?;
             if high > low {
                 spans.insert(partition, (low, high));
@@ -247,10 +247,7 @@ impl Work {
     }
 
     /// Step 1. Tried again while the group has no coordinator, or an offset is unstable.
-    fn committed_offsets(
-        &self,
-        partitions: &[PartitionId],
-    ) -> Result<Vec<(PartitionId, Option<Offset>)>, RestoreError> {
+    fn committed_offsets(&self, partitions: &[PartitionId]) -> Result<Vec<CommittedOffset>, RestoreError> {
         let mut waiting = Waiting::for_("committed offsets");
         loop {
             match self.handle.committed(partitions, REQUEST_TIMEOUT) {

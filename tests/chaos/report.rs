@@ -23,6 +23,8 @@ pub struct Observation {
 pub struct Report {
     pub faults: BTreeMap<Kind, Vec<Observation>>,
     pub kills: usize,
+    /// Workers that ended as the broker took them for their own double, and were replaced.
+    pub fenced: usize,
     pub rebalances: [usize; 3],
     pub workers_started: usize,
     pub refused_commits: usize,
@@ -62,6 +64,13 @@ impl Report {
             self.producers_anew,
             seconds(gap),
         );
+        if self.fenced > 0 {
+            let _ = writeln!(
+                text,
+                "{} workers ended, fenced by their own name, and were replaced.\n",
+                self.fenced
+            );
+        }
         let _ = writeln!(
             text,
             "| fault | times | a partition stood still: median, longest | recovered after: median, longest |\n|---|---|---|---|"

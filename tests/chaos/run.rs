@@ -149,6 +149,7 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
     }
     report.took = chaos.elapsed();
     report.kills = world.kills;
+    report.fenced = world.workers.fenced;
     let counts = world.workers.count_in_logs(&[
         "assigned=\"",
         "revoked=\"",
@@ -174,6 +175,9 @@ fn recover(world: &mut World, monitor: &Monitor, ends: &BTreeMap<i32, i64>) {
         let behind = monitor.behind(ends);
         if behind.is_empty() {
             return;
+        }
+        if Instant::now() >= deadline {
+            world.workers.examine();
         }
         assert!(
             Instant::now() < deadline,

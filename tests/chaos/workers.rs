@@ -1,6 +1,8 @@
 //! The workers: child processes, at two sites. Those of the remote site reach the brokers by a link that can fail.
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -48,6 +50,8 @@ pub struct Workers {
     started: usize,
     /// Who ended when it shouldn't have, or not as it should have.
     pub complaints: Vec<String>,
+    /// How many ended as the broker took them for their own double (see [`Workers::was_fenced`]).
+    pub fenced: usize,
 }
 
 /// Every third slot is at the remote site.
@@ -57,7 +61,7 @@ pub fn is_remote(slot: usize) -> bool {
 
 impl Workers {
     pub fn new(settings: Settings) -> Workers {
-        Workers { settings, all: Vec::new(), started: 0, complaints: Vec::new() }
+        Workers { settings, all: Vec::new(), started: 0, complaints: Vec::new(), fenced: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -70,7 +74,7 @@ impl Workers {
         let number = self.started;
         self.started += 1;
         let settings = &self.settings;
-        let log = File::create(settings.dir.join(format!("worker-{number}.log"))).expect("a log file");
+        let log = File::create(self.log_of(number)).expect("a log file");
         let brokers = if is_remote(slot) { &settings.remote } else { &settings.near };
         let mut command = Command::new(&settings.binary);
         command.args([
@@ -82,7 +86,7 @@ impl Workers {
             "--group",
             &settings.group,
         ]);
-        command.arg("--rules").arg(&settings.rules);
+        command.arg("--rules").arg(&settings.rules).args(["--http", "127.0.0.1:0"]);
         match settings.options.protocol {
             Protocol::Consumer => drop(command.args(["--group-protocol", "consumer"])),
             Protocol::Classic | Protocol::Static => {
@@ -172,19 +176,57 @@ impl Workers {
 
     /// Takes note of those that ended by themselves, and starts others for them, as whatever runs them would.
     pub fn replace_ended(&mut self) {
-        let mut ended = Vec::new();
+        let mut complaints = Vec::new();
         for worker in &mut self.all {
             if let Some(status) = worker.child.try_wait().expect("a child") {
                 reaper::ended(worker.child.id());
-                ended.push(worker.number);
                 let complaint = format!("{} ended by itself: {}", worker.name(), how(status));
                 println!("  {complaint}");
-                self.complaints.push(complaint);
+                complaints.push((worker.number, complaint));
             }
         }
-        for number in ended {
+        for (number, complaint) in complaints {
+            if self.was_fenced(number) {
+                self.fenced += 1;
+            } else {
+                self.complaints.push(complaint);
+            }
             self.all.remove(self.index(number));
             self.start();
+        }
+    }
+
+    /// Under static membership, whether a worker ended since another one has its name, says the broker. librdkafka calls that
+    /// final. It happens without another one too: who joins again while the coordinator moves may fence itself by its own
+    /// repeated request. That ends the worker with a clear message, as two workers of one name must not go on taking
+    /// partitions from each other; whatever runs it starts it again.
+    fn was_fenced(&self, number: usize) -> bool {
+        let log = std::fs::read(self.log_of(number)).unwrap_or_default();
+        self.settings.options.protocol == Protocol::Static
+            && String::from_utf8_lossy(&log).contains("fenced by other consumer with same group.instance.id")
+    }
+
+    fn log_of(&self, number: usize) -> PathBuf {
+        self.settings.dir.join(format!("worker-{number}.log"))
+    }
+
+    /// Leaves what every worker says of itself in files beside its log: metrics, and where its threads are, if there's a gdb.
+    pub fn examine(&self) {
+        for worker in &self.all {
+            let log = std::fs::read_to_string(self.log_of(worker.number)).unwrap_or_default();
+            let address = log.split_once("address=").and_then(|(_, rest)| rest.split_whitespace().next());
+            let mut text = String::new();
+            for path in ["/livez", "/readyz", "/metrics"] {
+                let page = address.map_or_else(String::new, |address| get(address, path));
+                text = text + path + "\n" + &page + "\n";
+            }
+            let id = worker.child.id().to_string();
+            let stacks =
+                Command::new("gdb").args(["-p", &id, "-batch", "-ex", "thread apply all bt"]).output();
+            if let Ok(stacks) = stacks {
+                text.push_str(&String::from_utf8_lossy(&stacks.stdout));
+            }
+            let _ = std::fs::write(self.settings.dir.join(format!("worker-{}.txt", worker.number)), text);
         }
     }
 
@@ -202,8 +244,8 @@ impl Workers {
     /// What the logs of all workers tell: lines that contain each of these words.
     pub fn count_in_logs(&self, words: &[&str]) -> Vec<usize> {
         let logs: Vec<String> = (0..self.started)
-            .map(|number| self.settings.dir.join(format!("worker-{number}.log")))
-            .map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned())
+            .map(|number| std::fs::read(self.log_of(number)).unwrap_or_default())
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
             .collect();
         let count =
             |word: &&str| logs.iter().flat_map(|log| log.lines()).filter(|l| l.contains(*word)).count();
@@ -219,6 +261,17 @@ impl Drop for Workers {
             reaper::ended(worker.child.id());
         }
     }
+}
+
+/// `GET path`, as far as it is answered.
+fn get(address: &str, path: &str) -> String {
+    let mut answer = Vec::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let _ = stream.read_to_end(&mut answer);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 fn how(status: ExitStatus) -> String {

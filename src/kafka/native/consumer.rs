@@ -382,7 +382,7 @@ impl Handle {
     /// # Errors
     /// When the group has moved on (the partition may be another's), or no coordinator answered.
     pub fn commit(&self, offsets: &[(PartitionId, Offset)]) -> Result<(), ClientError> {
-        let list = self.offsets(offsets)?;
+        let list = self.offsets(offsets, "")?;
         // SAFETY: client and list are alive during the call, which waits for the answer.
         check(unsafe { sys::rd_kafka_commit(self.client.as_ptr(), list.ptr(), 0) })
     }
@@ -396,7 +396,7 @@ impl Handle {
         &self,
         partitions: &[PartitionId],
         timeout: Duration,
-    ) -> Result<Vec<(PartitionId, Option<Offset>)>, ClientError> {
+    ) -> Result<Vec<CommittedOffset>, ClientError> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
             list.add_partition(&self.topic, partition.0);
@@ -418,7 +418,11 @@ impl Handle {
                     KafkaOffset::Offset(offset) => Some(Offset(offset)),
                     _ => None,
                 };
-                Ok((PartitionId(element.partition()), offset))
+                Ok(CommittedOffset {
+                    partition: PartitionId(element.partition()),
+                    offset,
+                    metadata: element.metadata().to_owned(),
+                })
             })
             .collect()
     }
@@ -441,7 +445,7 @@ impl Handle {
         (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(Offset(high))
     }
 
-    /// Adds offsets to the producer's open transaction, as this group member.
+    /// Adds offsets to the producer's open transaction, as this group member; `metadata` goes with each of them.
     ///
     /// Where the member has been thrown out, librdkafka's metadata has no member and no generation, and a broker takes
     /// such offsets from anybody: a zombie's would overwrite the new owner's. So that is refused here.
@@ -452,37 +456,58 @@ impl Handle {
         &self,
         producer: &ThreadedProducer<C>,
         offsets: &[(PartitionId, Offset)],
+        metadata: &str,
         timeout: Duration,
     ) -> Result<(), TransactionError> {
-        let list = self.offsets(offsets).map_err(TransactionError::abortable)?;
+        let list = self.offsets(offsets, metadata).map_err(TransactionError::abortable)?;
         let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-        let metadata = GroupMetadata::of(self).filter(GroupMetadata::is_member).ok_or_else(|| {
+        let member = GroupMetadata::of(self).filter(GroupMetadata::is_member).ok_or_else(|| {
             TransactionError::abortable(ClientError {
                 code: RDKafkaErrorCode::UnknownMemberId,
                 reason: "this replica is no member of the group at the moment".to_owned(),
             })
         })?;
-        // SAFETY: producer, list and metadata are alive during the call.
+        // SAFETY: producer, list and member are alive during the call.
         let error = unsafe {
             sys::rd_kafka_send_offsets_to_transaction(
                 producer.client().native_ptr(),
                 list.ptr(),
-                metadata.0.as_ptr(),
+                member.0.as_ptr(),
                 millis,
             )
         };
         TransactionError::check(error)
     }
 
-    fn offsets(&self, offsets: &[(PartitionId, Offset)]) -> Result<TopicPartitionList, ClientError> {
+    fn offsets(
+        &self,
+        offsets: &[(PartitionId, Offset)],
+        metadata: &str,
+    ) -> Result<TopicPartitionList, ClientError> {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0)).map_err(
-                |error| ClientError { code: RDKafkaErrorCode::InvalidArgument, reason: error.to_string() },
-            )?;
+            let mut element = list.add_partition(&self.topic, partition.0);
+            if !metadata.is_empty() {
+                element.set_metadata(metadata);
+            }
+            element.set_offset(KafkaOffset::Offset(offset.0)).map_err(|error| ClientError {
+                code: RDKafkaErrorCode::InvalidArgument,
+                reason: error.to_string(),
+            })?;
         }
         Ok(list)
     }
+}
+
+/// What the group has committed of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset; `None` where there's none.
+    pub offset: Option<Offset>,
+    /// What was committed with it; empty where nothing was.
+    pub metadata: String,
 }
 
 /// Why a step of a transaction failed, and what that asks for.
