@@ -2,8 +2,12 @@
 #
 #   docker build -t genwatch .
 #
-# BUILDER needs Rust 1.89, a C compiler, make and perl; BASE is what the binary runs on (glibc of the builder's age or newer).
+# BUILDER needs Rust 1.89, a C and a C++ compiler, make and perl.
 ARG BUILDER=rust:1-bookworm
+# Where /genwatch comes from: the stage below, or an image that holds a binary built elsewhere (scripts/images/make).
+# BuildKit then leaves the builder out.
+ARG BINARY=builder
+# What the binary runs on: a glibc as new as the builder's, and libgcc.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BUILDER} AS builder
@@ -13,13 +17,21 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo build --release --locked && rm -r src
 COPY src src
-# Newer than what was built of the placeholders.
-RUN touch src/main.rs src/lib.rs && cargo build --release --locked && strip target/release/genwatch
+# touch: cargo goes by time stamps, and those of the sources are older than what was built of the placeholders.
+RUN touch src/main.rs src/lib.rs && cargo build --release --locked && strip -o /genwatch target/release/genwatch
+
+FROM ${BINARY} AS binary
 
 FROM ${BASE}
-COPY --from=builder /src/target/release/genwatch /usr/local/bin/genwatch
-# A number, so that Kubernetes can tell that it isn't root.
+COPY --from=binary /genwatch /usr/local/bin/genwatch
+# A number, so that Kubernetes can tell that it isn't root. It owns nothing, and nothing is written: the root file system
+# may be read-only.
 USER 65532:65532
+# Where a worker that is told --http 0.0.0.0:8080 serves its health and metrics.
+EXPOSE 8080
+# For a worker; switch it off for other commands (--no-healthcheck). Alive is asked, not ready: a worker that waits for the
+# cluster is well.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/genwatch", "health"]
 # The first SIGTERM drains and commits.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/genwatch"]

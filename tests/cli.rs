@@ -5,6 +5,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Runs the binary to its end, as the user of an empty environment.
@@ -45,6 +46,7 @@ fn nobody() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
+/// Those that speak to Kafka, and the demo.
 const COMMANDS: [&[&str]; 7] = [
     &["demo"],
     &["topics", "create"],
@@ -57,7 +59,7 @@ const COMMANDS: [&[&str]; 7] = [
 
 #[test]
 fn every_command_explains_itself() {
-    for command in COMMANDS {
+    for command in COMMANDS.into_iter().chain([&["health"][..]]) {
         let output = genwatch(&[command, &["--help"]].concat());
         let help = text(&output.stdout);
         assert!(output.status.success(), "{command:?}");
@@ -66,7 +68,7 @@ fn every_command_explains_itself() {
         assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
     }
     let help = text(&genwatch(&["--help"]).stdout);
-    for command in ["demo", "topics", "simulate", "worker", "alerts", "status"] {
+    for command in ["demo", "topics", "simulate", "worker", "alerts", "status", "health"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} in: {help}");
     }
     assert!(help.contains("Exit codes"), "{help}");
@@ -119,6 +121,8 @@ fn a_wrong_command_line_is_bad_usage() {
         &["topics", "create", "--partitions", "0"],
         &["alerts", "--from", "yesterday"],
         &["status", "--brokers"],
+        &["health", "--http-address", "8080"],
+        &["health", "--brokers", "localhost:9092"],
     ] {
         assert_refused(arguments, 2, &[]);
     }
@@ -197,6 +201,50 @@ fn a_missing_broker_is_told_in_one_line_within_15_s() {
         assert!(said.starts_with("genwatch: no broker answers at") && said.contains(&brokers), "{said}");
         assert!(said.contains("--brokers"), "it says what to do: {said}");
         assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
+fn health_asks_a_worker_whether_it_lives() {
+    let metrics = Arc::new(genwatch::metrics::Metrics::new().unwrap());
+    let health = Arc::new(genwatch::health::Health::default());
+    health.turned();
+    // Draining is alive, and not ready: a container must not be restarted while it drains.
+    health.set_draining();
+    let address = genwatch::web::serve("127.0.0.1:0".parse().unwrap(), metrics, health).unwrap().to_string();
+    let by_option = genwatch(&["health", "--http-address", &address]);
+    let by_variable = command(&["health"]).env("GENWATCH_HTTP_ADDRESS", &address).output().unwrap();
+    for output in [by_option, by_variable] {
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("ok\n", ""));
+    }
+}
+
+#[test]
+fn health_fails_soon_when_there_is_no_live_worker() {
+    assert_refused(&["health", "--http-address", &nobody()], 1, &["no answer from", "--http"]);
+    for (answer, words) in [
+        (Some("HTTP/1.1 503 Service Unavailable\r\n\r\nthe poll loop has not moved for 16 s\n"), "not moved"),
+        (Some("220 mail.example ESMTP\r\n"), "not HTTP"),
+        // Accepts and says nothing: a worker whose HTTP hangs.
+        (None, "no answer from"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut question = BufReader::new(stream.try_clone().unwrap()).lines();
+            assert_eq!(question.next().unwrap().unwrap(), "GET /livez HTTP/1.0");
+            while question.next().unwrap().is_ok_and(|line| !line.is_empty()) {}
+            match answer {
+                Some(answer) => stream.write_all(answer.as_bytes()).unwrap(),
+                None => drop(question.next()),
+            }
+        });
+        let started = Instant::now();
+        assert_refused(&["health", "--http-address", &address], 1, &[words]);
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        server.join().unwrap();
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod demo;
+mod health;
 mod simulate;
 mod status;
 mod topics;
@@ -53,6 +54,7 @@ enum Command {
     Worker(worker::Options),
     Alerts(alerts::Options),
     Status(status::Options),
+    Health(health::Options),
 }
 
 /// How to reach the cluster, and the names that all else derives from.
@@ -122,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Worker(options) => worker::run(&options),
         Command::Alerts(options) => alerts::run(&options),
         Command::Status(options) => status::run(&options),
+        Command::Health(options) => health::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,73 @@
+//! `genwatch health`: whether a worker lives, asked from where there is no curl.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::Failure;
+
+/// For each step: connecting, asking, each part of the answer. A worker on the same machine answers within milliseconds.
+const STEP_TIMEOUT: Duration = Duration::from_secs(3);
+/// More than any answer of ours; whoever sends more is no worker.
+const LONGEST_ANSWER: u64 = 16 * 1024;
+
+/// Ask a worker whether it lives: exit code 0 if it does, else 1.
+///
+/// It asks for /livez, so that a container image needs no HTTP client for its health check.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Where the worker serves: the port of its --http.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", env = "GENWATCH_HTTP_ADDRESS")]
+    http_address: SocketAddr,
+}
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    let address = options.http_address;
+    let answer = ask(address).with_context(|| {
+        format!("no answer from http://{address}/livez; is there a worker with --http on this port?")
+    })?;
+    judge(&answer).with_context(|| format!("http://{address}/livez"))?;
+    println!("ok");
+    Ok(())
+}
+
+/// HTTP/1.0, so that the server closes when all is said.
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, STEP_TIMEOUT)?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.set_write_timeout(Some(STEP_TIMEOUT))?;
+    stream.write_all(format!("GET /livez HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Alive if the status is 200; else the error is what the worker says of itself.
+fn judge(answer: &str) -> anyhow::Result<()> {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let mut words = head.lines().next().unwrap_or_default().split(' ');
+    match (words.next(), words.next()) {
+        (Some(version), Some("200")) if version.starts_with("HTTP/1.") => Ok(()),
+        (Some(version), Some(status)) if version.starts_with("HTTP/") => bail!("{status}: {}", body.trim()),
+        _ => bail!("the answer is not HTTP"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge;
+
+    #[test]
+    fn only_status_200_is_alive() {
+        assert!(judge("HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\nok\n").is_ok());
+        assert!(judge("HTTP/1.1 200\r\n\r\n").is_ok());
+        let stuck = judge("HTTP/1.1 503 Service Unavailable\r\n\r\nthe poll loop has not moved for 16 s\n");
+        assert_eq!(stuck.unwrap_err().to_string(), "503: the poll loop has not moved for 16 s");
+        for answer in ["", "200", "\r\n\r\n200", "SSH-2.0-OpenSSH_9.2 200\r\n", "HTTP/1.1"] {
+            assert_eq!(judge(answer).unwrap_err().to_string(), "the answer is not HTTP", "{answer:?}");
+        }
+    }
+}
