@@ -118,6 +118,7 @@ fn a_wrong_command_line_is_bad_usage() {
         &["simulate", "--generators", "0"],
         &["simulate", "--to", "pigeon"],
         &["simulate", "--duration", "-1s"],
+        &["worker", "--work", "1000years"],
         &["topics", "create", "--partitions", "0"],
         &["alerts", "--from", "yesterday"],
         &["status", "--brokers"],

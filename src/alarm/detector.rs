@@ -42,12 +42,6 @@ impl Detector {
         &self.rules
     }
 
-    /// Whether [`Detector::silence`] can ever give an effect.
-    #[must_use]
-    pub fn watches_silence(&self) -> bool {
-        self.watch_silence
-    }
-
     /// Applies a reading: updates `state`, appends the effects, counts late evaluations by rule index. `now` is the
     /// wall clock. A reading that is part of the state already (a repeat after a crash) changes nothing.
     #[allow(clippy::too_many_arguments)]

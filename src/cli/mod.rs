@@ -14,6 +14,7 @@ use std::ffi::c_int;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -21,6 +22,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::kafka::config::Connection;
 use crate::kafka::topics::Topics;
+
+/// No option takes a longer time.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Watches emergency generators: the horizontally scalable consumer of their telemetry in Apache Kafka.
 ///
@@ -156,8 +160,9 @@ fn start_logging(format: LogFormat, usual_level: &str) {
     }
 }
 
-/// A panic on any thread ends the process: half a worker would be worse than none, and nothing past it is committed.
-fn end_at_a_panic() {
+/// From now on a panic on any thread ends the process, with exit code 101: half a worker would be worse than none, and
+/// nothing past it is committed. For whoever runs a worker by the library; [`main`] does it by itself.
+pub fn end_at_a_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
@@ -188,9 +193,13 @@ fn topic_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// A duration such as `500ms`, `20s`, `5m`; `0` too.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error} (such as 500ms, 20s, 5m)"))
+/// A duration such as `500ms`, `20s`, `5m`; `0` too. At most a year: a point in time has to be able to hold it.
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > LONGEST => Err("longer than a year".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error} (such as 500ms, 20s, 5m)")),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{ClusterOptions, Failure};
 use crate::alarm::rules::Rules;
 use crate::health::Health;
 use crate::kafka::committer::Delivery;
-use crate::kafka::config::GroupProtocol;
+use crate::kafka::config::{GroupProtocol, replica_name};
 use crate::kafka::restore::OnOutOfRange;
 use crate::metrics::Metrics;
 use crate::pool::Bounds;
@@ -116,7 +116,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             records: options.max_in_flight as usize,
             bytes: (options.max_in_flight_mib as usize) << 20,
         },
-        name: std::process::id().to_string(),
+        name: replica_name(),
     };
     let observers = Observers {
         stop: super::stop_on_signals()?,

@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod committer;
 pub mod config;
+pub mod ends;
 pub mod group;
 pub mod native;
 pub mod producer;

@@ -33,6 +33,8 @@ impl Job {
 pub struct Lanes {
     by_generator: HashMap<GeneratorId, u32>,
     lanes: Vec<Lane>,
+    /// Lanes whose generator is decommissioned: for the next new ones.
+    free: Vec<u32>,
     /// Lanes that could start, by the sequence number of the reading at their front: the oldest is started first, as it
     /// is the one that holds up the reorder buffer.
     ready: BTreeSet<(u64, u32)>,
@@ -82,9 +84,13 @@ impl Lanes {
         late: &mut [u64],
     ) {
         let (generator, job) = Job::of(parsed);
-        let lane = self.lane_of(generator, detector, now) as usize;
-        debug_assert!(self.lanes[lane].running.is_none() && self.lanes[lane].waiting.is_empty());
-        self.lanes[lane].apply(detector, source, job, now, effects, late);
+        let index = self.lane_of(generator, detector, now);
+        let lane = &mut self.lanes[index as usize];
+        debug_assert!(lane.running.is_none() && lane.waiting.is_empty());
+        lane.apply(detector, source, job, now, effects, late);
+        if job == Job::Decommission {
+            self.free(index);
+        }
     }
 
     /// Queues a record behind its generator's others.
@@ -135,8 +141,12 @@ impl Lanes {
         let task = lane.running.take_if(|task| task.seq == seq)?;
         let mut effects = Vec::new();
         lane.apply(detector, task.source, task.job, now, &mut effects, late);
-        if let Some(next) = lane.waiting.front() {
-            self.ready.insert((next.seq, index));
+        match lane.waiting.front() {
+            Some(next) => {
+                self.ready.insert((next.seq, index));
+            }
+            None if task.job == Job::Decommission => self.free(index),
+            None => {}
         }
         Some(effects)
     }
@@ -172,11 +182,26 @@ impl Lanes {
     }
 
     fn add(&mut self, lane: Lane) -> u32 {
-        // A partition with four thousand million generators would have run out of memory long before.
-        let index = self.lanes.len() as u32;
-        self.by_generator.insert(lane.generator.clone(), index);
-        self.lanes.push(lane);
+        let generator = lane.generator.clone();
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.lanes[index as usize] = lane;
+                index
+            }
+            None => {
+                self.lanes.push(lane);
+                // A partition with four thousand million generators would have run out of memory long before.
+                (self.lanes.len() - 1) as u32
+            }
+        };
+        self.by_generator.insert(generator, index);
         index
+    }
+
+    /// Forgets a generator that is decommissioned and has nothing waiting.
+    fn free(&mut self, index: u32) {
+        self.by_generator.remove(&self.lanes[index as usize].generator);
+        self.free.push(index);
     }
 }
 
@@ -203,5 +228,32 @@ impl Lane {
                 detector.decommission(&self.generator, &mut self.state, source, now, effects)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alarm::rules::Rules;
+
+    #[test]
+    fn a_fleet_that_comes_and_goes_needs_no_more_lanes_than_it_has_generators_at_once() {
+        let detector = Detector::new(Rules::default());
+        let mut lanes = Lanes::default();
+        let mut source = Source { partition: PartitionId(0), offset: Offset(0), at: Millis(0) };
+        for number in 0..100 {
+            let generator = format!("generator{number}");
+            let text = format!(
+                r#"{{"generatorID":"{generator}","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":10}}"#
+            );
+            for value in [Some(text.as_bytes()), None] {
+                let parsed = crate::reading::parse(Some(generator.as_bytes()), value).expect("valid");
+                let mut effects = Vec::new();
+                lanes.evaluate(&detector, &parsed, source, Millis(0), &mut effects, &mut [0, 0]);
+                assert_eq!(effects.len(), 2, "an alert and a state, each time: {effects:?}");
+                source.offset = source.offset.next();
+            }
+        }
+        assert_eq!((lanes.lanes.len(), lanes.by_generator.len()), (1, 0));
     }
 }

@@ -263,10 +263,10 @@ impl Pool {
     }
 
     /// The intake stands at `position`: what lies between the last record and it (transaction markers, records that
-    /// compaction removed) holds nothing to work. `at_end`: nothing is known to lie behind it.
-    pub fn reached(&mut self, id: PartitionId, position: Offset, at_end: bool) {
+    /// compaction removed) holds nothing to work.
+    pub fn reached(&mut self, id: PartitionId, position: Offset) {
         if let Some(work) = self.partitions.get_mut(&id) {
-            work.reached(position, at_end);
+            work.reached(position);
         }
     }
 
@@ -381,13 +381,12 @@ impl Pool {
         }
     }
 
-    /// Looks for generators that have fallen silent, on partitions that are read to their end (a backlog isn't
-    /// silence). Costs a pass over all generators, so call it about once a second.
-    pub fn watch_silence(&mut self) {
-        if self.detector.watches_silence() {
-            for work in self.partitions.values_mut() {
-                work.watch_silence(&self.detector, self.now);
-            }
+    /// Looks for generators that have fallen silent, on a partition that ended at `end` a moment ago: only where all of
+    /// it has been taken in, as a backlog isn't silence. Costs a pass over its generators, so call it about once a
+    /// second.
+    pub fn watch_silence(&mut self, id: PartitionId, end: Offset) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            work.watch_silence(end, &self.detector, self.now);
         }
     }
 

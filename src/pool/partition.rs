@@ -36,7 +36,6 @@ pub(super) struct PartitionWork {
     buffer: ReorderBuffer,
     running: usize,
     paused: bool,
-    at_end: bool,
     retired: Retired,
     unacknowledged: Unacknowledged,
     committed: Offset,
@@ -71,7 +70,6 @@ impl PartitionWork {
             buffer: ReorderBuffer::new(start),
             running: 0,
             paused: false,
-            at_end: false,
             retired: Retired::default(),
             unacknowledged: Unacknowledged::default(),
             committed: start,
@@ -85,7 +83,6 @@ impl PartitionWork {
             return false;
         }
         self.next = offset.next();
-        self.at_end = false;
         self.records += 1;
         true
     }
@@ -125,10 +122,9 @@ impl PartitionWork {
         self.buffer.pass(offset, at, effects, &mut self.retired);
     }
 
-    pub(super) fn reached(&mut self, position: Offset, at_end: bool) {
+    pub(super) fn reached(&mut self, position: Offset) {
         if self.stage == Stage::Working && position >= self.next {
             self.next = position;
-            self.at_end = at_end;
             self.buffer.skip_to(position);
         }
     }
@@ -162,8 +158,8 @@ impl PartitionWork {
         true
     }
 
-    pub(super) fn watch_silence(&mut self, detector: &Detector, now: Millis) {
-        if self.stage == Stage::Working && self.at_end {
+    pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, now: Millis) {
+        if self.stage == Stage::Working && self.next >= end {
             let effects = self.lanes.watch_silence(detector, self.id, now);
             if !effects.is_empty() {
                 self.buffer.append(effects, &mut self.retired);

@@ -21,6 +21,7 @@ use crate::flood::FloodGate;
 use crate::kafka::admin::{Cluster, TopicPlan};
 use crate::kafka::committer::{Committer, Outcome};
 use crate::kafka::consumer::{Consumer, Event, Record};
+use crate::kafka::ends::EndWatch;
 use crate::kafka::restore::Restorer;
 use crate::kafka::topics::{Cleanup, Topics};
 use crate::log::{Millis, PartitionId};
@@ -55,6 +56,8 @@ struct Worker {
     topics: Topics,
     consumer: Consumer,
     restorer: Restorer,
+    /// Only where a deadman rule needs it.
+    ends: Option<EndWatch>,
     committer: Committer,
     pool: Pool,
     work: WorkQueue,
@@ -96,6 +99,8 @@ impl Worker {
             config.on_out_of_range,
             me.clone(),
         )?;
+        let watch = || EndWatch::start(&config.connection, &config.group, &topics.readings, me.clone());
+        let ends = config.rules.watch_silence().then(watch).transpose()?;
         let committer = Committer::start(
             &config.connection,
             &config.group,
@@ -122,6 +127,7 @@ impl Worker {
             topics,
             consumer,
             restorer,
+            ends,
             committer,
             pool,
             work: WorkQueue::new(config.work, config.work_of.clone()),
@@ -167,6 +173,7 @@ impl Worker {
             self.perform()?;
             self.begin_drain_if_told();
             self.give_up_overdue();
+            self.watch_silence();
             self.observe();
             if taken == 0 {
                 self.follow_positions();

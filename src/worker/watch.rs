@@ -8,6 +8,7 @@ use super::assignment::Held;
 use super::{TURN, Worker, WorkerError};
 use crate::kafka::admin::ClusterError;
 use crate::kafka::consumer::ClientError;
+use crate::kafka::ends::EndWatch;
 use crate::log::PartitionId;
 
 /// How often gauges are written and silence is looked for.
@@ -67,10 +68,16 @@ impl Worker {
         self.positions_followed = Instant::now();
         let working = |(id, held): (&PartitionId, &Held)| matches!(held, Held::Working { .. }).then_some(*id);
         let ids: Vec<PartitionId> = self.held.iter().filter_map(working).collect();
-        let handle = self.consumer.handle();
         for (id, position) in self.consumer.positions(&ids) {
-            let at_end = handle.cached_end(id).is_some_and(|end| position >= end);
-            self.pool.reached(id, position, at_end);
+            self.pool.reached(id, position);
+        }
+    }
+
+    /// Looks for silent generators where it has become known how far the log goes.
+    pub(super) fn watch_silence(&mut self) {
+        let Some(ends) = self.ends.as_mut().and_then(EndWatch::answer) else { return };
+        for (partition, end) in ends {
+            self.pool.watch_silence(partition, end);
         }
     }
 
@@ -84,7 +91,9 @@ impl Worker {
         if self.committing.is_some_and(|begun| begun.elapsed() > BLOCKED_AFTER) {
             self.observers.health.set_blocked(true);
         }
-        self.pool.watch_silence();
+        if let Some(ends) = &mut self.ends {
+            ends.ask(self.held.keys().copied().collect());
+        }
         let metrics = &self.observers.metrics;
         metrics.in_flight.set(i64::try_from(self.pool.in_flight()).unwrap_or(i64::MAX));
         for (partition, records) in self.pool.take_record_counts() {

@@ -19,6 +19,7 @@ mod load;
 mod observing;
 mod offsets;
 mod outage;
+mod panic;
 mod rebalance;
 mod refusals;
 mod state;

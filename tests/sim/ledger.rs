@@ -89,6 +89,11 @@ impl Ledger {
         }
     }
 
+    /// Whether all of the log below `end` has been taken in.
+    pub fn has_reached(&self, end: i64) -> bool {
+        self.next >= end
+    }
+
     /// The pool starts a reading.
     pub fn start(&mut self, generator: &str, offset: i64) -> Result<(), Violation> {
         let partition = self.partition;

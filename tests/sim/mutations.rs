@@ -60,6 +60,20 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: &[HeadOfLine],
     },
     Mutation {
+        name: "takes_a_backlog_for_silence",
+        file: "pool/partition.rs",
+        before: "if self.stage == Stage::Working && self.next >= end {",
+        after: "if self.stage == Stage::Working && end >= Offset(0) {",
+        caught_by: &[Effects],
+    },
+    Mutation {
+        name: "frees_a_lane_that_has_readings_waiting",
+        file: "pool/lanes.rs",
+        before: "None if task.job == Job::Decommission => self.free(index),",
+        after: "None => self.free(index),",
+        caught_by: &[Effects, Order],
+    },
+    Mutation {
         name: "starts_a_lane_that_runs_already",
         file: "pool/lanes.rs",
         before: "if lane.running.is_none() && lane.waiting.is_empty() {",

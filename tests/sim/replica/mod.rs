@@ -198,7 +198,7 @@ impl Replica {
         self.check(around)?;
         self.begin_drain_if_told(around);
         self.give_up_overdue(around);
-        self.observe(around);
+        self.observe(around)?;
         if self.is_done(around.now) {
             self.client.leave(around.group);
             return Ok(Turn::Left);
@@ -452,11 +452,22 @@ impl Replica {
         }
     }
 
-    fn observe(&mut self, around: &mut Surroundings<'_>) {
-        if around.now - self.observed >= OBSERVE_EVERY {
-            self.observed = around.now;
-            self.pool.watch_silence();
+    fn observe(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
+        if around.now - self.observed < OBSERVE_EVERY || !self.is_connected(around.now) {
+            return Ok(());
         }
+        self.observed = around.now;
+        for (id, ledger) in &self.ledgers {
+            let end = around.cluster.partitions[*id as usize].end;
+            let held = self.pool.bytes();
+            self.pool.watch_silence(PartitionId(*id), Offset(end));
+            ensure!(
+                ledger.has_reached(end) || self.pool.bytes() == held,
+                Effects,
+                "silence was told of partition {id}, though not all up to its end at {end} was taken in"
+            );
+        }
+        Ok(())
     }
 
     /// Moves on over offsets that hold no record.
@@ -469,7 +480,7 @@ impl Replica {
             let next = partition.log.get(partition.index(fetch.next)).map(|entry| entry.offset);
             let position = next.unwrap_or(partition.end);
             let Some(ledger) = self.ledgers.get_mut(id) else { continue };
-            self.pool.reached(PartitionId(*id), Offset(position), next.is_none());
+            self.pool.reached(PartitionId(*id), Offset(position));
             ledger.reached(position);
         }
     }

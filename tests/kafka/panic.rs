@@ -1,0 +1,90 @@
+//! A panic in a handler ends the process loudly, and nothing past it is committed.
+//!
+//! No option of the binary makes it panic, so the process that does is this test binary itself, called to run one
+//! worker by the library, with a handler whose time overflows.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use genwatch::alarm::rules::Rules;
+use genwatch::health::Health;
+use genwatch::kafka::committer::Delivery;
+use genwatch::kafka::config::{Connection, GroupProtocol};
+use genwatch::kafka::restore::OnOutOfRange;
+use genwatch::metrics::Metrics;
+use genwatch::pool::Bounds;
+use genwatch::worker::{Observers, WorkerConfig};
+
+use crate::oracle;
+use crate::world::records::{Outgoing, stormy_readings};
+use crate::world::{World, until};
+
+const TEST: &str = "panic::a_panic_in_a_handler_ends_the_process_with_nothing_committed_past_it";
+/// `brokers topic group`, for the process that is to panic.
+const WORLD: &str = "PANICKING_WORKER_OF";
+
+#[test]
+fn a_panic_in_a_handler_ends_the_process_with_nothing_committed_past_it() {
+    if let Ok(world) = std::env::var(WORLD) {
+        return panic_on_purpose(&world);
+    }
+    let world = World::new(1);
+    let before = stormy_readings(20, 400);
+    world.produce(&before);
+    let mut worker = Command::new(std::env::current_exe().unwrap());
+    worker.args([TEST, "--exact", "--nocapture", "--test-threads=1"]);
+    worker.env(WORLD, format!("{} {} {}", world.brokers, world.topic, world.group));
+    let mut worker = worker.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until("what came before is committed", || world.progress().done() == 400);
+
+    world.produce(&[Outgoing::reading("overflow", 80.0, 100.0)]);
+    world.produce(&stormy_readings(20, 400));
+
+    until("the process has ended", || worker.try_wait().unwrap().is_some());
+    let ended = worker.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(101), "{told}");
+    assert!(told.contains("overflow when adding duration to instant"), "what happened: {told}");
+    assert!(told.contains("this is a bug"), "{told}");
+    assert_eq!(world.progress().done(), 400, "nothing past the panic");
+
+    world.work_to_the_end(&[]);
+    oracle::verify(&world);
+}
+
+fn panic_on_purpose(world: &str) {
+    let [brokers, topic, group] = world.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    let config = WorkerConfig {
+        connection: Connection::new(brokers, &[]).unwrap(),
+        topic: topic.to_owned(),
+        group: group.to_owned(),
+        rules: Rules::default(),
+        concurrency: 8,
+        work: Duration::from_millis(1),
+        work_of: [("overflow".to_owned(), Duration::MAX)].into(),
+        delivery: Delivery::ExactlyOnce,
+        commit_interval: Duration::from_millis(10),
+        protocol: GroupProtocol::Classic,
+        rate_limit: None,
+        exit_at_end: false,
+        drain_timeout: Duration::from_secs(5),
+        on_out_of_range: OnOutOfRange::Fail,
+        max_bad_ratio: None,
+        bounds: Bounds { records: 10_000, bytes: 64 << 20 },
+        name: "panics".to_owned(),
+    };
+    let observers = Observers {
+        stop: Arc::new(AtomicBool::new(false)),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        health: Arc::new(Health::default()),
+        fleet: None,
+    };
+    genwatch::cli::end_at_a_panic();
+    let begun = Instant::now();
+    // On a thread of its own: the panic of a thread alone would leave the process running.
+    let worker = std::thread::spawn(move || genwatch::worker::run(config, observers));
+    let outcome = worker.join();
+    panic!("the process went on after a panic, {:?}: {outcome:?}", begun.elapsed());
+}
