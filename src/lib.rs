@@ -23,9 +23,11 @@
 //! * [`metrics`], [`health`], [`fleet`]: what observers see.
 //! * [`web`]: the worker's HTTP.
 //! * [`demo`]: the whole system in one process.
+//! * [`bench`]: benchmarks, by real processes on a real cluster.
 //! * [`cli`]: one file a command, thin.
 
 pub mod alarm;
+pub mod bench;
 pub mod cli;
 pub mod demo;
 pub mod effect;

@@ -1,6 +1,7 @@
 //! The command line: options, logs, signals, exit codes. One file a command, each thin.
 
 mod alerts;
+mod bench;
 mod demo;
 mod health;
 mod simulate;
@@ -59,6 +60,7 @@ enum Command {
     Alerts(alerts::Options),
     Status(status::Options),
     Health(health::Options),
+    Bench(bench::Options),
 }
 
 /// How to reach the cluster, and the names that all else derives from.
@@ -129,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Alerts(options) => alerts::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Health(options) => health::run(&options),
+        Command::Bench(options) => bench::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

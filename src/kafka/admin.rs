@@ -304,6 +304,49 @@ impl Cluster {
         Ok(created)
     }
 
+    /// Deletes every topic whose name begins so, and tells how many there were.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer or refuses one of them.
+    pub fn delete_topics(&self, prefix: &str) -> Result<usize, ClusterError> {
+        let metadata = self.metadata(None)?;
+        let names = metadata.topics().iter().map(|topic| topic.name());
+        let names: Vec<&str> = names.filter(|name| name.starts_with(prefix)).collect();
+        let failed = |reason: String| ClusterError::Failed { what: format!("deleting {prefix}*"), reason };
+        if names.is_empty() {
+            return Ok(0);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+        let results = futures::executor::block_on(self.admin.delete_topics(&names, &options))
+            .map_err(|error| failed(error.to_string()))?;
+        for result in results {
+            match result {
+                // Deleted already, by a call whose answer was lost.
+                Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+                Err((name, code)) => return Err(failed(format!("{name}: {code}"))),
+            }
+        }
+        Ok(names.len())
+    }
+
+    /// Deletes consumer groups that have no member any more.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer or refuses one of them.
+    pub fn delete_groups(&self, groups: &[&str]) -> Result<(), ClusterError> {
+        let failed = |reason: String| ClusterError::Failed { what: "deleting groups".to_owned(), reason };
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let results = futures::executor::block_on(self.admin.delete_groups(groups, &options))
+            .map_err(|error| failed(error.to_string()))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
+                Err((name, code)) => return Err(failed(format!("{name}: {code}"))),
+            }
+        }
+        Ok(())
+    }
+
     fn wait_for_leaders(&self, plan: &TopicPlan) -> Result<(), ClusterError> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {

@@ -81,6 +81,11 @@ impl Connection {
         &self.brokers
     }
 
+    /// The properties that the user set by `-X`.
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// A property that the user set by `-X`.
     #[must_use]
     pub fn property(&self, key: &str) -> Option<&str> {

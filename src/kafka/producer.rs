@@ -31,17 +31,33 @@ pub struct Produced {
 }
 
 impl ReadingProducer {
-    /// A producer to a topic that exists.
+    /// A producer to a topic that exists. Records wait up to 5 ms for others to share a request with.
     ///
     /// # Errors
     /// When the client can't be made.
     pub fn new(connection: &Connection, topic: &str) -> Result<ReadingProducer, KafkaError> {
+        ReadingProducer::with_linger(connection, topic, "5")
+    }
+
+    /// As [`ReadingProducer::new`], and no record waits for others.
+    ///
+    /// # Errors
+    /// When the client can't be made.
+    pub fn without_linger(connection: &Connection, topic: &str) -> Result<ReadingProducer, KafkaError> {
+        ReadingProducer::with_linger(connection, topic, "0")
+    }
+
+    fn with_linger(
+        connection: &Connection,
+        topic: &str,
+        linger: &str,
+    ) -> Result<ReadingProducer, KafkaError> {
         let mut config = connection.producer();
         for (key, value) in [
             // Room for a burst; the client's memory is bounded by kilobytes, not by records.
             ("queue.buffering.max.messages", "1000000"),
             ("queue.buffering.max.kbytes", "131072"),
-            ("linger.ms", "5"),
+            ("linger.ms", linger),
         ] {
             if connection.property(key).is_none() {
                 config.set(key, value);

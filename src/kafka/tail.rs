@@ -30,8 +30,10 @@ pub enum StartAt {
 /// A reader of all partitions of a topic.
 pub struct Tail {
     consumer: Consumer,
-    /// The partitions that have not reached the end they had when the tail was made.
+    /// The partitions that have not reached the end they had when the tail was made, or [`Tail::extend`] was called.
     open: BTreeMap<PartitionId, Offset>,
+    /// How far each partition is read.
+    reached: BTreeMap<PartitionId, Offset>,
 }
 
 /// Why a topic can't be read.
@@ -76,10 +78,24 @@ impl Tail {
             }
         }
         consumer.add(&starts)?;
-        Ok(Tail { consumer, open })
+        Ok(Tail { consumer, open, reached: starts.into_iter().collect() })
     }
 
-    /// Whether every partition has reached the end that it had when the tail was made.
+    /// Goes on to the end that the topic has now.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn extend(&mut self, cluster: &Cluster, topic: &str) -> Result<(), TailError> {
+        for (partition, reached) in &self.reached {
+            let (_, high) = cluster.client().fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT)?;
+            if reached.0 < high {
+                self.open.insert(*partition, Offset(high));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every partition has reached the end that it had when the tail was made, or extended.
     #[must_use]
     pub fn at_end(&self) -> bool {
         self.open.is_empty()
@@ -110,6 +126,7 @@ impl Tail {
                 Event::Error(_, error) if super::restore::is_passing(error.code) => continue,
                 Event::Error(_, error) => return Err(TailError::Read(error).into()),
             };
+            self.reached.insert(partition, reached);
             if self.open.get(&partition).is_some_and(|end| reached >= *end) {
                 self.open.remove(&partition);
             }

@@ -1,0 +1,151 @@
+//! The pure core, piece by piece: parse, evaluate, hand out to lanes, retire. `cargo bench` runs them.
+//!
+//! What matters on a real broker is measured by `genwatch bench`; these say which piece a change has touched.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use genwatch::alarm::detector::{Detector, Source};
+use genwatch::alarm::rules::Rules;
+use genwatch::alarm::state::AlarmState;
+use genwatch::log::{GeneratorId, Millis, Offset, PartitionId};
+use genwatch::pool::{Action, Bounds, CommitPolicy, Handling, Pool, Ticket};
+use genwatch::reading::{self, Parsed};
+use genwatch::simulator::{Faults, Fleet};
+
+const READINGS: usize = 10_000;
+const GENERATORS: u32 = 1000;
+const BOUNDS: Bounds = Bounds { records: 100_000, bytes: 256 << 20 };
+const POLICY: CommitPolicy = CommitPolicy { interval: 100, linger: 5 };
+const PARTITION: PartitionId = PartitionId(0);
+
+fn main() {
+    divan::main();
+}
+
+/// Keys and values of so many readings.
+fn records(faults: Faults) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut fleet = Fleet::new(1, GENERATORS, faults);
+    let record = |fleet: &mut Fleet| {
+        let record = fleet.next();
+        (record.key.unwrap_or_default().to_vec(), record.value.unwrap_or_default().to_vec())
+    };
+    (0..READINGS).map(|_| record(&mut fleet)).collect()
+}
+
+fn parsed(records: &[(Vec<u8>, Vec<u8>)]) -> Vec<Parsed<'_>> {
+    records.iter().map(|(key, value)| reading::parse(Some(key), Some(value)).unwrap()).collect()
+}
+
+fn source(offset: usize) -> Source {
+    Source { partition: PARTITION, offset: Offset(offset as i64), at: Millis(offset as i64) }
+}
+
+fn pool(handling: Handling) -> Pool {
+    let mut pool = Pool::new(Detector::new(Rules::default()), handling, BOUNDS, POLICY);
+    pool.assign(PARTITION, Offset(0), []);
+    pool
+}
+
+#[divan::bench]
+fn parse(bencher: Bencher<'_, '_>) {
+    let records = records(Faults::None);
+    bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
+        for (key, value) in &records {
+            let _ = black_box(reading::parse(Some(key), Some(value)));
+        }
+    });
+}
+
+/// What most Rust consumers do, to compare with.
+#[divan::bench]
+fn parse_with_serde_json(bencher: Bencher<'_, '_>) {
+    #[derive(serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Reading<'a> {
+        #[serde(rename = "generatorID", borrow)]
+        generator: &'a str,
+        lat: f64,
+        lon: f64,
+        temperature: f64,
+        pressure: f64,
+        fuel: f64,
+    }
+    let records = records(Faults::None);
+    bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
+        for (_, value) in &records {
+            let _ = black_box(serde_json::from_slice::<Reading<'_>>(value));
+        }
+    });
+}
+
+#[divan::bench]
+fn evaluate(bencher: Bencher<'_, '_>) {
+    let records = records(Faults::None);
+    let readings = parsed(&records);
+    let detector = Detector::new(Rules::default());
+    let generator = GeneratorId::from("generator1");
+    bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
+        let mut state = AlarmState::new(detector.rules(), Millis(0));
+        let (mut effects, mut late) = (Vec::new(), [0, 0]);
+        for (offset, reading) in readings.iter().enumerate() {
+            let Parsed::Reading { values, .. } = reading else { continue };
+            let at = source(offset);
+            detector.reading(&generator, &mut state, values, at, Millis(0), &mut effects, &mut late);
+        }
+        black_box(effects)
+    });
+}
+
+/// A fast handler: taken in, evaluated, retired, committed.
+#[divan::bench]
+fn inline(bencher: Bencher<'_, '_>) {
+    let records = records(Faults::None);
+    let readings = parsed(&records);
+    bencher.counter(ItemsCount::new(READINGS)).with_inputs(|| pool(Handling::Inline)).bench_local_refs(
+        |pool| {
+            for (offset, reading) in readings.iter().enumerate() {
+                let Source { partition, offset, at } = source(offset);
+                pool.take_in(partition, offset, at, reading, 128);
+            }
+            pool.set_time(Millis(1_000_000));
+            let commit = pool.take_commit().unwrap();
+            black_box(pool.committed(commit.id))
+        },
+    );
+}
+
+/// A slow handler: to a lane, handed out, finished, put in order, retired, committed.
+#[divan::bench(args = [1, 64, 1000])]
+fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
+    let records = records(Faults::None);
+    let readings = parsed(&records);
+    let input = || pool(Handling::Lanes { concurrency });
+    bencher.counter(ItemsCount::new(READINGS)).with_inputs(input).bench_local_refs(|pool| {
+        for (offset, reading) in readings.iter().enumerate() {
+            let Source { partition, offset, at } = source(offset);
+            pool.take_in(partition, offset, at, reading, 128);
+        }
+        pool.schedule();
+        let mut running: Vec<Ticket> = Vec::new();
+        loop {
+            let started = |action| match action {
+                Action::Run { ticket, .. } => Some(ticket),
+                _ => None,
+            };
+            running.extend(pool.actions().filter_map(started));
+            if running.is_empty() {
+                break;
+            }
+            // The newest first, so that the reorder buffer has something to do.
+            for ticket in running.drain(..).rev() {
+                pool.finished(ticket);
+            }
+            pool.schedule();
+        }
+        pool.set_time(Millis(1_000_000));
+        let commit = pool.take_commit().unwrap();
+        black_box(pool.committed(commit.id))
+    });
+}

@@ -1,0 +1,194 @@
+//! The baseline: what a consumer with rust-rdkafka does at the least.
+//!
+//! A `StreamConsumer` loop that parses with serde_json and compares two numbers; its queue is set so that the fetcher never
+//! sleeps. It keeps no state, tells nobody, commits nothing. With `--transactions` it does genwatch's whole job in the
+//! plainest way: a map of alarm states, alerts and offsets in a transaction every 100 ms.
+//!
+//! A contender among others: it takes the options that all of them take, and runs as a process of its own. It uses rdkafka
+//! directly, and nothing of this crate.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+use serde::Deserialize;
+
+/// Between transactions.
+const INTERVAL: Duration = Duration::from_millis(100);
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What it is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Where Kafka is.
+    #[arg(long)]
+    brokers: String,
+    /// The readings topic.
+    #[arg(long)]
+    topic: String,
+    /// The consumer group.
+    #[arg(long)]
+    group: String,
+    /// What each reading costs; one after the other.
+    #[arg(long, default_value_t = 0)]
+    work_ms: u64,
+    /// End after so many records.
+    #[arg(long)]
+    count: Option<u64>,
+    /// Keep states, produce alerts, commit offsets, all in transactions.
+    #[arg(long)]
+    transactions: bool,
+}
+
+#[derive(Deserialize)]
+struct Reading<'a> {
+    #[serde(rename = "generatorID", borrow)]
+    generator: &'a str,
+    temperature: f64,
+    fuel: f64,
+}
+
+/// Runs the loop, and prints its result.
+///
+/// # Errors
+/// When the client refuses.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let told = runtime.block_on(consume(options))?;
+    writeln!(std::io::stdout(), "{told}")?;
+    Ok(())
+}
+
+async fn consume(options: &Options) -> anyhow::Result<serde_json::Value> {
+    let consumer: StreamConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &options.brokers)
+        .set("group.id", &options.group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .set("queued.min.messages", "1000000")
+        .set("queued.max.messages.kbytes", "1048576")
+        .set("fetch.queue.backoff.ms", "1")
+        .create()?;
+    consumer.subscribe(&[&options.topic])?;
+    let mut whole = options.transactions.then(|| Whole::new(options)).transpose()?;
+    let (mut records, mut flagged) = (0_u64, 0_u64);
+    let mut first = None;
+    while options.count.is_none_or(|count| records < count) {
+        let message = match tokio::time::timeout(INTERVAL, consumer.recv()).await {
+            Ok(message) => message?,
+            Err(_) => {
+                if let Some(whole) = &mut whole {
+                    whole.commit(&consumer)?;
+                }
+                continue;
+            }
+        };
+        first.get_or_insert_with(Instant::now);
+        let Ok(reading) = serde_json::from_slice::<Reading<'_>>(message.payload().unwrap_or_default()) else {
+            continue;
+        };
+        if options.work_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(options.work_ms)).await;
+        }
+        records += 1;
+        flagged += u64::from(reading.fuel < 200.0 || reading.temperature > 100.0);
+        if let Some(whole) = &mut whole {
+            let at = message.timestamp().to_millis().unwrap_or_default();
+            whole.judge(&reading, message.partition(), message.offset(), at)?;
+            if whole.begun.elapsed() >= INTERVAL {
+                whole.commit(&consumer)?;
+            }
+        }
+    }
+    if let Some(whole) = &mut whole {
+        whole.commit(&consumer)?;
+    }
+    let seconds = first.map_or(0.0, |first| first.elapsed().as_secs_f64());
+    let alerts = whole.map_or(0, |whole| whole.alerts);
+    Ok(serde_json::json!({ "records": records, "seconds": seconds, "alerts": alerts, "flagged": flagged }))
+}
+
+/// The whole job, in the plainest way.
+struct Whole {
+    producer: ThreadedProducer<DefaultProducerContext>,
+    topic: String,
+    active: HashMap<String, [bool; 2]>,
+    next: HashMap<i32, i64>,
+    begun: Instant,
+    alerts: u64,
+}
+
+impl Whole {
+    fn new(options: &Options) -> Result<Whole, KafkaError> {
+        let producer: ThreadedProducer<_> = ClientConfig::new()
+            .set("bootstrap.servers", &options.brokers)
+            .set("transactional.id", &options.group)
+            .set("retry.backoff.ms", "5")
+            .set("partitioner", "murmur2_random")
+            .create()?;
+        producer.init_transactions(TIMEOUT)?;
+        producer.begin_transaction()?;
+        let (active, next) = (HashMap::new(), HashMap::new());
+        Ok(Whole { producer, topic: options.topic.clone(), active, next, begun: Instant::now(), alerts: 0 })
+    }
+
+    fn judge(
+        &mut self,
+        reading: &Reading<'_>,
+        partition: i32,
+        offset: i64,
+        at: i64,
+    ) -> Result<(), KafkaError> {
+        self.next.insert(partition, offset + 1);
+        if !self.active.contains_key(reading.generator) {
+            self.active.insert(reading.generator.to_owned(), [false; 2]);
+        }
+        let Some(active) = self.active.get_mut(reading.generator) else { return Ok(()) };
+        let (fuel, heat) = (reading.fuel, reading.temperature);
+        let rules = [
+            ("low_fuel", "fuel", "warning", fuel, 200.0, fuel < 200.0, fuel > 250.0),
+            ("over_temperature", "temperature", "critical", heat, 100.0, heat > 100.0, heat < 95.0),
+        ];
+        for (active, (rule, field, severity, value, threshold, raise, clear)) in active.iter_mut().zip(rules)
+        {
+            if !(if *active { clear } else { raise }) {
+                continue;
+            }
+            *active = !*active;
+            let state = if *active { "raised" } else { "cleared" };
+            let alert = serde_json::json!({
+                "id": format!("{}-{partition}-{offset}-{rule}", self.topic), "generatorID": reading.generator,
+                "rule": rule, "state": state, "severity": severity, "field": field, "value": value,
+                "threshold": threshold, "at": at,
+                "source": { "topic": self.topic, "partition": partition, "offset": offset },
+            })
+            .to_string();
+            let topic = format!("{}_alerts", self.topic);
+            let record = BaseRecord::to(&topic).key(reading.generator).payload(&alert);
+            self.producer.send(record).map_err(|(error, _)| error)?;
+            self.alerts += 1;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, consumer: &StreamConsumer) -> anyhow::Result<()> {
+        if !self.next.is_empty() {
+            let mut offsets = TopicPartitionList::new();
+            for (partition, next) in self.next.drain() {
+                offsets.add_partition_offset(&self.topic, partition, Offset::Offset(next))?;
+            }
+            let group = consumer.group_metadata().ok_or_else(|| anyhow::anyhow!("no group"))?;
+            self.producer.send_offsets_to_transaction(&offsets, &group, TIMEOUT)?;
+            self.producer.commit_transaction(TIMEOUT)?;
+            self.producer.begin_transaction()?;
+        }
+        self.begun = Instant::now();
+        Ok(())
+    }
+}

@@ -1,0 +1,273 @@
+//! A program under test: a process of its own, from start to exit.
+//!
+//! All take `--brokers --topic --group --work-ms --count` (see `bench/peers`), end by themselves when they have worked and
+//! committed that many records, and print one JSON line; genwatch's worker takes its own options and prints its summary.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use wait4::{ResUse, Wait4 as _};
+
+use super::arena::Arena;
+use super::{BenchError, go_on};
+
+/// How much of its stderr is kept.
+const LAST_WORDS: usize = 200;
+
+/// A program and its fixed arguments.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    /// What it is called in tables.
+    pub name: String,
+    command: Vec<OsString>,
+    /// Whether it's genwatch's own worker, with its command line.
+    is_worker: bool,
+    /// Whether it makes alerts at all.
+    pub alerts: bool,
+}
+
+/// What it is to do.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What each reading costs.
+    pub work: Duration,
+    /// End when so many records are worked and committed; `None`: when told to.
+    pub count: Option<u64>,
+}
+
+/// What it says at its end.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Told {
+    /// Records worked and committed.
+    pub records: u64,
+    /// From the first record received to the last commit.
+    pub seconds: f64,
+    /// Alert events committed.
+    #[serde(default)]
+    pub alerts: u64,
+}
+
+/// How it ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What it said.
+    pub told: Told,
+    /// From its start to its exit.
+    pub wall: Duration,
+    /// CPU time, all of it, from its start to its exit.
+    pub cpu: Duration,
+    /// The most memory it had resident, in bytes.
+    pub peak_memory: u64,
+}
+
+impl FromStr for Contender {
+    type Err = String;
+
+    /// `NAME=COMMAND`, the command's words apart by spaces.
+    fn from_str(text: &str) -> Result<Contender, String> {
+        let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND")?;
+        let command: Vec<OsString> = command.split_whitespace().map(OsString::from).collect();
+        if name.is_empty() || command.is_empty() {
+            return Err("expected NAME=COMMAND".to_owned());
+        }
+        Ok(Contender { name: name.to_owned(), command, is_worker: false, alerts: !name.contains("bare") })
+    }
+}
+
+impl Contender {
+    /// genwatch's worker, with these options.
+    ///
+    /// # Errors
+    /// When this program's own file isn't to be found.
+    pub fn worker(name: &str, options: &[String]) -> std::io::Result<Contender> {
+        let mut command = vec![std::env::current_exe()?.into_os_string(), "worker".into()];
+        command.extend(options.iter().map(OsString::from));
+        Ok(Contender { name: name.to_owned(), command, is_worker: true, alerts: true })
+    }
+
+    /// The baseline: see [`super::bare`].
+    ///
+    /// # Errors
+    /// As [`Contender::worker`].
+    pub fn bare(commits: bool) -> std::io::Result<Contender> {
+        let mut command = vec![std::env::current_exe()?.into_os_string(), "bench".into(), "bare".into()];
+        let name = if commits { "bare + transactions" } else { "bare loop" };
+        command.extend(commits.then(|| OsString::from("--transactions")));
+        Ok(Contender { name: name.to_owned(), command, is_worker: false, alerts: commits })
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When there's no such program.
+    pub fn start(&self, arena: &Arena, group: &str, job: &Job) -> Result<Running, BenchError> {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]);
+        command.args(["--brokers", arena.connection.brokers(), "--topic", &arena.topic, "--group", group]);
+        if self.is_worker {
+            command.args(["--work", &format!("{}us", job.work.as_micros())]);
+            command.args(job.count.map(|_| "--exit-at-end"));
+            // Not as arguments, which every user of the machine can see: there may be a password among them.
+            let properties: Vec<String> =
+                arena.connection.properties().map(|(key, value)| format!("{key}={value}")).collect();
+            command.env("GENWATCH_X", properties.join("\n"));
+        } else {
+            command.args(["--work-ms", &job.work.as_millis().to_string()]);
+            command.args(job.count.iter().flat_map(|count| ["--count".to_owned(), count.to_string()]));
+        }
+        // What is read off its log has to be there, whatever our own is.
+        command.env("RUST_LOG", "info").env("GENWATCH_LOG_FORMAT", "text");
+        // A group of its own, so that Ctrl-C reaches us alone: we end it.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::start(&self.name, command)
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it fails, or somebody stops it.
+    pub fn run(&self, arena: &Arena, group: &str, job: &Job, stop: &AtomicBool) -> Result<Ended, BenchError> {
+        self.start(arena, group, job)?.wait(stop)
+    }
+}
+
+/// A program that runs. Killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    name: String,
+    pid: Option<Pid>,
+    begun: Instant,
+    said: Arc<Mutex<VecDeque<(Instant, String)>>>,
+    stdout: Option<JoinHandle<String>>,
+    exit: Receiver<std::io::Result<ResUse>>,
+}
+
+impl Running {
+    fn start(name: &str, mut command: Command) -> Result<Running, BenchError> {
+        let failed =
+            |what: String| BenchError::Contender { name: name.to_owned(), what, said: String::new() };
+        let begun = Instant::now();
+        let mut child = command.spawn().map_err(|error| failed(format!("can't be started: {error}")))?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+        let said = Arc::<Mutex<VecDeque<_>>>::default();
+        if let Some(stderr) = child.stderr.take() {
+            let said = Arc::clone(&said);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                    if said.len() == LAST_WORDS {
+                        said.pop_front();
+                    }
+                    said.push_back((Instant::now(), line));
+                }
+            });
+        }
+        let stdout = child.stdout.take().map(|mut stdout| {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                // What isn't text is no result, which is found out where it is read.
+                let _ = stdout.read_to_string(&mut text);
+                text
+            })
+        });
+        let (outgoing, exit) = crossbeam_channel::bounded(1);
+        std::thread::spawn(move || outgoing.send(child.wait4()));
+        Ok(Running { name: name.to_owned(), pid, begun, said, stdout, exit })
+    }
+
+    /// When it first said something with these words.
+    #[must_use]
+    pub fn said(&self, words: &str) -> Option<Instant> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.iter().find(|(_, line)| line.contains(words)).map(|(at, _)| *at)
+    }
+
+    /// The first line with these words.
+    #[must_use]
+    pub fn line(&self, words: &str) -> Option<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.iter().find(|(_, line)| line.contains(words)).map(|(_, line)| line.clone())
+    }
+
+    /// Waits until it says one of these words.
+    ///
+    /// # Errors
+    /// When it ends before, or doesn't say it within a minute, or somebody stops it.
+    pub fn wait_until_it_says(&self, words: &str, stop: &AtomicBool) -> Result<Instant, BenchError> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(at) = self.said(words) {
+                return Ok(at);
+            }
+            go_on(stop)?;
+            if !self.exit.is_empty() || Instant::now() > deadline {
+                return Err(self.failed(format!("did not say '{words}'")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Asks it to end in an orderly way.
+    pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// When it fails, or somebody stops it.
+    pub fn wait(mut self, stop: &AtomicBool) -> Result<Ended, BenchError> {
+        let exit = loop {
+            match self.exit.recv_timeout(Duration::from_millis(20)) {
+                Ok(exit) => break exit,
+                Err(RecvTimeoutError::Timeout) => go_on(stop)?,
+                Err(RecvTimeoutError::Disconnected) => return Err(self.failed("was lost".to_owned())),
+            }
+        };
+        self.pid = None;
+        let wall = self.begun.elapsed();
+        let used = exit.map_err(|error| self.failed(format!("can't be waited for: {error}")))?;
+        let stdout = self.stdout.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+        if !used.status.success() {
+            return Err(self.failed(format!("failed, {}", used.status)));
+        }
+        let told = stdout.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+        let told = told.ok_or_else(|| self.failed(format!("printed no result but {stdout:?}")))?;
+        let usage = used.rusage;
+        Ok(Ended { told, wall, cpu: usage.utime + usage.stime, peak_memory: usage.maxrss })
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Its waiter hasn't reaped it as long as nothing has come from there, so the id is its own.
+        if let Some(pid) = self.pid.filter(|_| self.exit.is_empty()) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn failed(&self, what: String) -> BenchError {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let last: Vec<&str> = said.iter().rev().take(12).map(|(_, line)| line.as_str()).collect();
+        let said = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+        BenchError::Contender { name: self.name.clone(), what, said }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.pid.is_some() {
+            self.signal(Signal::KILL);
+            let _ = self.exit.recv_timeout(Duration::from_secs(5));
+        }
+    }
+}

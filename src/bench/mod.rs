@@ -1,0 +1,91 @@
+//! Benchmarks: how fast genwatch drains, scales out and reacts, beside others that do the same job.
+//!
+//! Every program under test is a process of its own, genwatch's worker too, so that CPU time and memory are its own. What
+//! it produced is compared with a serial evaluation of the topic before a figure counts.
+//!
+//! * [`arena`]: topics and groups of one benchmark, gone when it ends.
+//! * [`contender`]: a program under test, from start to exit.
+//! * [`verify`]: what the alerts must be, and whether they are.
+//! * [`drain`], [`scale`], [`latency`], [`partitions`]: one benchmark each.
+//! * [`bare`]: the baseline, a consumer that does the least.
+//! * [`report`]: machine, versions, results; JSON, CSV and tables. [`plot`]: SVG of results.
+//! * [`statistics`]: medians and slopes.
+
+pub mod arena;
+pub mod bare;
+pub mod contender;
+pub mod drain;
+pub mod latency;
+pub mod partitions;
+pub mod plot;
+pub mod report;
+pub mod scale;
+pub mod statistics;
+pub mod verify;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rdkafka::error::KafkaError;
+
+use crate::kafka::admin::ClusterError;
+use crate::kafka::group::GroupError;
+use crate::kafka::tail::TailError;
+
+/// Why a benchmark gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// Somebody pressed Ctrl-C.
+    #[error("stopped; its topics and processes are gone")]
+    Stopped,
+    /// The cluster or a topic isn't as it must be.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A group couldn't be asked.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// A topic couldn't be read.
+    #[error(transparent)]
+    Tail(#[from] TailError),
+    /// A client couldn't be made, or refused a call.
+    #[error("the Kafka client: {0}")]
+    Client(#[from] KafkaError),
+    /// Readings didn't arrive.
+    #[error("{failed} readings could not be produced: {reason}")]
+    NotProduced {
+        /// How many.
+        failed: u64,
+        /// Why the first of them.
+        reason: String,
+    },
+    /// A program under test failed.
+    #[error("{name} {what}; its last words:\n{said}")]
+    Contender {
+        /// Which.
+        name: String,
+        /// What it did.
+        what: String,
+        /// The end of its stderr.
+        said: String,
+    },
+    /// A program under test did another job than it should.
+    #[error("{name} is disqualified: {what}")]
+    Wrong {
+        /// Which.
+        name: String,
+        /// What is wrong with what it produced.
+        what: String,
+    },
+    /// Results can't be written or read.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// Ends a benchmark when somebody wants it to.
+fn go_on(stop: &AtomicBool) -> Result<(), BenchError> {
+    if stop.load(Ordering::Relaxed) { Err(BenchError::Stopped) } else { Ok(()) }
+}

@@ -1,0 +1,155 @@
+//! What the alerts of a topic must be, and whether they are.
+//!
+//! The two default rules, evaluated serially and naively, without any code of the worker's: nobody wins by doing less.
+//! Alerts are compared by one hash a generator, over its alerts in their order; so an alert that is missing, doubled,
+//! different or out of order is found, and millions need no memory.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::arena::Arena;
+use super::{BenchError, go_on};
+use crate::kafka::tail::{StartAt, Tail};
+
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The alerts of a topic, as far as they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    chains: HashMap<String, u64>,
+    /// How many.
+    pub alerts: u64,
+}
+
+impl Digest {
+    fn add(&mut self, generator: &str, rule: &str, raised: bool, value: f64, at: i64) {
+        let mut hasher = DefaultHasher::new();
+        let chain = self.chains.get(generator).copied().unwrap_or_default();
+        (chain, rule, raised, value.to_bits(), at).hash(&mut hasher);
+        match self.chains.get_mut(generator) {
+            Some(chain) => *chain = hasher.finish(),
+            None => drop(self.chains.insert(generator.to_owned(), hasher.finish())),
+        }
+        self.alerts += 1;
+    }
+
+    /// How many generators have other alerts than there.
+    fn differing(&self, other: &Digest) -> usize {
+        let here =
+            self.chains.iter().filter(|(generator, chain)| other.chains.get(*generator) != Some(chain));
+        let only_there = other.chains.keys().filter(|generator| !self.chains.contains_key(*generator));
+        here.count() + only_there.count()
+    }
+}
+
+#[derive(Deserialize)]
+struct Reading<'a> {
+    #[serde(rename = "generatorID", borrow)]
+    generator: &'a str,
+    temperature: f64,
+    fuel: f64,
+}
+
+#[derive(Deserialize)]
+struct Alert<'a> {
+    #[serde(rename = "generatorID", borrow)]
+    generator: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    rule: std::borrow::Cow<'a, str>,
+    state: &'a str,
+    value: f64,
+    at: i64,
+}
+
+/// What the readings in the arena's topic call for.
+///
+/// # Errors
+/// When the topic can't be read, holds what isn't a reading, or somebody stops it.
+pub fn expected(arena: &Arena, stop: &AtomicBool) -> Result<Digest, BenchError> {
+    let mut tail = Tail::new(&arena.connection, &arena.cluster, &arena.topic, StartAt::Beginning)?;
+    let mut digest = Digest::default();
+    let mut active: HashMap<String, [bool; 2]> = HashMap::new();
+    while !tail.at_end() {
+        go_on(stop)?;
+        tail.read(LOOK, |record| {
+            let reading: Reading<'_> =
+                serde_json::from_slice(record.value.unwrap_or_default()).map_err(|error| {
+                    BenchError::Wrong {
+                        name: "the topic".to_owned(),
+                        what: format!("it holds no reading: {error}"),
+                    }
+                })?;
+            if !active.contains_key(reading.generator) {
+                active.insert(reading.generator.to_owned(), [false; 2]);
+            }
+            let Some([low, hot]) = active.get_mut(reading.generator) else { return Ok(()) };
+            let mut judge = |active: &mut bool, rule: &str, value: f64, raise: bool, clear: bool| {
+                if if *active { clear } else { raise } {
+                    *active = !*active;
+                    digest.add(reading.generator, rule, *active, value, record.timestamp.0);
+                }
+            };
+            let (fuel, heat) = (reading.fuel, reading.temperature);
+            judge(low, "low_fuel", fuel, fuel < 200.0, fuel > 250.0);
+            judge(hot, "over_temperature", heat, heat > 100.0, heat < 95.0);
+            Ok::<(), BenchError>(())
+        })?;
+    }
+    Ok(digest)
+}
+
+/// Reads what a program adds to the arena's alerts topic.
+pub struct AlertsReader {
+    tail: Tail,
+    topic: String,
+}
+
+impl AlertsReader {
+    /// Of what is added from now on.
+    ///
+    /// # Errors
+    /// When the topic can't be read.
+    pub fn from_now(arena: &Arena) -> Result<AlertsReader, BenchError> {
+        let topic = arena.alerts();
+        let tail = Tail::new(&arena.connection, &arena.cluster, &topic, StartAt::Now)?;
+        Ok(AlertsReader { tail, topic })
+    }
+
+    /// What was added up to now, visible to a reader of committed records, is what was expected.
+    ///
+    /// # Errors
+    /// When it isn't, the topic can't be read, or somebody stops it.
+    pub fn check(
+        mut self,
+        name: &str,
+        arena: &Arena,
+        expected: &Digest,
+        stop: &AtomicBool,
+    ) -> Result<(), BenchError> {
+        self.tail.extend(&arena.cluster, &self.topic)?;
+        let wrong = |what: String| BenchError::Wrong { name: name.to_owned(), what };
+        let mut digest = Digest::default();
+        while !self.tail.at_end() {
+            go_on(stop)?;
+            self.tail.read(LOOK, |record| {
+                let alert: Alert<'_> = serde_json::from_slice(record.value.unwrap_or_default())
+                    .map_err(|error| wrong(format!("this is no alert: {error}")))?;
+                digest.add(&alert.generator, &alert.rule, alert.state == "raised", alert.value, alert.at);
+                Ok::<(), BenchError>(())
+            })?;
+        }
+        if digest == *expected {
+            return Ok(());
+        }
+        Err(wrong(format!(
+            "{} alerts instead of {}, of {} generators not those that the readings call for",
+            digest.alerts,
+            expected.alerts,
+            digest.differing(expected)
+        )))
+    }
+}

@@ -1,0 +1,391 @@
+//! `genwatch bench`: how fast it drains, scales out and reacts.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Failure;
+use crate::bench::contender::Contender;
+use crate::bench::drain::DrainConfig;
+use crate::bench::latency::LatencyConfig;
+use crate::bench::partitions::PartitionsConfig;
+use crate::bench::report::Report;
+use crate::bench::scale::ScaleConfig;
+use crate::bench::{self, BenchError, bare};
+use crate::kafka::config::Connection;
+
+/// Measure how fast genwatch drains, scales out and reacts, on any cluster.
+///
+/// Topics and groups are the benchmark's own and gone afterwards, also after Ctrl-C. Every program under test is a process
+/// of its own; what it produced is compared with a serial evaluation before a figure counts. Results are printed, and
+/// written as JSON and CSV.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Debug, Subcommand)]
+enum Benchmark {
+    Drain(Drain),
+    Scale(Scale),
+    Latency(Latency),
+    Partitions(Partitions),
+    Plot(Plot),
+    /// The baseline of `drain`, a contender like others.
+    #[command(hide = true)]
+    Bare(bare::Options),
+}
+
+/// What all benchmarks take.
+#[derive(Debug, Args)]
+struct Shared {
+    /// Where Kafka is: host:port, several by commas.
+    #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS")]
+    brokers: String,
+
+    /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
+    #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
+    properties: Vec<String>,
+
+    /// Where results go, into a folder named by the date.
+    #[arg(long, value_name = "DIR", default_value = "bench/results", env = "GENWATCH_RESULTS")]
+    results: PathBuf,
+
+    /// The results' file name; without it, the benchmark's.
+    #[arg(long, env = "GENWATCH_NAME")]
+    name: Option<String>,
+
+    /// One JSON document instead of the table.
+    #[arg(long, env = "GENWATCH_JSON")]
+    json: bool,
+
+    /// Which of the possible fleets.
+    #[arg(long, default_value_t = 1, env = "GENWATCH_SEED")]
+    seed: u64,
+}
+
+/// Fill a topic and drain it, genwatch and others in turn.
+///
+/// The baseline is a bare rust-rdkafka loop that parses with serde_json and compares two numbers, and its twin that also
+/// keeps states and commits alerts and offsets in transactions.
+#[derive(Debug, Args)]
+struct Drain {
+    /// Readings in the topic.
+    #[arg(long, default_value_t = 1_000_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+
+    /// Generators they are of.
+    #[arg(long, default_value_t = 10_000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    generators: u32,
+
+    /// Partitions of the topic.
+    #[arg(short, long, default_value_t = 6, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
+
+    /// How often each contender drains it; medians count.
+    #[arg(long, default_value_t = 5, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+
+    /// What each reading costs.
+    #[arg(long, default_value = "0s", value_parser = super::duration, env = "GENWATCH_WORK")]
+    work: Duration,
+
+    /// More options of genwatch's worker, in one text.
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        default_value = "",
+        allow_hyphen_values = true,
+        env = "GENWATCH_WORKER"
+    )]
+    worker: String,
+
+    /// Another program that does the same job: see bench/peers. May be repeated.
+    #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
+    peer: Vec<Contender>,
+
+    /// Leave the baselines out; ratios are then to genwatch.
+    #[arg(long, env = "GENWATCH_NO_BARE")]
+    no_bare: bool,
+
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// Find the rate that each number of replicas holds.
+///
+/// Real worker processes, an open-loop producer. The capacity is the highest rate at which the lag stays flat; beside it,
+/// what the skew of the keys allows at best, and how long partitions stood still when replicas were added.
+#[derive(Debug, Args)]
+struct Scale {
+    /// How many replicas, rising.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,6", env = "GENWATCH_REPLICAS")]
+    replicas: Vec<usize>,
+
+    /// Partitions of the topic.
+    #[arg(short, long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
+
+    /// Generators that report.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    generators: u32,
+
+    /// Readings a second to begin with: more than one replica can hold. It is also the rate whose demand is told.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+
+    /// What each reading costs.
+    #[arg(long, default_value = "2ms", value_parser = super::duration, env = "GENWATCH_WORK")]
+    work: Duration,
+
+    /// How long each rate is tried.
+    #[arg(long, default_value = "15s", value_parser = super::duration, env = "GENWATCH_DURATION")]
+    duration: Duration,
+
+    /// How long before that, not counted.
+    #[arg(long, default_value = "3s", value_parser = super::duration, env = "GENWATCH_WARM_UP")]
+    warm_up: Duration,
+
+    /// More options of genwatch's worker, in one text.
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        default_value = "--concurrency 1",
+        allow_hyphen_values = true,
+        env = "GENWATCH_WORKER"
+    )]
+    worker: String,
+
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// Measure the time from when a reading is due to when a reader of committed records sees its alert.
+#[derive(Debug, Args)]
+struct Latency {
+    /// Readings a second.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_RATE", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+
+    /// How long.
+    #[arg(long, default_value = "20s", value_parser = super::duration, env = "GENWATCH_DURATION")]
+    duration: Duration,
+
+    /// How long before that, not counted.
+    #[arg(long, default_value = "5s", value_parser = super::duration, env = "GENWATCH_WARM_UP")]
+    warm_up: Duration,
+
+    /// Generators that report.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    generators: u32,
+
+    /// Partitions of the topic.
+    #[arg(short, long, default_value_t = 6, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
+
+    /// How often each contender runs.
+    #[arg(long, default_value_t = 3, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+
+    /// Another program that does the same job: see bench/peers. May be repeated.
+    #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
+    peer: Vec<Contender>,
+
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// Drain the same readings from more and more partitions.
+#[derive(Debug, Args)]
+struct Partitions {
+    /// How many partitions.
+    #[arg(short, long, value_delimiter = ',', default_value = "1,3,6,12,24,48", env = "GENWATCH_PARTITIONS")]
+    partitions: Vec<i32>,
+
+    /// Readings in each topic.
+    #[arg(long, default_value_t = 1_000_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+
+    /// Generators they are of.
+    #[arg(long, default_value_t = 10_000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    generators: u32,
+
+    /// How often each is drained; medians count.
+    #[arg(long, default_value_t = 3, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+
+    /// What each reading costs.
+    #[arg(long, default_value = "0s", value_parser = super::duration, env = "GENWATCH_WORK")]
+    work: Duration,
+
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// Draw the results in a folder as SVG.
+#[derive(Debug, Args)]
+struct Plot {
+    /// The folder.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    match &options.benchmark {
+        Benchmark::Drain(options) => drain(options),
+        Benchmark::Scale(options) => scale(options),
+        Benchmark::Latency(options) => latency(options),
+        Benchmark::Partitions(options) => partitions(options),
+        Benchmark::Plot(options) => plot(&options.folder),
+        Benchmark::Bare(options) => Ok(bare::run(options)?),
+    }
+}
+
+fn drain(options: &Drain) -> Result<(), Failure> {
+    let mut contenders = vec![worker("genwatch", &options.worker)?];
+    if !options.no_bare {
+        contenders.push(Contender::bare(false)?);
+        contenders.push(Contender::bare(true)?);
+    }
+    contenders.extend(options.peer.iter().cloned());
+    let config = DrainConfig {
+        connection: options.shared.connection()?,
+        baseline: if options.no_bare { "genwatch" } else { "bare loop" }.to_owned(),
+        contenders,
+        count: options.count,
+        generators: options.generators,
+        partitions: options.partitions,
+        repetitions: options.repetitions,
+        work: options.work,
+        seed: options.shared.seed,
+    };
+    options.shared.publish(|stop, tell| bench::drain::run(&config, stop, tell))?;
+    Ok(())
+}
+
+fn scale(options: &Scale) -> Result<(), Failure> {
+    if options.replicas.is_empty() || options.replicas.contains(&0) || !options.replicas.is_sorted() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "--replicas wants rising numbers from 1, such as 1,2,3,6"
+        )));
+    }
+    let config = ScaleConfig {
+        connection: options.shared.connection()?,
+        worker: worker("genwatch", &options.worker)?,
+        replicas: options.replicas.clone(),
+        partitions: options.partitions,
+        generators: options.generators,
+        work: options.work,
+        rate: f64::from(options.rate),
+        duration: options.duration,
+        warm_up: options.warm_up,
+        seed: options.shared.seed,
+    };
+    let report = options.shared.publish(|stop, tell| bench::scale::run(&config, stop, tell))?;
+    if !options.shared.json {
+        match bench::scale::demand(&report, f64::from(options.rate)) {
+            Some(replicas) => println!("demand of {} readings a second: {replicas} replicas", options.rate),
+            None => println!("none of these holds {} readings a second", options.rate),
+        }
+    }
+    Ok(())
+}
+
+fn latency(options: &Latency) -> Result<(), Failure> {
+    let mut contenders = vec![
+        worker("genwatch exactly-once", "--delivery exactly-once")?,
+        worker("genwatch at-least-once", "--delivery at-least-once")?,
+    ];
+    contenders.extend(options.peer.iter().cloned());
+    let config = LatencyConfig {
+        connection: options.shared.connection()?,
+        contenders,
+        rate: options.rate,
+        duration: options.duration,
+        warm_up: options.warm_up,
+        generators: options.generators,
+        partitions: options.partitions,
+        repetitions: options.repetitions,
+    };
+    options.shared.publish(|stop, tell| bench::latency::run(&config, stop, tell))?;
+    Ok(())
+}
+
+fn partitions(options: &Partitions) -> Result<(), Failure> {
+    if options.partitions.iter().any(|partitions| *partitions < 1) {
+        return Err(Failure::usage(anyhow::anyhow!("--partitions wants numbers from 1, such as 1,6,12")));
+    }
+    let config = PartitionsConfig {
+        connection: options.shared.connection()?,
+        worker: worker("genwatch", "")?,
+        partitions: options.partitions.clone(),
+        count: options.count,
+        generators: options.generators,
+        repetitions: options.repetitions,
+        work: options.work,
+        seed: options.shared.seed,
+    };
+    options.shared.publish(|stop, tell| bench::partitions::run(&config, stop, tell))?;
+    Ok(())
+}
+
+fn plot(folder: &Path) -> Result<(), Failure> {
+    for path in bench::plot::draw(folder)? {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+fn worker(name: &str, options: &str) -> std::io::Result<Contender> {
+    let options: Vec<String> = options.split_whitespace().map(str::to_owned).collect();
+    Contender::worker(name, &options)
+}
+
+impl Shared {
+    fn connection(&self) -> Result<Connection, Failure> {
+        Connection::new(&self.brokers, &self.properties).map_err(Failure::usage)
+    }
+
+    /// Runs a benchmark, telling what goes on; writes and prints what it found.
+    fn publish(
+        &self,
+        run: impl FnOnce(&std::sync::atomic::AtomicBool, &dyn Fn(&str)) -> Result<Report, BenchError>,
+    ) -> Result<Report, Failure> {
+        let stop = super::stop_on_signals()?;
+        let progress = progress();
+        let tell = |words: &str| {
+            if progress.is_hidden() && !words.contains(" of ") {
+                tracing::info!("{words}");
+            }
+            progress.set_message(words.to_owned());
+        };
+        let outcome = run(&stop, &tell);
+        progress.finish_and_clear();
+        let report = outcome?;
+        let path = report.write(&self.results, self.name.as_deref().unwrap_or(report.benchmark))?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", report.to_json())?;
+        } else {
+            write!(out, "{}", report.to_table())?;
+            writeln!(out, "written to {}", path.display())?;
+        }
+        Ok(report)
+    }
+}
+
+fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
+    // The template is a constant; a wrong one falls back to indicatif's own.
+    let bar =
+        ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
