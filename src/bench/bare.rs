@@ -110,7 +110,7 @@ async fn consume(options: &Options) -> anyhow::Result<serde_json::Value> {
         whole.commit(&consumer)?;
     }
     let seconds = first.map_or(0.0, |first| first.elapsed().as_secs_f64());
-    let alerts = whole.map_or(0, |whole| whole.alerts);
+    let alerts = whole.map(|whole| whole.alerts);
     Ok(serde_json::json!({ "records": records, "seconds": seconds, "alerts": alerts, "flagged": flagged }))
 }
 

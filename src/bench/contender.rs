@@ -33,8 +33,6 @@ pub struct Contender {
     command: Vec<OsString>,
     /// Whether it's genwatch's own worker, with its command line.
     is_worker: bool,
-    /// Whether it makes alerts at all.
-    pub alerts: bool,
 }
 
 /// What it is to do.
@@ -53,9 +51,8 @@ pub struct Told {
     pub records: u64,
     /// From the first record received to the last commit.
     pub seconds: f64,
-    /// Alert events committed.
-    #[serde(default)]
-    pub alerts: u64,
+    /// Alert events committed; `None` from who makes none.
+    pub alerts: Option<u64>,
 }
 
 /// How it ended.
@@ -81,7 +78,7 @@ impl FromStr for Contender {
         if name.is_empty() || command.is_empty() {
             return Err("expected NAME=COMMAND".to_owned());
         }
-        Ok(Contender { name: name.to_owned(), command, is_worker: false, alerts: !name.contains("bare") })
+        Ok(Contender { name: name.to_owned(), command, is_worker: false })
     }
 }
 
@@ -93,7 +90,7 @@ impl Contender {
     pub fn worker(name: &str, options: &[String]) -> std::io::Result<Contender> {
         let mut command = vec![std::env::current_exe()?.into_os_string(), "worker".into()];
         command.extend(options.iter().map(OsString::from));
-        Ok(Contender { name: name.to_owned(), command, is_worker: true, alerts: true })
+        Ok(Contender { name: name.to_owned(), command, is_worker: true })
     }
 
     /// The baseline: see [`super::bare`].
@@ -104,7 +101,7 @@ impl Contender {
         let mut command = vec![std::env::current_exe()?.into_os_string(), "bench".into(), "bare".into()];
         let name = if commits { "bare + transactions" } else { "bare loop" };
         command.extend(commits.then(|| OsString::from("--transactions")));
-        Ok(Contender { name: name.to_owned(), command, is_worker: false, alerts: commits })
+        Ok(Contender { name: name.to_owned(), command, is_worker: false })
     }
 
     /// Starts it.

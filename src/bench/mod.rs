@@ -9,6 +9,7 @@
 //! * [`drain`], [`scale`], [`latency`], [`partitions`]: one benchmark each.
 //! * [`bare`]: the baseline, a consumer that does the least.
 //! * [`report`]: machine, versions, results; JSON, CSV and tables. [`plot`]: SVG of results.
+//! * [`targets`]: what is to be reached, beside what was measured.
 //! * [`statistics`]: medians and slopes.
 
 pub mod arena;
@@ -21,6 +22,7 @@ pub mod plot;
 pub mod report;
 pub mod scale;
 pub mod statistics;
+pub mod targets;
 pub mod verify;
 
 use std::sync::atomic::{AtomicBool, Ordering};

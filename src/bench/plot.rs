@@ -7,6 +7,7 @@ use plotters::prelude::*;
 use serde_json::Value;
 
 use super::BenchError;
+use super::targets::Results;
 
 const SIZE: (u32, u32) = (860, 520);
 /// Apart for the colour-blind too (Okabe and Ito, 2008).
@@ -42,7 +43,7 @@ struct Words<'a> {
 pub fn draw(folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
     let results = read_results(folder)?;
     let of = |benchmark: &str| {
-        results.iter().filter(|result| result["benchmark"] == benchmark).collect::<Vec<_>>()
+        results.values().filter(|result| result["benchmark"] == benchmark).collect::<Vec<_>>()
     };
     let mut written = Vec::new();
     if let Some(scale) = of("scale").last() {
@@ -83,15 +84,19 @@ pub fn draw(folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
     Ok(written)
 }
 
-fn read_results(folder: &Path) -> Result<Vec<Value>, BenchError> {
+/// The results in a folder, by the name of their file.
+///
+/// # Errors
+/// When one can't be read.
+pub fn read_results(folder: &Path) -> Result<Results, BenchError> {
     let failed = |path: &Path, reason: String| BenchError::File { path: path.display().to_string(), reason };
     let entries = std::fs::read_dir(folder).map_err(|error| failed(folder, error.to_string()))?;
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    paths.sort();
     let read = |path: &PathBuf| {
         let text = std::fs::read_to_string(path).map_err(|error| failed(path, error.to_string()))?;
-        serde_json::from_str(&text).map_err(|error| failed(path, error.to_string()))
+        let result = serde_json::from_str(&text).map_err(|error| failed(path, error.to_string()))?;
+        Ok((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), result))
     };
     paths.iter().map(read).collect()
 }

@@ -34,7 +34,10 @@ enum Benchmark {
     Scale(Scale),
     Latency(Latency),
     Partitions(Partitions),
-    Plot(Plot),
+    /// Draw the results in a folder as SVG.
+    Plot(Folder),
+    /// Show the results in a folder beside their targets.
+    Table(Folder),
     /// The baseline of `drain`, a contender like others.
     #[command(hide = true)]
     Bare(bare::Options),
@@ -226,9 +229,9 @@ struct Partitions {
     shared: Shared,
 }
 
-/// Draw the results in a folder as SVG.
+/// A folder of results.
 #[derive(Debug, Args)]
-struct Plot {
+struct Folder {
     /// The folder.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
@@ -241,6 +244,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Benchmark::Latency(options) => latency(options),
         Benchmark::Partitions(options) => partitions(options),
         Benchmark::Plot(options) => plot(&options.folder),
+        Benchmark::Table(options) => table(&options.folder),
         Benchmark::Bare(options) => Ok(bare::run(options)?),
     }
 }
@@ -337,6 +341,12 @@ fn plot(folder: &Path) -> Result<(), Failure> {
     for path in bench::plot::draw(folder)? {
         println!("{}", path.display());
     }
+    Ok(())
+}
+
+fn table(folder: &Path) -> Result<(), Failure> {
+    let results = bench::plot::read_results(folder)?;
+    write!(std::io::stdout(), "{}", bench::targets::table(&results))?;
     Ok(())
 }
 

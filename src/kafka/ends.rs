@@ -1,45 +1,89 @@
 //! Where partitions end right now, for deadman rules: a generator is silent only if nothing of it waits in the log.
 //!
 //! The end that the last fetch saw won't do. While a broker can't be reached it stays as it is, and the readings that
-//! wait behind it would be taken for silence. So the leaders are asked, and where they don't answer nothing is known.
+//! wait behind it would be taken for silence. So the leaders are asked, on a thread of their own, and where they don't
+//! answer nothing is known.
 
-use std::thread::Thread;
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 
-use super::asker::Asker;
 use super::config::{Connection, Context, Isolation};
 use crate::log::{Offset, PartitionId};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asked for partitions, answers with the ends of those whose leader answered.
-pub type EndWatch = Asker<Vec<PartitionId>, Vec<(PartitionId, Offset)>>;
+/// The ends of some partitions: of those whose leader answered.
+pub type Ends = Vec<(PartitionId, Offset)>;
 
-/// Starts it for one topic. `waker` is unparked when an answer is there.
-///
-/// # Errors
-/// When the client or the thread can't be made.
-pub fn watch(
-    connection: &Connection,
-    group: &str,
-    topic: &str,
-    waker: Thread,
-) -> Result<EndWatch, KafkaError> {
-    let client: BaseConsumer<Context> =
-        connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
-    let topic = topic.to_owned();
-    Asker::start("ends", waker, move |partitions: Vec<PartitionId>| ends(&client, &topic, &partitions))
+/// The thread that asks, and the way to it.
+#[derive(Debug)]
+pub struct EndWatch {
+    questions: Option<Sender<Vec<PartitionId>>>,
+    answers: Receiver<Ends>,
+    /// A question is under way: the next one would only queue behind it.
+    asking: bool,
+    thread: Option<JoinHandle<()>>,
 }
 
-fn ends(
-    client: &BaseConsumer<Context>,
-    topic: &str,
-    partitions: &[PartitionId],
-) -> Vec<(PartitionId, Offset)> {
-    let mut ends = Vec::with_capacity(partitions.len());
+impl EndWatch {
+    /// Starts the thread. `waker` is unparked when an answer is there.
+    ///
+    /// # Errors
+    /// When the client or the thread can't be made.
+    pub fn start(
+        connection: &Connection,
+        group: &str,
+        topic: &str,
+        waker: Thread,
+    ) -> Result<EndWatch, KafkaError> {
+        let client: BaseConsumer<Context> =
+            connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
+        let topic = topic.to_owned();
+        let (questions, incoming) = crossbeam_channel::unbounded::<Vec<PartitionId>>();
+        let (outgoing, answers) = crossbeam_channel::unbounded();
+        let thread = std::thread::Builder::new().name("ends".to_owned()).spawn(move || {
+            for partitions in incoming {
+                if outgoing.send(ask(&client, &topic, &partitions)).is_err() {
+                    return;
+                }
+                waker.unpark();
+            }
+        });
+        let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread: {error}")))?;
+        Ok(EndWatch { questions: Some(questions), answers, asking: false, thread: Some(thread) })
+    }
+
+    /// Asks for the ends of these partitions, unless the last question is still open.
+    pub fn ask(&mut self, partitions: Vec<PartitionId>) {
+        if let Some(questions) = self.questions.as_ref().filter(|_| !self.asking && !partitions.is_empty()) {
+            // The receiver lives as long as the thread, which ends only after `questions` is dropped.
+            self.asking = questions.send(partitions).is_ok();
+        }
+    }
+
+    /// The answer, if there is one.
+    #[must_use]
+    pub fn answer(&mut self) -> Option<Ends> {
+        let ends = self.answers.try_recv().ok()?;
+        self.asking = false;
+        Some(ends)
+    }
+}
+
+impl Drop for EndWatch {
+    fn drop(&mut self) {
+        self.questions = None;
+        // Detached: a question under way may wait for a broker, and nobody needs the answer any more.
+        drop(self.thread.take());
+    }
+}
+
+fn ask(client: &BaseConsumer<Context>, topic: &str, partitions: &[PartitionId]) -> Ends {
+    let mut ends = Ends::with_capacity(partitions.len());
     for partition in partitions {
         match client.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
             Ok((_, high)) => ends.push((*partition, Offset(high))),

@@ -102,7 +102,7 @@ impl<'c> Group<'c> {
     pub fn owners(&self) -> Result<BTreeMap<PartitionId, String>, GroupError> {
         let members = members(&self.client, &self.group, REQUEST_TIMEOUT);
         let members = members.map_err(|error| GroupError::Refused(format!("members: {error}")))?;
-        let owned = members.into_iter().flat_map(|Member { client_id, owns, .. }| {
+        let owned = members.into_iter().flat_map(|Member { client_id, owns }| {
             owns.into_iter().map(move |(topic, partition)| (topic, partition, client_id.clone()))
         });
         let here = owned.filter(|(topic, ..)| *topic == self.topic);

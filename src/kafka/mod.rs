@@ -12,13 +12,11 @@
 //! * [`topics`]: the names that derive from `--topic` and `--group`.
 
 pub mod admin;
-pub mod asker;
 pub mod committer;
 pub mod config;
 pub mod ends;
 pub mod group;
 pub mod native;
-pub mod ownership;
 pub mod producer;
 pub mod restore;
 pub mod tail;

@@ -13,12 +13,6 @@ use crate::pool::Pool;
 
 /// With `--exit-at-end`, how long a replica without partitions waits for some.
 const EMPTY_HANDED: Duration = Duration::from_secs(10);
-/// How often the group is asked what is ours.
-const ASK_OWNERSHIP_EVERY: Duration = Duration::from_secs(5);
-/// More than an assignment takes that is on its way to us: some heartbeats.
-const UNHELD_FOR_LONG: Duration = Duration::from_secs(20);
-/// How long librdkafka may take to begin to leave.
-const LEAVING: Duration = Duration::from_secs(1);
 
 /// A partition that is ours.
 #[derive(Debug)]
@@ -209,52 +203,6 @@ impl Worker {
             Held::Working { end, .. } => self.pool.committed_offset(*partition) >= Some(*end),
         };
         if self.held.is_empty() { assigned.elapsed() > EMPTY_HANDED } else { self.held.iter().all(reached) }
-    }
-
-    /// Leaves the group, to join it anew, when the group has said for a while that a partition is ours which we don't
-    /// hold: see [`crate::kafka::ownership`].
-    pub(super) fn watch_ownership(&mut self) {
-        let Some(watch) =
-            self.ownership.as_mut().filter(|_| self.draining.is_none() && self.rejoining.is_none())
-        else {
-            return;
-        };
-        if let Some(owned) = watch.answer() {
-            let unheld: Vec<_> =
-                owned.into_iter().flatten().filter(|partition| !self.held.contains_key(partition)).collect();
-            let since = *self.unheld.get_or_insert_with(Instant::now);
-            if unheld.is_empty() {
-                self.unheld = None;
-            } else if since.elapsed() > UNHELD_FOR_LONG {
-                tracing::warn!(
-                    worker = self.config.name,
-                    unheld = ranges(&unheld),
-                    "the group says that these partitions are ours, and has not told us so: joining it anew"
-                );
-                self.unheld = None;
-                self.rejoining = Some(Instant::now());
-                self.consumer.unsubscribe();
-            }
-        }
-        if self.ownership_asked.elapsed() > ASK_OWNERSHIP_EVERY {
-            self.ownership_asked = Instant::now();
-            let id = self.consumer.member_id();
-            if let (Some(watch), Some(id)) = (&mut self.ownership, id) {
-                watch.ask(id);
-            }
-        }
-    }
-
-    /// Joins the group again, once all is given back.
-    pub(super) fn rejoin_if_left(&mut self) -> Result<(), WorkerError> {
-        let left = self.rejoining.is_some_and(|since| since.elapsed() > LEAVING);
-        if left && self.held.is_empty() && self.revocations.is_empty() && self.draining.is_none() {
-            self.rejoining = None;
-            self.consumer
-                .subscribe()
-                .map_err(|error| WorkerError::Consumer { what: "subscribing failed", error })?;
-        }
-        Ok(())
     }
 
     /// Abandons what hasn't drained in time: it will be worked again by the next owner.

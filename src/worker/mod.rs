@@ -20,10 +20,8 @@ use crate::effect::{DeadLetter, Effect};
 use crate::flood::FloodGate;
 use crate::kafka::admin::{Cluster, TopicPlan};
 use crate::kafka::committer::{Committer, Outcome};
-use crate::kafka::config::GroupProtocol;
 use crate::kafka::consumer::{Consumer, Event, Record};
-use crate::kafka::ends::{self, EndWatch};
-use crate::kafka::ownership::{self, OwnershipWatch};
+use crate::kafka::ends::EndWatch;
 use crate::kafka::restore::Restorer;
 use crate::kafka::topics::{Cleanup, Topics};
 use crate::log::{Millis, PartitionId};
@@ -60,13 +58,6 @@ struct Worker {
     restorer: Restorer,
     /// Only where a deadman rule needs it.
     ends: Option<EndWatch>,
-    /// Only under KIP-848.
-    ownership: Option<OwnershipWatch>,
-    /// Since when the group says that something is ours which we don't hold.
-    unheld: Option<Instant>,
-    ownership_asked: Instant,
-    /// When the group was left, to be joined anew.
-    rejoining: Option<Instant>,
     committer: Committer,
     pool: Pool,
     work: WorkQueue,
@@ -108,10 +99,8 @@ impl Worker {
             config.on_out_of_range,
             me.clone(),
         )?;
-        let watch = || ends::watch(&config.connection, &config.group, &topics.readings, me.clone());
+        let watch = || EndWatch::start(&config.connection, &config.group, &topics.readings, me.clone());
         let ends = config.rules.watch_silence().then(watch).transpose()?;
-        let watch = || ownership::watch(&config.connection, &config.group, &topics.readings, me.clone());
-        let ownership = (config.protocol == GroupProtocol::Consumer).then(watch).transpose()?;
         let committer = Committer::start(
             &config.connection,
             &config.group,
@@ -139,10 +128,6 @@ impl Worker {
             consumer,
             restorer,
             ends,
-            ownership,
-            unheld: None,
-            ownership_asked: Instant::now(),
-            rejoining: None,
             committer,
             pool,
             work: WorkQueue::new(config.work, config.work_of.clone()),
@@ -189,8 +174,6 @@ impl Worker {
             self.begin_drain_if_told();
             self.give_up_overdue();
             self.watch_silence();
-            self.watch_ownership();
-            self.rejoin_if_left()?;
             self.observe();
             if taken == 0 {
                 self.follow_positions();

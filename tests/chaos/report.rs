@@ -33,8 +33,6 @@ pub struct Report {
     pub records: u64,
     /// Readings that the feed's own client wrote a second time.
     pub surplus: u64,
-    /// Workers that joined anew, as the group had not told them what was theirs.
-    pub rejoined: usize,
     pub alerts: usize,
     pub dead_letters: usize,
     pub states: usize,
@@ -73,13 +71,6 @@ impl Report {
                 text,
                 "{} readings are in the log twice: the feed's client wrote them so.\n",
                 self.surplus
-            );
-        }
-        if self.rejoined > 0 {
-            let _ = writeln!(
-                text,
-                "{} times a worker joined anew, as the group had not told it what was its own.\n",
-                self.rejoined
             );
         }
         if self.fenced > 0 {

@@ -157,13 +157,11 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
         "a commit was refused",
         "made anew",
         "the worker joins its group",
-        "joining it anew",
     ]);
     report.rebalances = [counts[0], counts[1], counts[2]];
     report.refused_commits = counts[3];
     report.producers_anew = counts[4];
     report.workers_started = counts[5];
-    report.rejoined = counts[6];
     compare(&brokers, report);
     std::mem::take(&mut world.workers.complaints)
 }

@@ -191,25 +191,6 @@ impl Consumer {
         check(unsafe { sys::rd_kafka_subscribe(self.handle.client.as_ptr(), topics.ptr()) })
     }
 
-    /// Leaves the group once all partitions are given back, which comes as a rebalance.
-    pub fn unsubscribe(&self) {
-        // SAFETY: the client is alive during the call. It fails only for a consumer without a group.
-        unsafe { sys::rd_kafka_unsubscribe(self.handle.client.as_ptr()) };
-    }
-
-    /// What the group knows us by; `None` while we are no member.
-    #[must_use]
-    pub fn member_id(&self) -> Option<String> {
-        let client = self.handle.client.as_ptr();
-        // SAFETY: the client is alive; the text is ours, is copied, and is freed once by the function meant for it.
-        unsafe {
-            let id = NonNull::new(sys::rd_kafka_memberid(client))?;
-            let copy = text(id.as_ptr());
-            sys::rd_kafka_mem_free(client, id.as_ptr().cast());
-            Some(copy).filter(|id| !id.is_empty())
-        }
-    }
-
     /// Takes what is there, without waiting; at most `limit` records. Serves the callbacks.
     pub fn poll(&mut self, limit: usize) -> Batch<'_> {
         let limit = limit.clamp(1, self.messages.len());

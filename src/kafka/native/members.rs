@@ -17,8 +17,6 @@ use crate::log::PartitionId;
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its member id.
-    pub id: String,
     /// Its `client.id`.
     pub client_id: String,
     /// The topics and partitions that it owns.
@@ -88,7 +86,6 @@ unsafe fn read_members(event: *mut sys::rd_kafka_event_t) -> Result<Vec<Member>,
         }
         for index in 0..sys::rd_kafka_ConsumerGroupDescription_member_count(group) {
             let member = sys::rd_kafka_ConsumerGroupDescription_member(group, index);
-            let id = text(sys::rd_kafka_MemberDescription_consumer_id(member));
             let client_id = text(sys::rd_kafka_MemberDescription_client_id(member));
             let assignment = sys::rd_kafka_MemberDescription_assignment(member);
             let mut owns = Vec::new();
@@ -100,7 +97,7 @@ unsafe fn read_members(event: *mut sys::rd_kafka_event_t) -> Result<Vec<Member>,
                     owns.push((text(element.topic), PartitionId(element.partition)));
                 }
             }
-            members.push(Member { id, client_id, owns });
+            members.push(Member { client_id, owns });
         }
     }
     Ok(members)
