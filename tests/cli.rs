@@ -68,7 +68,7 @@ fn every_command_explains_itself() {
         assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
     }
     let help = text(&genwatch(&["--help"]).stdout);
-    for command in ["demo", "topics", "simulate", "worker", "alerts", "status", "health"] {
+    for command in ["demo", "topics", "simulate", "worker", "alerts", "status", "health", "bench"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} in: {help}");
     }
     assert!(help.contains("Exit codes"), "{help}");
@@ -122,6 +122,9 @@ fn a_wrong_command_line_is_bad_usage() {
         &["topics", "create", "--partitions", "0"],
         &["alerts", "--from", "yesterday"],
         &["status", "--brokers"],
+        &["bench", "drain", "--peer", "nameless"],
+        &["bench", "scale", "--replicas", "3,1"],
+        &["bench", "partitions", "--partitions", "0"],
         &["health", "--http-address", "8080"],
         &["health", "--brokers", "localhost:9092"],
     ] {

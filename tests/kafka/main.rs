@@ -14,6 +14,7 @@ mod world;
 
 mod acceptance;
 mod bad_records;
+mod bench;
 mod health;
 mod load;
 mod observing;

@@ -1,0 +1,81 @@
+//! Benchmarks measure, verify, disqualify, and leave nothing behind.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use crate::world::process::Process;
+use crate::world::{PATIENCE, World, until};
+
+#[test]
+fn a_drain_is_measured_and_verified_and_leaves_nothing_behind_even_when_stopped() {
+    // Alone, as it measures; and nobody else's benchmark is to be found among the topics.
+    let world = World::alone(1);
+    let folder = tempfile::tempdir().unwrap();
+
+    let ended = drain(&world, folder.path(), &["--json"]).wait().success();
+
+    let report = ended.json();
+    let results = report["results"].as_array().unwrap();
+    let names: Vec<_> = results.iter().map(|row| row["contender"].as_str().unwrap()).collect();
+    assert_eq!(names, ["genwatch", "bare loop", "bare + transactions"]);
+    for row in results {
+        assert!(row["records_per_s"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["cpu_us_per_record"].as_f64().unwrap() > 0.0, "{row}");
+        assert_eq!(row["alerts_verified"].is_number(), row["contender"] != "bare loop", "{row}");
+    }
+    let day = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let table = std::fs::read_to_string(day.join("drain.csv")).unwrap();
+    assert_eq!(table.lines().count(), 1 + 3, "{table}");
+    assert_eq!(leftovers(&world), Vec::<String>::new());
+
+    let stopped = drain(&world, folder.path(), &["--count", "100000000"]);
+    until("its topics are there", || !leftovers(&world).is_empty());
+    stopped.signal("INT");
+    let ended = stopped.wait().exited(1);
+    assert!(ended.stderr.contains("stopped; its topics and processes are gone"), "{}", ended.stderr);
+    until("its topics are gone", || leftovers(&world).is_empty());
+}
+
+#[test]
+fn who_does_less_is_disqualified() {
+    let world = World::empty();
+    let folder = tempfile::tempdir().unwrap();
+    let liar = folder.path().join("liar");
+    std::fs::write(&liar, "#!/bin/sh\necho '{\"records\":20000,\"seconds\":0.001,\"alerts\":0}'\n").unwrap();
+    std::fs::set_permissions(&liar, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let peer = format!("liar={}", liar.display());
+    let ended = drain(&world, folder.path(), &["--no-bare", "--peer", &peer]).wait();
+
+    let ended = ended.exited(1);
+    assert!(ended.stderr.contains("liar is disqualified: 0 alerts instead of"), "{}", ended.stderr);
+}
+
+fn drain(world: &World, folder: &Path, arguments: &[&str]) -> Process {
+    let folder = folder.to_str().unwrap();
+    let common = [
+        "bench",
+        "drain",
+        "--brokers",
+        &world.brokers,
+        "--results",
+        folder,
+        "--repetitions",
+        "1",
+        "--generators",
+        "100",
+    ];
+    let count = if arguments.contains(&"--count") { &[][..] } else { &["--count", "20000"] };
+    Process::start("bench drain", &[&common, count, arguments].concat())
+}
+
+/// Topics of benchmarks.
+fn leftovers(world: &World) -> Vec<String> {
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &world.brokers).create().unwrap();
+    let metadata = client.fetch_metadata(None, PATIENCE).unwrap();
+    let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+    names.filter(|name| name.starts_with("genwatch-bench-")).collect()
+}
