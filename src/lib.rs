@@ -23,7 +23,7 @@
 //! * [`metrics`], [`health`], [`fleet`]: what observers see.
 //! * [`web`]: the worker's HTTP.
 //! * [`demo`]: the whole system in one process.
-//! * [`bench`]: benchmarks, by real processes on a real cluster.
+//! * [`mod@bench`]: benchmarks, by real processes on a real cluster.
 //! * [`cli`]: one file a command, thin.
 
 pub mod alarm;
