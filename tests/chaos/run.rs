@@ -199,7 +199,7 @@ fn compare(brokers: &str, report: &mut Report) {
     report.alerts = expected.alert_count();
     report.dead_letters = expected.dead_letter_count();
     report.states = expected.states.len();
-    oracle::check_alerts(&expected, &oracle::log::read(brokers, &format!("{TOPIC}_alerts")));
+    oracle::check_alerts(&expected, oracle::log::read(brokers, &format!("{TOPIC}_alerts")).values());
     let letters = oracle::log::read(brokers, &format!("{TOPIC}_dlq"));
     oracle::check_dead_letters(&expected, TOPIC, &readings, &letters);
     oracle::check_states(&expected, &oracle::log::read(brokers, &format!("{GROUP}_state")));

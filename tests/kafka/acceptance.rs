@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::oracle::{self, Expected};
+use crate::verify;
 use crate::world::{World, until};
 
 /// Simulates, works, kills, replaces; gives the world when everything has been worked.
@@ -46,16 +47,16 @@ fn report(expected: &Expected, what: &str) {
 #[test]
 fn exactly_once_survives_a_kill() {
     let world = work_with_a_crash(200_000, "exactly-once");
-    let expected = oracle::verify(&world);
-    oracle::check_alerts(&expected, &printed_alerts(&world));
+    let expected = verify::all(&world);
+    oracle::check_alerts(&expected, printed_alerts(&world));
     report(&expected, "exactly-once");
 }
 
 #[test]
 fn at_least_once_survives_a_kill_and_repeats_carry_the_same_id() {
     let world = work_with_a_crash(100_000, "at-least-once");
-    let expected = oracle::verify_but_repeats(&world);
-    oracle::check_alerts_but_repeats(&expected, &printed_alerts(&world));
+    let expected = verify::all_but_repeats(&world);
+    oracle::check_alerts_but_repeats(&expected, printed_alerts(&world));
     report(&expected, "at-least-once");
 }
 

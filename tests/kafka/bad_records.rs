@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::oracle;
+use crate::verify;
 use crate::world::World;
 use crate::world::now_ms;
 use crate::world::records::{Outgoing, stormy_readings};
@@ -83,7 +83,7 @@ fn a_bad_record_is_a_dead_letter_of_the_first_code_that_applies_and_unchanged() 
 
     let ended = world.work_to_the_end(&[]);
 
-    let expected = oracle::verify(&world);
+    let expected = verify::all(&world);
     let letters = world.read(&world.dlq_topic());
     let found: BTreeSet<_> = letters.iter().map(|letter| letter.header("dlq.error.code").unwrap()).collect();
     assert_eq!(found, CODES.into_iter().collect(), "every code");
@@ -112,5 +112,5 @@ fn bad_records_cost_no_work_and_delay_nobody() {
     let ended = world.work_to_the_end(&["--work", "50ms", "--concurrency", "1"]);
 
     assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
-    assert_eq!(oracle::verify(&world).dead_letter_count(), 3000);
+    assert_eq!(verify::all(&world).dead_letter_count(), 3000);
 }

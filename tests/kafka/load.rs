@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::oracle;
+use crate::verify;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, http, until};
 
@@ -69,7 +69,7 @@ fn a_slow_generator_holds_up_only_itself() {
     assert_eq!(world.progress().done(), 0, "the slow one, which comes first, is still being worked");
     world.wait_until_worked();
     worker.stop();
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_full_buffer_holds_up_only_its_partition() {
     until("the other partition is worked to its end", || world.progress().done() == 3000);
     world.wait_until_worked();
     worker.stop();
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]

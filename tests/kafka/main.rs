@@ -4,12 +4,14 @@
 //! one themselves. None is ever skipped.
 //!
 //! * [`world`]: the one helper module: topics, processes, records, waiting.
-//! * [`oracle`]: what a log comes to, by the contract; shares no code with the crate.
+//! * [`oracle`]: what a log comes to, by the contract; shares no code with the crate. [`verify`]: whether it came to that.
 //! * all others: one promise a file, each test a statement.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "../oracle/mod.rs"]
 mod oracle;
+mod verify;
 mod world;
 
 mod acceptance;

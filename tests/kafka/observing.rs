@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::oracle;
+use crate::verify;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, now_ms, until};
 
@@ -135,7 +135,7 @@ fn alerts_are_lines_for_people_and_cloud_events_for_programs() {
         assert_eq!(raised.header(name), Some(value), "{name}");
     }
     assert_eq!(alerts.0[1].header("ce_type"), Some("genwatch.alert.cleared"));
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::oracle;
+use crate::verify;
 use crate::world::World;
 use crate::world::records::stormy_readings;
 
@@ -17,7 +17,7 @@ fn exit_at_end_works_all_there_is_and_ends() {
     assert_eq!(world.work_to_the_end(&[]).number("records"), 1000);
     assert_eq!(world.work_to_the_end(&[]).number("records"), 0, "nothing is left for a second run");
     assert_eq!(world.progress().lag(), 0);
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn with_exit_at_end_replicas_share_the_work_and_all_of_them_end() {
     let replicas = [0; 2].map(|_| world.worker(&["--exit-at-end", "--work", "1ms", "--concurrency", "1"]));
     let records: u64 = replicas.map(|replica| replica.wait().success().number("records")).iter().sum();
     assert_eq!(records, 1000);
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn rate_limit_holds_a_replica_back() {
     let ended = world.work_to_the_end(&["--rate-limit", "500"]);
     let rate = ended.json()["records_per_second"].as_f64().unwrap();
     assert!((350.0..550.0).contains(&rate), "{rate} records a second");
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn readings_that_retention_took_before_a_group_began_are_no_error() {
     world.produce(&stormy_readings(10, 200));
     delete_records_below(&world, 150);
     assert_eq!(world.work_to_the_end(&[]).number("records"), 50);
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 fn delete_records_below(world: &World, offset: i64) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::oracle;
+use crate::verify;
 use crate::world::broker::Cluster;
 use crate::world::records::stormy_readings;
 use crate::world::{World, http, until};
@@ -10,13 +10,13 @@ use crate::world::{World, http, until};
 #[test]
 fn an_outage_of_the_broker_is_waited_out_and_nothing_is_lost() {
     let world = outlive_an_outage("outage", "exactly-once");
-    assert!(oracle::verify(&world.1).alert_count() > 300);
+    assert!(verify::all(&world.1).alert_count() > 300);
 }
 
 #[test]
 fn at_least_once_waits_out_an_outage_too() {
     let world = outlive_an_outage("outage-at-least-once", "at-least-once");
-    assert!(oracle::verify_but_repeats(&world.1).alert_count() > 300);
+    assert!(verify::all_but_repeats(&world.1).alert_count() > 300);
 }
 
 /// A worker under which the broker crashes and comes back.

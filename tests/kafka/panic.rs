@@ -17,7 +17,7 @@ use genwatch::metrics::Metrics;
 use genwatch::pool::Bounds;
 use genwatch::worker::{Observers, WorkerConfig};
 
-use crate::oracle;
+use crate::verify;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, until};
 
@@ -51,7 +51,7 @@ fn a_panic_in_a_handler_ends_the_process_with_nothing_committed_past_it() {
     assert_eq!(world.progress().done(), 400, "nothing past the panic");
 
     world.work_to_the_end(&[]);
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 fn panic_on_purpose(world: &str) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::oracle;
+use crate::verify;
 use crate::world::World;
 use crate::world::process::Process;
 use crate::world::records::stormy_readings;
@@ -46,7 +46,7 @@ fn a_new_replica_takes_its_share_and_what_stays_is_not_interrupted() {
     assert_eq!(set(&first.revocations()).len(), 3, "only what moves is given up: {:?}", first.revocations());
     assert_eq!(set(&second.assignments()), set(&first.revocations()));
     stop_both(first, second);
-    assert!(oracle::verify(&world).alert_count() > 500);
+    assert!(verify::all(&world).alert_count() > 500);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn an_eager_assignor_gives_the_same_results() {
     let (first, second) = scale_out(&world, &eager, &eager);
     assert_eq!(set(&first.revocations()).len(), 6, "an eager protocol stops everything");
     stop_both(first, second);
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn the_consumer_protocol_gives_the_same_results() {
     let (first, second) = scale_out(&world, &protocol, &protocol);
     assert_eq!(set(&first.revocations()).len(), 3, "only what moves is given up: {:?}", first.revocations());
     stop_both(first, second);
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn at_least_once_loses_nothing_and_repeats_with_the_same_id() {
     let delivery = ["--delivery", "at-least-once"];
     let (first, second) = scale_out(&world, &delivery, &delivery);
     stop_both(first, second);
-    oracle::verify_but_repeats(&world);
+    verify::all_but_repeats(&world);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_static_member_comes_back_to_its_partitions_and_disturbs_nobody() {
     assert_eq!(first.assignments(), before, "the other one has not noticed");
     first.stop();
     again.stop();
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]
@@ -118,5 +118,5 @@ fn a_replica_that_slept_through_its_session_says_nothing_more_and_joins_again() 
     sleeper.stop();
     other.stop();
 
-    oracle::verify(&world);
+    verify::all(&world);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::oracle;
+use crate::verify;
 use crate::world::World;
 use crate::world::records::Outgoing;
 use crate::world::until;
@@ -27,7 +27,7 @@ fn a_tombstone_clears_what_is_active_and_deletes_the_state() {
 
     world.work_to_the_end(&[]);
 
-    oracle::verify(&world);
+    verify::all(&world);
     let alerts = world.alerts();
     let expected = [
         "low_fuel raised",
@@ -73,7 +73,7 @@ fn raise_and_leave(world: &World, leave: impl FnOnce()) {
     second.stop();
 
     assert_eq!(told(&world.alerts()), ["low_fuel raised", "low_fuel cleared"]);
-    oracle::verify(world);
+    verify::all(world);
 }
 
 #[test]
@@ -84,5 +84,5 @@ fn a_restarted_group_goes_on_where_it_was() {
         world.produce(part);
         world.work_to_the_end(&[]);
     }
-    assert!(oracle::verify(&world).alert_count() > 300);
+    assert!(verify::all(&world).alert_count() > 300);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::oracle;
+use crate::verify;
 use crate::world::process::Process;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, http, until};
@@ -33,7 +33,7 @@ fn sigterm_drains_commits_what_was_worked_and_prints_one_summary() {
     assert_eq!(ended.stdout.lines().count(), 1, "one JSON line: {}", ended.stdout);
 
     world.work_to_the_end(&[]);
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_second_signal_ends_a_long_drain_with_128_and_its_number() {
     }
     assert_eq!(world.progress().done(), 0);
     world.work_to_the_end(&[]);
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_drain_is_bounded_and_leaves_the_rest_to_the_next() {
     assert_eq!(ended.number("records"), 0);
     assert_eq!(world.progress().done(), 0);
     world.work_to_the_end(&[]);
-    oracle::verify(&world);
+    verify::all(&world);
 }
 
 /// A worker that has begun with a reading that takes 30 s.

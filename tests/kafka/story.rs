@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::oracle;
+use crate::oracle::{self, Rule};
+use crate::verify;
 use crate::world::process::Process;
 use crate::world::records::Group;
 use crate::world::{World, until};
@@ -102,7 +103,7 @@ fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_con
     let sent = simulator.wait().success().number("sent");
     world.wait_until_worked();
     assert_eq!(serial + alone.stop().number("records"), sent);
-    let expected = oracle::verify(&world);
+    let expected = verify::all(&world);
     println!(
         "{sent} readings, {} alerts, each verified, in order for each generator",
         expected.alert_count()
@@ -159,7 +160,7 @@ fn every_reading_is_evaluated_once_and_in_order_while_replicas_come_and_go() {
         evaluated.entry(generator).or_default().push(alert["source"]["offset"].as_i64().unwrap());
     }
     let readings = world.readings();
-    let expected = oracle::evaluate(&world.topic, &readings).readings;
+    let expected = oracle::evaluate(&world.topic, &readings, &Rule::BUILT_IN).readings;
     assert_eq!(readings.len(), 20_000);
     for (generator, offsets) in &expected {
         assert_eq!(evaluated.get(generator), Some(offsets), "of {generator}");

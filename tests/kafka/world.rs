@@ -160,7 +160,7 @@ impl World {
 
     /// The values of the alerts topic.
     pub fn alerts(&self) -> Vec<Value> {
-        self.read(&self.alerts_topic()).values()
+        self.read(&self.alerts_topic()).values().collect()
     }
 
     /// What the group has committed.

@@ -66,6 +66,11 @@ impl Records {
         self.0.iter()
     }
 
+    /// Their values, which must be JSON.
+    pub fn values(&self) -> impl Iterator<Item = Value> {
+        self.iter().map(Stored::json)
+    }
+
     /// What a compacted topic comes to: the last record of each key, without tombstones.
     pub fn compacted(&self) -> BTreeMap<String, &Stored> {
         let mut last = BTreeMap::new();

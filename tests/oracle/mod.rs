@@ -3,7 +3,7 @@
 //! It is written from the contract and shares no code with the crate, down to the JSON: a mistake would have to be made
 //! twice to go unseen. Test targets take it in by `#[path]`; it is no target of its own.
 
-#![allow(dead_code)] // Not every target that takes it in needs all of it.
+#![allow(dead_code, unused_imports)] // Not every target that takes it in needs all of it.
 
 mod compare;
 mod json;
@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use json::{Object, Shape};
 use log::{Records, Stored};
 
-pub use compare::{check_alerts, check_dead_letters, check_states};
+pub use compare::{
+    check_alerts, check_alerts_but_repeats, check_dead_letters, check_states, without_repeats,
+};
 
 /// A rule, as the rules file has it.
 #[derive(Clone, Copy, Debug)]

@@ -1,22 +1,20 @@
 //! Records in and out of Kafka, by rdkafka alone.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
-use serde_json::Value;
 
 use super::{PATIENCE, now_ms, until_some};
+use crate::oracle::log::HeaderList;
+pub use crate::oracle::log::{Records, read};
 
 const REQUEST: Duration = Duration::from_secs(20);
-
-/// Headers of a record.
-pub type HeaderList = Vec<(String, Option<Vec<u8>>)>;
 
 /// A record to be produced.
 #[derive(Clone, Debug, Default)]
@@ -79,74 +77,6 @@ pub fn stormy_readings(generators: usize, count: usize) -> Vec<Outgoing> {
         .collect()
 }
 
-/// A record as it is in a topic.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
-    /// Its timestamp in milliseconds.
-    pub timestamp: i64,
-    /// Its key.
-    pub key: Option<Vec<u8>>,
-    /// Its value.
-    pub value: Option<Vec<u8>>,
-    /// Its headers.
-    pub headers: HeaderList,
-}
-
-impl Stored {
-    /// The last header of this name, as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().rev().find(|(key, _)| key == name)?;
-        std::str::from_utf8(found.1.as_deref()?).ok()
-    }
-
-    /// Its key as text.
-    pub fn key(&self) -> &str {
-        std::str::from_utf8(self.key.as_deref().expect("a key")).expect("UTF-8")
-    }
-
-    /// Its value as JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(self.value.as_deref().expect("a value")).expect("JSON")
-    }
-}
-
-/// Records of a topic: partition by partition, each in its order.
-#[derive(Clone, Debug)]
-pub struct Records(pub Vec<Stored>);
-
-impl Records {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Stored> {
-        self.0.iter()
-    }
-
-    /// Their values, which must be JSON.
-    pub fn values(&self) -> Vec<Value> {
-        self.iter().map(Stored::json).collect()
-    }
-
-    /// What a compacted topic comes to: the last record of each key, without tombstones.
-    pub fn compacted(&self) -> BTreeMap<String, &Stored> {
-        let mut last = BTreeMap::new();
-        for record in self.iter() {
-            match record.value {
-                Some(_) => last.insert(record.key().to_owned(), record),
-                None => last.remove(record.key()),
-            };
-        }
-        last
-    }
-}
-
 /// Produces records and waits until all are acknowledged.
 pub fn produce(brokers: &str, topic: &str, records: &[Outgoing]) {
     let producer: ThreadedProducer<DefaultProducerContext> = client(brokers)
@@ -176,66 +106,6 @@ pub fn produce(brokers: &str, topic: &str, records: &[Outgoing]) {
         }
     }
     producer.flush(PATIENCE).expect("all acknowledged");
-}
-
-/// All records of a topic that a reader of committed records sees, up to its present end.
-pub fn read(brokers: &str, topic: &str) -> Records {
-    // The high watermark, whatever transactions are open; the reader below has to get there.
-    let uncommitted = consumer(brokers, "none", "read_uncommitted");
-    let mut open: BTreeMap<i32, i64> = BTreeMap::new();
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partition_count(&uncommitted, topic) {
-        let (low, high) = uncommitted.fetch_watermarks(topic, partition, REQUEST).expect("watermarks");
-        list.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
-        if low < high {
-            open.insert(partition, high);
-        }
-    }
-    let reader = consumer(brokers, "none", "read_committed");
-    reader.assign(&list).expect("assigned");
-    let mut records = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    while !open.is_empty() {
-        assert!(
-            Instant::now() < deadline,
-            "{topic} has no committed end: {open:?} after {} records",
-            records.len()
-        );
-        let (partition, reached) = match reader.poll(Duration::from_millis(200)) {
-            None => continue,
-            Some(Ok(message)) => {
-                let headers = message.headers().map_or_else(Vec::new, |headers| {
-                    headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
-                });
-                records.push(Stored {
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    timestamp: message.timestamp().to_millis().expect("a timestamp"),
-                    key: message.key().map(<[u8]>::to_vec),
-                    value: message.payload().map(<[u8]>::to_vec),
-                    headers,
-                });
-                (message.partition(), message.offset() + 1)
-            }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                let position = reader.position().expect("a position");
-                let offset = position.find_partition(topic, partition).map(|element| element.offset());
-                let Some(Offset::Offset(offset)) = offset else {
-                    continue;
-                };
-                (partition, offset)
-            }
-            Some(Err(error)) => {
-                eprintln!("reading {topic}: {error}");
-                continue;
-            }
-        };
-        if open.get(&partition).is_some_and(|end| reached >= *end) {
-            open.remove(&partition);
-        }
-    }
-    records.sort_by_key(|record| (record.partition, record.offset));
-    Records(records)
 }
 
 /// What a group has committed, partition by partition.
