@@ -225,7 +225,9 @@ impl Running {
     /// # Errors
     /// When it fails, or somebody stops it.
     pub fn wait(mut self, stop: &AtomicBool) -> Result<Ended, BenchError> {
+        let mut peak_memory = 0;
         let exit = loop {
+            peak_memory = peak_memory.max(self.peak_memory());
             match self.exit.recv_timeout(Duration::from_millis(20)) {
                 Ok(exit) => break exit,
                 Err(RecvTimeoutError::Timeout) => go_on(stop)?,
@@ -242,7 +244,17 @@ impl Running {
         let told = stdout.lines().rev().find_map(|line| serde_json::from_str(line).ok());
         let told = told.ok_or_else(|| self.failed(format!("printed no result but {stdout:?}")))?;
         let usage = used.rusage;
-        Ok(Ended { told, wall, cpu: usage.utime + usage.stime, peak_memory: usage.maxrss })
+        Ok(Ended { told, wall, cpu: usage.utime + usage.stime, peak_memory })
+    }
+
+    /// The most memory it has had resident. Not what `wait4` gives: that counts what it inherited from us before it became
+    /// another program.
+    fn peak_memory(&self) -> u64 {
+        let pid = self.pid.map_or(0, |pid| pid.as_raw_nonzero().get());
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or(0) << 10
     }
 
     fn signal(&self, signal: Signal) {
