@@ -82,8 +82,8 @@ pub fn run(config: &LatencyConfig, stop: &AtomicBool, tell: impl Fn(&str)) -> Re
 }
 
 fn histogram() -> Histogram<u64> {
-    // Three digits over whatever comes: a constant that the library takes.
-    Histogram::new(3).unwrap_or_else(|error| unreachable!("{error}"))
+    // Three digits up to two minutes, in microseconds: constants that the library takes. Beyond is counted as that.
+    Histogram::new_with_bounds(1, 120_000_000, 3).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
 fn percentiles(found: &Histogram<u64>) -> Map<String, Value> {
@@ -198,4 +198,23 @@ fn watch(
         })?;
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_what_was_recorded_in_milliseconds() {
+        let mut found = histogram();
+        for micros in 1..=1000 {
+            found.saturating_record(micros * 100);
+        }
+        let cells = percentiles(&found);
+        assert_eq!(cells["alerts"], 1000);
+        for (column, wanted) in [("p50_ms", 50.0), ("p99_ms", 99.0), ("max_ms", 100.0)] {
+            let told = cells[column].as_f64().expect("a number");
+            assert!((told - wanted).abs() < 0.1, "{column}: {told}");
+        }
+    }
 }
