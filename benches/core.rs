@@ -25,8 +25,8 @@ fn main() {
 }
 
 /// Keys and values of so many readings.
-fn records(faults: Faults) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut fleet = Fleet::new(1, GENERATORS, faults);
+fn records() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut fleet = Fleet::new(1, GENERATORS, Faults::None);
     let record = |fleet: &mut Fleet| {
         let record = fleet.next();
         (record.key.unwrap_or_default().to_vec(), record.value.unwrap_or_default().to_vec())
@@ -50,7 +50,7 @@ fn pool(handling: Handling) -> Pool {
 
 #[divan::bench]
 fn parse(bencher: Bencher<'_, '_>) {
-    let records = records(Faults::None);
+    let records = records();
     bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
         for (key, value) in &records {
             let _ = black_box(reading::parse(Some(key), Some(value)));
@@ -72,7 +72,7 @@ fn parse_with_serde_json(bencher: Bencher<'_, '_>) {
         pressure: f64,
         fuel: f64,
     }
-    let records = records(Faults::None);
+    let records = records();
     bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
         for (_, value) in &records {
             let _ = black_box(serde_json::from_slice::<Reading<'_>>(value));
@@ -82,7 +82,7 @@ fn parse_with_serde_json(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn evaluate(bencher: Bencher<'_, '_>) {
-    let records = records(Faults::None);
+    let records = records();
     let readings = parsed(&records);
     let detector = Detector::new(Rules::default());
     let generator = GeneratorId::from("generator1");
@@ -101,7 +101,7 @@ fn evaluate(bencher: Bencher<'_, '_>) {
 /// A fast handler: taken in, evaluated, retired, committed.
 #[divan::bench]
 fn inline(bencher: Bencher<'_, '_>) {
-    let records = records(Faults::None);
+    let records = records();
     let readings = parsed(&records);
     bencher.counter(ItemsCount::new(READINGS)).with_inputs(|| pool(Handling::Inline)).bench_local_refs(
         |pool| {
@@ -119,7 +119,7 @@ fn inline(bencher: Bencher<'_, '_>) {
 /// A slow handler: to a lane, handed out, finished, put in order, retired, committed.
 #[divan::bench(args = [1, 64, 1000])]
 fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
-    let records = records(Faults::None);
+    let records = records();
     let readings = parsed(&records);
     let input = || pool(Handling::Lanes { concurrency });
     bencher.counter(ItemsCount::new(READINGS)).with_inputs(input).bench_local_refs(|pool| {

@@ -90,20 +90,33 @@ impl Arena {
         finish(producer, count).map(|()| bytes)
     }
 
-    /// Produces at `rate` a second, open-loop, until `enough` says so; gives how many.
+    /// Produces at `rate` a second, open-loop, for as long as `watch` takes; gives what that gave.
     ///
     /// # Errors
-    /// When not all of them are delivered.
-    pub fn produce_at(
+    /// With what `watch` gives, or when not all readings are delivered.
+    pub fn while_producing<T>(
         &self,
         fleet: &mut Fleet,
         rate: f64,
-        enough: impl Fn() -> bool,
-    ) -> Result<u64, BenchError> {
+        watch: impl FnOnce() -> Result<T, BenchError>,
+    ) -> Result<T, BenchError> {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let producing = scope.spawn(|| self.produce_at(fleet, rate, &over));
+            let watched = watch();
+            over.store(true, Ordering::Relaxed);
+            match producing.join() {
+                Ok(produced) => produced.and(watched),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn produce_at(&self, fleet: &mut Fleet, rate: f64, over: &AtomicBool) -> Result<(), BenchError> {
         let producer = ReadingProducer::new(&self.connection, &self.topic)?;
         let mut pacer = Pacer::new(rate, Instant::now());
         let mut sent = 0;
-        while !enough() {
+        while !over.load(Ordering::Relaxed) {
             let due = pacer.due(Instant::now());
             for _ in 0..due {
                 let record = fleet.next();
@@ -115,7 +128,7 @@ impl Arena {
                 pacer.wait(Instant::now()).clamp(Duration::from_micros(200), Duration::from_millis(20)),
             );
         }
-        finish(producer, sent).map(|()| sent)
+        finish(producer, sent)
     }
 }
 

@@ -190,13 +190,6 @@ impl Running {
         said.iter().find(|(_, line)| line.contains(words)).map(|(at, _)| *at)
     }
 
-    /// The first line with these words.
-    #[must_use]
-    pub fn line(&self, words: &str) -> Option<String> {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.iter().find(|(_, line)| line.contains(words)).map(|(_, line)| line.clone())
-    }
-
     /// Waits until it says one of these words.
     ///
     /// # Errors

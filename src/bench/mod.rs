@@ -8,7 +8,7 @@
 //! * [`verify`]: what the alerts must be, and whether they are.
 //! * [`drain`], [`scale`], [`latency`], [`partitions`]: one benchmark each.
 //! * [`bare`]: the baseline, a consumer that does the least.
-//! * [`report`]: machine, versions, results; JSON, CSV and tables. [`plot`]: SVG of results.
+//! * [`report`]: machine, versions, results; JSON, CSV and tables, and JSON back. [`plot`]: SVG of results.
 //! * [`targets`]: what is to be reached, beside what was measured.
 //! * [`statistics`]: medians and slopes.
 
@@ -25,6 +25,7 @@ pub mod statistics;
 pub mod targets;
 pub mod verify;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::error::KafkaError;
@@ -85,6 +86,12 @@ pub enum BenchError {
         /// What the system said.
         reason: String,
     },
+}
+
+impl BenchError {
+    fn file(path: &Path, reason: impl ToString) -> BenchError {
+        BenchError::File { path: path.display().to_string(), reason: reason.to_string() }
+    }
 }
 
 /// Ends a benchmark when somebody wants it to.

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use plotters::prelude::*;
 use serde_json::Value;
 
-use super::BenchError;
-use super::targets::Results;
+use super::{BenchError, report};
 
 const SIZE: (u32, u32) = (860, 520);
 /// Apart for the colour-blind too (Okabe and Ito, 2008).
@@ -41,7 +40,7 @@ struct Words<'a> {
 /// # Errors
 /// When there are none, or a file can't be read or written.
 pub fn draw(folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
-    let results = read_results(folder)?;
+    let results = report::read(folder)?;
     let of = |benchmark: &str| {
         results.values().filter(|result| result["benchmark"] == benchmark).collect::<Vec<_>>()
     };
@@ -82,23 +81,6 @@ pub fn draw(folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
         return Err(BenchError::File { path: folder.display().to_string(), reason });
     }
     Ok(written)
-}
-
-/// The results in a folder, by the name of their file.
-///
-/// # Errors
-/// When one can't be read.
-pub fn read_results(folder: &Path) -> Result<Results, BenchError> {
-    let failed = |path: &Path, reason: String| BenchError::File { path: path.display().to_string(), reason };
-    let entries = std::fs::read_dir(folder).map_err(|error| failed(folder, error.to_string()))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    let read = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path).map_err(|error| failed(path, error.to_string()))?;
-        let result = serde_json::from_str(&text).map_err(|error| failed(path, error.to_string()))?;
-        Ok((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), result))
-    };
-    paths.iter().map(read).collect()
 }
 
 fn points(result: &Value, x: &str, y: &str) -> Vec<(f64, f64)> {
@@ -143,13 +125,12 @@ fn drain_lines(drains: &[&Value]) -> Vec<Line> {
 }
 
 fn chart(path: &Path, words: &Words<'_>, lines: &[Line], log: bool) -> Result<(), BenchError> {
-    let failed = |reason: String| BenchError::File { path: path.display().to_string(), reason };
     let all = || lines.iter().flat_map(|line| &line.points);
     let right = all().map(|(x, _)| *x).fold(0.0, f64::max) * 1.05;
     let top = all().map(|(_, y)| *y).fold(0.0, f64::max);
     let bottom = all().map(|(_, y)| *y).fold(f64::INFINITY, f64::min);
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
-    root.fill(&WHITE).map_err(|error| failed(error.to_string()))?;
+    root.fill(&WHITE).map_err(|error| BenchError::file(path, error))?;
     let mut builder = ChartBuilder::on(&root);
     builder.margin(16).x_label_area_size(42).y_label_area_size(84);
     builder.caption(words.title, ("sans-serif", 20));
@@ -157,7 +138,7 @@ fn chart(path: &Path, words: &Words<'_>, lines: &[Line], log: bool) -> Result<()
     macro_rules! draw {
         ($y:expr) => {{
             let mut chart =
-                builder.build_cartesian_2d(0.0..right, $y).map_err(|error| failed(error.to_string()))?;
+                builder.build_cartesian_2d(0.0..right, $y).map_err(|error| BenchError::file(path, error))?;
             chart
                 .configure_mesh()
                 .light_line_style(TRANSPARENT)
@@ -168,19 +149,19 @@ fn chart(path: &Path, words: &Words<'_>, lines: &[Line], log: bool) -> Result<()
                 .x_label_formatter(&|value: &f64| format!("{value}"))
                 .label_style(("sans-serif", 14))
                 .draw()
-                .map_err(|error| failed(error.to_string()))?;
+                .map_err(|error| BenchError::file(path, error))?;
             for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
                 let width = if line.is_bound { 1 } else { 3 };
                 let style = colour.stroke_width(width);
                 chart
                     .draw_series(LineSeries::new(line.points.iter().copied(), style))
-                    .map_err(|error| failed(error.to_string()))?
+                    .map_err(|error| BenchError::file(path, error))?
                     .label(line.name.as_str())
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
                 let dots = line.points.iter().filter(|_| !line.is_bound);
                 chart
                     .draw_series(dots.map(|point| Circle::new(*point, 4, colour.filled())))
-                    .map_err(|error| failed(error.to_string()))?;
+                    .map_err(|error| BenchError::file(path, error))?;
             }
             chart
                 .configure_series_labels()
@@ -189,7 +170,7 @@ fn chart(path: &Path, words: &Words<'_>, lines: &[Line], log: bool) -> Result<()
                 .border_style(RGBColor(200, 200, 200))
                 .label_font(("sans-serif", 14))
                 .draw()
-                .map_err(|error| failed(error.to_string()))?;
+                .map_err(|error| BenchError::file(path, error))?;
         }};
     }
     if log {
@@ -197,7 +178,7 @@ fn chart(path: &Path, words: &Words<'_>, lines: &[Line], log: bool) -> Result<()
     } else {
         draw!(0.0..top * 1.1);
     }
-    root.present().map_err(|error| failed(error.to_string()))
+    root.present().map_err(|error| BenchError::file(path, error))
 }
 
 /// `1250000` as `1,250,000`.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::BenchError;
+use super::targets::Results;
 
 /// Results of one benchmark: flat rows, so that JSON and CSV hold the same.
 #[derive(Clone, Debug)]
@@ -50,15 +51,12 @@ impl Report {
     /// When they can't be written.
     pub fn write(&self, directory: &Path, name: &str) -> Result<PathBuf, BenchError> {
         let folder = directory.join(jiff::Zoned::now().date().to_string());
-        let failed = |path: &Path, error: std::io::Error| BenchError::File {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        };
-        std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+        std::fs::create_dir_all(&folder).map_err(|error| BenchError::file(&folder, error))?;
         let path = folder.join(format!("{name}.json"));
-        std::fs::write(&path, format!("{:#}\n", self.to_json())).map_err(|error| failed(&path, error))?;
+        std::fs::write(&path, format!("{:#}\n", self.to_json()))
+            .map_err(|error| BenchError::file(&path, error))?;
         let table = folder.join(format!("{name}.csv"));
-        std::fs::write(&table, csv(&self.runs)).map_err(|error| failed(&table, error))?;
+        std::fs::write(&table, csv(&self.runs)).map_err(|error| BenchError::file(&table, error))?;
         Ok(path)
     }
 
@@ -67,6 +65,22 @@ impl Report {
     pub fn to_table(&self) -> String {
         table(&self.results)
     }
+}
+
+/// The results in a folder, by the name of their file.
+///
+/// # Errors
+/// When one can't be read.
+pub fn read(folder: &Path) -> Result<Results, BenchError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| BenchError::file(folder, error))?;
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let json = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    json.map(|path| {
+        let text = std::fs::read_to_string(&path).map_err(|error| BenchError::file(&path, error))?;
+        let result = serde_json::from_str(&text).map_err(|error| BenchError::file(&path, error))?;
+        Ok((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), result))
+    })
+    .collect()
 }
 
 /// A row of whatever serializes to an object.

@@ -9,7 +9,7 @@
 //! which follows from the keys and from who owns what.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -145,8 +145,6 @@ struct Bench<'a> {
     stop: &'a AtomicBool,
 }
 
-type Snapshot = BTreeMap<PartitionId, Progress>;
-
 impl Bench<'_> {
     /// Adds replicas while readings come in; gives the longest time that a partition stood still meanwhile. The first
     /// ones interrupt nobody.
@@ -158,18 +156,9 @@ impl Bench<'_> {
         while self.replicas.len() < count {
             self.replicas.push(self.config.worker.start(self.arena, &self.group_name, &job)?);
         }
-        let over = AtomicBool::new(false);
         let Bench { arena, group, fleet, replicas, stop, .. } = self;
-        std::thread::scope(|scope| {
-            let producing = scope.spawn(|| arena.produce_at(fleet, rate, || over.load(Ordering::Relaxed)));
-            let pause = watch_change(group, replicas, begun, stop);
-            over.store(true, Ordering::Relaxed);
-            match producing.join() {
-                Ok(produced) => produced.and(pause),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
-        .map(|pause| (!first).then_some(pause))
+        let pause = arena.while_producing(fleet, rate, || watch_change(group, replicas, begun, stop))?;
+        Ok((!first).then_some(pause))
     }
 
     /// The highest rate of those tried that is held, and all that were tried with the slope of their lag.
@@ -206,36 +195,24 @@ impl Bench<'_> {
     fn try_rate(&mut self, rate: f64) -> Result<(f64, f64), BenchError> {
         self.wait_until_worked()?;
         let (warm_up, whole) = (self.config.warm_up, self.config.warm_up + self.config.duration);
-        let over = AtomicBool::new(false);
         let Bench { arena, group, fleet, stop, .. } = self;
-        std::thread::scope(|scope| {
-            let producing = scope.spawn(|| arena.produce_at(fleet, rate, || over.load(Ordering::Relaxed)));
+        arena.while_producing(fleet, rate, || {
             let begun = Instant::now();
             let mut lags = Vec::new();
             let mut worked = Vec::new();
-            let watched = loop {
-                if begun.elapsed() >= whole {
-                    break Ok(());
-                }
+            while begun.elapsed() < whole {
                 std::thread::sleep(LOOK);
-                let seen = go_on(stop).and_then(|()| Ok(group.progress()?));
+                go_on(stop)?;
+                let progress = group.progress()?;
                 let at = begun.elapsed();
-                match seen {
-                    Err(error) => break Err(error),
-                    Ok(_) if at < warm_up => {}
-                    Ok(progress) => {
-                        lags.push((at.as_secs_f64(), lag(&progress) as f64));
-                        let done: i64 = progress.values().map(|p| p.next().0 - p.start.0).sum();
-                        worked.push((at.as_secs_f64(), done as f64));
-                    }
+                if at < warm_up {
+                    continue;
                 }
-            };
-            over.store(true, Ordering::Relaxed);
-            let produced = match producing.join() {
-                Ok(produced) => produced,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
-            watched.and(produced).map(|_| (slope(&lags), slope(&worked)))
+                lags.push((at.as_secs_f64(), lag(&progress) as f64));
+                let done: i64 = progress.values().map(|p| p.next().0 - p.start.0).sum();
+                worked.push((at.as_secs_f64(), done as f64));
+            }
+            Ok((slope(&lags), slope(&worked)))
         })
     }
 
@@ -269,7 +246,7 @@ impl Bench<'_> {
     }
 }
 
-fn lag(progress: &Snapshot) -> i64 {
+fn lag(progress: &BTreeMap<PartitionId, Progress>) -> i64 {
     progress.values().map(Progress::lag).sum()
 }
 

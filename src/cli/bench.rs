@@ -345,7 +345,7 @@ fn plot(folder: &Path) -> Result<(), Failure> {
 }
 
 fn table(folder: &Path) -> Result<(), Failure> {
-    let results = bench::plot::read_results(folder)?;
+    let results = bench::report::read(folder)?;
     write!(std::io::stdout(), "{}", bench::targets::table(&results))?;
     Ok(())
 }

@@ -334,6 +334,9 @@ impl Cluster {
     /// # Errors
     /// When the cluster doesn't answer or refuses one of them.
     pub fn delete_groups(&self, groups: &[&str]) -> Result<(), ClusterError> {
+        if groups.is_empty() {
+            return Ok(());
+        }
         let failed = |reason: String| ClusterError::Failed { what: "deleting groups".to_owned(), reason };
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let results = futures::executor::block_on(self.admin.delete_groups(groups, &options))

@@ -6,7 +6,7 @@
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use genwatch::alarm::rules::Rules;
 use genwatch::health::Health;
@@ -31,8 +31,7 @@ fn a_panic_in_a_handler_ends_the_process_with_nothing_committed_past_it() {
         return panic_on_purpose(&world);
     }
     let world = World::new(1);
-    let before = stormy_readings(20, 400);
-    world.produce(&before);
+    world.produce(&stormy_readings(20, 400));
     let mut worker = Command::new(std::env::current_exe().unwrap());
     worker.args([TEST, "--exact", "--nocapture", "--test-threads=1"]);
     worker.env(WORLD, format!("{} {} {}", world.brokers, world.topic, world.group));
@@ -82,9 +81,8 @@ fn panic_on_purpose(world: &str) {
         fleet: None,
     };
     genwatch::cli::end_at_a_panic();
-    let begun = Instant::now();
     // On a thread of its own: the panic of a thread alone would leave the process running.
     let worker = std::thread::spawn(move || genwatch::worker::run(config, observers));
     let outcome = worker.join();
-    panic!("the process went on after a panic, {:?}: {outcome:?}", begun.elapsed());
+    panic!("the process went on after a panic: {outcome:?}");
 }
