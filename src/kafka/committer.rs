@@ -22,7 +22,8 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::config::{Connection, replica_name};
-use super::consumer::Handle;
+use super::consumer::{Handle, TransactionError};
+use super::native;
 use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
 use crate::alarm::state::StoredState;
@@ -489,11 +490,7 @@ impl Work {
                 self.flags.calling(Some(Instant::now()));
                 let sent = self.setup.handle.send_offsets(producer, &offsets, &mark, SLICE);
                 self.flags.calling(None);
-                sent.map_err(|failed| Retry {
-                    retriable: failed.retriable,
-                    fatal: failed.fatal,
-                    reason: failed.error.to_string(),
-                })
+                sent.map_err(Retry::from)
             },
         )
     }
@@ -504,7 +501,7 @@ impl Work {
         let result = self.patiently(
             "transaction",
             || self.rejected(),
-            || producer.commit_transaction(SLICE).map_err(|error| Retry::of(&error)),
+            || native::producer::commit_transaction(producer, SLICE).map_err(Retry::from),
         );
         self.outcome_unknown = matches!(result, Err(Failure::Broken(_)));
         result
@@ -558,7 +555,7 @@ impl Work {
         self.patiently(
             "delivery",
             || self.rejected(),
-            || producer.flush(SLICE).map_err(|error| Retry::of(&error)),
+            || native::producer::flush(producer, SLICE).then_some(()).ok_or_else(Retry::of_delivery),
         )?;
         self.rejected().map_or(Ok(()), Err)
     }
@@ -763,18 +760,23 @@ impl Retry {
                 fatal: inner.is_fatal(),
                 reason: inner.string(),
             },
-            // `flush` within its slice of time.
-            KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => Retry {
-                retriable: true,
-                fatal: false,
-                reason: "the brokers do not take what was sent".to_owned(),
-            },
             other => Retry {
                 retriable: false,
                 fatal: other.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal),
                 reason: reason(other),
             },
         }
+    }
+
+    /// Not everything was delivered in a slice of time.
+    fn of_delivery() -> Retry {
+        Retry { retriable: true, fatal: false, reason: "the brokers do not take what was sent".to_owned() }
+    }
+}
+
+impl From<TransactionError> for Retry {
+    fn from(failed: TransactionError) -> Retry {
+        Retry { retriable: failed.retriable, fatal: failed.fatal, reason: failed.error.to_string() }
     }
 }
 

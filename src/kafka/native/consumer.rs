@@ -528,7 +528,7 @@ impl TransactionError {
     }
 
     /// Takes over an error object of librdkafka; NULL is success.
-    fn check(error: *mut sys::rd_kafka_error_t) -> Result<(), TransactionError> {
+    pub(super) fn check(error: *mut sys::rd_kafka_error_t) -> Result<(), TransactionError> {
         let Some(error) = NonNull::new(error) else {
             return Ok(());
         };
@@ -539,7 +539,8 @@ impl TransactionError {
                     sys::rd_kafka_error_code(error.as_ptr()),
                     text(sys::rd_kafka_error_string(error.as_ptr())),
                 ),
-                retriable: sys::rd_kafka_error_is_retriable(error.as_ptr()) != 0,
+                retriable: sys::rd_kafka_error_is_retriable(error.as_ptr()) != 0
+                    && sys::rd_kafka_error_txn_requires_abort(error.as_ptr()) == 0,
                 fatal: sys::rd_kafka_error_is_fatal(error.as_ptr()) != 0,
             };
             sys::rd_kafka_error_destroy(error.as_ptr());
