@@ -19,7 +19,7 @@ use crate::alarm::detector::Detector;
 use crate::effect::{DeadLetter, Effect};
 use crate::flood::FloodGate;
 use crate::kafka::admin::{Cluster, TopicPlan};
-use crate::kafka::committer::{Committer, Outcome};
+use crate::kafka::committer::{Committer, Delivery, Outcome};
 use crate::kafka::consumer::{Consumer, Event, Record};
 use crate::kafka::ends::EndWatch;
 use crate::kafka::restore::Restorer;
@@ -36,7 +36,10 @@ pub use config::{Observers, Summary, WorkerConfig, WorkerError};
 /// The longest sleep of the loop: how late a stop request or a tick of the watchdogs may be seen.
 const TURN: Duration = Duration::from_millis(100);
 /// Effects are committed this long after the last commit, if the interval isn't shorter.
-const COMMIT_LINGER: Duration = Duration::from_millis(5);
+const COMMIT_LINGER: Duration = Duration::from_millis(2);
+/// How long the coordinator has to finish a transaction before the next begins. Who begins too early is told so and waits
+/// 20 ms (librdkafka 2.12.1, rd_kafka_txn_handle_AddPartitionsToTxn).
+const TRANSACTION_SETTLES: Duration = Duration::from_millis(1);
 /// How late Linux may wake a thread: its timer slack, and the way back onto a core.
 const WATCHED: Duration = Duration::from_micros(120);
 /// After a refused commit the next one waits this long.
@@ -243,6 +246,9 @@ impl Worker {
         self.committing = None;
         match outcome {
             Outcome::Done(id, took) => {
+                if self.config.delivery == Delivery::ExactlyOnce {
+                    self.commit_not_before = Some(Instant::now() + TRANSACTION_SETTLES);
+                }
                 let committed = self.pool.committed(id);
                 self.observers.health.set_blocked(false);
                 self.observers.metrics.committed(&committed, took, now());
