@@ -31,7 +31,8 @@ impl Job {
 /// The lanes of one partition.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    by_generator: HashMap<GeneratorId, u32>,
+    /// Hashed fast, with a seed of its own as keys come from outside.
+    by_generator: HashMap<GeneratorId, u32, foldhash::fast::RandomState>,
     lanes: Vec<Lane>,
     /// Lanes whose generator is decommissioned: for the next new ones.
     free: Vec<u32>,
