@@ -31,8 +31,18 @@ pub struct Contender {
     /// What it is called in tables.
     pub name: String,
     command: Vec<OsString>,
-    /// Whether it's genwatch's own worker, with its command line.
-    is_worker: bool,
+    kind: Kind,
+}
+
+/// Whose command line it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// That of genwatch's worker.
+    Worker,
+    /// That of genwatch's simulator.
+    Simulator,
+    /// The one of all peers.
+    Peer,
 }
 
 /// What it is to do.
@@ -47,9 +57,10 @@ pub struct Job {
 /// What it says at its end.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Told {
-    /// Records worked and committed.
+    /// Records worked and committed, or produced and acknowledged.
+    #[serde(alias = "delivered")]
     pub records: u64,
-    /// From the first record received to the last commit.
+    /// From the first record received to the last commit, or from the first sent to the last acknowledged.
     pub seconds: f64,
     /// Alert events committed; `None` from who makes none.
     pub alerts: Option<u64>,
@@ -78,7 +89,7 @@ impl FromStr for Contender {
         if name.is_empty() || command.is_empty() {
             return Err("expected NAME=COMMAND".to_owned());
         }
-        Ok(Contender { name: name.to_owned(), command, is_worker: false })
+        Ok(Contender { name: name.to_owned(), command, kind: Kind::Peer })
     }
 }
 
@@ -90,7 +101,19 @@ impl Contender {
     pub fn worker(name: &str, options: &[String]) -> std::io::Result<Contender> {
         let mut command = vec![std::env::current_exe()?.into_os_string(), "worker".into()];
         command.extend(options.iter().map(OsString::from));
-        Ok(Contender { name: name.to_owned(), command, is_worker: true })
+        Ok(Contender { name: name.to_owned(), command, kind: Kind::Worker })
+    }
+
+    /// genwatch's simulator, as fast as it goes.
+    ///
+    /// # Errors
+    /// As [`Contender::worker`].
+    pub fn simulator(generators: u32, seed: u64) -> std::io::Result<Contender> {
+        let mut command = vec![std::env::current_exe()?.into_os_string()];
+        let (generators, seed) = (generators.to_string(), seed.to_string());
+        let options = ["simulate", "--rate", "0", "--generators", &generators, "--seed", &seed];
+        command.extend(options.map(OsString::from));
+        Ok(Contender { name: "genwatch simulate".to_owned(), command, kind: Kind::Simulator })
     }
 
     /// The baseline: see [`super::bare`].
@@ -101,7 +124,7 @@ impl Contender {
         let mut command = vec![std::env::current_exe()?.into_os_string(), "bench".into(), "bare".into()];
         let name = if commits { "bare + transactions" } else { "bare loop" };
         command.extend(commits.then(|| OsString::from("--transactions")));
-        Ok(Contender { name: name.to_owned(), command, is_worker: false })
+        Ok(Contender { name: name.to_owned(), command, kind: Kind::Peer })
     }
 
     /// Starts it.
@@ -111,17 +134,26 @@ impl Contender {
     pub fn start(&self, arena: &Arena, group: &str, job: &Job) -> Result<Running, BenchError> {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
-        command.args(["--brokers", arena.connection.brokers(), "--topic", &arena.topic, "--group", group]);
-        if self.is_worker {
-            command.args(["--work", &format!("{}us", job.work.as_micros())]);
-            command.args(job.count.map(|_| "--exit-at-end"));
+        command.args(["--brokers", arena.connection.brokers(), "--topic", &arena.topic]);
+        let count = || job.count.iter().flat_map(|count| ["--count".to_owned(), count.to_string()]);
+        match self.kind {
+            Kind::Worker => {
+                command.args(["--group", group, "--work", &format!("{}us", job.work.as_micros())]);
+                command.args(job.count.map(|_| "--exit-at-end"));
+            }
+            Kind::Simulator => {
+                command.args(count());
+            }
+            Kind::Peer => {
+                command.args(["--group", group, "--work-ms", &job.work.as_millis().to_string()]);
+                command.args(count());
+            }
+        }
+        if self.kind != Kind::Peer {
             // Not as arguments, which every user of the machine can see: there may be a password among them.
             let properties: Vec<String> =
                 arena.connection.properties().map(|(key, value)| format!("{key}={value}")).collect();
             command.env("GENWATCH_X", properties.join("\n"));
-        } else {
-            command.args(["--work-ms", &job.work.as_millis().to_string()]);
-            command.args(job.count.iter().flat_map(|count| ["--count".to_owned(), count.to_string()]));
         }
         // What is read off its log has to be there, whatever our own is.
         command.env("RUST_LOG", "info").env("GENWATCH_LOG_FORMAT", "text");

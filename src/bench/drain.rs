@@ -10,7 +10,7 @@ use super::contender::{Contender, Ended, Job};
 use super::report::{Report, rounded, row};
 use super::statistics::median;
 use super::verify::{AlertsReader, expected};
-use super::{BenchError, go_on};
+use super::{BenchError, Tell, go_on};
 use crate::kafka::config::Connection;
 
 /// What is to be drained, by whom.
@@ -40,7 +40,7 @@ pub struct DrainConfig {
 ///
 /// # Errors
 /// When a contender fails or does another job, the cluster fails, or somebody stops it.
-pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: impl Fn(&str)) -> Result<Report, BenchError> {
+pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "drain",
         json!({
@@ -50,15 +50,17 @@ pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: impl Fn(&str)) -> Resu
     );
     let arena = Arena::new(&config.connection, config.partitions)?;
     let bytes = arena.fill(config.seed, config.generators, config.count, stop, |sent| {
-        tell(&format!("producing: {sent} of {} readings", config.count));
+        tell("producing the backlog", sent, config.count);
     })?;
-    tell("evaluating what they call for");
+    tell("evaluating what it calls for", 0, 1);
     let expected = expected(&arena, stop)?;
     let job = Job { work: config.work, count: Some(config.count) };
+    let steps = u64::from(config.repetitions) * config.contenders.len() as u64;
     for repetition in 1..=config.repetitions {
         for contender in &config.contenders {
             go_on(stop)?;
-            tell(&format!("repetition {repetition} of {}: {} drains", config.repetitions, contender.name));
+            let words = format!("repetition {repetition}: {} drains", contender.name);
+            tell(&words, report.runs.len() as u64, steps);
             let alerts = AlertsReader::from_now(&arena)?;
             let ended = contender.run(&arena, &arena.new_group(), &job, stop)?;
             if ended.told.records != config.count {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::arena::Arena;
 use super::contender::{Contender, Job};
 use super::report::{Report, rounded, row};
-use super::{BenchError, go_on};
+use super::{BenchError, Tell, go_on};
 use crate::kafka::config::Connection;
 use crate::kafka::producer::ReadingProducer;
 use crate::kafka::tail::{StartAt, Tail};
@@ -51,7 +51,7 @@ pub struct LatencyConfig {
 ///
 /// # Errors
 /// When an alert doesn't come or comes twice, the cluster fails, or somebody stops it.
-pub fn run(config: &LatencyConfig, stop: &AtomicBool, tell: impl Fn(&str)) -> Result<Report, BenchError> {
+pub fn run(config: &LatencyConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "latency",
         json!({
@@ -61,10 +61,12 @@ pub fn run(config: &LatencyConfig, stop: &AtomicBool, tell: impl Fn(&str)) -> Re
         }),
     );
     let mut sums: Vec<Histogram<u64>> = config.contenders.iter().map(|_| histogram()).collect();
+    let steps = u64::from(config.repetitions) * config.contenders.len() as u64;
     for repetition in 1..=config.repetitions {
         for (contender, sum) in config.contenders.iter().zip(&mut sums) {
             go_on(stop)?;
-            tell(&format!("repetition {repetition} of {}: {} watches", config.repetitions, contender.name));
+            let words = format!("repetition {repetition}: {} watches", contender.name);
+            tell(&words, report.runs.len() as u64, steps);
             let found = measure(config, contender, stop)?;
             let mut cells = row(json!({ "contender": contender.name, "repetition": repetition }));
             cells.extend(percentiles(&found));

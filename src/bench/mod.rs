@@ -6,7 +6,7 @@
 //! * [`arena`]: topics and groups of one benchmark, gone when it ends.
 //! * [`contender`]: a program under test, from start to exit.
 //! * [`verify`]: what the alerts must be, and whether they are.
-//! * [`drain`], [`scale`], [`latency`], [`partitions`]: one benchmark each.
+//! * [`drain`], [`scale`], [`latency`], [`partitions`], [`produce`]: one benchmark each.
 //! * [`bare`]: the baseline, a consumer that does the least.
 //! * [`report`]: machine, versions, results; JSON, CSV and tables, and JSON back. [`plot`]: SVG of results.
 //! * [`targets`]: what is to be reached, beside what was measured.
@@ -19,6 +19,7 @@ pub mod drain;
 pub mod latency;
 pub mod partitions;
 pub mod plot;
+pub mod produce;
 pub mod report;
 pub mod scale;
 pub mod statistics;
@@ -33,6 +34,9 @@ use rdkafka::error::KafkaError;
 use crate::kafka::admin::ClusterError;
 use crate::kafka::group::GroupError;
 use crate::kafka::tail::TailError;
+
+/// Told while a benchmark goes on: what it does, how much of that or of the whole is done, out of how much.
+pub type Tell<'a> = &'a dyn Fn(&str, u64, u64);
 
 /// Why a benchmark gave no result.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use super::contender::{Contender, Job};
 use super::report::{Report, rounded, row};
 use super::statistics::median;
 use super::verify::{AlertsReader, expected};
-use super::{BenchError, go_on};
+use super::{BenchError, Tell, go_on};
 use crate::kafka::config::Connection;
 use crate::kafka::group::Group;
 
@@ -39,7 +39,7 @@ pub struct PartitionsConfig {
 ///
 /// # Errors
 /// When the worker fails, an alert is wrong, the cluster fails, or somebody stops it.
-pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: impl Fn(&str)) -> Result<Report, BenchError> {
+pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "partitions",
         json!({
@@ -47,15 +47,17 @@ pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: impl Fn(&str)) ->
             "repetitions": config.repetitions, "work_ms": config.work.as_secs_f64() * 1e3, "seed": config.seed,
         }),
     );
+    let steps = u64::from(config.repetitions) * config.partitions.len() as u64;
     for partitions in &config.partitions {
-        tell(&format!("{partitions} partitions: producing"));
+        tell(&format!("{partitions} partitions: producing"), report.runs.len() as u64, steps);
         let arena = Arena::new(&config.connection, *partitions)?;
         arena.fill(config.seed, config.generators, config.count, stop, |_| {})?;
         let expected = expected(&arena, stop)?;
         let (mut rates, mut joins, mut restores) = (Vec::new(), Vec::new(), Vec::new());
         for repetition in 1..=config.repetitions {
             go_on(stop)?;
-            tell(&format!("{partitions} partitions: repetition {repetition} of {}", config.repetitions));
+            let words = format!("{partitions} partitions: repetition {repetition}");
+            tell(&words, report.runs.len() as u64, steps);
             let group = arena.new_group();
             let alerts = AlertsReader::from_now(&arena)?;
             let job = Job { work: config.work, count: Some(config.count) };

@@ -19,7 +19,7 @@ use super::contender::{Contender, Job, Running};
 use super::report::{Report, rounded, row};
 use super::statistics::slope;
 use super::verify::{AlertsReader, expected};
-use super::{BenchError, go_on};
+use super::{BenchError, Tell, go_on};
 use crate::kafka::config::Connection;
 use crate::kafka::group::{Group, Progress};
 use crate::log::{Offset, PartitionId};
@@ -65,7 +65,7 @@ pub struct ScaleConfig {
 ///
 /// # Errors
 /// When a replica fails, an alert is wrong, the cluster fails, or somebody stops it.
-pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: impl Fn(&str)) -> Result<Report, BenchError> {
+pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "scale",
         json!({
@@ -87,12 +87,13 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: impl Fn(&str)) -> Resu
         stop,
     };
     let mut single = 0.0;
-    for count in &config.replicas {
-        tell(&format!("{count} replicas: joining"));
+    let steps = config.replicas.len() as u64 + 1;
+    for (done, count) in (0..).zip(&config.replicas) {
+        tell(&format!("{count} replicas: joining"), done, steps);
         let pause = bench.grow_to(*count)?;
         let guess = if single == 0.0 { config.rate } else { single * *count as f64 * 1.1 };
         let (capacity, tried) = bench.capacity(guess, |rate| {
-            tell(&format!("{count} replicas: trying {rate:.0} readings a second"));
+            tell(&format!("{count} replicas: trying {rate:.0} readings a second"), done, steps);
         })?;
         if single == 0.0 {
             single = capacity / *count as f64;
@@ -114,13 +115,13 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: impl Fn(&str)) -> Resu
             "pause_s": pause.map(|pause| rounded(pause.as_secs_f64())),
         })));
     }
-    tell("the rest of the log");
+    tell("the rest of the log", steps - 1, steps);
     bench.wait_until_worked()?;
     for running in bench.replicas.drain(..) {
         running.ask_to_end();
         running.wait(stop)?;
     }
-    tell("comparing the alerts with a serial evaluation");
+    tell("comparing the alerts with a serial evaluation", steps - 1, steps);
     let expected = expected(&arena, stop)?;
     alerts.check(&config.worker.name, &arena, &expected, stop)?;
     Ok(report)

@@ -109,6 +109,15 @@ const LINES: &[Line] = &[
         found: |all| cell(all, "latency", "genwatch at-least-once", "p99_ms"),
     },
     Line {
+        what: "readings/s produced",
+        against: "kafka-producer-perf-test",
+        target: Target::AtLeast(0.9),
+        found: |all| {
+            let rate = |name| cell(all, "produce", name, "records_per_s");
+            Some(rate("genwatch simulate")? / rate("producer-perf-test")?)
+        },
+    },
+    Line {
         what: "peak resident memory while draining, MiB",
         against: "",
         target: Target::AtMost(256.0),

@@ -1,7 +1,9 @@
 //! `genwatch bench`: how fast it drains, scales out and reacts.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -12,9 +14,10 @@ use crate::bench::contender::Contender;
 use crate::bench::drain::DrainConfig;
 use crate::bench::latency::LatencyConfig;
 use crate::bench::partitions::PartitionsConfig;
+use crate::bench::produce::ProduceConfig;
 use crate::bench::report::Report;
 use crate::bench::scale::ScaleConfig;
-use crate::bench::{self, BenchError, bare};
+use crate::bench::{self, BenchError, Tell, bare};
 use crate::kafka::config::Connection;
 
 /// Measure how fast genwatch drains, scales out and reacts, on any cluster.
@@ -34,6 +37,7 @@ enum Benchmark {
     Scale(Scale),
     Latency(Latency),
     Partitions(Partitions),
+    Produce(Produce),
     /// Draw the results in a folder as SVG.
     Plot(Folder),
     /// Show the results in a folder beside their targets.
@@ -106,6 +110,10 @@ struct Drain {
         env = "GENWATCH_WORKER"
     )]
     worker: String,
+
+    /// What genwatch's worker is called in the results.
+    #[arg(long, value_name = "NAME", default_value = "genwatch", env = "GENWATCH_WORKER_NAME")]
+    worker_name: String,
 
     /// Another program that does the same job: see bench/peers. May be repeated.
     #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
@@ -229,6 +237,33 @@ struct Partitions {
     shared: Shared,
 }
 
+/// Produce readings as fast as it goes, `genwatch simulate --rate 0` and others in turn.
+#[derive(Debug, Args)]
+struct Produce {
+    /// Readings.
+    #[arg(long, default_value_t = 2_000_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+
+    /// Generators they are of.
+    #[arg(long, default_value_t = 10_000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    generators: u32,
+
+    /// Partitions of the topic.
+    #[arg(short, long, default_value_t = 6, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
+
+    /// How often each contender produces them; medians count.
+    #[arg(long, default_value_t = 5, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+
+    /// Another program that produces: see bench/peers. May be repeated.
+    #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
+    peer: Vec<Contender>,
+
+    #[command(flatten)]
+    shared: Shared,
+}
+
 /// A folder of results.
 #[derive(Debug, Args)]
 struct Folder {
@@ -243,6 +278,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Benchmark::Scale(options) => scale(options),
         Benchmark::Latency(options) => latency(options),
         Benchmark::Partitions(options) => partitions(options),
+        Benchmark::Produce(options) => produce(options),
         Benchmark::Plot(options) => plot(&options.folder),
         Benchmark::Table(options) => table(&options.folder),
         Benchmark::Bare(options) => Ok(bare::run(options)?),
@@ -250,7 +286,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn drain(options: &Drain) -> Result<(), Failure> {
-    let mut contenders = vec![worker("genwatch", &options.worker)?];
+    let mut contenders = vec![worker(&options.worker_name, &options.worker)?];
     if !options.no_bare {
         contenders.push(Contender::bare(false)?);
         contenders.push(Contender::bare(true)?);
@@ -258,7 +294,7 @@ fn drain(options: &Drain) -> Result<(), Failure> {
     contenders.extend(options.peer.iter().cloned());
     let config = DrainConfig {
         connection: options.shared.connection()?,
-        baseline: if options.no_bare { "genwatch" } else { "bare loop" }.to_owned(),
+        baseline: if options.no_bare { &options.worker_name } else { "bare loop" }.to_owned(),
         contenders,
         count: options.count,
         generators: options.generators,
@@ -337,6 +373,20 @@ fn partitions(options: &Partitions) -> Result<(), Failure> {
     Ok(())
 }
 
+fn produce(options: &Produce) -> Result<(), Failure> {
+    let mut contenders = vec![Contender::simulator(options.generators, options.shared.seed)?];
+    contenders.extend(options.peer.iter().cloned());
+    let config = ProduceConfig {
+        connection: options.shared.connection()?,
+        contenders,
+        count: options.count,
+        partitions: options.partitions,
+        repetitions: options.repetitions,
+    };
+    options.shared.publish(|stop, tell| bench::produce::run(&config, stop, tell))?;
+    Ok(())
+}
+
 fn plot(folder: &Path) -> Result<(), Failure> {
     for path in bench::plot::draw(folder)? {
         println!("{}", path.display());
@@ -363,15 +413,22 @@ impl Shared {
     /// Runs a benchmark, telling what goes on; writes and prints what it found.
     fn publish(
         &self,
-        run: impl FnOnce(&std::sync::atomic::AtomicBool, &dyn Fn(&str)) -> Result<Report, BenchError>,
+        run: impl FnOnce(&AtomicBool, Tell<'_>) -> Result<Report, BenchError>,
     ) -> Result<Report, Failure> {
         let stop = super::stop_on_signals()?;
         let progress = progress();
-        let tell = |words: &str| {
-            if progress.is_hidden() && !words.contains(" of ") {
-                tracing::info!("{words}");
+        let told = RefCell::new(String::new());
+        let tell = |words: &str, done, of| {
+            // Where nobody sees the bar, each step is a line.
+            if told.borrow().as_str() != words {
+                words.clone_into(&mut told.borrow_mut());
+                if progress.is_hidden() {
+                    tracing::info!("{words}");
+                }
+                progress.set_message(words.to_owned());
             }
-            progress.set_message(words.to_owned());
+            progress.set_length(of);
+            progress.set_position(done);
         };
         let outcome = run(&stop, &tell);
         progress.finish_and_clear();
@@ -392,10 +449,9 @@ fn progress() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {bar:24} {pos}/{len} {msg}");
     // The template is a constant; a wrong one falls back to indicatif's own.
-    let bar =
-        ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let bar = ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }

@@ -163,7 +163,9 @@ impl Committer {
             }
         }
         let timeout = connection.property("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
-        if connection.property("linger.ms").is_none() && connection.property("queue.buffering.max.ms").is_none() {
+        if connection.property("linger.ms").is_none()
+            && connection.property("queue.buffering.max.ms").is_none()
+        {
             // A commit's records come together anyway.
             config.set("linger.ms", "0");
         }

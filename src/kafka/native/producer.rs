@@ -1,0 +1,40 @@
+//! Waiting for a producer's deliveries, and for the end of its transaction.
+//!
+//! Why not rust-rdkafka's own (0.39): its `flush`, which `commit_transaction` begins with, polls for 100 ms at a time and
+//! doesn't return when the last report has come, so that each commit would take 100 ms. Here librdkafka waits by itself.
+//! That needs another thread to serve the delivery reports, which [`ThreadedProducer`] has.
+
+use std::ffi::c_int;
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::consumer::TransactionError;
+
+/// Waits until every record sent was delivered or refused, and reported as such; whether that was so in time.
+pub fn flush<C: ProducerContext + 'static>(producer: &ThreadedProducer<C>, timeout: Duration) -> bool {
+    // SAFETY: the client is alive as long as `producer`. librdkafka 2.12.1 counts a record as outstanding until its
+    // report is freed (rd_kafka_curr_msgs_wait_zero), which is after the context has seen it.
+    let code = unsafe { sys::rd_kafka_flush(producer.client().native_ptr(), millis(timeout)) };
+    code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// Commits the open transaction, after everything sent was delivered.
+///
+/// # Errors
+/// When the time is over (retriable), a delivery failed, or the broker fences us.
+pub fn commit_transaction<C: ProducerContext + 'static>(
+    producer: &ThreadedProducer<C>,
+    timeout: Duration,
+) -> Result<(), TransactionError> {
+    // SAFETY: the client is alive as long as `producer`; the error, if there's one, is ours.
+    TransactionError::check(unsafe {
+        sys::rd_kafka_commit_transaction(producer.client().native_ptr(), millis(timeout))
+    })
+}
+
+fn millis(timeout: Duration) -> c_int {
+    c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
+}
