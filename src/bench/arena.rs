@@ -13,8 +13,8 @@ use crate::simulator::{Faults, Fleet};
 
 /// How long undelivered records are waited for.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
-/// The broker goes on for a moment after a program has left its group.
-const DELETE_PATIENCE: Duration = Duration::from_secs(20);
+/// Who was killed, or doesn't leave its group as some peers don't, is a member until its session has timed out (45 s by default).
+const DELETE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Topics that only one benchmark knows. Dropping it deletes them and all groups.
 pub struct Arena {
@@ -147,7 +147,6 @@ impl Drop for Arena {
         let groups: Vec<String> =
             (0..self.groups.load(Ordering::Relaxed)).map(|number| self.group(number)).collect();
         let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
-        // A killed program is a member until its session has timed out.
         while let Err(error) = self.cluster.delete_groups(&groups) {
             if Instant::now() > deadline {
                 tracing::warn!(%error, "groups of the benchmark are left behind");

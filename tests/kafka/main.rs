@@ -25,6 +25,7 @@ mod outage;
 mod panic;
 mod rebalance;
 mod refusals;
+mod secure;
 mod state;
 mod stopping;
 mod story;

@@ -37,6 +37,26 @@ impl Cluster {
         Cluster { dir, brokers, _reaper: reaper }
     }
 
+    /// Starts one node that also has secured listeners, see `scripts/kafka --help`.
+    pub fn start_secure(name: &str) -> Cluster {
+        let dir = folder(name);
+        let reaper = stop_when_we_have_ended(&dir);
+        let brokers = start(&dir, &["--fresh", "--secure"]);
+        Cluster { dir, brokers, _reaper: reaper }
+    }
+
+    /// Where it takes passwords over TLS, and where it takes certificates.
+    pub fn secure_ports(&self) -> (String, String) {
+        let text = std::fs::read_to_string(format!("{}/secure", self.dir)).expect("a secure cluster");
+        let mut ports = text.split_whitespace().skip(1).map(|port| format!("127.0.0.1:{port}"));
+        (ports.next().expect("a port"), ports.next().expect("a port"))
+    }
+
+    /// A file that `scripts/certs` has made.
+    pub fn secret(&self, name: &str) -> String {
+        format!("{}/secrets/{name}", self.dir)
+    }
+
     /// SIGKILL to the node.
     pub fn crash(&self) {
         script(&["kill-node", "1", "--dir", &self.dir]);
@@ -52,6 +72,11 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         script(&["stop", "--dir", &self.dir]);
     }
+}
+
+/// The folder of Kafka's jars.
+pub fn jars() -> String {
+    script(&["jars"])
 }
 
 /// Runs a tool of Kafka by its class.

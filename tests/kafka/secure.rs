@@ -1,0 +1,111 @@
+//! A secured broker: each service does its job with the rights that `deploy/compose/secure/principals` gives it, by password
+//! and by certificate, and nothing else; who isn't let in is told so clearly, and soon.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::world::broker::{self, Cluster};
+use crate::world::process::{Ended, Process};
+
+const READINGS: &str = "2000";
+
+#[test]
+fn each_principal_does_its_job_and_no_other() {
+    let cluster = Cluster::start_secure("secure");
+    make_principals(&cluster);
+    let (sasl, tls) = cluster.secure_ports();
+    let by_password = |command: &str, principal: &str, more: &[&str]| {
+        let properties = cluster.secret(&format!("{principal}.properties"));
+        genwatch(command, &sasl, &[&format!("@{properties}")], more)
+    };
+    let by_certificate = |command: &str, principal: &str, more: &[&str]| {
+        let properties = cluster.secret(&format!("{principal}.mtls.properties"));
+        genwatch(command, &tls, &[&format!("@{properties}")], more)
+    };
+    let to_the_end = &["--exit-at-end"][..];
+
+    // The jobs.
+    by_password("topics create", "topics", &["--partitions", "3"]).wait().success();
+    let simulated = by_password("simulate", "simulator", &["--count", READINGS, "--rate", "0"]).wait();
+    assert_eq!(simulated.success().number("delivered").to_string(), READINGS);
+    let worked = by_password("worker", "worker", to_the_end).wait().success();
+    assert_eq!(worked.number("records").to_string(), READINGS);
+    by_certificate("simulate", "simulator", &["--count", READINGS, "--rate", "0"]).wait().success();
+    let worked = by_certificate("worker", "worker", to_the_end).wait().success();
+    assert_eq!(worked.number("records").to_string(), READINGS, "the group goes on, whatever the way in");
+    let status = by_password("status", "operator", &["--json"]).wait().success();
+    assert_eq!(status.json()["lag"], 0, "{}", status.stdout);
+    by_password("alerts", "operator", to_the_end).wait().success();
+
+    // Not their jobs.
+    let refused = |ended: Ended, words: &[&str]| drop(ended.refused(1, words));
+    refused(by_password("alerts", "simulator", to_the_end).wait(), &["emergency_generators_alerts", "not authorized"]);
+    refused(by_password("worker", "simulator", to_the_end).wait(), &["not authorized"]);
+    refused(by_password("simulate", "worker", &["--count", "1"]).wait(), &["emergency_generators", "not authorized"]);
+    refused(by_password("topics create", "worker", &["--topic", "other", "--partitions", "1"]).wait(), &["not authorized"]);
+    let other_group = &["--exit-at-end", "--group", "other"][..];
+    refused(by_password("worker", "worker", other_group).wait(), &["not authorized"]);
+
+    // Not let in.
+    let ca = format!("ssl.ca.location={}", cluster.secret("ca.pem"));
+    let wrong = [
+        "security.protocol=SASL_SSL",
+        "sasl.mechanism=SCRAM-SHA-512",
+        "sasl.username=worker",
+        "sasl.password=hunter2",
+        &ca,
+    ];
+    for command in ["worker", "simulate", "alerts", "status", "topics describe"] {
+        let ended = genwatch(command, &sasl, &wrong, &[]).wait().refused(1, &["uthentication failed"]);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+        genwatch(command, &sasl, &[], &[]).wait().refused(1, &["security.protocol"]);
+    }
+
+    // Certificates of another CA: theirs, and ours.
+    let others = tempfile::tempdir().unwrap();
+    script("certs", &["--out", others.path().to_str().unwrap()]);
+    let other = |name: &str| others.path().join(name).display().to_string();
+    let stranger = [
+        "security.protocol=SSL",
+        &ca,
+        &format!("ssl.certificate.location={}", other("worker.pem")),
+        &format!("ssl.key.location={}", other("worker.pem")),
+    ];
+    genwatch("worker", &tls, &stranger, to_the_end).wait().refused(1, &["certificate"]);
+    let trusting_another = [
+        &format!("@{}", cluster.secret("worker.properties"))[..],
+        &format!("ssl.ca.location={}", other("ca.pem")),
+    ];
+    genwatch("worker", &sasl, &trusting_another, to_the_end).wait().refused(1, &["certificate"]);
+
+    // A password is in no process list and in no log.
+    let password = std::fs::read_to_string(cluster.secret("worker.password")).unwrap();
+    let worker = by_password("worker", "worker", &["-X", "debug=security,broker"]);
+    worker.wait_until_assigned();
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", worker.id())).unwrap();
+    let ended = worker.stop();
+    let said = format!("{}{}{}", String::from_utf8_lossy(&arguments), ended.stderr, ended.stdout);
+    assert!(said.contains("worker.properties") && !said.contains(password.trim()), "{said}");
+}
+
+fn genwatch(command: &str, brokers: &str, properties: &[&str], more: &[&str]) -> Process {
+    let properties = properties.iter().flat_map(|property| ["-X", property]);
+    let words = command.split_whitespace().chain(["--brokers", brokers]).chain(properties);
+    Process::start(command, &words.chain(more.iter().copied()).collect::<Vec<_>>())
+}
+
+fn make_principals(cluster: &Cluster) {
+    let (_, tls) = cluster.secure_ports();
+    let jars = broker::jars();
+    let secrets = cluster.secret("");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/compose/secure/principals");
+    let arguments = [&tls, &cluster.secret("admin.properties"), &secrets, &jars];
+    let output = Command::new(script).args(arguments).output().expect("bash runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn script(name: &str, arguments: &[&str]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
+    let output = Command::new(path).args(arguments).output().expect("bash runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
