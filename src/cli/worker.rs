@@ -80,7 +80,7 @@ pub struct Options {
     on_out_of_range: OnOutOfRange,
 
     /// Records taken in and not retired, over all partitions; a partition whose share is full is paused.
-    #[arg(long, value_name = "RECORDS", default_value_t = 10_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "RECORDS", default_value_t = 100_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
 
     /// Mebibytes of these and of effects that wait for a commit.
