@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::verify::Source;
 use super::{BenchError, go_on};
 use crate::kafka::admin::{Cluster, TopicPlan};
 use crate::kafka::config::Connection;
@@ -24,6 +25,7 @@ pub struct Arena {
     pub cluster: Cluster,
     /// The readings topic; all other names begin with it.
     pub topic: String,
+    alerts: String,
     /// How many groups there are.
     groups: AtomicU32,
 }
@@ -37,8 +39,9 @@ impl Arena {
         let cluster = Cluster::connect(connection)?;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let topic = format!("genwatch-bench-{}", &id[..8]);
-        let arena = Arena { connection: connection.clone(), cluster, topic, groups: AtomicU32::new(0) };
-        let topics = Topics::new(&arena.topic, &arena.topic);
+        let topics = Topics::new(&topic, &topic);
+        let (connection, alerts) = (connection.clone(), topics.alerts.clone());
+        let arena = Arena { connection, cluster, topic, alerts, groups: AtomicU32::new(0) };
         for name in [&topics.readings, &topics.alerts, &topics.dead_letters] {
             let partitions = usize::try_from(partitions).unwrap_or(1);
             let plan = TopicPlan::like_its_cluster(&arena.cluster, name, partitions, Cleanup::Delete)?;
@@ -47,10 +50,11 @@ impl Arena {
         Ok(arena)
     }
 
-    /// The alerts topic.
+    /// Where its readings and alerts are.
     #[must_use]
-    pub fn alerts(&self) -> String {
-        Topics::new(&self.topic, &self.topic).alerts
+    pub fn source(&self) -> Source<'_> {
+        let Arena { connection, cluster, topic, alerts, .. } = self;
+        Source { connection, cluster, readings: topic, alerts }
     }
 
     /// A consumer group that nobody has used.

@@ -12,6 +12,7 @@ use super::statistics::median;
 use super::verify::{AlertsReader, expected};
 use super::{BenchError, Tell, go_on};
 use crate::kafka::config::Connection;
+use crate::kafka::tail::StartAt;
 
 /// What is to be drained, by whom.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
         tell("producing the backlog", sent, config.count);
     })?;
     tell("evaluating what it calls for", 0, 1);
-    let expected = expected(&arena, stop)?;
+    let expected = expected(&arena.source(), stop)?;
     let job = Job { work: config.work, count: Some(config.count) };
     let steps = u64::from(config.repetitions) * config.contenders.len() as u64;
     for repetition in 1..=config.repetitions {
@@ -61,14 +62,14 @@ pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
             go_on(stop)?;
             let words = format!("repetition {repetition}: {} drains", contender.name);
             tell(&words, report.runs.len() as u64, steps);
-            let alerts = AlertsReader::from_now(&arena)?;
+            let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
             let ended = contender.run(&arena, &arena.new_group(), &job, stop)?;
             if ended.told.records != config.count {
                 let what = format!("{} records instead of {}", ended.told.records, config.count);
                 return Err(BenchError::Wrong { name: contender.name.clone(), what });
             }
             if ended.told.alerts.is_some() {
-                alerts.check(&contender.name, &arena, &expected, stop)?;
+                alerts.check(&contender.name, &expected, stop)?;
             }
             report.runs.push(row(run_row(&contender.name, repetition, &ended, bytes)));
         }

@@ -103,7 +103,7 @@ fn measure(
     stop: &AtomicBool,
 ) -> Result<Histogram<u64>, BenchError> {
     let arena = Arena::new(&config.connection, config.partitions)?;
-    let mut tail = Tail::new(&arena.connection, &arena.cluster, &arena.alerts(), StartAt::Now)?;
+    let mut tail = Tail::new(&arena.connection, &arena.cluster, arena.source().alerts, StartAt::Now)?;
     let running = contender.start(&arena, &arena.new_group(), &Job { work: Duration::ZERO, count: None })?;
     running.wait_until_it_says("assigned", stop)?;
 

@@ -13,6 +13,7 @@ use super::verify::{AlertsReader, expected};
 use super::{BenchError, Tell, go_on};
 use crate::kafka::config::Connection;
 use crate::kafka::group::Group;
+use crate::kafka::tail::StartAt;
 
 /// What is tried.
 #[derive(Clone, Debug)]
@@ -52,19 +53,19 @@ pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Resu
         tell(&format!("{partitions} partitions: producing"), report.runs.len() as u64, steps);
         let arena = Arena::new(&config.connection, *partitions)?;
         arena.fill(config.seed, config.generators, config.count, stop, |_| {})?;
-        let expected = expected(&arena, stop)?;
+        let expected = expected(&arena.source(), stop)?;
         let (mut rates, mut joins, mut restores) = (Vec::new(), Vec::new(), Vec::new());
         for repetition in 1..=config.repetitions {
             go_on(stop)?;
             let words = format!("{partitions} partitions: repetition {repetition}");
             tell(&words, report.runs.len() as u64, steps);
             let group = arena.new_group();
-            let alerts = AlertsReader::from_now(&arena)?;
+            let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
             let job = Job { work: config.work, count: Some(config.count) };
             let running = config.worker.start(&arena, &group, &job)?;
             let join = joining(&running, stop)?;
             let ended = running.wait(stop)?;
-            alerts.check(&config.worker.name, &arena, &expected, stop)?;
+            alerts.check(&config.worker.name, &expected, stop)?;
             // The same group again: nothing is left to work, and all states are to be restored.
             let again = config.worker.start(&arena, &group, &job)?;
             let joined = again.wait_until_it_says("assigned", stop)?;

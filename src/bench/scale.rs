@@ -22,6 +22,7 @@ use super::verify::{AlertsReader, expected};
 use super::{BenchError, Tell, go_on};
 use crate::kafka::config::Connection;
 use crate::kafka::group::{Group, Progress};
+use crate::kafka::tail::StartAt;
 use crate::log::{Offset, PartitionId};
 use crate::simulator::{Faults, Fleet};
 
@@ -75,7 +76,7 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
         }),
     );
     let arena = Arena::new(&config.connection, config.partitions)?;
-    let alerts = AlertsReader::from_now(&arena)?;
+    let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
     let group_name = arena.new_group();
     let mut bench = Bench {
         config,
@@ -122,8 +123,8 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
         running.wait(stop)?;
     }
     tell("comparing the alerts with a serial evaluation", steps - 1, steps);
-    let expected = expected(&arena, stop)?;
-    alerts.check(&config.worker.name, &arena, &expected, stop)?;
+    let expected = expected(&arena.source(), stop)?;
+    alerts.check(&config.worker.name, &expected, stop)?;
     Ok(report)
 }
 

@@ -11,11 +11,25 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::arena::Arena;
 use super::{BenchError, go_on};
+use crate::kafka::admin::Cluster;
+use crate::kafka::config::Connection;
 use crate::kafka::tail::{StartAt, Tail};
 
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Where readings and alerts are.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// How the cluster is reached.
+    pub connection: &'a Connection,
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The topic of the readings.
+    pub readings: &'a str,
+    /// The topic of the alerts.
+    pub alerts: &'a str,
+}
 
 /// The alerts of a topic, as far as they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,12 +79,12 @@ struct Alert<'a> {
     at: i64,
 }
 
-/// What the readings in the arena's topic call for.
+/// What the readings call for.
 ///
 /// # Errors
 /// When the topic can't be read, holds what isn't a reading, or somebody stops it.
-pub fn expected(arena: &Arena, stop: &AtomicBool) -> Result<Digest, BenchError> {
-    let mut tail = Tail::new(&arena.connection, &arena.cluster, &arena.topic, StartAt::Beginning)?;
+pub fn expected(source: &Source<'_>, stop: &AtomicBool) -> Result<Digest, BenchError> {
+    let mut tail = Tail::new(source.connection, source.cluster, source.readings, StartAt::Beginning)?;
     let mut digest = Digest::default();
     let mut active: HashMap<String, [bool; 2]> = HashMap::new();
     while !tail.at_end() {
@@ -102,35 +116,28 @@ pub fn expected(arena: &Arena, stop: &AtomicBool) -> Result<Digest, BenchError> 
     Ok(digest)
 }
 
-/// Reads what a program adds to the arena's alerts topic.
-pub struct AlertsReader {
+/// Reads what a program adds to the alerts topic.
+pub struct AlertsReader<'a> {
     tail: Tail,
-    topic: String,
+    source: Source<'a>,
 }
 
-impl AlertsReader {
-    /// Of what is added from now on.
+impl<'a> AlertsReader<'a> {
+    /// Of what is added from there on.
     ///
     /// # Errors
     /// When the topic can't be read.
-    pub fn from_now(arena: &Arena) -> Result<AlertsReader, BenchError> {
-        let topic = arena.alerts();
-        let tail = Tail::new(&arena.connection, &arena.cluster, &topic, StartAt::Now)?;
-        Ok(AlertsReader { tail, topic })
+    pub fn new(source: Source<'a>, from: StartAt) -> Result<AlertsReader<'a>, BenchError> {
+        let tail = Tail::new(source.connection, source.cluster, source.alerts, from)?;
+        Ok(AlertsReader { tail, source })
     }
 
     /// What was added up to now, visible to a reader of committed records, is what was expected.
     ///
     /// # Errors
     /// When it isn't, the topic can't be read, or somebody stops it.
-    pub fn check(
-        mut self,
-        name: &str,
-        arena: &Arena,
-        expected: &Digest,
-        stop: &AtomicBool,
-    ) -> Result<(), BenchError> {
-        self.tail.extend(&arena.cluster, &self.topic)?;
+    pub fn check(mut self, name: &str, expected: &Digest, stop: &AtomicBool) -> Result<(), BenchError> {
+        self.tail.extend(self.source.cluster, self.source.alerts)?;
         let wrong = |what: String| BenchError::Wrong { name: name.to_owned(), what };
         let mut digest = Digest::default();
         while !self.tail.at_end() {

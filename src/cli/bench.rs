@@ -17,8 +17,12 @@ use crate::bench::partitions::PartitionsConfig;
 use crate::bench::produce::ProduceConfig;
 use crate::bench::report::Report;
 use crate::bench::scale::ScaleConfig;
+use crate::bench::verify::{AlertsReader, Source};
 use crate::bench::{self, BenchError, Tell, bare};
+use crate::kafka::admin::Cluster;
 use crate::kafka::config::Connection;
+use crate::kafka::tail::StartAt;
+use crate::kafka::topics::Topics;
 
 /// Measure how fast genwatch drains, scales out and reacts, on any cluster.
 ///
@@ -42,6 +46,7 @@ enum Benchmark {
     Plot(Folder),
     /// Show the results in a folder beside their targets.
     Table(Folder),
+    Verify(Verify),
     /// The baseline of `drain`, a contender like others.
     #[command(hide = true)]
     Bare(bare::Options),
@@ -264,6 +269,25 @@ struct Produce {
     shared: Shared,
 }
 
+/// Compare all alerts of a topic with a serial evaluation of its readings by the built-in rules.
+///
+/// For a group that has worked all readings. Exit code 1 where an alert is missing, doubled, different or out of its
+/// generator's order.
+#[derive(Debug, Args)]
+struct Verify {
+    /// Where Kafka is: host:port, several by commas.
+    #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS")]
+    brokers: String,
+
+    /// The topic of the readings.
+    #[arg(short, long, default_value = "emergency_generators", env = "GENWATCH_TOPIC")]
+    topic: String,
+
+    /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
+    #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
+    properties: Vec<String>,
+}
+
 /// A folder of results.
 #[derive(Debug, Args)]
 struct Folder {
@@ -281,6 +305,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Benchmark::Produce(options) => produce(options),
         Benchmark::Plot(options) => plot(&options.folder),
         Benchmark::Table(options) => table(&options.folder),
+        Benchmark::Verify(options) => verify(options),
         Benchmark::Bare(options) => Ok(bare::run(options)?),
     }
 }
@@ -397,6 +422,19 @@ fn plot(folder: &Path) -> Result<(), Failure> {
 fn table(folder: &Path) -> Result<(), Failure> {
     let results = bench::report::read(folder)?;
     write!(std::io::stdout(), "{}", bench::targets::table(&results))?;
+    Ok(())
+}
+
+fn verify(options: &Verify) -> Result<(), Failure> {
+    let connection = Connection::new(&options.brokers, &options.properties).map_err(Failure::usage)?;
+    let cluster = Cluster::connect(&connection)?;
+    let topics = Topics::new(&options.topic, &options.topic);
+    let (readings, alerts) = (&topics.readings, &topics.alerts);
+    let source = Source { connection: &connection, cluster: &cluster, readings, alerts };
+    let stop = super::stop_on_signals()?;
+    let expected = bench::verify::expected(&source, &stop)?;
+    AlertsReader::new(source, StartAt::Beginning)?.check("the group", &expected, &stop)?;
+    writeln!(std::io::stdout(), "{}", serde_json::json!({ "alerts": expected.alerts, "verified": true }))?;
     Ok(())
 }
 

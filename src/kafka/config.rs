@@ -95,13 +95,7 @@ impl Connection {
     /// What all clients share.
     #[must_use]
     pub fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &self.brokers)
-            .set("client.id", "genwatch")
-            // librdkafka tells what it does in its log; errors come by callback.
-            .set_log_level(RDKafkaLogLevel::Info);
-        self.override_with_user(config)
+        self.complete(ClientConfig::new())
     }
 
     /// A consumer that belongs to no group: assigns by itself, never pauses, learns where partitions end.
@@ -148,7 +142,7 @@ impl Connection {
             config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "2000");
             config.set("partition.assignment.strategy", "cooperative-sticky");
         }
-        let mut config = self.merge_client(config);
+        let mut config = self.complete(config);
         if self.property("client.id").is_none() {
             config.set("client.id", format!("genwatch-{}", replica_name()));
         }
@@ -168,18 +162,17 @@ impl Connection {
             // The broker answers CONCURRENT_TRANSACTIONS just after a commit; with the default of 100 ms each commit
             // would take that long. It backs off exponentially from here.
             .set("retry.backoff.ms", "5");
-        self.merge_client(config)
+        self.complete(config)
     }
 
-    fn merge_client(&self, mut config: ClientConfig) -> ClientConfig {
-        for (key, value) in self.client().config_map() {
-            config.set(key, value);
-        }
-        config.set_log_level(RDKafkaLogLevel::Info);
+    /// Adds what all clients share; the user's properties come last. (Not by copying another configuration:
+    /// `ClientConfig::config_map` gives a placeholder for each password.)
+    fn complete(&self, mut config: ClientConfig) -> ClientConfig {
         config
-    }
-
-    fn override_with_user(&self, mut config: ClientConfig) -> ClientConfig {
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", "genwatch")
+            // librdkafka tells what it does in its log; errors come by callback.
+            .set_log_level(RDKafkaLogLevel::Info);
         for (key, value) in &self.properties {
             config.set(key, value);
         }
@@ -364,6 +357,21 @@ mod tests {
         let connection = Connection::new("localhost:1", &properties).expect("valid");
         let config = connection.group_consumer("g", GroupProtocol::Classic);
         assert_eq!(config.get("session.timeout.ms"), Some("7000"));
+    }
+
+    #[test]
+    fn every_client_is_given_the_password() {
+        let connection =
+            Connection::new("localhost:1", &["sasl.password=hunter2".to_owned()]).expect("valid");
+        let clients = [
+            connection.client(),
+            connection.producer(),
+            connection.reader("g", Isolation::Committed),
+            connection.group_consumer("g", GroupProtocol::Classic),
+        ];
+        for config in clients {
+            assert_eq!(config.get("sasl.password"), Some("hunter2"));
+        }
     }
 
     #[test]

@@ -33,16 +33,25 @@ fn each_principal_does_its_job_and_no_other() {
     by_certificate("simulate", "simulator", &["--count", READINGS, "--rate", "0"]).wait().success();
     let worked = by_certificate("worker", "worker", to_the_end).wait().success();
     assert_eq!(worked.number("records").to_string(), READINGS, "the group goes on, whatever the way in");
-    let status = by_password("status", "operator", &["--json"]).wait().success();
-    assert_eq!(status.json()["lag"], 0, "{}", status.stdout);
+    let status = by_password("status", "operator", &[]).wait().success();
+    assert!(status.stdout.contains("lag in all: 0"), "{}", status.stdout);
     by_password("alerts", "operator", to_the_end).wait().success();
 
     // Not their jobs.
     let refused = |ended: Ended, words: &[&str]| drop(ended.refused(1, words));
-    refused(by_password("alerts", "simulator", to_the_end).wait(), &["emergency_generators_alerts", "not authorized"]);
+    refused(
+        by_password("alerts", "simulator", to_the_end).wait(),
+        &["emergency_generators_alerts", "not authorized"],
+    );
     refused(by_password("worker", "simulator", to_the_end).wait(), &["not authorized"]);
-    refused(by_password("simulate", "worker", &["--count", "1"]).wait(), &["emergency_generators", "not authorized"]);
-    refused(by_password("topics create", "worker", &["--topic", "other", "--partitions", "1"]).wait(), &["not authorized"]);
+    refused(
+        by_password("simulate", "worker", &["--count", "1"]).wait(),
+        &["emergency_generators", "not authorized"],
+    );
+    refused(
+        by_password("topics create", "worker", &["--topic", "other", "--partitions", "1"]).wait(),
+        &["not authorized"],
+    );
     let other_group = &["--exit-at-end", "--group", "other"][..];
     refused(by_password("worker", "worker", other_group).wait(), &["not authorized"]);
 
