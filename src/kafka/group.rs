@@ -164,7 +164,10 @@ pub enum GroupError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The client or the coordinator refuses.
-    #[error("the group's offsets are not to be had: {0}")]
+    #[error(
+        "the group's offsets are not to be had: {0}; has this principal the ACL 'describe' for the group, and are its \
+         brokers up?"
+    )]
     Client(#[from] KafkaError),
     /// The broker refuses.
     #[error("reading failed: {0}")]
