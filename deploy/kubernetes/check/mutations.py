@@ -9,6 +9,10 @@ POD = "spec/template/spec"
 WORKER = f"{POD}/containers/0"
 TRIGGER = "spec/triggers/0"
 ACL = "spec/authorization/acls"
+CA = f"{POD}/volumes/0/projected/sources/2/secret"
+
+NAMED_ONLY = {"matchLabels": {"app.kubernetes.io/name": "genwatch"}}
+OTHERS = {"matchLabels": {"app": "genwatch"}}
 
 # Check, rendering, kind (and name), path in the object, what is put there.
 MUTATIONS = [
@@ -52,14 +56,14 @@ MUTATIONS = [
     (checks.options_are_known, "base", "ConfigMap", "data/GENWATCH_CONCURENCY", "64"),
     (checks.files_that_are_named_are_mounted, "base", "Deployment", f"{WORKER}/volumeMounts/0/mountPath", "/etc/kafka"),
     (checks.files_that_are_named_are_mounted, "base", "Deployment", f"{POD}/volumes/0/secret/defaultMode", 0o444),
-    (checks.files_that_are_named_are_mounted, "strimzi", "Deployment", f"{POD}/volumes/0/projected/sources/2/secret/items/0/path", "a.crt"),
+    (checks.files_that_are_named_are_mounted, "strimzi", "Deployment", f"{CA}/items/0/path", "a.crt"),
     (checks.what_is_referred_to_is_there, "base", "ServiceAccount", "metadata/name", "worker"),
     (checks.what_is_referred_to_is_there, "managed", "Job", f"{WORKER}/envFrom/0/configMapRef/name", "genwatch"),
     (checks.what_is_referred_to_is_there, "base", "Deployment", f"{POD}/volumes/0/secret/secretName", "client"),
     (checks.what_is_referred_to_is_there, "strimzi with keda", "TriggerAuthentication", "spec/secretTargetRef/0/name", "ca"),
-    (checks.selectors_find_workers_and_nothing_else, "managed", "PodDisruptionBudget", "spec/selector", {"matchLabels": {"app.kubernetes.io/name": "genwatch"}}),
-    (checks.selectors_find_workers_and_nothing_else, "README.md", "PodMonitor", "spec/selector", {"matchLabels": {"app": "genwatch"}}),
-    (checks.selectors_find_workers_and_nothing_else, "managed", "NetworkPolicy", "spec/podSelector", {"matchLabels": {"app": "genwatch"}}),
+    (checks.selectors_find_workers_and_nothing_else, "managed", "PodDisruptionBudget", "spec/selector", NAMED_ONLY),
+    (checks.selectors_find_workers_and_nothing_else, "README.md", "PodMonitor", "spec/selector", OTHERS),
+    (checks.selectors_find_workers_and_nothing_else, "managed", "NetworkPolicy", "spec/podSelector", OTHERS),
     (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "NetworkPolicy", "spec/egress/1", {}),
     (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "NetworkPolicy", "spec/ingress/0/from", ABSENT),
     (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "NetworkPolicy", "spec/policyTypes", ["Ingress"]),
