@@ -1,0 +1,432 @@
+"""The checks. Each is a statement about one rendering, and yields what contradicts it.
+
+Facts about genwatch come from its sources and its Dockerfile, so that a change there is noticed here.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Iterator
+
+import schemas
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# KEDA's schema takes any metadata of a trigger, and its scaler overlooks what it doesn't know. Of the kafka scaler:
+TRIGGER_METADATA = {
+    *("bootstrapServers", "consumerGroup", "topic", "lagThreshold", "activationLagThreshold", "offsetResetPolicy"),
+    *("bootstrapServersFromEnv", "consumerGroupFromEnv", "topicFromEnv", "partitionLimitation", "version"),
+    *("allowIdleConsumers", "scaleToZeroOnInvalidOffset", "excludePersistentLag", "limitToPartitionsWithLag"),
+    *("ensureEvenDistributionOfPartitions", "tls", "sasl", "unsafeSsl"),
+}
+
+SECRET_LIKE = re.compile(r"passw|secret|token|jaas|credential|api.?key|BEGIN [A-Z ]*PRIVATE KEY", re.IGNORECASE)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What genwatch is, by its own sources
+
+
+def fact(file: str, pattern: str) -> str:
+    found = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
+    if found is None:
+        sys.exit(f"manifests: error: {file} has nothing like {pattern}; what is checked has moved, so move checks.py with it")
+    return found[1]
+
+
+def seconds(text: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(ms|s|m)", text).groups()
+    return int(number) * {"ms": 0.001, "s": 1, "m": 60}[unit]
+
+
+DRAIN_TIMEOUT = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_DRAIN_TIMEOUT')
+COMMIT_INTERVAL = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_COMMIT_INTERVAL')
+TRANSACTION_SECONDS = int(fact("src/kafka/committer.rs", r"^const TRANSACTION_TIMEOUT.*from_secs\((\d+)\)"))
+START_SECONDS = int(fact("src/kafka/committer.rs", r"^const START_TIMEOUT.*from_secs\((\d+)\)")) + int(
+    fact("src/kafka/admin.rs", r"^const CONNECT_TIMEOUT.*from_secs\((\d+)\)")
+)
+ROUTES = set(re.findall(r'\.route\("(/\w+)"', (ROOT / "src/web/mod.rs").read_text()))
+OPTIONS = {name for file in (ROOT / "src/cli").glob("*.rs") for name in re.findall(r'env = "(GENWATCH_\w+)"', file.read_text())}
+COMMANDS = set(re.findall(r"^    (\w+)\(\w+::Options\)", (ROOT / "src/cli/mod.rs").read_text(), re.MULTILINE))
+USER, GROUP = fact("Dockerfile", r"^USER (\d+:\d+)").split(":")
+PORT = int(fact("Dockerfile", r"^EXPOSE (\d+)"))
+IMAGE = fact("Dockerfile", r"docker build -t (\S+)")
+MAX_RECORD_BYTES = int(fact("src/kafka/admin.rs", r"^pub const MAX_RECORD_BYTES: u32 = (\d+) << 20;")) << 20
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A rendering
+
+
+class Rendering:
+    def __init__(self, objects: list[dict], crds: Path):
+        self.objects = objects
+        self.crds = crds
+
+    def all(self, kind: str) -> list[dict]:
+        return [one for one in self.objects if one["kind"] == kind]
+
+    def one(self, kind: str) -> dict:
+        (only,) = self.all(kind)
+        return only
+
+    def pods(self) -> Iterator[tuple[str, dict]]:
+        """Name and template of everything that runs."""
+        for one in self.all("Deployment") + self.all("Job"):
+            yield label(one), one["spec"]["template"]
+
+    def containers(self) -> Iterator[tuple[str, dict, dict]]:
+        """Name, pod's spec and container."""
+        for name, template in self.pods():
+            for container in template["spec"].get("initContainers", []) + template["spec"]["containers"]:
+                yield f"{name}, container {container['name']}", template["spec"], container
+
+    def settings(self) -> dict[str, str]:
+        """What the worker finds in its environment."""
+        (container,) = self.one("Deployment")["spec"]["template"]["spec"]["containers"]
+        maps = {one["metadata"]["name"]: one["data"] for one in self.all("ConfigMap")}
+        found = {}
+        for source in container["envFrom"]:
+            found |= maps.get(source["configMapRef"]["name"], {})
+        return found | {one["name"]: one.get("value", "") for one in container.get("env", [])}
+
+    def partitions(self) -> int:
+        return int(self.settings()["GENWATCH_PARTITIONS"])
+
+    def topics(self) -> dict[str, str]:
+        """Those a worker uses, with their cleanup policies; src/kafka/topics.rs derives them so."""
+        topic, group = self.settings()["GENWATCH_TOPIC"], self.settings()["GENWATCH_GROUP"]
+        return {topic: "delete", f"{topic}_alerts": "delete", f"{topic}_dlq": "delete", f"{group}_state": "compact"}
+
+
+def label(thing: dict) -> str:
+    return f"{thing['kind']} {thing['metadata']['name']}"
+
+
+def selects(selector: dict, template: dict) -> bool:
+    return selector["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The checks
+
+
+def every_object_is_valid_by_its_schema(r: Rendering):
+    for thing in r.objects:
+        yield from (f"{label(thing)}: {complaint}" for complaint in schemas.complaints(thing, r.crds))
+
+
+def the_grace_period_outlasts_draining(r: Rendering):
+    grace = r.one("Deployment")["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
+    drain = seconds(r.settings().get("GENWATCH_DRAIN_TIMEOUT", DRAIN_TIMEOUT))
+    if grace <= drain + TRANSACTION_SECONDS:
+        yield f"{grace} s are not more than --drain-timeout ({drain:g} s) and a transaction ({TRANSACTION_SECONDS} s)"
+
+
+def the_start_is_waited_for(r: Rendering):
+    for name, _, container in r.containers():
+        if probe := container.get("startupProbe"):
+            waited = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
+            if waited <= START_SECONDS:
+                yield f"{name}: the startup probe gives up after {waited} s, a worker may need {START_SECONDS} s"
+
+
+def probes_ask_what_the_worker_serves(r: Rendering):
+    wanted = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+    (container,) = r.one("Deployment")["spec"]["template"]["spec"]["containers"]
+    for probe, path in wanted.items():
+        if path not in ROUTES:
+            yield f"src/web serves no {path}"
+        asked = container.get(probe, {}).get("httpGet", {})
+        if asked.get("path") != path:
+            yield f"{probe} asks {asked.get('path')}, not {path}"
+        if asked.get("port") not in [*(port["name"] for port in container["ports"]), PORT]:
+            yield f"{probe} asks at port {asked.get('port')}, which the container doesn't name"
+
+
+def image_and_ports_are_those_of_the_dockerfile(r: Rendering):
+    for name, pod, container in r.containers():
+        if container["image"] != IMAGE and not container["image"].startswith("registry.example.com/"):
+            yield f"{name}: image {container['image']}, the Dockerfile makes {IMAGE}"
+        if (command := container["args"][0]).capitalize() not in COMMANDS:
+            yield f"{name}: genwatch has no command {command}"
+        if "command" in container:
+            yield f"{name}: has a command of its own; the image's entry point is genwatch"
+    (worker,) = r.one("Deployment")["spec"]["template"]["spec"]["containers"]
+    if [port["containerPort"] for port in worker["ports"]] != [PORT]:
+        yield f"the container's ports are {worker['ports']}, the Dockerfile exposes {PORT}"
+    if f"0.0.0.0:{PORT}" not in worker["args"]:
+        yield f"the worker isn't told to serve at 0.0.0.0:{PORT}: {worker['args']}"
+    for rule in r.one("NetworkPolicy")["spec"]["ingress"]:
+        if [port["port"] for port in rule["ports"]] != [PORT]:
+            yield f"the network policy lets in {rule['ports']}, the worker serves {PORT}"
+
+
+def every_container_is_confined(r: Rendering):
+    for name, template in r.pods():
+        if template["spec"].get("automountServiceAccountToken") is not False:
+            yield f"{name}: mounts a token of its service account"
+        if template["spec"].get("enableServiceLinks") is not False:
+            yield f"{name}: a Service named genwatch would set GENWATCH_* in it"
+    for name, pod, container in r.containers():
+        # As Kubernetes does: the container's own word counts, then the pod's.
+        context = pod.get("securityContext", {}) | container.get("securityContext", {})
+        wanted = {
+            "runAsNonRoot": True,
+            "runAsUser": int(USER),
+            "runAsGroup": int(GROUP),
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        for key, value in wanted.items():
+            if context.get(key) != value:
+                yield f"{name}: {key} is {context.get(key)}, not {value}"
+        if "memory" not in container.get("resources", {}).get("limits", {}):
+            yield f"{name}: has no memory limit"
+
+
+def no_secret_is_said_aloud(r: Rendering):
+    for thing in r.all("Secret"):
+        yield f"{label(thing)}: secrets are made by hand or by an operator, not by these files"
+    for thing in r.all("ConfigMap"):
+        for key, value in thing.get("data", {}).items():
+            if found := SECRET_LIKE.search(f"{key}={value}"):
+                yield f"{label(thing)}: {key} looks like a secret ({found[0]})"
+    for name, _, container in r.containers():
+        spoken = container.get("command", []) + container.get("args", [])
+        spoken += [f"{one['name']}={one.get('value', one)}" for one in container.get("env", [])]
+        spoken += [str(source) for source in container.get("envFrom", []) if "secretRef" in source]
+        for words in spoken:
+            if found := SECRET_LIKE.search(words):
+                yield f"{name}: '{found[0]}' in arguments or environment; secrets are files"
+
+
+def options_are_known(r: Rendering):
+    for key in r.settings():
+        if key not in OPTIONS:
+            yield f"{key} is no option of genwatch"
+
+
+def files_that_are_named_are_mounted(r: Rendering):
+    maps = {one["metadata"]["name"]: one["data"] for one in r.all("ConfigMap")}
+    for name, pod, container in r.containers():
+        mounts = {one["mountPath"]: one for one in container.get("volumeMounts", [])}
+        volumes = {one["name"]: one for one in pod.get("volumes", [])}
+        for argument in (argument for argument in container["args"] if argument.startswith("@")):
+            folder, file = argument[1:].rsplit("/", 1)
+            if folder not in mounts:
+                yield f"{name}: {argument} is in no volume"
+                continue
+            volume = volumes[mounts[folder]["name"]]
+            if mode := set(_modes(volume)) - {0o440}:
+                yield f"{name}: the files of volume {volume['name']} are readable by more than the group: {mode}"
+            there, text = set(), ""
+            for source in volume.get("projected", {}).get("sources", []):
+                data = maps.get(source["configMap"]["name"], {}) if "configMap" in source else {}
+                there |= set(data) | {item["path"] for item in source.get("secret", {}).get("items", [])}
+                text += data.get(file, "")
+            if "projected" in volume:
+                for wanted in [file, *re.findall(rf"={folder}/(\S+)", text)]:
+                    if wanted not in there:
+                        yield f"{name}: {folder}/{wanted} is named, and isn't in volume {volume['name']}"
+
+
+def _modes(volume: dict) -> list[int]:
+    return [volume[kind].get("defaultMode", 0o644) for kind in ("secret", "projected", "configMap") if kind in volume]
+
+
+def what_is_referred_to_is_there(r: Rendering):
+    accounts = {one["metadata"]["name"] for one in r.all("ServiceAccount")}
+    maps = {one["metadata"]["name"] for one in r.all("ConfigMap")}
+    for name, template in r.pods():
+        if template["spec"]["serviceAccountName"] not in accounts:
+            yield f"{name}: there is no ServiceAccount {template['spec']['serviceAccountName']}"
+    for name, _, container in r.containers():
+        for source in container.get("envFrom", []):
+            if source["configMapRef"]["name"] not in maps:
+                yield f"{name}: there is no ConfigMap {source['configMapRef']['name']}"
+    # By whom the Secrets are made: by hand, by Strimzi's user operator, by its cluster operator.
+    known = {"genwatch-client"} if not r.all("KafkaUser") else {user["metadata"]["name"] for user in r.all("KafkaUser")}
+    known |= {f"{user['metadata']['labels']['strimzi.io/cluster']}-cluster-ca-cert" for user in r.all("KafkaUser")}
+    for thing in r.objects:
+        for secret in _secrets(thing):
+            if secret not in known:
+                yield f"{label(thing)}: nobody makes a Secret {secret}"
+
+
+def _secrets(thing) -> Iterator[str]:
+    if isinstance(thing, dict):
+        for key, value in thing.items():
+            if key == "secret" and value:
+                yield value.get("secretName") or value["name"]
+            elif key == "secretTargetRef":
+                yield from (one["name"] for one in value)
+            else:
+                yield from _secrets(value)
+    elif isinstance(thing, list):
+        for one in thing:
+            yield from _secrets(one)
+
+
+def selectors_find_workers_and_nothing_else(r: Rendering):
+    templates = dict(r.pods())
+    worker = label(r.one("Deployment"))
+    for thing in r.all("Deployment") + r.all("PodDisruptionBudget") + r.all("PodMonitor"):
+        found = [name for name, template in templates.items() if selects(thing["spec"]["selector"], template)]
+        if found != [worker]:
+            yield f"{label(thing)} selects {found}, not the workers"
+    for constraint in templates[worker]["spec"]["topologySpreadConstraints"]:
+        if not selects(constraint["labelSelector"], templates[worker]):
+            yield f"the spread over {constraint['topologyKey']} doesn't count the workers"
+    for name, template in templates.items():
+        if not selects(r.one("NetworkPolicy")["spec"]["podSelector"], template):
+            yield f"the network policy doesn't hold for {name}"
+
+
+def the_network_policy_lets_out_to_kafka_and_names_only(r: Rendering):
+    policy = r.one("NetworkPolicy")["spec"]
+    if set(policy["policyTypes"]) != {"Ingress", "Egress"}:
+        yield f"policyTypes are {policy['policyTypes']}: the other direction is open"
+    ranges = []
+    for rule in policy["egress"]:
+        if not rule.get("ports"):
+            yield "a rule of the network policy has no ports: everything may go out"
+        ranges += [(port["port"], port.get("endPort", port["port"])) for port in rule.get("ports", [])]
+    for rule in policy["ingress"]:
+        if not rule.get("from"):
+            yield "a rule of the network policy names nobody: everybody may come in"
+    for low, high in ranges:
+        if low != 53 and high - low > 10:
+            yield f"ports {low} to {high} are more than Kafka's"
+    for broker in r.settings()["GENWATCH_BROKERS"].split(","):
+        port = int(broker.rsplit(":", 1)[1])
+        if not any(low <= port <= high for low, high in ranges):
+            yield f"broker {broker} can't be reached: the network policy lets out to {ranges}"
+
+
+def partitions_are_the_same_everywhere(r: Rendering):
+    for scaled in r.all("ScaledObject"):
+        if scaled["spec"]["maxReplicaCount"] != r.partitions():
+            yield f"maxReplicaCount is {scaled['spec']['maxReplicaCount']}, GENWATCH_PARTITIONS {r.partitions()}"
+    for topic in r.all("KafkaTopic"):
+        if topic["spec"]["partitions"] != r.partitions():
+            yield f"{label(topic)} has {topic['spec']['partitions']} partitions, GENWATCH_PARTITIONS is {r.partitions()}"
+    replicas = r.one("Deployment")["spec"].get("replicas")
+    if r.all("ScaledObject") and replicas is not None:
+        yield f"KEDA sets the replicas, and so does the Deployment ({replicas})"
+    if not r.all("ScaledObject") and not 1 <= replicas <= r.partitions():
+        yield f"{replicas} replicas share {r.partitions()} partitions"
+
+
+def keda_measures_a_backlog(r: Rendering):
+    for scaled in r.all("ScaledObject"):
+        spec, settings = scaled["spec"], r.settings()
+        if spec["scaleTargetRef"]["name"] != r.one("Deployment")["metadata"]["name"]:
+            yield f"{label(scaled)} scales {spec['scaleTargetRef']['name']}, which isn't there"
+        if not 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"]:
+            yield f"{label(scaled)}: from {spec['minReplicaCount']} to {spec['maxReplicaCount']} replicas"
+        interval = seconds(settings.get("GENWATCH_COMMIT_INTERVAL", COMMIT_INTERVAL))
+        if spec["pollingInterval"] < 50 * interval:
+            yield f"{label(scaled)}: asks every {spec['pollingInterval']} s, offsets are committed every {interval:g} s"
+        behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        if behavior["scaleDown"]["stabilizationWindowSeconds"] < 60:
+            yield f"{label(scaled)}: scales down at once, and each time is a rebalance"
+        (trigger,) = spec["triggers"]
+        metadata = trigger["metadata"]
+        for key, value in metadata.items():
+            if key not in TRIGGER_METADATA:
+                yield f"{label(scaled)}: the kafka trigger has no '{key}'"
+            if key.endswith("FromEnv") and value not in settings:
+                yield f"{label(scaled)}: the worker has no variable {value}"
+        wanted = {
+            "bootstrapServersFromEnv": "GENWATCH_BROKERS",
+            "consumerGroupFromEnv": "GENWATCH_GROUP",
+            "topicFromEnv": "GENWATCH_TOPIC",
+            "allowIdleConsumers": "false",
+            "limitToPartitionsWithLag": "true",
+        }
+        for key, value in wanted.items():
+            if metadata.get(key) != value:
+                yield f"{label(scaled)}: {key} is {metadata.get(key)}, not {value}"
+        given = {one["metadata"]["name"]: one for one in r.all("TriggerAuthentication")}
+        needed = {"tls": {"ca"}, "sasl": {"username", "password"}} if "sasl" in metadata else {"tls": {"ca", "cert", "key"}}
+        for key, parameters in needed.items():
+            if key not in metadata:
+                continue
+            by = given.get(trigger.get("authenticationRef", {}).get("name"))
+            has = {one["parameter"] for one in by["spec"]["secretTargetRef"]} if by else set()
+            if not parameters <= has:
+                yield f"{label(scaled)}: {key} needs {sorted(parameters)}, it is given {sorted(has)}"
+
+
+def metrics_are_asked_for_where_they_are(r: Rendering):
+    (container,) = r.one("Deployment")["spec"]["template"]["spec"]["containers"]
+    for monitor in r.all("PodMonitor"):
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+            if endpoint["path"] not in ROUTES or endpoint["port"] not in [port["name"] for port in container["ports"]]:
+                yield f"{label(monitor)} asks {endpoint}"
+
+
+def the_topics_are_those_a_worker_uses(r: Rendering):
+    declared = {topic["spec"]["topicName"]: topic["spec"] for topic in r.all("KafkaTopic")}
+    if declared and r.all("Job"):
+        yield "topics are declared, and made by a Job too"
+    if declared and declared.keys() != r.topics().keys():
+        yield f"topics {sorted(declared)} are declared, a worker uses {sorted(r.topics())}"
+    for name, cleanup in r.topics().items():
+        if spec := declared.get(name):
+            config = spec["config"]
+            if config["cleanup.policy"] != cleanup:
+                yield f"topic {name} has cleanup.policy {config['cleanup.policy']}, it needs {cleanup}"
+            if int(config["max.message.bytes"]) != MAX_RECORD_BYTES:
+                yield f"topic {name} takes records up to {config['max.message.bytes']} bytes, genwatch makes it {MAX_RECORD_BYTES}"
+            if config["min.insync.replicas"] >= spec["replicas"]:
+                yield f"topic {name}: {config['min.insync.replicas']} of {spec['replicas']} replicas must be in sync"
+    for job in r.all("Job"):
+        if "ttlSecondsAfterFinished" not in job["spec"]:
+            yield f"{label(job)} stays, so that the next change of it is refused"
+
+
+def the_user_may_do_what_a_worker_does_and_nothing_else(r: Rendering):
+    topic, group = r.settings()["GENWATCH_TOPIC"], r.settings()["GENWATCH_GROUP"]
+    wanted = {
+        ("topic", topic, "literal"): {"Read"},
+        ("topic", f"{topic}_alerts", "literal"): {"Write"},
+        ("topic", f"{topic}_dlq", "literal"): {"Write"},
+        ("topic", f"{group}_state", "literal"): {"Read", "Write"},
+        ("group", group, "literal"): {"Read"},
+        ("transactionalId", f"{group}-", "prefix"): {"Write"},
+    }
+    for user in r.all("KafkaUser"):
+        given = {}
+        for acl in user["spec"]["authorization"]["acls"]:
+            on = acl["resource"]
+            key = on["type"], on.get("name"), on.get("patternType", "literal")
+            given[key] = given.get(key, set()) | set(acl["operations"])
+        for key in sorted(wanted.keys() | given.keys(), key=str):
+            if wanted.get(key, set()) != given.get(key, set()):
+                may, needs = sorted(given.get(key, [])), sorted(wanted.get(key, []))
+                yield f"{label(user)} may {may} on {' '.join(map(str, key))}; a worker needs {needs}"
+
+
+CHECKS = [
+    every_object_is_valid_by_its_schema,
+    the_grace_period_outlasts_draining,
+    the_start_is_waited_for,
+    probes_ask_what_the_worker_serves,
+    image_and_ports_are_those_of_the_dockerfile,
+    every_container_is_confined,
+    no_secret_is_said_aloud,
+    options_are_known,
+    files_that_are_named_are_mounted,
+    what_is_referred_to_is_there,
+    selectors_find_workers_and_nothing_else,
+    the_network_policy_lets_out_to_kafka_and_names_only,
+    partitions_are_the_same_everywhere,
+    keda_measures_a_backlog,
+    metrics_are_asked_for_where_they_are,
+    the_topics_are_those_a_worker_uses,
+    the_user_may_do_what_a_worker_does_and_nothing_else,
+]

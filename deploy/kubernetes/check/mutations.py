@@ -1,0 +1,115 @@
+"""That each check notices what it is there for: one thing is broken in what was rendered, and the check has to complain."""
+
+import copy
+
+import checks
+
+ABSENT = object()
+POD = "spec/template/spec"
+WORKER = f"{POD}/containers/0"
+TRIGGER = "spec/triggers/0"
+ACL = "spec/authorization/acls"
+CA = f"{POD}/volumes/0/projected/sources/2/secret"
+
+NAMED_ONLY = {"matchLabels": {"app.kubernetes.io/name": "genwatch"}}
+OTHERS = {"matchLabels": {"app": "genwatch"}}
+
+# Check, rendering, kind (and name), path in the object, what is put there.
+MUTATIONS = [
+    (checks.every_object_is_valid_by_its_schema, "base", "Deployment", f"{POD}/terminationGracePeriod", 45),
+    (checks.every_object_is_valid_by_its_schema, "base", "NetworkPolicy", "spec/egress/1/ports/0/endPort", "9098"),
+    (checks.every_object_is_valid_by_its_schema, "base", "PodDisruptionBudget", "apiVersion", "policy/v1beta1"),
+    (checks.every_object_is_valid_by_its_schema, "managed with keda", "ScaledObject", "spec/poolingInterval", 15),
+    (checks.every_object_is_valid_by_its_schema, "managed with keda", "ScaledObject", "spec/pollingInterval", "15"),
+    (checks.every_object_is_valid_by_its_schema, "managed with keda", "ScaledObject", f"{TRIGGER}/type", ABSENT),
+    (checks.every_object_is_valid_by_its_schema, "managed with keda", "ScaledObject", f"{TRIGGER}/metadata/lagThreshold", 5),
+    (checks.every_object_is_valid_by_its_schema, "managed with keda", "TriggerAuthentication", "spec/secretTargetRef/0/ky", "a"),
+    (checks.every_object_is_valid_by_its_schema, "README.md", "PodMonitor", "spec/selector", ABSENT),
+    (checks.every_object_is_valid_by_its_schema, "README.md", "PodMonitor", "spec/podMetricsEndpoints/0/paths", "/metrics"),
+    (checks.every_object_is_valid_by_its_schema, "strimzi", "KafkaTopic genwatch-state", "spec/partition", 12),
+    (checks.every_object_is_valid_by_its_schema, "strimzi", "KafkaTopic genwatch-state", "spec/partitions", 0),
+    (checks.every_object_is_valid_by_its_schema, "strimzi", "KafkaTopic genwatch-state", "apiVersion", "kafka.strimzi.io/v1beta2"),
+    (checks.every_object_is_valid_by_its_schema, "strimzi", "KafkaUser", f"{ACL}/0/operations/0", "read"),
+    (checks.every_object_is_valid_by_its_schema, "strimzi", "KafkaUser", f"{ACL}/0/operation", "Read"),
+    (checks.the_grace_period_outlasts_draining, "base", "Deployment", f"{POD}/terminationGracePeriodSeconds", 30),
+    (checks.the_grace_period_outlasts_draining, "base", "ConfigMap", "data/GENWATCH_DRAIN_TIMEOUT", "1m"),
+    (checks.the_start_is_waited_for, "base", "Deployment", f"{WORKER}/startupProbe/failureThreshold", 12),
+    (checks.probes_ask_what_the_worker_serves, "base", "Deployment", f"{WORKER}/livenessProbe/httpGet/path", "/healthz"),
+    (checks.probes_ask_what_the_worker_serves, "base", "Deployment", f"{WORKER}/readinessProbe/httpGet/port", 8081),
+    (checks.image_and_ports_are_those_of_the_dockerfile, "base", "Deployment", f"{WORKER}/image", "genwatcher"),
+    (checks.image_and_ports_are_those_of_the_dockerfile, "base", "Deployment", f"{WORKER}/args/2", "0.0.0.0:8081"),
+    (checks.image_and_ports_are_those_of_the_dockerfile, "base", "Deployment", f"{WORKER}/ports/0/containerPort", 80),
+    (checks.image_and_ports_are_those_of_the_dockerfile, "base", "NetworkPolicy", "spec/ingress/0/ports/0/port", 80),
+    (checks.image_and_ports_are_those_of_the_dockerfile, "managed", "Job", f"{WORKER}/args/0", "topic"),
+    (checks.every_container_is_confined, "managed", "Job", f"{POD}/securityContext/runAsNonRoot", False),
+    (checks.every_container_is_confined, "managed", "Job", f"{WORKER}/securityContext/runAsUser", 1000),
+    (checks.every_container_is_confined, "base", "Deployment", f"{WORKER}/securityContext/readOnlyRootFilesystem", ABSENT),
+    (checks.every_container_is_confined, "base", "Deployment", f"{WORKER}/securityContext/capabilities", ABSENT),
+    (checks.every_container_is_confined, "base", "Deployment", f"{POD}/securityContext/seccompProfile/type", "Unconfined"),
+    (checks.every_container_is_confined, "base", "Deployment", f"{POD}/automountServiceAccountToken", ABSENT),
+    (checks.every_container_is_confined, "base", "Deployment", f"{POD}/enableServiceLinks", ABSENT),
+    (checks.no_secret_is_said_aloud, "base", "ConfigMap", "data/GENWATCH_X", "sasl.password=hunter2"),
+    (checks.no_secret_is_said_aloud, "strimzi", "ConfigMap genwatch-client", "data/user.key", "-----BEGIN PRIVATE KEY-----"),
+    (checks.no_secret_is_said_aloud, "base", "Deployment", f"{WORKER}/args/4", "sasl.password=hunter2"),
+    (checks.no_secret_is_said_aloud, "base", "Deployment", f"{WORKER}/env", [{"name": "KAFKA_PASSWORD", "value": "hunter2"}]),
+    (checks.no_secret_is_said_aloud, "base", "ServiceAccount", "kind", "Secret"),
+    (checks.options_are_known, "base", "ConfigMap", "data/GENWATCH_CONCURENCY", "64"),
+    (checks.files_that_are_named_are_mounted, "base", "Deployment", f"{WORKER}/volumeMounts/0/mountPath", "/etc/kafka"),
+    (checks.files_that_are_named_are_mounted, "base", "Deployment", f"{POD}/volumes/0/secret/defaultMode", 0o444),
+    (checks.files_that_are_named_are_mounted, "strimzi", "Deployment", f"{CA}/items/0/path", "a.crt"),
+    (checks.what_is_referred_to_is_there, "base", "ServiceAccount", "metadata/name", "worker"),
+    (checks.what_is_referred_to_is_there, "managed", "Job", f"{WORKER}/envFrom/0/configMapRef/name", "genwatch"),
+    (checks.what_is_referred_to_is_there, "base", "Deployment", f"{POD}/volumes/0/secret/secretName", "client"),
+    (checks.what_is_referred_to_is_there, "strimzi with keda", "TriggerAuthentication", "spec/secretTargetRef/0/name", "ca"),
+    (checks.selectors_find_workers_and_nothing_else, "managed", "PodDisruptionBudget", "spec/selector", NAMED_ONLY),
+    (checks.selectors_find_workers_and_nothing_else, "README.md", "PodMonitor", "spec/selector", OTHERS),
+    (checks.selectors_find_workers_and_nothing_else, "managed", "NetworkPolicy", "spec/podSelector", OTHERS),
+    (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "NetworkPolicy", "spec/egress/1", {}),
+    (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "NetworkPolicy", "spec/ingress/0/from", ABSENT),
+    (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "NetworkPolicy", "spec/policyTypes", ["Ingress"]),
+    (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "ConfigMap", "data/GENWATCH_BROKERS", "kafka:19092"),
+    (checks.partitions_are_the_same_everywhere, "managed with keda", "ScaledObject", "spec/maxReplicaCount", 13),
+    (checks.partitions_are_the_same_everywhere, "managed with keda", "Deployment", "spec/replicas", 2),
+    (checks.partitions_are_the_same_everywhere, "strimzi", "KafkaTopic genwatch-state", "spec/partitions", 6),
+    (checks.partitions_are_the_same_everywhere, "base", "ConfigMap", "data/GENWATCH_PARTITIONS", "1"),
+    (checks.keda_measures_a_backlog, "managed with keda", "ScaledObject", "spec/pollingInterval", 1),
+    (checks.keda_measures_a_backlog, "managed with keda", "ScaledObject", "spec/minReplicaCount", 0),
+    (checks.keda_measures_a_backlog, "managed with keda", "ScaledObject", f"{TRIGGER}/metadata/lagTreshold", "1"),
+    (checks.keda_measures_a_backlog, "managed with keda", "ScaledObject", f"{TRIGGER}/metadata/allowIdleConsumers", "true"),
+    (checks.keda_measures_a_backlog, "managed with keda", "ScaledObject", f"{TRIGGER}/authenticationRef", ABSENT),
+    (checks.keda_measures_a_backlog, "strimzi with keda", "TriggerAuthentication", "spec/secretTargetRef/1/parameter", "crt"),
+    (checks.metrics_are_asked_for_where_they_are, "README.md", "PodMonitor", "spec/podMetricsEndpoints/0/port", "metrics"),
+    (checks.the_topics_are_those_a_worker_uses, "strimzi", "KafkaTopic genwatch-state", "spec/config/cleanup.policy", "delete"),
+    (checks.the_topics_are_those_a_worker_uses, "strimzi", "KafkaTopic genwatch-state", "spec/topicName", "genwatch-state"),
+    (checks.the_topics_are_those_a_worker_uses, "managed", "Job", "spec/ttlSecondsAfterFinished", ABSENT),
+    (checks.the_user_may_do_what_a_worker_does_and_nothing_else, "strimzi", "KafkaUser", f"{ACL}/0/operations/0", "All"),
+    (checks.the_user_may_do_what_a_worker_does_and_nothing_else, "strimzi", "KafkaUser", f"{ACL}/5/resource/name", "genwatch_"),
+    (checks.the_user_may_do_what_a_worker_does_and_nothing_else, "strimzi", "ConfigMap genwatch-", "data/GENWATCH_GROUP", "other"),
+]
+
+
+def unnoticed(renderings: dict) -> list[str]:
+    """The mutations that their checks overlooked, and the checks without any."""
+    found = [f"no mutation breaks '{one.__name__}'" for one in checks.CHECKS if one not in {what[0] for what in MUTATIONS}]
+    for notices, name, kind, path, value in MUTATIONS:
+        broken = copy.deepcopy(renderings[name])
+        thing = _break(broken.objects, kind, path, value)
+        if notices is checks.every_object_is_valid_by_its_schema:
+            broken.objects = [thing]
+        if not list(notices(broken)):
+            found.append(f"{name}: '{notices.__name__}' doesn't notice {kind} {path} = {'absent' if value is ABSENT else value}")
+    return found
+
+
+def _break(objects: list[dict], kind: str, path: str, value) -> dict:
+    kind, _, prefix = kind.partition(" ")
+    thing = next(one for one in objects if one["kind"] == kind and one["metadata"]["name"].startswith(prefix))
+    *way, last = [int(step) if step.isdigit() else step for step in path.split("/")]
+    parent = thing
+    for step in way:
+        parent = parent[step]
+    if value is ABSENT:
+        del parent[last]
+    else:
+        parent[last] = value
+    return thing
