@@ -29,7 +29,10 @@ pub struct Cluster {
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// No broker answers.
-    #[error("no broker answers at {brokers}: {reason}; check --brokers, and that Kafka runs there")]
+    #[error(
+        "no broker answers at {brokers}: {reason}; check --brokers, that Kafka runs there, and \
+             -X security.protocol if it wants TLS or a password"
+    )]
     Unreachable {
         /// As given by `--brokers`.
         brokers: String,

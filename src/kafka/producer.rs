@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::config::Connection;
@@ -137,10 +137,15 @@ impl ProducerContext for Reports {
             Ok(_) => {
                 self.0.delivered.fetch_add(1, Ordering::Relaxed);
             }
-            Err((error, _)) => {
+            Err((error, record)) => {
                 self.0.failed.fetch_add(1, Ordering::Relaxed);
                 let mut first = self.0.first_error.lock().unwrap_or_else(PoisonError::into_inner);
-                first.get_or_insert_with(|| error.to_string());
+                first.get_or_insert_with(|| match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                        format!("not authorized for topic {}: ask for its ACL (write)", record.topic())
+                    }
+                    _ => error.to_string(),
+                });
             }
         }
     }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::admin::{Cluster, ClusterError};
@@ -124,6 +124,10 @@ impl Tail {
                 }
                 Event::End(partition, end) => (partition, end),
                 Event::Error(_, error) if super::restore::is_passing(error.code) => continue,
+                // It belongs to no group; librdkafka asks for a coordinator all the same.
+                Event::Error(_, error) if error.code == RDKafkaErrorCode::GroupAuthorizationFailed => {
+                    continue;
+                }
                 Event::Error(_, error) => return Err(TailError::Read(error).into()),
             };
             self.reached.insert(partition, reached);
