@@ -10,7 +10,7 @@ use super::{BenchError, report};
 
 const SIZE: (u32, u32) = (860, 520);
 /// Apart for the colour-blind too (Okabe and Ito, 2008).
-const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -18,6 +18,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
     RGBColor(110, 110, 110),
+    RGBColor(0, 0, 0),
 ];
 
 /// One line of a plot.
@@ -174,7 +175,8 @@ fn chart(path: &Path, words: &Words<'_>, lines: &[Line], log: bool) -> Result<()
         }};
     }
     if log {
-        draw!((bottom * 0.7..top * 1.5).log_scale());
+        // Room for the legend above the lines.
+        draw!((bottom * 0.7..top * 40.0).log_scale());
     } else {
         draw!(0.0..top * 1.1);
     }

@@ -16,11 +16,11 @@ import yaml
 KUBERNETES = ("1.30", "1.37")
 
 
-def complaints(thing: dict, crds: Path) -> list[str]:
+def complaints(thing: dict, crds: Path | None) -> list[str]:
     """What is wrong with it by its schema."""
     group = thing["apiVersion"].rpartition("/")[0]
     if group == "kafka.strimzi.io":
-        return _by_crd(thing, crds)
+        return _by_crd(thing, crds) if crds else []
     if group == "keda.sh":
         from cloudcoil.models.keda import v1alpha1
 
