@@ -310,6 +310,7 @@ fn copy_package(workspace: &Path, package: &str, mutation: Option<&Mutation>) {
 
 fn manifest(package: &str) -> String {
     let dependencies = [
+        r#"foldhash = "0.2""#,
         r#"humantime = "2""#,
         r#"rand = { version = "0.9", default-features = false, features = ["std"] }"#,
         r#"rand_chacha = "0.9""#,

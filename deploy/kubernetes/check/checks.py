@@ -59,9 +59,8 @@ MAX_RECORD_BYTES = int(fact("src/kafka/admin.rs", r"^pub const MAX_RECORD_BYTES:
 
 
 class Rendering:
-    def __init__(self, objects: list[dict], crds: Path):
+    def __init__(self, objects: list[dict]):
         self.objects = objects
-        self.crds = crds
 
     def all(self, kind: str) -> list[dict]:
         return [one for one in self.objects if one["kind"] == kind]
@@ -113,7 +112,7 @@ def selects(selector: dict, template: dict) -> bool:
 
 def every_object_is_valid_by_its_schema(r: Rendering):
     for thing in r.objects:
-        yield from (f"{label(thing)}: {complaint}" for complaint in schemas.complaints(thing, r.crds))
+        yield from (f"{label(thing)}: {complaint}" for complaint in schemas.complaints(thing))
 
 
 def the_grace_period_outlasts_draining(r: Rendering):

@@ -31,6 +31,7 @@ MUTATIONS = [
     (checks.every_object_is_valid_by_its_schema, "strimzi", "KafkaTopic genwatch-state", "apiVersion", "kafka.strimzi.io/v1beta2"),
     (checks.every_object_is_valid_by_its_schema, "strimzi", "KafkaUser", f"{ACL}/0/operations/0", "read"),
     (checks.every_object_is_valid_by_its_schema, "strimzi", "KafkaUser", f"{ACL}/0/operation", "Read"),
+    (checks.every_object_is_valid_by_its_schema, "strimzi", "KafkaUser", "metadata/labels", {}),
     (checks.the_grace_period_outlasts_draining, "base", "Deployment", f"{POD}/terminationGracePeriodSeconds", 30),
     (checks.the_grace_period_outlasts_draining, "base", "ConfigMap", "data/GENWATCH_DRAIN_TIMEOUT", "1m"),
     (checks.the_start_is_waited_for, "base", "Deployment", f"{WORKER}/startupProbe/failureThreshold", 12),
