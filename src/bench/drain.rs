@@ -10,7 +10,7 @@ use super::contender::{Contender, Ended, Job};
 use super::report::{Report, rounded, row};
 use super::statistics::median;
 use super::verify::{AlertsReader, expected};
-use super::{BenchError, Tell, go_on};
+use super::{BenchError, Tell, in_turn};
 use crate::kafka::config::Connection;
 use crate::kafka::tail::StartAt;
 
@@ -56,24 +56,20 @@ pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
     tell("evaluating what it calls for", 0, 1);
     let expected = expected(&arena.source(), stop)?;
     let job = Job { work: config.work, count: Some(config.count) };
-    let steps = u64::from(config.repetitions) * config.contenders.len() as u64;
-    for repetition in 1..=config.repetitions {
-        for contender in &config.contenders {
-            go_on(stop)?;
-            let words = format!("repetition {repetition}: {} drains", contender.name);
-            tell(&words, report.runs.len() as u64, steps);
-            let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
-            let ended = contender.run(&arena, &arena.new_group(), &job, stop)?;
-            if ended.told.records != config.count {
-                let what = format!("{} records instead of {}", ended.told.records, config.count);
-                return Err(BenchError::Wrong { name: contender.name.clone(), what });
-            }
-            if ended.told.alerts.is_some() {
-                alerts.check(&contender.name, &expected, stop)?;
-            }
-            report.runs.push(row(run_row(&contender.name, repetition, &ended, bytes)));
+    in_turn(config.repetitions, &config.contenders, "drains", stop, tell, |repetition, place| {
+        let contender = &config.contenders[place];
+        let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
+        let ended = contender.run(&arena, &arena.new_group(), &job, stop)?;
+        if ended.told.records != config.count {
+            let what = format!("{} records instead of {}", ended.told.records, config.count);
+            return Err(BenchError::Wrong { name: contender.name.clone(), what });
         }
-    }
+        if ended.told.alerts.is_some() {
+            alerts.check(&contender.name, &expected, stop)?;
+        }
+        report.runs.push(row(run_row(&contender.name, repetition, &ended, bytes)));
+        Ok(())
+    })?;
     summarize(config, &mut report, expected.alerts);
     Ok(report)
 }
@@ -95,15 +91,11 @@ fn run_row(name: &str, repetition: u32, ended: &Ended, bytes: u64) -> serde_json
 }
 
 fn summarize(config: &DrainConfig, report: &mut Report, alerts: u64) {
-    let values = |name: &str, column: &str| -> Vec<f64> {
-        let of = |row: &&serde_json::Map<String, serde_json::Value>| row["contender"] == name;
-        report.runs.iter().filter(of).filter_map(|row| row[column].as_f64()).collect()
-    };
-    let middle = |name: &str, column: &str| median(values(name, column));
+    let middle = |name: &str, column: &str| median(report.measured(name, column));
     let mut results = Vec::new();
     for contender in &config.contenders {
         let name = contender.name.as_str();
-        let rates = values(name, "records_per_s");
+        let rates = report.measured(name, "records_per_s");
         let to_baseline = |column: &str| rounded(middle(name, column) / middle(&config.baseline, column));
         results.push(row(json!({
             "contender": name,

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::arena::Arena;
 use super::contender::{Contender, Job};
 use super::report::{Report, rounded, row};
-use super::{BenchError, Tell, go_on};
+use super::{BenchError, Tell, go_on, in_turn};
 use crate::kafka::config::Connection;
 use crate::kafka::producer::ReadingProducer;
 use crate::kafka::tail::{StartAt, Tail};
@@ -61,20 +61,16 @@ pub fn run(config: &LatencyConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<
         }),
     );
     let mut sums: Vec<Histogram<u64>> = config.contenders.iter().map(|_| histogram()).collect();
-    let steps = u64::from(config.repetitions) * config.contenders.len() as u64;
-    for repetition in 1..=config.repetitions {
-        for (contender, sum) in config.contenders.iter().zip(&mut sums) {
-            go_on(stop)?;
-            let words = format!("repetition {repetition}: {} watches", contender.name);
-            tell(&words, report.runs.len() as u64, steps);
-            let found = measure(config, contender, stop)?;
-            let mut cells = row(json!({ "contender": contender.name, "repetition": repetition }));
-            cells.extend(percentiles(&found));
-            report.runs.push(cells);
-            // The same bounds and precision: they can be added.
-            let _ = sum.add(&found);
-        }
-    }
+    in_turn(config.repetitions, &config.contenders, "watches", stop, tell, |repetition, place| {
+        let contender = &config.contenders[place];
+        let found = measure(config, contender, stop)?;
+        let mut cells = row(json!({ "contender": contender.name, "repetition": repetition }));
+        cells.extend(percentiles(&found));
+        report.runs.push(cells);
+        // The same bounds and precision: they can be added.
+        let _ = sums[place].add(&found);
+        Ok(())
+    })?;
     for (contender, sum) in config.contenders.iter().zip(&sums) {
         let mut cells = row(json!({ "contender": contender.name }));
         cells.extend(percentiles(sum));

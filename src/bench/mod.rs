@@ -31,6 +31,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::error::KafkaError;
 
+use contender::Contender;
+
 use crate::kafka::admin::ClusterError;
 use crate::kafka::group::GroupError;
 use crate::kafka::tail::TailError;
@@ -96,6 +98,28 @@ impl BenchError {
     fn file(path: &Path, reason: impl ToString) -> BenchError {
         BenchError::File { path: path.display().to_string(), reason: reason.to_string() }
     }
+}
+
+/// Lets the contenders do `what`, each in turn, so often: A B A B. `each` is given the repetition and the contender's place.
+fn in_turn(
+    repetitions: u32,
+    contenders: &[Contender],
+    what: &str,
+    stop: &AtomicBool,
+    tell: Tell<'_>,
+    mut each: impl FnMut(u32, usize) -> Result<(), BenchError>,
+) -> Result<(), BenchError> {
+    let steps = u64::from(repetitions) * contenders.len() as u64;
+    let mut done = 0;
+    for repetition in 1..=repetitions {
+        for (place, contender) in contenders.iter().enumerate() {
+            go_on(stop)?;
+            tell(&format!("repetition {repetition}: {} {what}", contender.name), done, steps);
+            each(repetition, place)?;
+            done += 1;
+        }
+    }
+    Ok(())
 }
 
 /// Ends a benchmark when somebody wants it to.

@@ -9,7 +9,7 @@ use super::arena::Arena;
 use super::contender::{Contender, Job};
 use super::report::{Report, rounded, row};
 use super::statistics::median;
-use super::{BenchError, Tell, go_on};
+use super::{BenchError, Tell, in_turn};
 use crate::kafka::config::Connection;
 use crate::kafka::group::Group;
 
@@ -38,32 +38,25 @@ pub fn run(config: &ProduceConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<
         json!({ "readings": config.count, "partitions": config.partitions, "repetitions": config.repetitions }),
     );
     let job = Job { work: Duration::ZERO, count: Some(config.count) };
-    let steps = u64::from(config.repetitions) * config.contenders.len() as u64;
-    for repetition in 1..=config.repetitions {
-        for contender in &config.contenders {
-            go_on(stop)?;
-            let words = format!("repetition {repetition}: {} produces", contender.name);
-            tell(&words, report.runs.len() as u64, steps);
-            let arena = Arena::new(&config.connection, config.partitions)?;
-            let group = arena.new_group();
-            let ended = contender.run(&arena, &group, &job, stop)?;
-            let records = records_in(&arena, &group)?;
-            if records != config.count || ended.told.records != config.count {
-                let what = format!("{records} readings are in the topic instead of {}", config.count);
-                return Err(BenchError::Wrong { name: contender.name.clone(), what });
-            }
-            report.runs.push(row(json!({
-                "contender": contender.name, "repetition": repetition,
-                "records_per_s": rounded(records as f64 / ended.told.seconds),
-                "cpu_us_per_record": rounded(ended.cpu.as_secs_f64() * 1e6 / records as f64),
-                "peak_MiB": ended.peak_memory >> 20,
-            })));
+    in_turn(config.repetitions, &config.contenders, "produces", stop, tell, |repetition, place| {
+        let contender = &config.contenders[place];
+        let arena = Arena::new(&config.connection, config.partitions)?;
+        let group = arena.new_group();
+        let ended = contender.run(&arena, &group, &job, stop)?;
+        let records = records_in(&arena, &group)?;
+        if records != config.count || ended.told.records != config.count {
+            let what = format!("{records} readings are in the topic instead of {}", config.count);
+            return Err(BenchError::Wrong { name: contender.name.clone(), what });
         }
-    }
-    let middle = |name: &str, column: &str| {
-        let of = report.runs.iter().filter(|row| row["contender"] == name);
-        median(of.filter_map(|row| row[column].as_f64()))
-    };
+        report.runs.push(row(json!({
+            "contender": contender.name, "repetition": repetition,
+            "records_per_s": rounded(records as f64 / ended.told.seconds),
+            "cpu_us_per_record": rounded(ended.cpu.as_secs_f64() * 1e6 / records as f64),
+            "peak_MiB": ended.peak_memory >> 20,
+        })));
+        Ok(())
+    })?;
+    let middle = |name: &str, column: &str| median(report.measured(name, column));
     let Some(first) = config.contenders.first() else { return Ok(report) };
     let results = config.contenders.iter().map(|contender| {
         let rate = middle(&contender.name, "records_per_s");

@@ -28,6 +28,13 @@ impl Report {
         Report { benchmark, configuration, runs: Vec::new(), results: Vec::new() }
     }
 
+    /// What each repetition of a contender gave in a column.
+    #[must_use]
+    pub fn measured(&self, contender: &str, column: &str) -> Vec<f64> {
+        let of = self.runs.iter().filter(|row| row["contender"] == contender);
+        of.filter_map(|row| row[column].as_f64()).collect()
+    }
+
     /// One JSON document.
     #[must_use]
     pub fn to_json(&self) -> Value {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Failure;
+use super::{ClusterOptions, Failure};
 use crate::bench::contender::Contender;
 use crate::bench::drain::DrainConfig;
 use crate::bench::latency::LatencyConfig;
@@ -22,7 +22,6 @@ use crate::bench::{self, BenchError, Tell, bare};
 use crate::kafka::admin::Cluster;
 use crate::kafka::config::Connection;
 use crate::kafka::tail::StartAt;
-use crate::kafka::topics::Topics;
 
 /// Measure how fast genwatch drains, scales out and reacts, on any cluster.
 ///
@@ -275,17 +274,8 @@ struct Produce {
 /// generator's order.
 #[derive(Debug, Args)]
 struct Verify {
-    /// Where Kafka is: host:port, several by commas.
-    #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS")]
-    brokers: String,
-
-    /// The topic of the readings.
-    #[arg(short, long, default_value = "emergency_generators", env = "GENWATCH_TOPIC")]
-    topic: String,
-
-    /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
-    #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
-    properties: Vec<String>,
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 /// A folder of results.
@@ -426,9 +416,9 @@ fn table(folder: &Path) -> Result<(), Failure> {
 }
 
 fn verify(options: &Verify) -> Result<(), Failure> {
-    let connection = Connection::new(&options.brokers, &options.properties).map_err(Failure::usage)?;
+    let connection = options.cluster.connection()?;
     let cluster = Cluster::connect(&connection)?;
-    let topics = Topics::new(&options.topic, &options.topic);
+    let topics = options.cluster.topics();
     let (readings, alerts) = (&topics.readings, &topics.alerts);
     let source = Source { connection: &connection, cluster: &cluster, readings, alerts };
     let stop = super::stop_on_signals()?;

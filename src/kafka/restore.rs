@@ -430,16 +430,3 @@ fn is_for_good(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::Fatal
     )
 }
-
-/// Errors that librdkafka mends by itself.
-pub(super) fn is_passing(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::NotLeaderForPartition
-            | RDKafkaErrorCode::LeaderNotAvailable
-            | RDKafkaErrorCode::RequestTimedOut
-    )
-}

@@ -123,11 +123,7 @@ impl Tail {
                     (record.partition, record.offset.next())
                 }
                 Event::End(partition, end) => (partition, end),
-                Event::Error(_, error) if super::restore::is_passing(error.code) => continue,
-                // It belongs to no group; librdkafka asks for a coordinator all the same.
-                Event::Error(_, error) if error.code == RDKafkaErrorCode::GroupAuthorizationFailed => {
-                    continue;
-                }
+                Event::Error(_, error) if is_passing(error.code) => continue,
                 Event::Error(_, error) => return Err(TailError::Read(error).into()),
             };
             self.reached.insert(partition, reached);
@@ -137,6 +133,21 @@ impl Tail {
         }
         Ok(())
     }
+}
+
+/// Errors that librdkafka mends by itself, or that don't concern who belongs to no group: librdkafka asks for a coordinator
+/// all the same.
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+    )
 }
 
 fn offset_at(cluster: &Cluster, topic: &str, id: i32, at: Millis) -> Result<Option<i64>, KafkaError> {
