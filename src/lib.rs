@@ -19,7 +19,8 @@
 //!
 //! * [`worker`]: joins pool and Kafka; the way of a reading, top-down.
 //! * [`kafka`]: the only place that knows rdkafka.
-//! * [`work`], [`rate`], [`flood`]: the cost of a reading; pacing; too many bad records.
+//! * [`mqtt`]: generators report by MQTT; a bridge to Kafka.
+//! * [`work`], [`rate`], [`flood`], [`clock`]: the cost of a reading; pacing; too many bad records; the wall clock.
 //! * [`metrics`], [`health`], [`fleet`]: what observers see.
 //! * [`web`]: the worker's HTTP.
 //! * [`demo`]: the whole system in one process.
@@ -29,6 +30,7 @@
 pub mod alarm;
 pub mod bench;
 pub mod cli;
+pub mod clock;
 pub mod demo;
 pub mod effect;
 pub mod fleet;
@@ -37,6 +39,7 @@ pub mod health;
 pub mod kafka;
 pub mod log;
 pub mod metrics;
+pub mod mqtt;
 pub mod pool;
 pub mod rate;
 pub mod reading;

@@ -2,8 +2,10 @@
 
 mod alerts;
 mod bench;
+mod bridge;
 mod demo;
 mod health;
+mod mqtt;
 mod simulate;
 mod status;
 mod topics;
@@ -59,6 +61,7 @@ enum Command {
     Worker(worker::Options),
     Alerts(alerts::Options),
     Status(status::Options),
+    Bridge(bridge::Options),
     Health(health::Options),
     Bench(bench::Options),
 }
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Worker(options) => worker::run(&options),
         Command::Alerts(options) => alerts::run(&options),
         Command::Status(options) => status::run(&options),
+        Command::Bridge(options) => bridge::run(&options),
         Command::Health(options) => health::run(&options),
         Command::Bench(options) => bench::run(&options),
     };

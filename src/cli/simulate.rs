@@ -6,18 +6,25 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::mqtt::MqttOptions;
 use super::{ClusterOptions, Failure};
 use crate::kafka::admin::Cluster;
 use crate::kafka::producer::{Produced, ReadingProducer};
+use crate::mqtt::fleet::{FleetError, MqttFleet};
 use crate::rate::Pacer;
 use crate::reading::MAX_VALUE_BYTES;
-use crate::simulator::{Faults, Fleet};
+use crate::simulator::{Faults, Fleet, Record};
 
 /// How long undelivered records are waited for at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest nap between two readings: a stop request is seen within it.
 const NAP: Duration = Duration::from_millis(50);
+/// More connections than one machine has ports for would be refused one by one.
+const MAX_CONNECTIONS: u32 = 20_000;
+/// Files that are open beside them.
+const OTHER_FILES: u64 = 64;
 
 /// Produce readings of a simulated fleet.
 ///
@@ -55,6 +62,9 @@ pub struct Options {
     faults: bool,
 
     #[command(flatten)]
+    mqtt: MqttOptions,
+
+    #[command(flatten)]
     cluster: ClusterOptions,
 }
 
@@ -62,17 +72,16 @@ pub struct Options {
 enum Destination {
     /// The readings topic.
     Kafka,
+    /// An MQTT broker: each generator by a connection of its own, with a last will. `genwatch bridge` forwards to Kafka.
+    Mqtt,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let stop = super::stop_on_signals()?;
-    let Destination::Kafka = options.to;
-    let connection = options.cluster.connection()?;
-    let cluster = Cluster::connect(&connection)?;
-    cluster.require(&options.cluster.topic)?;
-    let faults = which_faults(options, &cluster);
-    // Properties that exist and don't fit together are found when a client is made of them.
-    let producer = ReadingProducer::new(&connection, &options.cluster.topic).map_err(Failure::usage)?;
+    let (way, faults) = match options.to {
+        Destination::Kafka => to_kafka(options)?,
+        Destination::Mqtt => (to_mqtt(options)?, Faults::None),
+    };
     let mut fleet = Fleet::new(options.seed, options.generators, faults);
 
     let begun = Instant::now();
@@ -93,7 +102,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         let batch = (due as u64).min(left);
         for _ in 0..batch {
             let record = fleet.next();
-            producer.send(record.key, record.value)?;
+            way.send(&record)?;
         }
         sent += batch;
         progress.set_position(sent);
@@ -102,7 +111,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             std::thread::sleep(pacer.wait(Instant::now()).min(NAP));
         }
     }
-    let Produced { delivered, failed, first_error } = producer.finish(FLUSH_TIMEOUT);
+    let Produced { delivered, failed, first_error } = way.finish(sent);
     let seconds = begun.elapsed().as_secs_f64();
     progress.finish_and_clear();
 
@@ -117,6 +126,77 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     }
     let reason = first_error.unwrap_or_else(|| "no answer in time".to_owned());
     Err(anyhow::anyhow!("{} of {sent} records were not delivered: {reason}", sent - delivered).into())
+}
+
+/// The way that readings take.
+enum Way {
+    Kafka(ReadingProducer),
+    Mqtt(MqttFleet),
+}
+
+impl Way {
+    fn send(&self, record: &Record<'_>) -> anyhow::Result<()> {
+        match self {
+            Way::Kafka(producer) => producer.send(record.key, record.value)?,
+            // Without faults each has both.
+            Way::Mqtt(fleet) => {
+                fleet.send(record.key.unwrap_or_default(), record.value.unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, sent: u64) -> Produced {
+        match self {
+            Way::Kafka(producer) => producer.finish(FLUSH_TIMEOUT),
+            Way::Mqtt(fleet) => fleet.finish(sent, FLUSH_TIMEOUT),
+        }
+    }
+}
+
+fn to_kafka(options: &Options) -> Result<(Way, Faults), Failure> {
+    let connection = options.cluster.connection()?;
+    let cluster = Cluster::connect(&connection)?;
+    cluster.require(&options.cluster.topic)?;
+    let faults = which_faults(options, &cluster);
+    // Properties that exist and don't fit together are found when a client is made of them.
+    let producer = ReadingProducer::new(&connection, &options.cluster.topic).map_err(Failure::usage)?;
+    Ok((Way::Kafka(producer), faults))
+}
+
+fn to_mqtt(options: &Options) -> Result<Way, Failure> {
+    if options.faults {
+        let reason = "--faults is for --to kafka: MQTT knows no record without a key";
+        return Err(Failure::usage(anyhow::anyhow!(reason)));
+    }
+    if options.generators > MAX_CONNECTIONS {
+        let reason = format!("--to mqtt makes a connection for each generator: at most {MAX_CONNECTIONS}");
+        return Err(Failure::usage(anyhow::anyhow!(reason)));
+    }
+    allow_connections(options.generators)?;
+    let broker = options.mqtt.broker().map_err(Failure::usage)?;
+    let ids = (1..=options.generators).map(|number| format!("generator{number}"));
+    let fleet = MqttFleet::connect(&broker, &options.mqtt.tree(), ids).map_err(|error| match error {
+        FleetError::Topic(_) => Failure::usage(error),
+        _ => Failure::from(error),
+    })?;
+    Ok(Way::Mqtt(fleet))
+}
+
+/// A process may usually have 1,024 files open, and more if it asks.
+fn allow_connections(connections: u32) -> Result<(), Failure> {
+    let wanted = u64::from(connections) + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).map_err(|_| {
+        let allowed = limit.maximum.unwrap_or_default();
+        let reason = format!(
+            "{connections} connections need {wanted} open files; this system allows {allowed} (ulimit -n)"
+        );
+        Failure::usage(anyhow::anyhow!(reason))
+    })
 }
 
 /// A topic that wasn't made by us may refuse a record of more than 1 MiB; then that kind of fault is left out.

@@ -5,6 +5,7 @@
 //!   project's `unsafe` is there.
 //! * [`committer`]: effects and offsets, in one transaction.
 //! * [`group`]: how far a group is.
+//! * [`forward`]: records that somebody else holds until they are durable.
 //! * [`producer`]: readings of the simulator.
 //! * [`tail`]: reads a whole topic without a group.
 //! * [`restore`]: where a partition starts, and the alarm states that moved with it.
@@ -15,6 +16,7 @@ pub mod admin;
 pub mod committer;
 pub mod config;
 pub mod ends;
+pub mod forward;
 pub mod group;
 pub mod native;
 pub mod producer;

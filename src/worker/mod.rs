@@ -13,9 +13,10 @@ mod config;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::alarm::detector::Detector;
+use crate::clock::now;
 use crate::effect::{DeadLetter, Effect};
 use crate::flood::FloodGate;
 use crate::kafka::admin::{Cluster, TopicPlan};
@@ -24,7 +25,7 @@ use crate::kafka::consumer::{Consumer, Event, Record};
 use crate::kafka::ends::EndWatch;
 use crate::kafka::restore::Restorer;
 use crate::kafka::topics::{Cleanup, Topics};
-use crate::log::{Millis, PartitionId};
+use crate::log::PartitionId;
 use crate::pool::{Action, CommitPolicy, Committed, Handling, Pool};
 use crate::rate::Pacer;
 use crate::reading;
@@ -430,10 +431,4 @@ fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<(), WorkerErro
     let consequence = "alarm states would be deleted after its retention time";
     cluster.require_compacted(&topics.state, consequence)?;
     Ok(())
-}
-
-/// The wall clock.
-fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

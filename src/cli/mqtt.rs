@@ -1,0 +1,60 @@
+//! The options of all commands that speak MQTT.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::mqtt::broker::{Address, Broker, BrokerError};
+use crate::mqtt::message::Tree;
+use crate::mqtt::topic::TopicPattern;
+
+/// How to reach the MQTT broker, and where in its tree of topics generators report.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "MQTT")]
+pub(super) struct MqttOptions {
+    /// Where the MQTT broker is (MQTT 5): mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS.
+    #[arg(long, value_name = "URL", default_value = "mqtt://localhost:1883", env = "GENWATCH_MQTT")]
+    mqtt: Address,
+
+    /// Where generators report their readings: a topic filter. The level {generatorID} names the generator; without one the
+    /// payload does.
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "generators/{generatorID}/telemetry",
+        env = "GENWATCH_MQTT_TOPIC"
+    )]
+    mqtt_topic: TopicPattern,
+
+    /// Where generators say online, and their last wills offline.
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "generators/{generatorID}/status",
+        env = "GENWATCH_MQTT_STATUS_TOPIC"
+    )]
+    mqtt_status_topic: TopicPattern,
+
+    /// Who we are to the MQTT broker.
+    #[arg(long, value_name = "NAME", env = "GENWATCH_MQTT_USER")]
+    mqtt_user: Option<String>,
+
+    /// A file with the password.
+    #[arg(long, value_name = "FILE", requires = "mqtt_user", env = "GENWATCH_MQTT_PASSWORD_FILE")]
+    mqtt_password_file: Option<PathBuf>,
+
+    /// Whose certificates to trust, in PEM. Without it: those that this system trusts.
+    #[arg(long, value_name = "FILE", env = "GENWATCH_MQTT_CA_FILE")]
+    mqtt_ca_file: Option<PathBuf>,
+}
+
+impl MqttOptions {
+    pub(super) fn broker(&self) -> Result<Broker, BrokerError> {
+        let password_file = self.mqtt_password_file.as_deref();
+        Broker::new(self.mqtt.clone(), self.mqtt_user.as_deref(), password_file, self.mqtt_ca_file.as_deref())
+    }
+
+    pub(super) fn tree(&self) -> Tree {
+        Tree { readings: self.mqtt_topic.clone(), status: self.mqtt_status_topic.clone() }
+    }
+}

@@ -1,0 +1,273 @@
+//! How to reach the MQTT broker, and what its refusals mean.
+//!
+//! MQTT 5, by rumqttc: its receive maximum bounds what is under way (in 3.1.1 the broker alone decides), its reason codes say
+//! why something is refused.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode};
+use rumqttc::v5::{ConnectionError, MqttOptions, StateError};
+use rumqttc::{TlsConfiguration, Transport};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+/// A broker that is silent for longer is taken for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A reading has at most 1 MiB; what is larger is forwarded too, for the dead letters, up to this.
+const MAX_PACKET_BYTES: u32 = 16 << 20;
+
+/// Where the MQTT broker is: `mqtt://host:1883`, or `mqtts://host:8883` for TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    host: String,
+    port: u16,
+    tls: bool,
+}
+
+impl std::str::FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("mqtt", text));
+        let (tls, usual_port) = match scheme {
+            "mqtt" | "tcp" => (false, 1883),
+            "mqtts" | "ssl" => (true, 8883),
+            other => return Err(format!("'{other}' is neither mqtt nor mqtts")),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['@', '/', '?', '#']) {
+            return Err("expected mqtt://HOST:PORT; user and password have options of their own".to_owned());
+        }
+        // The colons of an IPv6 address are in brackets.
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| format!("'{port}' is no port"))?)
+            }
+            _ => (rest, usual_port),
+        };
+        if host.is_empty() {
+            return Err("expected mqtt://HOST:PORT".to_owned());
+        }
+        Ok(Address { host: host.to_owned(), port, tls })
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}:{}", if self.tls { "mqtts" } else { "mqtt" }, self.host, self.port)
+    }
+}
+
+/// How to reach the broker, and as who.
+#[derive(Clone)]
+pub struct Broker {
+    address: Address,
+    login: Option<(String, String)>,
+    tls: Option<TlsConfiguration>,
+}
+
+/// Why the options for the broker were refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// A file can't be read.
+    #[error("{option} {}: {error}", path.display())]
+    File {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A file that is no use.
+    #[error("{option} {}: {reason}", path.display())]
+    Content {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system has no certificates to trust.
+    #[error("this system has no certificates to trust ({0}); name some by --mqtt-ca-file")]
+    NoCertificates(String),
+    /// A CA without TLS.
+    #[error("--mqtt-ca-file is for mqtts://; {0} is without TLS")]
+    CaWithoutTls(Address),
+}
+
+impl Broker {
+    /// Reads the password and the certificates.
+    ///
+    /// # Errors
+    /// When a file can't be read, or isn't what it should be.
+    pub fn new(
+        address: Address,
+        user: Option<&str>,
+        password_file: Option<&Path>,
+        ca_file: Option<&Path>,
+    ) -> Result<Broker, BrokerError> {
+        let login =
+            user.map(|user| Ok((user.to_owned(), password_file.map_or(Ok(String::new()), password)?)));
+        let tls = match (address.tls, ca_file) {
+            (false, None) => None,
+            (false, Some(_)) => return Err(BrokerError::CaWithoutTls(address)),
+            (true, ca_file) => Some(tls(ca_file)?),
+        };
+        Ok(Broker { login: login.transpose()?, tls, address })
+    }
+
+    /// The address, for messages.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The options of a client with a session that survives its connection for `session`.
+    #[must_use]
+    pub fn options(&self, client_id: &str, session: Duration) -> MqttOptions {
+        let mut options = MqttOptions::new(client_id, &self.address.host, self.address.port);
+        options
+            .set_clean_start(false)
+            .set_keep_alive(KEEP_ALIVE)
+            .set_session_expiry_interval(Some(u32::try_from(session.as_secs()).unwrap_or(u32::MAX)))
+            .set_max_packet_size(Some(MAX_PACKET_BYTES));
+        if let Some((user, password)) = &self.login {
+            options.set_credentials(user, password);
+        }
+        if let Some(tls) = &self.tls {
+            options.set_transport(Transport::tls_with_config(tls.clone()));
+        }
+        options
+    }
+}
+
+fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, BrokerError> {
+    std::fs::read(path).map_err(|error| BrokerError::File { option, path: path.to_owned(), error })
+}
+
+fn password(path: &Path) -> Result<String, BrokerError> {
+    let option = "--mqtt-password-file";
+    let content = |_| BrokerError::Content { option, path: path.to_owned(), reason: "not UTF-8".to_owned() };
+    let text = String::from_utf8(read(option, path)?).map_err(content)?;
+    // Editors end a file with a line break.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn tls(ca_file: Option<&Path>) -> Result<TlsConfiguration, BrokerError> {
+    let mut roots = rustls::RootCertStore::empty();
+    match ca_file {
+        Some(path) => {
+            let option = "--mqtt-ca-file";
+            let content = |reason: String| BrokerError::Content { option, path: path.to_owned(), reason };
+            let pem = read(option, path)?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let certificate = certificate.map_err(|error| content(error.to_string()))?;
+                roots.add(certificate).map_err(|error| content(error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(content("there is no certificate in it (PEM is expected)".to_owned()));
+            }
+        }
+        None => {
+            let native = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(native.certs);
+            if roots.is_empty() {
+                let errors = native.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+                return Err(BrokerError::NoCertificates(errors.join("; ")));
+            }
+        }
+    }
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    Ok(TlsConfiguration::Rustls(config.into()))
+}
+
+/// A refusal that no waiting mends, in words; `None` for what may be better in a moment.
+#[must_use]
+pub fn refusal(error: &ConnectionError) -> Option<String> {
+    use ConnectReturnCode as Code;
+    match error {
+        ConnectionError::ConnectionRefused(code) => match code {
+            Code::BadUserNamePassword | Code::NotAuthorized => {
+                Some("authentication failed: look at --mqtt-user and --mqtt-password-file".to_owned())
+            }
+            Code::ServiceUnavailable
+            | Code::ServerUnavailable
+            | Code::ServerBusy
+            | Code::ConnectionRateExceeded
+            | Code::QuotaExceeded => None,
+            Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => {
+                Some("it doesn't speak MQTT 5".to_owned())
+            }
+            other => Some(format!("the connection was refused: {other:?}")),
+        },
+        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => match reason_code {
+            DisconnectReasonCode::SessionTakenOver => Some(
+                "another client has taken the session over: each needs a --client-id of its own".to_owned(),
+            ),
+            _ => None,
+        },
+        ConnectionError::Tls(error) if error.to_string().contains("certificate") => {
+            Some(format!("the certificate is not trusted ({error}): look at --mqtt-ca-file"))
+        }
+        // Where TLS fails, rustls' word comes in an I/O error.
+        ConnectionError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Some(format!("TLS failed ({error}): look at --mqtt-ca-file, and at whether the port speaks TLS"))
+        }
+        _ => None,
+    }
+}
+
+/// rumqttc's words, without the layers they came through.
+#[must_use]
+pub fn in_words(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::Io(error) => error.to_string(),
+        ConnectionError::Timeout(_) => "no answer in time".to_owned(),
+        ConnectionError::MqttState(state) => state.to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Result<String, String> {
+        text.parse::<Address>().map(|address| address.to_string())
+    }
+
+    #[test]
+    fn an_address_has_the_usual_ports() {
+        assert_eq!(address("mqtt://broker"), Ok("mqtt://broker:1883".to_owned()));
+        assert_eq!(address("mqtts://broker/"), Ok("mqtts://broker:8883".to_owned()));
+        assert_eq!(address("tcp://broker:7"), Ok("mqtt://broker:7".to_owned()));
+        assert_eq!(address("broker:7"), Ok("mqtt://broker:7".to_owned()));
+        assert_eq!(address("mqtt://[::1]"), Ok("mqtt://[::1]:1883".to_owned()));
+        assert_eq!(address("mqtt://[::1]:7"), Ok("mqtt://[::1]:7".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in [
+            "http://broker",
+            "mqtt://",
+            "mqtt://:1883",
+            "mqtt://broker:x",
+            "mqtt://me:secret@broker",
+            "mqtt://a/b",
+        ] {
+            assert!(address(text).is_err(), "{text}");
+        }
+        assert!(!address("mqtt://me:hunter2@broker").expect_err("refused").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_password_may_end_with_a_line_break() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "hunter2\r\n").expect("written");
+        assert_eq!(password(file.path()).expect("read"), "hunter2");
+    }
+}

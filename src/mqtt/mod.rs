@@ -1,0 +1,18 @@
+//! The MQTT edge: generators report to an MQTT broker, each in its own branch of the topic tree, and a bridge forwards what
+//! they say to Kafka.
+//!
+//! * [`topic`]: where in the tree a generator reports.
+//! * [`message`]: what an MQTT message becomes in Kafka.
+//! * [`unacked`]: what the broker has given us and we haven't acknowledged; which message is a repeat.
+//! * [`broker`]: how to reach the broker, and what its refusals mean.
+//! * [`bridge`]: the way of a message, from the subscription to the acknowledgement.
+//! * [`fleet`]: simulated generators, each with a connection and a last will of its own.
+//!
+//! The first three are pure: no client, clock or thread.
+
+pub mod bridge;
+pub mod broker;
+pub mod fleet;
+pub mod message;
+pub mod topic;
+pub mod unacked;

@@ -1,0 +1,193 @@
+//! What the MQTT broker has given us by QoS 1 and we haven't acknowledged.
+//!
+//! Messages become durable in Kafka in any order, but are acknowledged in the order they came in (MQTT 5.0, 4.6). After a
+//! reconnect the broker sends again whatever it has no acknowledgement for, under the same packet identifier and marked as a
+//! repeat (4.4); what we know to be durable, or under way, needn't be forwarded twice.
+//!
+//! Must not know: clients, clocks.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Messages under way, of one session.
+#[derive(Debug)]
+pub struct Unacked {
+    /// Of this connection, oldest first.
+    waiting: VecDeque<Message>,
+    /// Of earlier connections of the session: what the broker may send again.
+    earlier: HashMap<u16, Message>,
+    /// Acknowledged on this connection: the acknowledgement may not have arrived.
+    acknowledged: VecDeque<Message>,
+    /// How many of these are kept. Must be below 65,535, so that no identifier stands for two messages.
+    limit: usize,
+    next: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    number: u64,
+    packet: u16,
+    fingerprint: u64,
+    durable: bool,
+}
+
+/// What to do with a message that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// Forward it, and tell [`Unacked::durable`] by this number.
+    Forward(u64),
+    /// It's a repeat of one that is forwarded.
+    Repeat,
+}
+
+impl Unacked {
+    /// Remembers the last `limit` acknowledgements: as many as can be on their way.
+    #[must_use]
+    pub fn new(limit: u16) -> Unacked {
+        Unacked {
+            waiting: VecDeque::new(),
+            earlier: HashMap::new(),
+            acknowledged: VecDeque::new(),
+            limit: usize::from(limit),
+            next: 0,
+        }
+    }
+
+    /// A connection was made; `resumed`: the broker remembers the session.
+    pub fn connected(&mut self, resumed: bool) {
+        if !resumed {
+            self.earlier.clear();
+            self.acknowledged.clear();
+            self.waiting.clear();
+        }
+        // Later ones win: they are what an identifier stands for.
+        for message in self.acknowledged.drain(..).chain(self.waiting.drain(..)) {
+            self.earlier.insert(message.packet, message);
+        }
+    }
+
+    /// A message of QoS 1 came in. `repeat` is MQTT's DUP flag; the fingerprint tells whether it is the same message.
+    pub fn received(&mut self, packet: u16, repeat: bool, fingerprint: u64) -> Receipt {
+        let known = self.earlier.remove(&packet).filter(|known| repeat && known.fingerprint == fingerprint);
+        if let Some(known) = known {
+            self.waiting.push_back(known);
+            return Receipt::Repeat;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.waiting.push_back(Message { number, packet, fingerprint, durable: false });
+        Receipt::Forward(number)
+    }
+
+    /// The message of this number is in Kafka.
+    pub fn durable(&mut self, number: u64) {
+        let all = self.waiting.iter_mut().chain(self.earlier.values_mut());
+        if let Some(message) = all.into_iter().find(|message| message.number == number) {
+            message.durable = true;
+        }
+    }
+
+    /// The packet identifier to acknowledge next, if it's time.
+    #[must_use]
+    pub fn due(&self) -> Option<u16> {
+        self.waiting.front().filter(|message| message.durable).map(|message| message.packet)
+    }
+
+    /// The acknowledgement that was due is on its way.
+    pub fn acknowledged(&mut self) {
+        if self.acknowledged.len() >= self.limit {
+            self.acknowledged.pop_front();
+        }
+        self.acknowledged.extend(self.waiting.pop_front());
+    }
+
+    /// Whether nothing waits for an acknowledgement.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acknowledged(unacked: &mut Unacked) -> Vec<u16> {
+        let next = || unacked.due().inspect(|_| unacked.acknowledged());
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn acknowledged_in_the_order_they_came_in() {
+        let mut unacked = Unacked::new(10);
+        for packet in 1..=3 {
+            assert_eq!(unacked.received(packet, false, 7), Receipt::Forward(u64::from(packet) - 1));
+        }
+        unacked.durable(1);
+        unacked.durable(2);
+        assert_eq!(acknowledged(&mut unacked), []);
+        unacked.durable(0);
+        assert_eq!(acknowledged(&mut unacked), [1, 2, 3]);
+        assert!(unacked.is_empty());
+    }
+
+    #[test]
+    fn what_is_under_way_is_not_forwarded_again_after_a_reconnect() {
+        let mut unacked = Unacked::new(10);
+        unacked.received(1, false, 71);
+        unacked.received(2, false, 72);
+        unacked.received(3, false, 73);
+        unacked.durable(0);
+        assert_eq!(acknowledged(&mut unacked), [1], "which the broker never hears");
+        unacked.connected(true);
+        unacked.durable(1);
+        assert_eq!(acknowledged(&mut unacked), [], "not before it is given again");
+        assert_eq!(unacked.received(1, true, 71), Receipt::Repeat);
+        assert_eq!(unacked.received(2, true, 72), Receipt::Repeat);
+        assert_eq!(unacked.received(3, true, 73), Receipt::Repeat);
+        assert_eq!(acknowledged(&mut unacked), [1, 2]);
+        unacked.durable(2);
+        assert_eq!(acknowledged(&mut unacked), [3]);
+    }
+
+    #[test]
+    fn twice_disconnected_is_still_known() {
+        let mut unacked = Unacked::new(10);
+        unacked.received(1, false, 71);
+        unacked.connected(true);
+        unacked.connected(true);
+        assert_eq!(unacked.received(1, true, 71), Receipt::Repeat);
+    }
+
+    #[test]
+    fn another_message_under_a_known_identifier_is_forwarded() {
+        let mut unacked = Unacked::new(10);
+        unacked.received(1, false, 71);
+        unacked.connected(true);
+        assert_eq!(unacked.received(1, true, 99), Receipt::Forward(1));
+        unacked.connected(true);
+        assert_eq!(unacked.received(1, false, 99), Receipt::Forward(2), "not marked as a repeat");
+    }
+
+    #[test]
+    fn a_new_session_knows_nothing() {
+        let mut unacked = Unacked::new(10);
+        unacked.received(1, false, 71);
+        unacked.connected(false);
+        assert!(unacked.is_empty());
+        unacked.durable(0);
+        assert_eq!(unacked.received(1, true, 71), Receipt::Forward(1));
+    }
+
+    #[test]
+    fn what_was_acknowledged_long_ago_is_forgotten() {
+        let mut unacked = Unacked::new(2);
+        for packet in 1..=3 {
+            unacked.received(packet, false, 7);
+            unacked.durable(u64::from(packet) - 1);
+            assert_eq!(acknowledged(&mut unacked), [packet]);
+        }
+        unacked.connected(true);
+        assert_eq!(unacked.received(1, true, 7), Receipt::Forward(3));
+        assert_eq!(unacked.received(2, true, 7), Receipt::Repeat);
+    }
+}
