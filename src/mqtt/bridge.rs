@@ -45,6 +45,10 @@ const SESSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between attempts to connect again.
 const RECONNECT: Duration = Duration::from_millis(500);
+/// A connection that ends sooner was hardly one, and so many of them in a row have a cause: brokers give a session to the
+/// client that came last, and not all say so to the one before.
+const SHORT_LIVED: Duration = Duration::from_secs(2);
+const SUSPICIOUS: u32 = 3;
 /// How long what is under way may take when the bridge is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// A wait for Kafka that is worth a line in the log.
@@ -142,6 +146,8 @@ pub fn run(config: BridgeConfig, stop: &AtomicBool) -> Result<Summary, BridgeErr
             unacked: Unacked::new(RECALLED),
             connected: false,
             ever_connected: false,
+            connected_at: Instant::now(),
+            short_lived: 0,
             outage: None,
             slow: None,
             draining: None,
@@ -162,6 +168,9 @@ struct Bridge {
     /// From the broker's word on the session to the connection's end.
     connected: bool,
     ever_connected: bool,
+    /// When the last connection was made, and how many in a row have ended at once.
+    connected_at: Instant,
+    short_lived: u32,
     /// Since when there's no connection, and why.
     outage: Option<(Instant, String)>,
     /// Since when nothing was delivered though something waits; and whether the log knows.
@@ -243,6 +252,7 @@ impl Bridge {
         );
         self.connected = true;
         self.ever_connected = true;
+        self.connected_at = Instant::now();
         self.outage = None;
         self.unacked.connected(resumed);
         // Also to a session that is there: the topics may be others than at the last start.
@@ -269,20 +279,24 @@ impl Bridge {
         if let Some(reason) = broker::refusal(error) {
             return Err(self.refused(reason));
         }
-        self.connected = false;
         let reason = broker::in_words(error);
-        match &mut self.outage {
-            Some((_, last)) => *last = reason,
-            None => {
-                let address = self.config.broker.address().to_string();
+        if std::mem::replace(&mut self.connected, false) {
+            let at_once = self.connected_at.elapsed() < SHORT_LIVED;
+            self.short_lived = if at_once { self.short_lived + 1 } else { 0 };
+            let (address, client_id) = (self.config.broker.address().to_string(), &self.config.client_id);
+            tracing::warn!(
+                broker = address,
+                reason,
+                "the connection to the MQTT broker is lost; trying again"
+            );
+            if self.short_lived == SUSPICIOUS {
                 tracing::warn!(
-                    broker = address,
-                    reason,
-                    "the connection to the MQTT broker is lost; trying again"
+                    client_id,
+                    "connections end as soon as they are made; does another client use this --client-id?"
                 );
-                self.outage = Some((Instant::now(), reason));
             }
         }
+        self.outage = Some((self.outage.take().map_or_else(Instant::now, |(since, _)| since), reason));
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod world;
 mod acceptance;
 mod bad_records;
 mod bench;
+mod bridge;
 mod health;
 mod load;
 mod observing;

@@ -1,0 +1,309 @@
+//! What generators say by MQTT reaches Kafka: none lost, in order, whatever ends or breaks on the way.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::world::broker::Cluster;
+use crate::world::mosquitto::{Device, Mosquitto};
+use crate::world::process::Process;
+use crate::world::records::Records;
+use crate::world::{World, now_ms, until};
+
+type ByGenerator = BTreeMap<String, Vec<Vec<u8>>>;
+
+#[test]
+fn readings_by_mqtt_are_those_by_kafka() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(3));
+    let bridge = bridge(&world, &mqtt, &[]);
+    let simulated = simulate(&world, &mqtt, "20", "3000").wait().success();
+    assert_eq!(simulated.number("delivered"), 3000, "{simulated:?}");
+    until("all are in Kafka", || world.readings().len() == 3000);
+    until("all have gone offline", || {
+        statuses(&world).values().filter(|word| *word == "offline").count() == 20
+    });
+    let ended = bridge.stop();
+    assert_eq!(ended.number("readings"), 3000);
+
+    let straight = World::new(3);
+    straight
+        .run("simulate", &["--generators", "20", "--count", "3000", "--rate", "0", "--seed", "7"])
+        .success();
+    assert_eq!(by_generator(&world.readings()), by_generator(&straight.readings()));
+    let partitions = |world: &World| -> BTreeMap<String, i32> {
+        world.readings().iter().map(|record| (record.key().to_owned(), record.partition)).collect()
+    };
+    assert_eq!(partitions(&world), partitions(&straight), "by the same partitioner");
+}
+
+#[test]
+fn a_bridge_that_is_killed_loses_nothing() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(3));
+    let first = bridge(&world, &mqtt, &[]);
+    let simulator = simulate(&world, &mqtt, "20", "20000");
+    until("it's at work", || world.readings().len() > 2000);
+    first.kill();
+    simulator.wait().success();
+    let second = bridge(&world, &mqtt, &[]);
+    let wanted = expected("20", "20000");
+    let all_there = || {
+        let found = by_generator(&world.readings());
+        found.len() == 20
+            && found.iter().all(|(generator, values)| is_replayed_once(values, &wanted[generator]))
+    };
+    until(
+        "each generator's readings are in Kafka, in order, but for those that came again together",
+        all_there,
+    );
+    second.stop();
+}
+
+#[test]
+fn a_broker_that_goes_away_and_comes_back_neither_loses_nor_repeats() {
+    let (mut mqtt, world) = (Mosquitto::start(), World::new(3));
+    // The session, so that the broker keeps what comes.
+    bridge(&world, &mqtt, &[]).stop();
+    simulate(&world, &mqtt, "20", "60000").wait().success();
+    let mut bridge = bridge(&world, &mqtt, &[]);
+    until("it's at work", || world.readings().len() > 2000);
+    mqtt.stop();
+    bridge.wait_until_it_says("is lost");
+    let before = world.readings().len();
+    assert!(before < 60_000, "the outage came too late");
+    mqtt.start_again();
+    until("all are in Kafka", || world.readings().len() >= 60_000);
+    assert!(bridge.is_running());
+    let ended = bridge.stop();
+    assert_eq!(by_generator(&world.readings()), expected("20", "60000"), "{}", ended.stdout);
+}
+
+#[test]
+fn an_outage_of_kafka_is_waited_out() {
+    let cluster = Cluster::start("bridge-outage", &["broker.session.timeout.ms=6000"]);
+    let (mqtt, world) = (Mosquitto::start(), World::in_cluster(&cluster, 3));
+    let mut bridge = bridge(&world, &mqtt, &[]);
+    let simulator = simulate(&world, &mqtt, "20", "10000");
+    simulator.wait().success();
+    until("it's at work", || world.readings().len() > 500);
+    cluster.crash();
+    simulate(&world, &mqtt, "20", "5000").wait().success();
+    bridge.wait_until_it_says("Kafka doesn't take readings");
+    cluster.recover();
+    until("all are in Kafka", || world.readings().len() >= 15_000);
+    assert!(bridge.is_running());
+    bridge.stop();
+    let mut wanted = expected("20", "10000");
+    for (generator, values) in expected("20", "5000") {
+        wanted.get_mut(&generator).unwrap().extend(values);
+    }
+    assert_eq!(by_generator(&world.readings()), wanted);
+}
+
+#[test]
+fn a_generator_whose_connection_dies_is_offline() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(3));
+    let bridge = bridge(&world, &mqtt, &[]);
+    let endless = world.start("simulate", &["--to", "mqtt", "--mqtt", &mqtt.url(), "--generators", "5"]);
+    until("all are online", || statuses(&world).values().filter(|word| *word == "online").count() == 5);
+    endless.kill();
+    until("all are offline", || statuses(&world).values().filter(|word| *word == "offline").count() == 5);
+    bridge.stop();
+}
+
+#[test]
+fn whatever_a_device_says_is_carried_and_judged_by_the_worker() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(3));
+    let bridge = bridge(&world, &mqtt, &["--mqtt-topic", "sites/+/{generatorID}/telemetry"]);
+    let mut device = Device::connect(&mqtt, "device");
+    let reading = |id: &str, more: &str| {
+        format!(
+            r#"{{"generatorID":"{id}","lat":1,"lon":2,"temperature":70,"pressure":200,"fuel":100{more}}}"#
+        )
+    };
+    let taken = now_ms() - 3_600_000;
+    device.say_at(
+        "sites/north/g1/telemetry",
+        reading("g1", r#","model":"X"#).as_bytes(),
+        Some(&taken.to_string()),
+    );
+    device.say_at(
+        "sites/north/g1/telemetry",
+        reading("g1", r#","model":"X""#).as_bytes(),
+        Some(&taken.to_string()),
+    );
+    device.say("sites/north/g2/telemetry", reading("g1", "").as_bytes());
+    device.say("sites/north/g2/telemetry", b"\xff\xfe");
+    device.say("sites/north/g2/telemetry", b"");
+    device.say(
+        "sites/north/g2/telemetry",
+        reading("g2", &format!(r#","pad":"{}""#, "x".repeat(2 << 20))).as_bytes(),
+    );
+    device.say("sites/north/g2/other", b"not asked for");
+    device.say("generators/g3/status", b"perhaps");
+    device.say("generators/g3/status", br#"{"status":"online"}"#);
+    device.say("sites/south/g4/telemetry", reading("g4", "").as_bytes());
+    until("all are in Kafka", || world.readings().len() == 7);
+    until("the status too", || statuses(&world).len() == 1);
+    assert_eq!(statuses(&world)["g3"], "online");
+    let ended = bridge.stop();
+    assert_eq!(ended.number("dropped"), 1, "the status that is none");
+
+    let readings = world.readings();
+    let of_g1: Vec<_> = readings.iter().filter(|record| record.key() == "g1").collect();
+    assert_eq!(of_g1.len(), 2);
+    assert_eq!(of_g1[1].timestamp, taken);
+    assert_eq!(of_g1[1].json()["model"], json!("X"), "carried as it came");
+    let worked = world.work_to_the_end(&[]);
+    assert_eq!((worked.number("records"), worked.number("dlq"), worked.number("alerts")), (7, 5, 2));
+    let mut codes: Vec<String> = world
+        .read(&world.dlq_topic())
+        .iter()
+        .map(|record| record.header("dlq.error.code").unwrap().to_owned())
+        .collect();
+    codes.sort();
+    assert_eq!(codes, ["key_mismatch", "not_json", "not_json", "not_utf8", "too_large"]);
+}
+
+#[test]
+fn a_stop_finishes_what_is_under_way() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(3));
+    bridge(&world, &mqtt, &[]).stop();
+    simulate(&world, &mqtt, "20", "30000").wait().success();
+    // Each of them stopped in the middle, by a signal.
+    let mut in_all = 0;
+    while in_all < 30_000 {
+        let next = bridge(&world, &mqtt, &[]);
+        until("it's at work", || world.readings().len() as u64 > in_all);
+        let ended = next.stop();
+        in_all += ended.number("readings");
+        assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
+    }
+    assert_eq!(by_generator(&world.readings()), expected("20", "30000"), "nothing twice, nothing lost");
+}
+
+#[test]
+fn a_broker_with_tls_and_passwords_lets_in_who_may() {
+    let secrets = tempfile::tempdir().unwrap();
+    let file = |name: &str| secrets.path().join(name).display().to_string();
+    let certs = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/certs");
+    let made = Command::new(certs).args(["--out", secrets.path().to_str().unwrap()]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::write(file("users"), "bridge:hunter2\n").unwrap();
+    std::fs::write(file("acl"), "user bridge\ntopic read generators/#\n").unwrap();
+    std::fs::write(file("password"), "hunter2\n").unwrap();
+    std::fs::write(file("wrong"), "hunter4").unwrap();
+    let hashed = Command::new("mosquitto_passwd").args(["-U", &file("users")]).output().unwrap();
+    assert!(hashed.status.success(), "{}", String::from_utf8_lossy(&hashed.stderr));
+    let mqtt = Mosquitto::configured(|_| {
+        format!(
+            "allow_anonymous false\npassword_file {}\nacl_file {}\ncertfile {}\nkeyfile {}",
+            file("users"),
+            file("acl"),
+            file("broker.pem"),
+            file("broker.pem"),
+        )
+    });
+    let world = World::new(1);
+    let url = format!("mqtts://localhost:{}", mqtt.port());
+    let ca = file("ca.pem");
+    let start = |more: &[&str]| {
+        let all = [&["--mqtt", &url[..], "--mqtt-ca-file", &ca], more].concat();
+        world.start("bridge", &all)
+    };
+    let let_in = start(&["--mqtt-user", "bridge", "--mqtt-password-file", &file("password")]);
+    let_in.wait_until_it_says("connected to the MQTT broker");
+    let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", let_in.id())).unwrap();
+    let ended = let_in.stop();
+    assert!(!format!("{arguments}{}", ended.stderr).contains("hunter2"));
+
+    for login in [
+        &["--mqtt-user", "bridge", "--mqtt-password-file", &file("wrong")][..],
+        &["--mqtt-user", "nobody", "--mqtt-password-file", &file("password")],
+        &[],
+    ] {
+        start(login).wait().refused(1, &["authentication failed", "--mqtt-password-file"]);
+    }
+    // Another CA, and none.
+    let others = tempfile::tempdir().unwrap();
+    let certs = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/certs");
+    assert!(
+        Command::new(certs)
+            .args(["--out", others.path().to_str().unwrap()])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    let other_ca = others.path().join("ca.pem").display().to_string();
+    world.run("bridge", &["--mqtt", &url, "--mqtt-ca-file", &other_ca]).refused(1, &["--mqtt-ca-file"]);
+    world
+        .run("bridge", &["--mqtt", &format!("mqtt://localhost:{}", mqtt.port())])
+        .refused(1, &["MQTT broker"]);
+}
+
+#[test]
+fn who_cannot_work_says_why() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(1));
+    world
+        .run("bridge", &["--mqtt", "mqtt://127.0.0.1:1"])
+        .refused(1, &["no MQTT broker answers", "127.0.0.1:1"]);
+    world
+        .run("simulate", &["--to", "mqtt", "--mqtt", "mqtt://127.0.0.1:1", "--generators", "3"])
+        .refused(1, &["0 of 3 generators are connected"]);
+    let missing = World::empty();
+    missing.run("bridge", &["--mqtt", &mqtt.url()]).refused(1, &["topics create"]);
+    // Two of one name would take the session from each other for ever.
+    let first = bridge(&world, &mqtt, &[]);
+    let second = bridge(&world, &mqtt, &[]);
+    let hint = "does another client use this --client-id?";
+    until("one of them says so", || first.stderr().contains(hint) || second.stderr().contains(hint));
+    first.stop();
+    second.stop();
+}
+
+fn bridge(world: &World, mqtt: &Mosquitto, more: &[&str]) -> Process {
+    let url = mqtt.url();
+    let bridge = world.start("bridge", &[&["--mqtt", &url], more].concat());
+    bridge.wait_until_it_says("connected to the MQTT broker");
+    bridge
+}
+
+fn simulate(world: &World, mqtt: &Mosquitto, generators: &str, count: &str) -> Process {
+    let (url, fast) = (mqtt.url(), ["--rate", "0", "--seed", "7"]);
+    let what = ["--to", "mqtt", "--mqtt", &url, "--generators", generators, "--count", count];
+    world.start("simulate", &[&what[..], &fast].concat())
+}
+
+/// What [`simulate`] sends, by way of Kafka alone.
+fn expected(generators: &str, count: &str) -> ByGenerator {
+    let world = World::new(1);
+    let what = ["--generators", generators, "--count", count, "--rate", "0", "--seed", "7"];
+    world.run("simulate", &what).success();
+    by_generator(&world.readings())
+}
+
+fn by_generator(readings: &Records) -> ByGenerator {
+    let mut all = ByGenerator::new();
+    for record in readings.iter() {
+        all.entry(record.key().to_owned()).or_default().push(record.value.clone().unwrap());
+    }
+    all
+}
+
+/// Whether these are the readings that were wanted, the stretch before one point twice: what was in Kafka and not yet
+/// acknowledged when the bridge was killed.
+fn is_replayed_once(values: &[Vec<u8>], wanted: &[Vec<u8>]) -> bool {
+    let Some(repeats) = values.len().checked_sub(wanted.len()) else { return false };
+    (repeats..=wanted.len()).any(|at| values[..at] == wanted[..at] && values[at..] == wanted[at - repeats..])
+}
+
+/// The last word of each generator.
+fn statuses(world: &World) -> BTreeMap<String, String> {
+    let topic = format!("{}_status", world.topic);
+    let records = world.read(&topic);
+    let word = |json: serde_json::Value| json["status"].as_str().unwrap().to_owned();
+    records.compacted().into_iter().map(|(key, record)| (key, word(record.json()))).collect()
+}

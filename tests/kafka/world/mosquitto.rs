@@ -1,0 +1,134 @@
+//! A Mosquitto of the test's own, and a device that speaks to it.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
+use rumqttc::v5::{Client, Connection, Event, MqttOptions};
+
+use super::{PATIENCE, until};
+
+/// An MQTT broker. Ends when dropped.
+pub struct Mosquitto {
+    port: u16,
+    folder: tempfile::TempDir,
+    process: Child,
+}
+
+impl Mosquitto {
+    /// Lets everybody in, and keeps what comes for sessions that are away.
+    pub fn start() -> Mosquitto {
+        Mosquitto::configured(|_| "allow_anonymous true".to_owned())
+    }
+
+    /// With more lines of configuration, which may name files of its folder.
+    pub fn configured(more: impl Fn(&Path) -> String) -> Mosquitto {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let path = folder.path().display();
+        let lines = format!(
+            "listener {port} 127.0.0.1\nuser root\npersistence true\npersistence_location {path}/\nmax_queued_messages 0\n{}\n",
+            more(folder.path())
+        );
+        std::fs::write(folder.path().join("mosquitto.conf"), lines).unwrap();
+        let process = Mosquitto::spawn(folder.path());
+        let broker = Mosquitto { port, folder, process };
+        broker.wait_until_up();
+        broker
+    }
+
+    fn spawn(folder: &Path) -> Child {
+        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
+        let mut command = Command::new("mosquitto");
+        command.env("PATH", path).arg("-c").arg(folder.join("mosquitto.conf"));
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.spawn().expect("there is a mosquitto (scripts/setup installs it)")
+    }
+
+    fn wait_until_up(&self) {
+        until("mosquitto listens", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    /// `--mqtt`
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it as a machine that is shut down does: sessions and what waits in them are written.
+    pub fn stop(&mut self) {
+        let status = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again.
+    pub fn start_again(&mut self) {
+        self.process = Mosquitto::spawn(self.folder.path());
+        self.wait_until_up();
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            eprintln!("--- mosquitto:\n{log}");
+        }
+    }
+}
+
+/// A device that says what the test wants.
+pub struct Device {
+    client: Client,
+    connection: Connection,
+}
+
+impl Device {
+    /// Connects under this client id.
+    pub fn connect(broker: &Mosquitto, id: &str) -> Device {
+        let mut options = MqttOptions::new(id, "127.0.0.1", broker.port);
+        options.set_max_packet_size(Some(32 << 20)).set_clean_start(true);
+        let (client, connection) = Client::new(options, 100);
+        let mut device = Device { client, connection };
+        device.wait_for("its connection", |packet| matches!(packet, Packet::ConnAck(_)));
+        device
+    }
+
+    /// Publishes, and waits until the broker has it.
+    pub fn say(&mut self, topic: &str, payload: &[u8]) {
+        self.say_at(topic, payload, None);
+    }
+
+    /// As [`Device::say`], with the time at which the reading was taken.
+    pub fn say_at(&mut self, topic: &str, payload: &[u8], at: Option<&str>) {
+        let user_properties = at.map(|at| ("timestamp".to_owned(), at.to_owned())).into_iter().collect();
+        let properties = PublishProperties { user_properties, ..PublishProperties::default() };
+        self.client
+            .publish_with_properties(topic, QoS::AtLeastOnce, false, payload.to_vec(), properties)
+            .unwrap();
+        self.wait_for("an acknowledgement", |packet| matches!(packet, Packet::PubAck(_)));
+    }
+
+    fn wait_for(&mut self, what: &str, wanted: impl Fn(&Packet) -> bool) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while std::time::Instant::now() < deadline {
+            match self.connection.recv_timeout(Duration::from_secs(1)) {
+                Ok(Ok(Event::Incoming(packet))) if wanted(&packet) => return,
+                Ok(Err(error)) => panic!("the device's connection: {error}"),
+                _ => {}
+            }
+        }
+        panic!("the device waits in vain for {what}");
+    }
+}
