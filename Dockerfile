@@ -7,7 +7,7 @@ ARG BUILDER=rust:1-bookworm
 # Where /genwatch comes from: the stage below, or an image that holds a binary built elsewhere (scripts/images/make).
 # BuildKit then leaves the builder out.
 ARG BINARY=builder
-# What the binary runs on: a glibc as new as the builder's, and libgcc.
+# What the binary runs on: a Debian with a glibc as new as the builder's, and libgcc.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BUILDER} AS builder
@@ -23,6 +23,10 @@ RUN touch src/main.rs src/lib.rs && cargo build --release --locked && strip -o /
 FROM ${BINARY} AS binary
 
 FROM ${BASE}
+# Whom to trust where brokers or databases have certificates of a public CA.
+RUN apt-get update -q \
+    && apt-get install -q -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY --from=binary /genwatch /usr/local/bin/genwatch
 # A number, so that Kubernetes can tell that it isn't root. It owns nothing, and nothing is written: the root file system
 # may be read-only.

@@ -203,12 +203,12 @@ pub fn refusal(error: &ConnectionError) -> Option<String> {
             }
             other => Some(format!("the connection was refused: {other:?}")),
         },
-        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => match reason_code {
-            DisconnectReasonCode::SessionTakenOver => Some(
-                "another client has taken the session over: each needs a --client-id of its own".to_owned(),
-            ),
-            _ => None,
-        },
+        ConnectionError::MqttState(StateError::ServerDisconnect {
+            reason_code: DisconnectReasonCode::SessionTakenOver,
+            ..
+        }) => {
+            Some("another client has taken the session over: each needs a --client-id of its own".to_owned())
+        }
         ConnectionError::Tls(error) if error.to_string().contains("certificate") => {
             Some(format!("the certificate is not trusted ({error}): look at --mqtt-ca-file"))
         }

@@ -197,13 +197,10 @@ impl MqttFleet {
         }
         let deadline = Instant::now() + FAREWELL;
         for generator in self.generators.values() {
-            let goodbye = generator
-                .client
-                .try_publish(&generator.status, QoS::AtMostOnce, true, "offline")
-                .and_then(|()| generator.client.try_disconnect());
-            // Then the connection is full or gone, and the last will does the same.
-            if let Err(error) = goodbye {
-                tracing::debug!(%error, "no farewell");
+            let said = generator.client.try_publish(&generator.status, QoS::AtMostOnce, true, "offline");
+            // Where the connection is full or gone, the last will does the same.
+            if said.and(generator.client.try_disconnect()).is_err() {
+                tracing::debug!(topic = generator.status, "no farewell");
             }
         }
         while !self.thread.is_finished() && Instant::now() < deadline {

@@ -82,24 +82,24 @@ fn a_broker_that_goes_away_and_comes_back_neither_loses_nor_repeats() {
 
 #[test]
 fn an_outage_of_kafka_is_waited_out() {
-    let cluster = Cluster::start("bridge-outage", &["broker.session.timeout.ms=6000"]);
-    let (mqtt, world) = (Mosquitto::start(), World::in_cluster(&cluster, 3));
-    let mut bridge = bridge(&world, &mqtt, &[]);
-    let simulator = simulate(&world, &mqtt, "20", "10000");
-    simulator.wait().success();
-    until("it's at work", || world.readings().len() > 500);
-    cluster.crash();
-    simulate(&world, &mqtt, "20", "5000").wait().success();
-    bridge.wait_until_it_says("Kafka doesn't take readings");
-    cluster.recover();
-    until("all are in Kafka", || world.readings().len() >= 15_000);
-    assert!(bridge.is_running());
-    bridge.stop();
-    let mut wanted = expected("20", "10000");
-    for (generator, values) in expected("20", "5000") {
-        wanted.get_mut(&generator).unwrap().extend(values);
-    }
+    let (world, _cluster, wanted) = outlive_an_outage("bridge-outage", |_, _, bridge, recover| {
+        recover();
+        bridge
+    });
     assert_eq!(by_generator(&world.readings()), wanted);
+}
+
+#[test]
+fn a_bridge_that_is_killed_while_kafka_is_away_loses_nothing() {
+    let kill = |world: &World, mqtt: &Mosquitto, first: Process, recover: &dyn Fn()| {
+        first.kill();
+        recover();
+        bridge(world, mqtt, &[])
+    };
+    let (world, _cluster, wanted) = outlive_an_outage("bridge-killed", kill);
+    for (generator, values) in by_generator(&world.readings()) {
+        assert!(is_replayed_once(&values, &wanted[&generator]), "{generator}");
+    }
 }
 
 #[test]
@@ -262,6 +262,34 @@ fn who_cannot_work_says_why() {
     until("one of them says so", || first.stderr().contains(hint) || second.stderr().contains(hint));
     first.stop();
     second.stop();
+}
+
+/// Kafka goes away under a bridge; `meanwhile` gives the bridge that goes on when Kafka is back.
+fn outlive_an_outage(
+    name: &str,
+    meanwhile: impl Fn(&World, &Mosquitto, Process, &dyn Fn()) -> Process,
+) -> (World, Cluster, ByGenerator) {
+    let cluster = Cluster::start(name, &["broker.session.timeout.ms=6000"]);
+    let (mqtt, world) = (Mosquitto::start(), World::in_cluster(&cluster, 3));
+    let first = bridge(&world, &mqtt, &[]);
+    simulate(&world, &mqtt, "20", "10000").wait().success();
+    until("it's at work", || world.readings().len() > 500);
+    cluster.crash();
+    simulate(&world, &mqtt, "20", "5000").wait().success();
+    first.wait_until_it_says("Kafka doesn't take readings");
+    let mut bridge = meanwhile(&world, &mqtt, first, &|| cluster.recover());
+    let mut wanted = expected("20", "10000");
+    for (generator, values) in expected("20", "5000") {
+        wanted.get_mut(&generator).unwrap().extend(values);
+    }
+    let last_ones =
+        |all: &ByGenerator| -> Vec<Option<Vec<u8>>> { all.values().map(|of| of.last().cloned()).collect() };
+    until("all are in Kafka", || {
+        world.readings().len() >= 15_000 && last_ones(&by_generator(&world.readings())) == last_ones(&wanted)
+    });
+    assert!(bridge.is_running());
+    bridge.stop();
+    (world, cluster, wanted)
 }
 
 fn bridge(world: &World, mqtt: &Mosquitto, more: &[&str]) -> Process {
