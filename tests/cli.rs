@@ -47,7 +47,7 @@ fn nobody() -> String {
 }
 
 /// Those that speak to Kafka, and the demo.
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 8] = [
     &["demo"],
     &["topics", "create"],
     &["topics", "describe"],
@@ -55,6 +55,7 @@ const COMMANDS: [&[&str]; 7] = [
     &["worker"],
     &["alerts"],
     &["status"],
+    &["bridge"],
 ];
 
 #[test]
@@ -68,7 +69,7 @@ fn every_command_explains_itself() {
         assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
     }
     let help = text(&genwatch(&["--help"]).stdout);
-    for command in ["demo", "topics", "simulate", "worker", "alerts", "status", "health", "bench"] {
+    for command in ["demo", "topics", "simulate", "worker", "alerts", "status", "bridge", "health", "bench"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} in: {help}");
     }
     assert!(help.contains("Exit codes"), "{help}");
@@ -77,7 +78,7 @@ fn every_command_explains_itself() {
 
 #[test]
 fn help_names_the_options_of_the_contract() {
-    let options: [(&[&str], &str); 5] = [
+    let options: [(&[&str], &str); 6] = [
         (&["topics", "create"], "--partitions --replication-factor --min-insync"),
         (&["simulate"], "--generators --rate --count --duration --seed --to --faults"),
         (
@@ -86,6 +87,7 @@ fn help_names_the_options_of_the_contract() {
         ),
         (&["alerts"], "--from --exit-at-end --json"),
         (&["status"], "--json --watch"),
+        (&["bridge"], "--mqtt --mqtt-topic --client-id"),
     ];
     for (command, options) in options {
         let help = text(&genwatch(&[command, &["--help"]].concat()).stdout);
@@ -125,6 +127,18 @@ fn a_wrong_command_line_is_bad_usage() {
         &["bench", "drain", "--peer", "nameless"],
         &["bench", "scale", "--replicas", "3,1"],
         &["bench", "partitions", "--partitions", "0"],
+        &["bridge", "--mqtt", "http://localhost"],
+        &["bridge", "--mqtt", "mqtt://me:hunter2@localhost"],
+        &["bridge", "--mqtt-topic", "a/#/b"],
+        &["bridge", "--mqtt-topic", "$share/bridges/a/+"],
+        &["bridge", "--client-id", ""],
+        &["bridge", "--mqtt-password-file", "/no/such/file"],
+        &["bridge", "--mqtt-user", "me", "--mqtt-password-file", "/no/such/file"],
+        &["bridge", "--mqtt", "mqtts://localhost", "--mqtt-ca-file", "/no/such/file"],
+        &["bridge", "--mqtt-ca-file", "/no/such/file"],
+        &["simulate", "--to", "mqtt", "--faults"],
+        &["simulate", "--to", "mqtt", "--generators", "20001"],
+        &["simulate", "--to", "mqtt", "--mqtt-topic", "generators/+/telemetry"],
         &["health", "--http-address", "8080"],
         &["health", "--brokers", "localhost:9092"],
     ] {

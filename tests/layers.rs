@@ -4,7 +4,17 @@
 
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 6] = ["log.rs", "effect.rs", "reading", "alarm", "pool", "simulator"];
+const PURE: [&str; 9] = [
+    "log.rs",
+    "effect.rs",
+    "reading",
+    "alarm",
+    "pool",
+    "simulator",
+    "mqtt/topic.rs",
+    "mqtt/message.rs",
+    "mqtt/unacked.rs",
+];
 const FOREIGN: [&str; 9] = [
     "rdkafka",
     "tokio",
