@@ -86,7 +86,8 @@ struct Alert<'a> {
 pub fn expected(source: &Source<'_>, stop: &AtomicBool) -> Result<Digest, BenchError> {
     let mut tail = Tail::new(source.connection, source.cluster, source.readings, StartAt::Beginning)?;
     let mut digest = Digest::default();
-    let mut active: HashMap<String, [bool; 2]> = HashMap::new();
+    // Of each rule whether it's active, and since when it is as it is.
+    let mut phases: HashMap<String, [(bool, i64); 2]> = HashMap::new();
     while !tail.at_end() {
         go_on(stop)?;
         tail.read(LOOK, |record| {
@@ -97,14 +98,17 @@ pub fn expected(source: &Source<'_>, stop: &AtomicBool) -> Result<Digest, BenchE
                         what: format!("it holds no reading: {error}"),
                     }
                 })?;
-            if !active.contains_key(reading.generator) {
-                active.insert(reading.generator.to_owned(), [false; 2]);
+            if !phases.contains_key(reading.generator) {
+                phases.insert(reading.generator.to_owned(), [(false, i64::MIN); 2]);
             }
-            let Some([low, hot]) = active.get_mut(reading.generator) else { return Ok(()) };
-            let mut judge = |active: &mut bool, rule: &str, value: f64, raise: bool, clear: bool| {
-                if if *active { clear } else { raise } {
-                    *active = !*active;
-                    digest.add(reading.generator, rule, *active, value, record.timestamp.0);
+            let Some([low, hot]) = phases.get_mut(reading.generator) else { return Ok(()) };
+            let at = record.timestamp.0;
+            let mut judge = |phase: &mut (bool, i64), rule: &str, value: f64, raise: bool, clear: bool| {
+                let (active, since) = *phase;
+                // One that is older than the phase is late, and changes nothing.
+                if at >= since && if active { clear } else { raise } {
+                    *phase = (!active, at);
+                    digest.add(reading.generator, rule, !active, value, at);
                 }
             };
             let (fuel, heat) = (reading.fuel, reading.temperature);

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::world::broker::{self, Cluster};
+use crate::world::mosquitto::Mosquitto;
 use crate::world::process::{Ended, Process};
+use crate::world::until;
 
 const READINGS: &str = "2000";
 
@@ -33,6 +35,26 @@ fn each_principal_does_its_job_and_no_other() {
     by_certificate("simulate", "simulator", &["--count", READINGS, "--rate", "0"]).wait().success();
     let worked = by_certificate("worker", "worker", to_the_end).wait().success();
     assert_eq!(worked.number("records").to_string(), READINGS, "the group goes on, whatever the way in");
+    let mqtt = Mosquitto::start();
+    let url = mqtt.url();
+    let bridge = by_password("bridge", "bridge", &["--mqtt", &url]);
+    bridge.wait_until_it_says("connected to the MQTT broker");
+    let simulated = Process::start(
+        "simulate",
+        &["simulate", "--to", "mqtt", "--mqtt", &url, "--generators", "20", "--count", READINGS],
+    );
+    simulated.wait().success();
+    let worker = by_password("worker", "worker", &[]);
+    until("what came by MQTT is worked", || {
+        let status = by_password("status", "operator", &["--json"]).wait().success().json();
+        let committed =
+            status["partitions"].as_array().unwrap().iter().map(|of| of["committed"].as_u64().unwrap_or(0));
+        committed.sum::<u64>() == 3 * READINGS.parse::<u64>().unwrap()
+    });
+    worker.stop();
+    let bridged = bridge.stop();
+    assert_eq!(bridged.number("readings").to_string(), READINGS);
+    assert_eq!(bridged.number("statuses"), 40, "online and offline");
     let status = by_password("status", "operator", &[]).wait().success();
     assert!(status.stdout.contains("lag in all: 0"), "{}", status.stdout);
     by_password("alerts", "operator", to_the_end).wait().success();
@@ -52,6 +74,9 @@ fn each_principal_does_its_job_and_no_other() {
         by_password("topics create", "worker", &["--topic", "other", "--partitions", "1"]).wait(),
         &["not authorized"],
     );
+    let bridge_of = |principal: &str| by_password("bridge", principal, &["--mqtt", &url]).wait();
+    refused(bridge_of("simulator"), &["emergency_generators_status", "not authorized"]);
+    refused(by_password("worker", "bridge", to_the_end).wait(), &["not authorized"]);
     let other_group = &["--exit-at-end", "--group", "other"][..];
     refused(by_password("worker", "worker", other_group).wait(), &["not authorized"]);
 
