@@ -1,61 +1,88 @@
-//! Whether the worker lives and is ready, as probes ask. Written by the worker's thread, read by HTTP.
+//! Whether a worker, or a bridge, lives and is ready, as probes ask. Written by its own thread, read by HTTP.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A poll loop that hasn't moved for this long is taken for dead.
 const STALE: Duration = Duration::from_secs(15);
 
-/// The worker's health.
+/// What is in the way of being ready. The one that says most comes first: a process has several at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It is on its way out.
+    Draining,
+    /// The group has given no assignment, or taken it all back.
+    NotJoined,
+    /// The MQTT broker isn't there.
+    NotConnected,
+    /// Some partition waits for its state.
+    Restoring,
+    /// Commits don't succeed at the moment.
+    CommitsWait,
+    /// Kafka takes no records at the moment.
+    KafkaAway,
+}
+
+impl Obstacle {
+    const ALL: [Obstacle; 6] = [
+        Obstacle::Draining,
+        Obstacle::NotJoined,
+        Obstacle::NotConnected,
+        Obstacle::Restoring,
+        Obstacle::CommitsWait,
+        Obstacle::KafkaAway,
+    ];
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Obstacle::Draining => "draining",
+            Obstacle::NotJoined => "not joined the group yet",
+            Obstacle::NotConnected => "not connected to the MQTT broker",
+            Obstacle::Restoring => "restoring alarm states",
+            Obstacle::CommitsWait => "commits wait for the cluster",
+            Obstacle::KafkaAway => "Kafka takes no records",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// The health of a process.
 #[derive(Debug)]
 pub struct Health {
     started: Instant,
     /// Milliseconds from `started` to the last turn of the loop.
     last_turn: AtomicU64,
-    joined: AtomicBool,
-    restoring: AtomicBool,
-    draining: AtomicBool,
-    blocked: AtomicBool,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Health {
-            started: Instant::now(),
-            last_turn: AtomicU64::new(0),
-            joined: AtomicBool::new(false),
-            restoring: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            blocked: AtomicBool::new(false),
-        }
-    }
+    /// A bit for each obstacle.
+    obstacles: AtomicU8,
 }
 
 impl Health {
+    /// Of a process that begins with this in its way.
+    #[must_use]
+    pub fn new(first: Obstacle) -> Health {
+        Health {
+            started: Instant::now(),
+            last_turn: AtomicU64::new(0),
+            obstacles: AtomicU8::new(first.bit()),
+        }
+    }
+
     /// The poll loop has made a turn.
     pub fn turned(&self) {
         let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_turn.store(millis, Ordering::Relaxed);
     }
 
-    /// The group has given an assignment, if only an empty one; or taken it all back.
-    pub fn set_joined(&self, joined: bool) {
-        self.joined.store(joined, Ordering::Relaxed);
-    }
-
-    /// Some partition waits for its state.
-    pub fn set_restoring(&self, restoring: bool) {
-        self.restoring.store(restoring, Ordering::Relaxed);
-    }
-
-    /// The worker is on its way out.
-    pub fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Commits don't succeed at the moment.
-    pub fn set_blocked(&self, blocked: bool) {
-        self.blocked.store(blocked, Ordering::Relaxed);
+    /// This is in the way, or isn't any more.
+    pub fn set(&self, obstacle: Obstacle, there: bool) {
+        if there {
+            self.obstacles.fetch_or(obstacle.bit(), Ordering::Relaxed);
+        } else {
+            self.obstacles.fetch_and(!obstacle.bit(), Ordering::Relaxed);
+        }
     }
 
     /// Whether the poll loop moves; else what is wrong.
@@ -75,15 +102,30 @@ impl Health {
     /// # Errors
     /// With the reason in words.
     pub fn ready(&self) -> Result<(), String> {
-        let reasons = [
-            (self.draining.load(Ordering::Relaxed), "draining"),
-            (!self.joined.load(Ordering::Relaxed), "not joined the group yet"),
-            (self.restoring.load(Ordering::Relaxed), "restoring alarm states"),
-            (self.blocked.load(Ordering::Relaxed), "commits wait for the cluster"),
-        ];
-        match reasons.iter().find(|(holds, _)| *holds) {
-            Some((_, reason)) => Err((*reason).to_owned()),
+        let there = self.obstacles.load(Ordering::Relaxed);
+        match Obstacle::ALL.into_iter().find(|obstacle| there & obstacle.bit() != 0) {
+            Some(obstacle) => Err(obstacle.in_words().to_owned()),
             None => self.live(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_who_has_nothing_in_the_way() {
+        let health = Health::new(Obstacle::NotJoined);
+        assert_eq!(health.ready(), Err("not joined the group yet".to_owned()));
+        health.set(Obstacle::Restoring, true);
+        health.set(Obstacle::NotJoined, false);
+        assert_eq!(health.ready(), Err("restoring alarm states".to_owned()));
+        health.set(Obstacle::Draining, true);
+        assert_eq!(health.ready(), Err("draining".to_owned()), "which is why all else is as it is");
+        health.set(Obstacle::Draining, false);
+        health.set(Obstacle::Restoring, false);
+        health.turned();
+        assert_eq!(health.ready(), Ok(()));
     }
 }

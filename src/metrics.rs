@@ -156,10 +156,16 @@ impl Metrics {
     /// The text that Prometheus scrapes.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::warn!(%error, "the metrics could not be rendered");
-        }
-        String::from_utf8(text).unwrap_or_default()
+        page(&self.registry)
     }
+}
+
+/// The page for Prometheus.
+#[must_use]
+pub fn page(registry: &Registry) -> String {
+    let mut text = Vec::new();
+    if let Err(error) = TextEncoder::new().encode(&registry.gather(), &mut text) {
+        tracing::warn!(%error, "the metrics could not be rendered");
+    }
+    String::from_utf8(text).unwrap_or_default()
 }

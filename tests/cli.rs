@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use genwatch::health::{Health, Obstacle};
+
 /// Runs the binary to its end, as the user of an empty environment.
 fn genwatch(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the binary runs")
@@ -225,11 +227,13 @@ fn a_missing_broker_is_told_in_one_line_within_15_s() {
 #[test]
 fn health_asks_a_worker_whether_it_lives() {
     let metrics = Arc::new(genwatch::metrics::Metrics::new().unwrap());
-    let health = Arc::new(genwatch::health::Health::default());
+    let health = Arc::new(Health::new(Obstacle::NotJoined));
     health.turned();
     // Draining is alive, and not ready: a container must not be restarted while it drains.
-    health.set_draining();
-    let address = genwatch::web::serve("127.0.0.1:0".parse().unwrap(), metrics, health).unwrap().to_string();
+    health.set(Obstacle::Draining, true);
+    let address = genwatch::web::serve("127.0.0.1:0".parse().unwrap(), move || metrics.render(), health)
+        .unwrap()
+        .to_string();
     let by_option = genwatch(&["health", "--http-address", &address]);
     let by_variable = command(&["health"]).env("GENWATCH_HTTP_ADDRESS", &address).output().unwrap();
     for output in [by_option, by_variable] {

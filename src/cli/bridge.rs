@@ -1,12 +1,16 @@
 //! `genwatch bridge`: from MQTT to Kafka.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::mqtt::MqttOptions;
 use super::{ClusterOptions, Failure};
-use crate::mqtt::bridge::{BridgeConfig, BridgeError};
+use crate::health::{Health, Obstacle};
+use crate::mqtt::bridge::{BridgeConfig, BridgeError, Observers};
+use crate::mqtt::metrics::BridgeMetrics;
 
 /// Forward what generators say by MQTT to Kafka.
 ///
@@ -21,6 +25,10 @@ pub struct Options {
     #[arg(long, value_name = "ID", default_value = "genwatch-bridge", env = "GENWATCH_CLIENT_ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     client_id: String,
 
+    /// Serve /metrics, /livez and /readyz here.
+    #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
+    http: Option<SocketAddr>,
+
     #[command(flatten)]
     mqtt: MqttOptions,
 
@@ -29,7 +37,6 @@ pub struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    let stop = super::stop_on_signals()?;
     let config = BridgeConfig {
         connection: options.cluster.connection()?,
         topics: options.cluster.topics(),
@@ -37,7 +44,16 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         client_id: options.client_id.clone(),
         tree: options.mqtt.tree(),
     };
-    let summary = crate::mqtt::bridge::run(config, &stop).map_err(|error| match error {
+    let observers = Observers {
+        stop: super::stop_on_signals()?,
+        metrics: Arc::new(BridgeMetrics::new()?),
+        health: Arc::new(Health::new(Obstacle::NotConnected)),
+    };
+    if let Some(address) = options.http {
+        let metrics = Arc::clone(&observers.metrics);
+        super::serve(address, move || metrics.render(), &observers.health)?;
+    }
+    let summary = crate::mqtt::bridge::run(config, observers).map_err(|error| match error {
         // Properties that exist and don't fit together are found when a client is made of them.
         BridgeError::Client(_) => Failure::usage(error),
         _ => Failure::from(error),

@@ -14,15 +14,18 @@ mod worker;
 pub(crate) use alerts::line as alert_line;
 
 use std::ffi::c_int;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
 
+use crate::health::Health;
 use crate::kafka::config::Connection;
 use crate::kafka::topics::Topics;
 
@@ -189,6 +192,18 @@ fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
+}
+
+/// Serves `--http`, and says where.
+fn serve(
+    address: SocketAddr,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+    health: &Arc<Health>,
+) -> anyhow::Result<()> {
+    let bound = crate::web::serve(address, metrics, Arc::clone(health))
+        .with_context(|| format!("cannot listen on --http {address}"))?;
+    tracing::info!(address = %bound, "serving /metrics, /livez and /readyz");
+    Ok(())
 }
 
 /// A name that Kafka takes for a topic (and we for a group, as a topic derives from it), with room for our suffixes.

@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::{ClusterOptions, Failure};
 use crate::alarm::rules::Rules;
-use crate::health::Health;
+use crate::health::{Health, Obstacle};
 use crate::kafka::committer::Delivery;
 use crate::kafka::config::{GroupProtocol, replica_name};
 use crate::kafka::restore::OnOutOfRange;
@@ -121,13 +120,12 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let observers = Observers {
         stop: super::stop_on_signals()?,
         metrics: Arc::new(Metrics::new()?),
-        health: Arc::new(Health::default()),
+        health: Arc::new(Health::new(Obstacle::NotJoined)),
         fleet: None,
     };
     if let Some(address) = options.http {
-        let bound = crate::web::serve(address, Arc::clone(&observers.metrics), Arc::clone(&observers.health))
-            .with_context(|| format!("cannot listen on --http {address}"))?;
-        tracing::info!(address = %bound, "serving /metrics, /livez and /readyz");
+        let metrics = Arc::clone(&observers.metrics);
+        super::serve(address, move || metrics.render(), &observers.health)?;
     }
     let summary = crate::worker::run(config, observers).map_err(|error| match error {
         // Properties that exist and don't fit together are found when a client is made of them.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use super::broker::EmbeddedBroker;
 use crate::alarm::rules::Rules;
 use crate::fleet::Fleet;
-use crate::health::Health;
+use crate::health::{Health, Obstacle};
 use crate::kafka::committer::Delivery;
 use crate::kafka::config::GroupProtocol;
 use crate::kafka::restore::OnOutOfRange;
@@ -74,7 +74,7 @@ impl<'b> Replicas<'b> {
             bounds: Bounds { records: 10_000, bytes: 64 << 20 },
             name: name.clone(),
         };
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::new(Obstacle::NotJoined));
         let stop = Arc::new(AtomicBool::new(false));
         let observers = Observers {
             stop: Arc::clone(&stop),

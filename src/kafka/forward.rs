@@ -64,6 +64,8 @@ impl Forwarder {
             // The sender is told to wait, and the one before it keeps what isn't durable: an outage loses nothing.
             ("message.timeout.ms", "0"),
             ("linger.ms", "5"),
+            // What a sender with more waits for.
+            ("queue.buffering.max.kbytes", "65536"),
         ] {
             if connection.property(key).is_none() {
                 config.set(key, value);

@@ -11,6 +11,7 @@
 //! One task owns everything here; Kafka's delivery reports come to it as messages.
 
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::broker::{self, Broker};
 use super::message::{self, Translation, Tree};
+use super::metrics::BridgeMetrics;
 use super::unacked::{Receipt, Unacked};
 use crate::clock;
+use crate::health::{Health, Obstacle};
 use crate::kafka::admin::{Cluster, ClusterError};
 use crate::kafka::config::Connection;
 use crate::kafka::forward::{Forwarded, Forwarder, Report, Undelivered};
@@ -35,8 +38,6 @@ use crate::kafka::topics::Topics;
 /// Messages that the broker may give before we acknowledge one (MQTT 5 receive maximum): what a round trip to Kafka needs at
 /// some ten thousand a second, and what an outage of Kafka makes us hold.
 const RECEIVE_MAXIMUM: u16 = 1000;
-/// Acknowledgements that are recalled after a reconnect: more than can be on their way.
-const RECALLED: u16 = 10_000;
 /// Acknowledgements that wait for the connection.
 const REQUESTS: u16 = 1000;
 /// How long the broker keeps the session, and with it what comes in, while the bridge is away.
@@ -72,6 +73,16 @@ pub struct BridgeConfig {
     pub tree: Tree,
 }
 
+/// Who watches a bridge, and who stops it.
+pub struct Observers {
+    /// Set to stop it.
+    pub stop: Arc<AtomicBool>,
+    /// What it does.
+    pub metrics: Arc<BridgeMetrics>,
+    /// How it is.
+    pub health: Arc<Health>,
+}
+
 /// What a bridge did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
@@ -83,7 +94,7 @@ pub struct Summary {
     pub statuses: u64,
     /// Messages that the broker sent again though they were forwarded already; they weren't, twice.
     pub repeats: u64,
-    /// Messages that could not be forwarded: too large for the topic, no status, or QoS 0 while Kafka was away.
+    /// Messages that could not be forwarded: too large for the topic, or no status.
     pub dropped: u64,
     /// From the first message to the last acknowledgement of Kafka.
     pub seconds: f64,
@@ -126,7 +137,7 @@ pub enum BridgeError {
 ///
 /// # Errors
 /// With what a user must mend: Kafka, a topic, the MQTT broker, permissions.
-pub fn run(config: BridgeConfig, stop: &AtomicBool) -> Result<Summary, BridgeError> {
+pub fn run(config: BridgeConfig, observers: Observers) -> Result<Summary, BridgeError> {
     let cluster = Cluster::connect(&config.connection)?;
     cluster.require(&config.topics.readings)?;
     cluster.require(&config.topics.status)?;
@@ -143,7 +154,8 @@ pub fn run(config: BridgeConfig, stop: &AtomicBool) -> Result<Summary, BridgeErr
         let bridge = Bridge {
             client,
             forwarder,
-            unacked: Unacked::new(RECALLED),
+            unacked: Unacked::default(),
+            held: None,
             connected: false,
             ever_connected: false,
             connected_at: Instant::now(),
@@ -151,20 +163,25 @@ pub fn run(config: BridgeConfig, stop: &AtomicBool) -> Result<Summary, BridgeErr
             outage: None,
             slow: None,
             draining: None,
+            farewell: false,
             first: None,
             last: None,
             summary: Summary::default(),
             config,
+            observers,
         };
-        bridge.run(events, reports, stop).await
+        bridge.run(events, reports).await
     })
 }
 
 struct Bridge {
     config: BridgeConfig,
+    observers: Observers,
     client: AsyncClient,
     forwarder: Forwarder,
     unacked: Unacked,
+    /// The message that Kafka's producer had no room for.
+    held: Option<(u64, Publish)>,
     /// From the broker's word on the session to the connection's end.
     connected: bool,
     ever_connected: bool,
@@ -176,6 +193,8 @@ struct Bridge {
     /// Since when nothing was delivered though something waits; and whether the log knows.
     slow: Option<(Instant, bool)>,
     draining: Option<Instant>,
+    /// The broker was told that we go.
+    farewell: bool,
     first: Option<Instant>,
     last: Option<Instant>,
     summary: Summary,
@@ -186,7 +205,6 @@ impl Bridge {
         mut self,
         events: EventLoop,
         mut reports: UnboundedReceiver<Report>,
-        stop: &AtomicBool,
     ) -> Result<Summary, BridgeError> {
         // A poll that is dropped half-way could lose what it was to send: the stream keeps it between our turns.
         let mut events =
@@ -202,21 +220,24 @@ impl Bridge {
         self.outage = Some((Instant::now(), "no answer".to_owned()));
         loop {
             tokio::select! {
-                Some(event) = events.next() => match event {
+                // While there's no room for a message, none is taken in; should the connection end for that, they come again.
+                Some(event) = events.next(), if self.held.is_none() => match event {
                     Ok(Event::Incoming(packet)) => self.take_in(packet)?,
-                    Ok(Event::Outgoing(Outgoing::Disconnect)) => break,
+                    // Read on until the broker closes the connection: a socket that is closed with something unread takes back
+                    // what it sent last, our acknowledgements.
+                    Ok(Event::Outgoing(Outgoing::Disconnect)) => self.farewell = true,
                     Ok(Event::Outgoing(_)) => {}
-                    Err(error) => {
-                        if self.draining.is_some() && !self.connected {
-                            break;
-                        }
-                        self.disconnected(&error)?;
-                    }
+                    Err(_) if self.farewell => break,
+                    Err(error) => self.disconnected(&error)?,
                 },
-                Some(report) = reports.recv() => self.delivered(report)?,
+                Some(report) = reports.recv() => {
+                    self.delivered(report)?;
+                    self.pass_on_held()?;
+                }
                 _ = turn.tick() => {
+                    self.pass_on_held()?;
                     self.watch()?;
-                    if stop.load(Ordering::Relaxed) && self.drained() {
+                    if self.observers.stop.load(Ordering::Relaxed) && self.drained() {
                         break;
                     }
                 }
@@ -254,6 +275,7 @@ impl Bridge {
         self.ever_connected = true;
         self.connected_at = Instant::now();
         self.outage = None;
+        self.observers.health.set(Obstacle::NotConnected, false);
         self.unacked.connected(resumed);
         // Also to a session that is there: the topics may be others than at the last start.
         let filters = [&self.config.tree.readings, &self.config.tree.status]
@@ -281,6 +303,7 @@ impl Bridge {
         }
         let reason = broker::in_words(error);
         if std::mem::replace(&mut self.connected, false) {
+            self.observers.health.set(Obstacle::NotConnected, true);
             let at_once = self.connected_at.elapsed() < SHORT_LIVED;
             self.short_lived = if at_once { self.short_lived + 1 } else { 0 };
             let (address, client_id) = (self.config.broker.address().to_string(), &self.config.client_id);
@@ -304,7 +327,7 @@ impl Bridge {
         BridgeError::Refused { address: self.config.broker.address().to_string(), reason }
     }
 
-    /// Gives a message to Kafka's producer.
+    /// Takes a message in, unless it's a repeat.
     fn forward(&mut self, publish: &Publish) -> Result<(), BridgeError> {
         // What isn't taken in comes again: to the next connection, or the next start.
         if !self.connected || self.draining.is_some() {
@@ -315,7 +338,8 @@ impl Bridge {
         let number = if publish.qos == QoS::AtMostOnce {
             UNNUMBERED
         } else {
-            let fingerprint = FixedState::default().hash_one((&publish.topic, &publish.payload));
+            let told = (&publish.topic, &publish.payload, user_properties(publish));
+            let fingerprint = FixedState::default().hash_one(told);
             match self.unacked.received(publish.pkid, publish.dup, fingerprint) {
                 Receipt::Forward(number) => number,
                 Receipt::Repeat => {
@@ -324,10 +348,13 @@ impl Bridge {
                 }
             }
         };
+        self.pass_on(number, publish)
+    }
+
+    /// Gives a message to Kafka's producer; keeps it where there's no room.
+    fn pass_on(&mut self, number: u64, publish: &Publish) -> Result<(), BridgeError> {
         let now = clock::now();
-        let properties =
-            publish.properties.as_ref().map_or(&[][..], |properties| &properties.user_properties);
-        let at = message::taken_at(properties, now);
+        let at = message::taken_at(user_properties(publish), now);
         // Topics are UTF-8 (MQTT 5.0, 1.5.4); should one not be, its payload tells the generator.
         let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
         let translation = self.config.tree.translate(topic, &publish.payload, now);
@@ -357,13 +384,8 @@ impl Bridge {
                     _ => self.summary.readings += 1,
                 }
                 self.slow.get_or_insert((Instant::now(), false));
-                Ok(())
             }
-            // Only messages of QoS 0 can fill the queue; nobody promised them anything.
-            Ok(false) => {
-                self.drop_message(number);
-                Ok(())
-            }
+            Ok(false) => self.held = Some((number, publish.clone())),
             Err(Undelivered::TooLarge) => {
                 tracing::warn!(
                     topic,
@@ -371,9 +393,17 @@ impl Bridge {
                     "a message is too large for Kafka, and left out"
                 );
                 self.drop_message(number);
-                Ok(())
             }
-            Err(error) => Err(BridgeError::Kafka(error)),
+            Err(error) => return Err(BridgeError::Kafka(error)),
+        }
+        Ok(())
+    }
+
+    /// Tries again with the message for which there was no room.
+    fn pass_on_held(&mut self) -> Result<(), BridgeError> {
+        match self.held.take() {
+            Some((number, publish)) => self.pass_on(number, &publish),
+            None => Ok(()),
         }
     }
 
@@ -398,6 +428,7 @@ impl Bridge {
         if let Some((since, true)) = self.slow {
             let seconds = since.elapsed().as_secs();
             tracing::info!(seconds, "Kafka takes readings again");
+            self.observers.health.set(Obstacle::KafkaAway, false);
         }
         self.slow = (self.forwarder.in_flight() > 0).then_some((now, false));
         Ok(())
@@ -418,6 +449,8 @@ impl Bridge {
     }
 
     fn watch(&mut self) -> Result<(), BridgeError> {
+        self.observers.health.turned();
+        self.observers.metrics.observe(&self.summary, self.unacked.len(), self.connected);
         if let Some((since, reason)) = &self.outage
             && !self.ever_connected
             && since.elapsed() > CONNECT_TIMEOUT
@@ -429,6 +462,7 @@ impl Bridge {
             && since.elapsed() > SLOW
         {
             *logged = true;
+            self.observers.health.set(Obstacle::KafkaAway, true);
             let waiting = self.forwarder.in_flight();
             tracing::warn!(
                 waiting,
@@ -442,16 +476,20 @@ impl Bridge {
     fn drained(&mut self) -> bool {
         let since = *self.draining.get_or_insert_with(|| {
             tracing::info!("stopping; what is under way is finished");
+            self.observers.health.set(Obstacle::Draining, true);
             Instant::now()
         });
         if !self.connected && self.unacked.is_empty() {
             return true;
         }
-        if self.unacked.is_empty() && self.forwarder.in_flight() == 0 {
-            // Asked at each turn; the first one is followed by the end of the events.
-            return self.client.try_disconnect().is_err();
-        }
         let late = since.elapsed() > DRAIN_TIMEOUT;
+        if self.unacked.is_empty() && self.forwarder.in_flight() == 0 && !late {
+            // Where there's no room for it, at the next turn.
+            if !self.farewell {
+                let _ = self.client.try_disconnect();
+            }
+            return false;
+        }
         if late {
             tracing::warn!(
                 "not all was finished in time; what isn't acknowledged comes again at the next start"
@@ -459,4 +497,8 @@ impl Bridge {
         }
         late
     }
+}
+
+fn user_properties(publish: &Publish) -> &[(String, String)] {
+    publish.properties.as_ref().map_or(&[], |properties| &properties.user_properties)
 }

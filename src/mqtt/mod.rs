@@ -5,7 +5,7 @@
 //! * [`message`]: what an MQTT message becomes in Kafka.
 //! * [`unacked`]: what the broker has given us and we haven't acknowledged; which message is a repeat.
 //! * [`broker`]: how to reach the broker, and what its refusals mean.
-//! * [`bridge`]: the way of a message, from the subscription to the acknowledgement.
+//! * [`bridge`]: the way of a message, from the subscription to the acknowledgement; [`metrics`] of it.
 //! * [`fleet`]: simulated generators, each with a connection and a last will of its own.
 //!
 //! The first three are pure: no client, clock or thread.
@@ -14,5 +14,6 @@ pub mod bridge;
 pub mod broker;
 pub mod fleet;
 pub mod message;
+pub mod metrics;
 pub mod topic;
 pub mod unacked;

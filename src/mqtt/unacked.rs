@@ -8,17 +8,19 @@
 
 use std::collections::{HashMap, VecDeque};
 
+/// As many as there are packet identifiers, and so messages that a broker can have outstanding. (Mosquitto 2.0.11 has had tens of
+/// thousands, whatever the receive maximum.)
+const RECALLED: usize = u16::MAX as usize;
+
 /// Messages under way, of one session.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Unacked {
     /// Of this connection, oldest first.
     waiting: VecDeque<Message>,
     /// Of earlier connections of the session: what the broker may send again.
     earlier: HashMap<u16, Message>,
-    /// Acknowledged on this connection: the acknowledgement may not have arrived.
+    /// Acknowledged on this connection: the acknowledgements may not have arrived. The last [`RECALLED`] of them.
     acknowledged: VecDeque<Message>,
-    /// How many of these are kept. Must be below 65,535, so that no identifier stands for two messages.
-    limit: usize,
     next: u64,
 }
 
@@ -40,18 +42,6 @@ pub enum Receipt {
 }
 
 impl Unacked {
-    /// Remembers the last `limit` acknowledgements: as many as can be on their way.
-    #[must_use]
-    pub fn new(limit: u16) -> Unacked {
-        Unacked {
-            waiting: VecDeque::new(),
-            earlier: HashMap::new(),
-            acknowledged: VecDeque::new(),
-            limit: usize::from(limit),
-            next: 0,
-        }
-    }
-
     /// A connection was made; `resumed`: the broker remembers the session.
     pub fn connected(&mut self, resumed: bool) {
         if !resumed {
@@ -94,7 +84,7 @@ impl Unacked {
 
     /// The acknowledgement that was due is on its way.
     pub fn acknowledged(&mut self) {
-        if self.acknowledged.len() >= self.limit {
+        if self.acknowledged.len() >= RECALLED {
             self.acknowledged.pop_front();
         }
         self.acknowledged.extend(self.waiting.pop_front());
@@ -104,6 +94,12 @@ impl Unacked {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// How many messages wait for one.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
     }
 }
 
@@ -118,7 +114,7 @@ mod tests {
 
     #[test]
     fn acknowledged_in_the_order_they_came_in() {
-        let mut unacked = Unacked::new(10);
+        let mut unacked = Unacked::default();
         for packet in 1..=3 {
             assert_eq!(unacked.received(packet, false, 7), Receipt::Forward(u64::from(packet) - 1));
         }
@@ -132,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_is_under_way_is_not_forwarded_again_after_a_reconnect() {
-        let mut unacked = Unacked::new(10);
+        let mut unacked = Unacked::default();
         unacked.received(1, false, 71);
         unacked.received(2, false, 72);
         unacked.received(3, false, 73);
@@ -151,7 +147,7 @@ mod tests {
 
     #[test]
     fn twice_disconnected_is_still_known() {
-        let mut unacked = Unacked::new(10);
+        let mut unacked = Unacked::default();
         unacked.received(1, false, 71);
         unacked.connected(true);
         unacked.connected(true);
@@ -160,7 +156,7 @@ mod tests {
 
     #[test]
     fn another_message_under_a_known_identifier_is_forwarded() {
-        let mut unacked = Unacked::new(10);
+        let mut unacked = Unacked::default();
         unacked.received(1, false, 71);
         unacked.connected(true);
         assert_eq!(unacked.received(1, true, 99), Receipt::Forward(1));
@@ -170,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_new_session_knows_nothing() {
-        let mut unacked = Unacked::new(10);
+        let mut unacked = Unacked::default();
         unacked.received(1, false, 71);
         unacked.connected(false);
         assert!(unacked.is_empty());
@@ -180,14 +176,20 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_long_ago_is_forgotten() {
-        let mut unacked = Unacked::new(2);
-        for packet in 1..=3 {
-            unacked.received(packet, false, 7);
-            unacked.durable(u64::from(packet) - 1);
+        let mut unacked = Unacked::default();
+        for number in 0..=RECALLED as u64 {
+            let packet = u16::try_from(number % RECALLED as u64).expect("16 bits") + 1;
+            unacked.received(packet, false, number);
+            unacked.durable(number);
             assert_eq!(acknowledged(&mut unacked), [packet]);
         }
         unacked.connected(true);
-        assert_eq!(unacked.received(1, true, 7), Receipt::Forward(3));
-        assert_eq!(unacked.received(2, true, 7), Receipt::Repeat);
+        let next = RECALLED as u64 + 1;
+        assert_eq!(
+            unacked.received(1, true, 0),
+            Receipt::Forward(next),
+            "the identifier stands for another one"
+        );
+        assert_eq!(unacked.received(2, true, 1), Receipt::Repeat);
     }
 }

@@ -1,4 +1,4 @@
-//! The worker's HTTP: `/metrics`, `/livez`, `/readyz`. Reads what the worker's thread writes, decides nothing.
+//! HTTP of a worker or a bridge: `/metrics`, `/livez`, `/readyz`. Reads what its thread writes, decides nothing.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -9,13 +9,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::health::Health;
-use crate::metrics::Metrics;
 
-/// Serves on a thread of its own until the process ends; gives the address it listens on (the port may have been 0).
+/// Serves on a thread of its own until the process ends; gives the address it listens on (the port may have been 0). `metrics`
+/// renders the page for Prometheus.
 ///
 /// # Errors
 /// When the address can't be listened on.
-pub fn serve(address: SocketAddr, metrics: Arc<Metrics>, health: Arc<Health>) -> std::io::Result<SocketAddr> {
+pub fn serve(
+    address: SocketAddr,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+    health: Arc<Health>,
+) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
@@ -35,10 +39,10 @@ pub fn serve(address: SocketAddr, metrics: Arc<Metrics>, health: Arc<Health>) ->
     Ok(bound)
 }
 
-fn routes(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
+fn routes(metrics: impl Fn() -> String + Clone + Send + Sync + 'static, health: Arc<Health>) -> Router {
     let (live, ready) = (Arc::clone(&health), health);
     let metrics = move || async move {
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics())
     };
     Router::new()
         .route("/metrics", get(metrics))

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Worker, WorkerError};
+use crate::health::Obstacle;
 use crate::kafka::config::ranges;
 use crate::kafka::consumer::Rebalance;
 use crate::kafka::restore::{Restored, RestoredPartition};
@@ -65,7 +66,7 @@ impl Worker {
                     tracing::info!(worker = self.config.name, revoked = ranges(&partitions), "rebalance");
                 }
                 Rebalance::Lost(partitions) => {
-                    self.observers.health.set_joined(false);
+                    self.observers.health.set(Obstacle::NotJoined, true);
                     self.give_back(&partitions, Instant::now(), Pool::lose);
                     if self.held.keys().all(|partition| partitions.contains(partition)) {
                         self.committer.abandon();
@@ -83,7 +84,7 @@ impl Worker {
 
     pub(super) fn assigned(&mut self, partitions: Vec<PartitionId>) -> Result<(), WorkerError> {
         self.ending.assigned = Some(Instant::now());
-        self.observers.health.set_joined(true);
+        self.observers.health.set(Obstacle::NotJoined, false);
         let answer =
             if partitions.is_empty() { self.consumer.add(&[]) } else { self.consumer.acknowledge_assigned() };
         answer.map_err(|error| WorkerError::Consumer { what: "the assignment was not taken", error })?;
@@ -96,7 +97,7 @@ impl Worker {
         for partition in &partitions {
             self.held.insert(*partition, Held::Restoring(self.requests));
         }
-        self.observers.health.set_restoring(true);
+        self.observers.health.set(Obstacle::Restoring, true);
         self.restorer.request(self.requests, partitions);
         Ok(())
     }
@@ -161,7 +162,7 @@ impl Worker {
             }
         }
         let restoring = self.held.values().any(|held| matches!(held, Held::Restoring(_)));
-        self.observers.health.set_restoring(restoring);
+        self.observers.health.set(Obstacle::Restoring, restoring);
         Ok(())
     }
 
@@ -185,7 +186,7 @@ impl Worker {
             return;
         }
         tracing::info!(worker = self.config.name, in_flight = self.pool.in_flight(), "draining");
-        self.observers.health.set_draining();
+        self.observers.health.set(Obstacle::Draining, true);
         self.draining = Some(Instant::now() + self.config.drain_timeout);
         // What is still being restored would be started after the drain has begun, and nobody would revoke it.
         self.held.retain(|_, held| matches!(held, Held::Working { .. }));

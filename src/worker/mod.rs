@@ -19,6 +19,7 @@ use crate::alarm::detector::Detector;
 use crate::clock::now;
 use crate::effect::{DeadLetter, Effect};
 use crate::flood::FloodGate;
+use crate::health::Obstacle;
 use crate::kafka::admin::{Cluster, TopicPlan};
 use crate::kafka::committer::{Committer, Delivery, Outcome};
 use crate::kafka::consumer::{Consumer, Event, Record};
@@ -251,7 +252,7 @@ impl Worker {
                     self.commit_not_before = Some(Instant::now() + TRANSACTION_SETTLES);
                 }
                 let committed = self.pool.committed(id);
-                self.observers.health.set_blocked(false);
+                self.observers.health.set(Obstacle::CommitsWait, false);
                 self.observers.metrics.committed(&committed, took, now());
                 self.count(&committed);
                 Ok(())
@@ -262,7 +263,7 @@ impl Worker {
                     reason,
                     "a commit was refused; its effects go into the next one"
                 );
-                self.observers.health.set_blocked(true);
+                self.observers.health.set(Obstacle::CommitsWait, true);
                 self.commit_not_before = Some(Instant::now() + COMMIT_BACKOFF);
                 self.pool.commit_failed(id);
                 Ok(())

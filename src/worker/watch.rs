@@ -6,6 +6,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::assignment::Held;
 use super::{TURN, Worker, WorkerError};
+use crate::health::Obstacle;
 use crate::kafka::admin::ClusterError;
 use crate::kafka::consumer::ClientError;
 use crate::kafka::ends::EndWatch;
@@ -89,7 +90,7 @@ impl Worker {
         }
         self.observed = Instant::now();
         if self.committing.is_some_and(|begun| begun.elapsed() > BLOCKED_AFTER) {
-            self.observers.health.set_blocked(true);
+            self.observers.health.set(Obstacle::CommitsWait, true);
         }
         if let Some(ends) = &mut self.ends {
             ends.ask(self.held.keys().copied().collect());

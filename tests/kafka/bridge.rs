@@ -11,7 +11,7 @@ use crate::world::broker::Cluster;
 use crate::world::mosquitto::{Device, Mosquitto};
 use crate::world::process::Process;
 use crate::world::records::Records;
-use crate::world::{World, now_ms, until};
+use crate::world::{World, http, now_ms, until};
 
 type ByGenerator = BTreeMap<String, Vec<Vec<u8>>>;
 
@@ -32,7 +32,7 @@ fn readings_by_mqtt_are_those_by_kafka() {
     straight
         .run("simulate", &["--generators", "20", "--count", "3000", "--rate", "0", "--seed", "7"])
         .success();
-    assert_eq!(by_generator(&world.readings()), by_generator(&straight.readings()));
+    assert_same(&by_generator(&world.readings()), &by_generator(&straight.readings()));
     let partitions = |world: &World| -> BTreeMap<String, i32> {
         world.readings().iter().map(|record| (record.key().to_owned(), record.partition)).collect()
     };
@@ -77,16 +77,21 @@ fn a_broker_that_goes_away_and_comes_back_neither_loses_nor_repeats() {
     until("all are in Kafka", || world.readings().len() >= 60_000);
     assert!(bridge.is_running());
     let ended = bridge.stop();
-    assert_eq!(by_generator(&world.readings()), expected("20", "60000"), "{}", ended.stdout);
+    assert_same(&by_generator(&world.readings()), &expected("20", "60000"));
+    assert_eq!(ended.number("readings"), 60_000, "{}", ended.stdout);
 }
 
 #[test]
 fn an_outage_of_kafka_is_waited_out() {
     let (world, _cluster, wanted) = outlive_an_outage("bridge-outage", |_, _, bridge, recover| {
+        let address = bridge.http();
         recover();
+        until("it's ready again", || http::get(&address, "/readyz").0 == 200);
+        let (_, page) = http::get(&address, "/metrics");
+        assert!(page.contains("genwatch_bridge_connected 1"), "{page}");
         bridge
     });
-    assert_eq!(by_generator(&world.readings()), wanted);
+    assert_same(&by_generator(&world.readings()), &wanted);
 }
 
 #[test]
@@ -181,7 +186,19 @@ fn a_stop_finishes_what_is_under_way() {
         in_all += ended.number("readings");
         assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
     }
-    assert_eq!(by_generator(&world.readings()), expected("20", "30000"), "nothing twice, nothing lost");
+    assert_same(&by_generator(&world.readings()), &expected("20", "30000"));
+}
+
+#[test]
+fn a_full_producer_is_waited_for() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(3));
+    bridge(&world, &mqtt, &[]).stop();
+    simulate(&world, &mqtt, "20", "20000").wait().success();
+    let bridge = bridge(&world, &mqtt, &["-X", "queue.buffering.max.messages=10"]);
+    until("all are in Kafka", || world.readings().len() >= 20_000);
+    let ended = bridge.stop();
+    assert_eq!(ended.number("dropped"), 0);
+    assert_same(&by_generator(&world.readings()), &expected("20", "20000"));
 }
 
 #[test]
@@ -271,12 +288,16 @@ fn outlive_an_outage(
 ) -> (World, Cluster, ByGenerator) {
     let cluster = Cluster::start(name, &["broker.session.timeout.ms=6000"]);
     let (mqtt, world) = (Mosquitto::start(), World::in_cluster(&cluster, 3));
-    let first = bridge(&world, &mqtt, &[]);
+    let first = bridge(&world, &mqtt, &["--http", "127.0.0.1:0"]);
+    let address = first.http();
+    assert_eq!(http::get(&address, "/readyz").0, 200);
     simulate(&world, &mqtt, "20", "10000").wait().success();
     until("it's at work", || world.readings().len() > 500);
     cluster.crash();
     simulate(&world, &mqtt, "20", "5000").wait().success();
     first.wait_until_it_says("Kafka doesn't take readings");
+    assert_eq!(http::get(&address, "/readyz"), (503, "Kafka takes no records\n".to_owned()));
+    assert_eq!(http::get(&address, "/livez").0, 200);
     let mut bridge = meanwhile(&world, &mqtt, first, &|| cluster.recover());
     let mut wanted = expected("20", "10000");
     for (generator, values) in expected("20", "5000") {
@@ -319,6 +340,19 @@ fn by_generator(readings: &Records) -> ByGenerator {
         all.entry(record.key().to_owned()).or_default().push(record.value.clone().unwrap());
     }
     all
+}
+
+/// Nothing lost, nothing twice, in order. (All of them in a message would be megabytes.)
+#[track_caller]
+fn assert_same(found: &ByGenerator, wanted: &ByGenerator) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
+    for (generator, values) in found {
+        let (here, there) = (values.len(), wanted[generator].len());
+        assert!(
+            *values == wanted[generator],
+            "{generator}: {here} readings, {there} wanted, or in another order"
+        );
+    }
 }
 
 /// Whether these are the readings that were wanted, the stretch before one point twice: what was in Kafka and not yet

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use genwatch::alarm::rules::Rules;
-use genwatch::health::Health;
+use genwatch::health::{Health, Obstacle};
 use genwatch::kafka::committer::Delivery;
 use genwatch::kafka::config::{Connection, GroupProtocol};
 use genwatch::kafka::restore::OnOutOfRange;
@@ -77,7 +77,7 @@ fn panic_on_purpose(world: &str) {
     let observers = Observers {
         stop: Arc::new(AtomicBool::new(false)),
         metrics: Arc::new(Metrics::new().unwrap()),
-        health: Arc::new(Health::default()),
+        health: Arc::new(Health::new(Obstacle::NotJoined)),
         fleet: None,
     };
     genwatch::cli::end_at_a_panic();
