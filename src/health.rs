@@ -1,4 +1,4 @@
-//! Whether the worker lives and is ready, as probes ask. Written by the worker's thread, read by HTTP.
+//! Whether the worker, or a sink, lives and is ready, as probes ask. Written by its threads, read by HTTP.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// A poll loop that hasn't moved for this long is taken for dead.
 const STALE: Duration = Duration::from_secs(15);
 
-/// The worker's health.
+/// The health of a worker or a sink.
 #[derive(Debug)]
 pub struct Health {
     started: Instant,
@@ -16,6 +16,7 @@ pub struct Health {
     restoring: AtomicBool,
     draining: AtomicBool,
     blocked: AtomicBool,
+    database_away: AtomicBool,
 }
 
 impl Default for Health {
@@ -27,6 +28,7 @@ impl Default for Health {
             restoring: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            database_away: AtomicBool::new(false),
         }
     }
 }
@@ -58,6 +60,11 @@ impl Health {
         self.blocked.store(blocked, Ordering::Relaxed);
     }
 
+    /// The database that a sink writes to takes nothing at the moment.
+    pub fn set_database_away(&self, away: bool) {
+        self.database_away.store(away, Ordering::Relaxed);
+    }
+
     /// Whether the poll loop moves; else what is wrong.
     ///
     /// # Errors
@@ -80,6 +87,7 @@ impl Health {
             (!self.joined.load(Ordering::Relaxed), "not joined the group yet"),
             (self.restoring.load(Ordering::Relaxed), "restoring alarm states"),
             (self.blocked.load(Ordering::Relaxed), "commits wait for the cluster"),
+            (self.database_away.load(Ordering::Relaxed), "writes wait for the database"),
         ];
         match reasons.iter().find(|(holds, _)| *holds) {
             Some((_, reason)) => Err((*reason).to_owned()),

@@ -1,4 +1,4 @@
-//! The worker's HTTP: `/metrics`, `/livez`, `/readyz`. Reads what the worker's thread writes, decides nothing.
+//! HTTP of the worker and of sinks: `/metrics`, `/livez`, `/readyz`. Reads what their threads write, decides nothing.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -11,11 +11,24 @@ use axum::routing::get;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// Serves on a thread of its own until the process ends; gives the address it listens on (the port may have been 0).
+/// Serves a worker's metrics on a thread of its own until the process ends; gives the address it listens on (the port may
+/// have been 0).
 ///
 /// # Errors
 /// When the address can't be listened on.
 pub fn serve(address: SocketAddr, metrics: Arc<Metrics>, health: Arc<Health>) -> std::io::Result<SocketAddr> {
+    serve_page(address, move || metrics.render(), health)
+}
+
+/// As [`serve`], for whoever has metrics of its own: `metrics` renders their page.
+///
+/// # Errors
+/// When the address can't be listened on.
+pub fn serve_page(
+    address: SocketAddr,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+    health: Arc<Health>,
+) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
@@ -35,10 +48,10 @@ pub fn serve(address: SocketAddr, metrics: Arc<Metrics>, health: Arc<Health>) ->
     Ok(bound)
 }
 
-fn routes(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
+fn routes(metrics: impl Fn() -> String + Clone + Send + Sync + 'static, health: Arc<Health>) -> Router {
     let (live, ready) = (Arc::clone(&health), health);
     let metrics = move || async move {
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics())
     };
     Router::new()
         .route("/metrics", get(metrics))

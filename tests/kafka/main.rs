@@ -18,6 +18,7 @@ mod acceptance;
 mod bad_records;
 mod bench;
 mod health;
+mod influx;
 mod load;
 mod observing;
 mod offsets;
