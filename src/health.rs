@@ -1,4 +1,4 @@
-//! Whether a worker, or a bridge, lives and is ready, as probes ask. Written by its own thread, read by HTTP.
+//! Whether a worker, a bridge or a sink lives and is ready, as probes ask. Written by its own thread, read by HTTP.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,16 +21,19 @@ pub enum Obstacle {
     CommitsWait,
     /// Kafka takes no records at the moment.
     KafkaAway,
+    /// The database takes no points at the moment.
+    DatabaseAway,
 }
 
 impl Obstacle {
-    const ALL: [Obstacle; 6] = [
+    const ALL: [Obstacle; 7] = [
         Obstacle::Draining,
         Obstacle::NotJoined,
         Obstacle::NotConnected,
         Obstacle::Restoring,
         Obstacle::CommitsWait,
         Obstacle::KafkaAway,
+        Obstacle::DatabaseAway,
     ];
 
     fn in_words(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Obstacle {
             Obstacle::Restoring => "restoring alarm states",
             Obstacle::CommitsWait => "commits wait for the cluster",
             Obstacle::KafkaAway => "Kafka takes no records",
+            Obstacle::DatabaseAway => "writes wait for the database",
         }
     }
 

@@ -20,6 +20,7 @@
 //! * [`worker`]: joins pool and Kafka; the way of a reading, top-down.
 //! * [`kafka`]: the only place that knows rdkafka.
 //! * [`mqtt`]: generators report by MQTT; a bridge to Kafka.
+//! * [`influx`]: a sink that writes readings, alerts and aggregates to InfluxDB.
 //! * [`work`], [`rate`], [`flood`], [`clock`]: the cost of a reading; pacing; too many bad records; the wall clock.
 //! * [`metrics`], [`health`], [`fleet`]: what observers see.
 //! * [`web`]: the worker's HTTP.
@@ -36,6 +37,7 @@ pub mod effect;
 pub mod fleet;
 pub mod flood;
 pub mod health;
+pub mod influx;
 pub mod kafka;
 pub mod log;
 pub mod metrics;

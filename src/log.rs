@@ -39,6 +39,15 @@ impl fmt::Display for Offset {
     }
 }
 
+/// A partition of one of several topics; which of them, by its number in the list of whoever reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The topic's number.
+    pub topic: usize,
+    /// The partition.
+    pub partition: PartitionId,
+}
+
 /// Milliseconds since the Unix epoch: event time when it stems from a record, wall clock when a caller passes "now".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -7,6 +7,7 @@ mod demo;
 mod health;
 mod mqtt;
 mod simulate;
+mod sink;
 mod status;
 mod topics;
 mod worker;
@@ -63,6 +64,7 @@ enum Command {
     Simulate(simulate::Options),
     Worker(worker::Options),
     Alerts(alerts::Options),
+    Sink(sink::Options),
     Status(status::Options),
     Bridge(bridge::Options),
     Health(health::Options),
@@ -135,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(options) => simulate::run(&options),
         Command::Worker(options) => worker::run(&options),
         Command::Alerts(options) => alerts::run(&options),
+        Command::Sink(options) => sink::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Bridge(options) => bridge::run(&options),
         Command::Health(options) => health::run(&options),

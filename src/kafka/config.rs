@@ -149,6 +149,16 @@ impl Connection {
         config
     }
 
+    /// The group consumer of a sink: as the worker's, and where nothing is committed it begins with the first record.
+    #[must_use]
+    pub fn sink_consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.group_consumer(group, GroupProtocol::Classic);
+        if self.property("auto.offset.reset").is_none() {
+            config.set("auto.offset.reset", "earliest");
+        }
+        config
+    }
+
     /// A producer, partitioning like the Java client.
     #[must_use]
     pub fn producer(&self) -> ClientConfig {
@@ -368,6 +378,7 @@ mod tests {
             connection.producer(),
             connection.reader("g", Isolation::Committed),
             connection.group_consumer("g", GroupProtocol::Classic),
+            connection.sink_consumer("g"),
         ];
         for config in clients {
             assert_eq!(config.get("sasl.password"), Some("hunter2"));

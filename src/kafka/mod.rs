@@ -7,6 +7,7 @@
 //! * [`group`]: how far a group is.
 //! * [`forward`]: records that somebody else holds until they are durable.
 //! * [`producer`]: readings of the simulator.
+//! * [`subscriber`]: records of several topics, for a group of sinks.
 //! * [`tail`]: reads a whole topic without a group.
 //! * [`restore`]: where a partition starts, and the alarm states that moved with it.
 //! * [`admin`]: topics: what there is, what is missing.
@@ -21,6 +22,7 @@ pub mod group;
 pub mod native;
 pub mod producer;
 pub mod restore;
+pub mod subscriber;
 pub mod tail;
 pub mod topics;
 

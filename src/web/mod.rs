@@ -1,4 +1,4 @@
-//! HTTP of a worker or a bridge: `/metrics`, `/livez`, `/readyz`. Reads what its thread writes, decides nothing.
+//! HTTP of a worker, a bridge or a sink: `/metrics`, `/livez`, `/readyz`. Reads what its thread writes, decides nothing.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -19,6 +19,7 @@ mod bad_records;
 mod bench;
 mod bridge;
 mod health;
+mod influx;
 mod load;
 mod observing;
 mod offsets;

@@ -8,6 +8,7 @@
 
 pub mod broker;
 pub mod http;
+pub mod influx;
 pub mod mosquitto;
 pub mod process;
 pub mod records;

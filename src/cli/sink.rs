@@ -1,0 +1,170 @@
+//! `genwatch sink`: from Kafka to other stores.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use super::{ClusterOptions, Failure};
+use crate::health::{Health, Obstacle};
+use crate::influx::client::{Client, Destination, Token};
+use crate::influx::config::{Observers, SinkConfig, SinkError};
+use crate::influx::line::{self, Precision, Shape};
+use crate::influx::metrics::SinkMetrics;
+use crate::kafka::subscriber::SubscriberError;
+
+/// Write readings, alerts and aggregates to a database.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(subcommand)]
+    store: Store,
+}
+
+#[derive(Debug, Subcommand)]
+enum Store {
+    Influx(Influx),
+}
+
+/// Write <TOPIC>, <TOPIC>_alerts and <TOPIC>_1m to InfluxDB, by its v2 write API.
+///
+/// Start as many as are needed: they share the partitions as the consumer group <GROUP>_influx, one of their own beside the
+/// workers'. Offsets are committed when InfluxDB has acknowledged the points; a point that is written twice overwrites itself.
+/// While InfluxDB is away the sink waits. What makes no point, or is refused, is skipped and counted. SIGTERM writes and commits
+/// what was taken in; at the end one JSON summary is printed.
+#[derive(Debug, Args)]
+struct Influx {
+    /// Where InfluxDB is.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://localhost:8086",
+        env = "GENWATCH_URL",
+        hide_env_values = true
+    )]
+    url: String,
+
+    /// The organization.
+    #[arg(long, env = "GENWATCH_ORG")]
+    org: String,
+
+    /// The bucket.
+    #[arg(long, env = "GENWATCH_BUCKET")]
+    bucket: String,
+
+    /// The API token, which may write to the bucket.
+    #[arg(long, env = "GENWATCH_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    token: Option<String>,
+
+    /// A file with the token: other users of the machine see a command line.
+    #[arg(long, value_name = "FILE", env = "GENWATCH_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Whose certificates to trust for https://, in PEM. Without it: those that this system trusts.
+    #[arg(long, value_name = "FILE", env = "GENWATCH_CA_FILE")]
+    ca_file: Option<PathBuf>,
+
+    /// The unit of the points' times. Two records of one generator within one unit overwrite each other.
+    #[arg(long, value_enum, default_value_t = Precision::Ms, env = "GENWATCH_PRECISION")]
+    precision: Precision,
+
+    /// The measurement of the readings; alerts go to <NAME>_alerts, aggregates to <NAME>_1m. Without it: the topic's name.
+    #[arg(long, value_name = "NAME", env = "GENWATCH_MEASUREMENT", value_parser = measurement)]
+    measurement: Option<String>,
+
+    /// Records written together, at most.
+    #[arg(long, value_name = "RECORDS", default_value_t = 5000, env = "GENWATCH_BATCH", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    batch: u32,
+
+    /// How long a record waits for others, so that they are written together.
+    #[arg(long, default_value = "1s", value_parser = super::duration, env = "GENWATCH_LINGER")]
+    linger: Duration,
+
+    /// End once every assigned partition has reached the end it had at the start.
+    #[arg(long, env = "GENWATCH_EXIT_AT_END")]
+    exit_at_end: bool,
+
+    /// Serve /metrics, /livez and /readyz here.
+    #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
+    http: Option<SocketAddr>,
+
+    #[command(flatten)]
+    cluster: ClusterOptions,
+}
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    match &options.store {
+        Store::Influx(options) => run_influx(options),
+    }
+}
+
+fn run_influx(options: &Influx) -> Result<(), Failure> {
+    let destination = Destination {
+        url: options.url.clone(),
+        org: options.org.clone(),
+        bucket: options.bucket.clone(),
+        precision: options.precision,
+    };
+    let config = SinkConfig {
+        connection: options.cluster.connection()?,
+        group: format!("{}_influx", options.cluster.group),
+        topics: topics(options),
+        client: Client::new(destination, token(options)?, options.ca_file.as_deref())
+            .map_err(Failure::usage)?,
+        batch: options.batch as usize,
+        linger: options.linger,
+        exit_at_end: options.exit_at_end,
+    };
+    let observers = Observers {
+        stop: super::stop_on_signals()?,
+        metrics: Arc::new(SinkMetrics::new()?),
+        health: Arc::new(Health::new(Obstacle::NotJoined)),
+    };
+    if let Some(address) = options.http {
+        let metrics = Arc::clone(&observers.metrics);
+        super::serve(address, move || metrics.render(), &observers.health)?;
+    }
+    let summary = crate::influx::run(config, observers).map_err(|error| match error {
+        // Properties that exist and don't fit together are found when a client is made of them.
+        SinkError::Subscriber(SubscriberError::Client(_)) => Failure::usage(error),
+        _ => Failure::from(error),
+    })?;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &summary)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// The topics, and how the records of each become points.
+fn topics(options: &Influx) -> Vec<(String, Shape)> {
+    let topics = options.cluster.topics();
+    let name = options.measurement.as_ref().unwrap_or(&topics.readings);
+    let precision = options.precision;
+    vec![
+        (topics.readings.clone(), Shape::of_readings(name, precision)),
+        (topics.alerts.clone(), Shape::of_alerts(&format!("{name}_alerts"), precision)),
+        (topics.aggregates.clone(), Shape::of_readings(&format!("{name}_1m"), precision)),
+    ]
+}
+
+fn token(options: &Influx) -> Result<Option<Token>, Failure> {
+    let text = match (&options.token, &options.token_file) {
+        (Some(token), _) => token.clone(),
+        (None, Some(path)) => std::fs::read_to_string(path)
+            .with_context(|| format!("--token-file {}", path.display()))
+            .map_err(Failure::Usage)?,
+        (None, None) => return Ok(None),
+    };
+    // Editors end a file with a line break.
+    Token::new(text.trim_end_matches(['\r', '\n'])).map(Some).map_err(Failure::usage)
+}
+
+fn measurement(name: &str) -> Result<String, String> {
+    if line::is_measurement(name) {
+        return Ok(name.to_owned());
+    }
+    Err("a name without line feed, not beginning with '#', and no backslash before a comma, a space or at its end".to_owned())
+}

@@ -1,0 +1,276 @@
+//! The write API of InfluxDB v2: where it is, how to ask it, one request at a time on a connection that is kept.
+//!
+//! The token is in here and in the requests, and nowhere else: neither in a message nor behind `Debug`.
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use ureq::http::{HeaderValue, Uri, header};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+use super::line::Precision;
+use super::verdict::{Verdict, judge};
+
+/// A server that doesn't take our connection within this is taken for away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A write that isn't answered within this is repeated.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// More of an answer isn't read.
+const ANSWER_BYTES: u64 = 64 * 1024;
+
+/// Where points go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Where InfluxDB is: `http://HOST:PORT`, as given.
+    pub url: String,
+    /// The organization.
+    pub org: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The unit of the points' times.
+    pub precision: Precision,
+}
+
+/// What proves that we may write. Not shown by `Debug`.
+#[derive(Clone)]
+pub struct Token(HeaderValue, String);
+
+impl Token {
+    /// Takes the token as InfluxDB gives it out.
+    ///
+    /// # Errors
+    /// When no request could carry it.
+    pub fn new(token: &str) -> Result<Token, ClientError> {
+        let mut value = HeaderValue::try_from(format!("Token {token}")).map_err(|_| ClientError::Token)?;
+        value.set_sensitive(true);
+        if token.is_empty() { Err(ClientError::Token) } else { Ok(Token(value, token.to_owned())) }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// Why the options for InfluxDB were refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Not an address. It isn't shown: it may hold a password.
+    #[error(
+        "--url: expected http://HOST:PORT or https://HOST:PORT, and a path if there is one in front of /api/v2"
+    )]
+    Url,
+    /// The address holds a password.
+    #[error("--url: no user or password here; use --token or --token-file")]
+    Login,
+    /// A token that no HTTP header can hold.
+    #[error("the token is empty or has characters that no token has")]
+    Token,
+    /// A file can't be read.
+    #[error("{option} {}: {error}", path.display())]
+    File {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A file without certificates.
+    #[error("--ca-file {}: there is no certificate in it (PEM is expected)", .0.display())]
+    NoCertificate(PathBuf),
+    /// A CA without TLS.
+    #[error("--ca-file is for https://; --url is without TLS")]
+    CaWithoutTls,
+    /// The system has no certificates to trust.
+    #[error("this system has no certificates to trust ({0}); name some by --ca-file")]
+    NoCertificates(String),
+}
+
+/// The client. Owned by the writer's thread.
+pub struct Client {
+    agent: ureq::Agent,
+    endpoint: String,
+    destination: Destination,
+    token: Option<Token>,
+}
+
+impl Client {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// When the address is none, or there are no certificates to trust.
+    pub fn new(
+        destination: Destination,
+        token: Option<Token>,
+        ca_file: Option<&Path>,
+    ) -> Result<Client, ClientError> {
+        let base = destination.url.trim_end_matches('/');
+        let uri: Uri = base.parse().map_err(|_| ClientError::Url)?;
+        let authority = uri.authority().ok_or(ClientError::Url)?;
+        if authority.as_str().contains('@') {
+            return Err(ClientError::Login);
+        }
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(ClientError::Url),
+        };
+        if uri.query().is_some() || base.contains('#') || authority.host().is_empty() {
+            return Err(ClientError::Url);
+        }
+        let mut config = ureq::Agent::config_builder()
+            // An answer that is no success has words for us, too.
+            .http_status_as_error(false)
+            // A redirected write would be a GET elsewhere.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("genwatch/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(TIMEOUT));
+        match (secure, ca_file) {
+            (true, ca_file) => config = config.tls_config(tls(ca_file)?),
+            (false, Some(_)) => return Err(ClientError::CaWithoutTls),
+            (false, None) => {}
+        }
+        let endpoint = format!("{base}/api/v2/write");
+        Ok(Client { agent: config.build().new_agent(), endpoint, destination, token })
+    }
+
+    /// Where points go.
+    #[must_use]
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// Whether there is a token at all.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Asks to write these lines, and waits for the answer.
+    #[must_use]
+    pub fn write(&self, lines: &str) -> Verdict {
+        match self.send(lines) {
+            Ok(verdict) => verdict,
+            Err(error) => Verdict::Wait { after: None, reason: error.to_string() },
+        }
+    }
+
+    fn send(&self, lines: &str) -> Result<Verdict, ureq::Error> {
+        let mut body = GzEncoder::new(Vec::with_capacity(lines.len() / 4), Compression::fast());
+        body.write_all(lines.as_bytes())?;
+        let body = body.finish()?;
+        let mut request = self
+            .agent
+            .post(&self.endpoint)
+            .query("org", &self.destination.org)
+            .query("bucket", &self.destination.bucket)
+            .query("precision", self.destination.precision.as_str())
+            .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
+            .header(header::CONTENT_ENCODING, "gzip");
+        if let Some(Token(header, _)) = &self.token {
+            request = request.header(header::AUTHORIZATION, header);
+        }
+        let mut answer = request.send(&body[..])?;
+        // Read to its end, so that the connection can be used again. An answer that breaks off has its status all the same.
+        let words = answer.body_mut().with_config().limit(ANSWER_BYTES).lossy_utf8(true).read_to_string();
+        let words = self.without_token(words.unwrap_or_default());
+        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        Ok(judge(answer.status().as_u16(), retry_after, &words))
+    }
+
+    /// A server might tell us what we sent.
+    fn without_token(&self, words: String) -> String {
+        match &self.token {
+            Some(Token(_, token)) => words.replace(token, "<token>"),
+            None => words,
+        }
+    }
+}
+
+fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, ClientError> {
+    let roots: Vec<Certificate<'static>> = match ca_file {
+        Some(path) => {
+            let pem = std::fs::read(path).map_err(|error| ClientError::File {
+                option: "--ca-file",
+                path: path.to_owned(),
+                error,
+            })?;
+            let certificate = |item| match item {
+                Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                _ => None,
+            };
+            parse_pem(&pem).filter_map(certificate).collect()
+        }
+        None => {
+            let native = rustls_native_certs::load_native_certs();
+            if native.certs.is_empty() {
+                let errors = native.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+                return Err(ClientError::NoCertificates(errors.join("; ")));
+            }
+            native.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
+        }
+    };
+    if let (true, Some(path)) = (roots.is_empty(), ca_file) {
+        return Err(ClientError::NoCertificate(path.to_owned()));
+    }
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        let destination = Destination {
+            url: url.to_owned(),
+            org: "o".to_owned(),
+            bucket: "b".to_owned(),
+            precision: Precision::Ms,
+        };
+        match Client::new(destination, None, None) {
+            Ok(client) => format!("taken as {}", client.endpoint),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_address_may_have_a_path_and_nothing_else() {
+        assert_eq!(refusal("http://localhost:8086"), "taken as http://localhost:8086/api/v2/write");
+        assert_eq!(refusal("http://host/influx/"), "taken as http://host/influx/api/v2/write");
+        for url in [
+            "localhost:8086",
+            "ftp://host",
+            "http://",
+            "",
+            "http://host?org=a",
+            "http://host/#x",
+            "http://a b",
+        ] {
+            assert!(refusal(url).starts_with("--url: expected http://"), "{url}: {}", refusal(url));
+        }
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let said = refusal("http://user:hunter2@host");
+        assert!(said.contains("--token") && !said.contains("hunter2"), "{said}");
+        let token = Token::new("hunter2").expect("a token");
+        assert!(!format!("{token:?}").contains("hunter2"));
+        for token in ["", "hunter2\n", "hunter2\u{7f}"] {
+            let said = Token::new(token).expect_err("no token").to_string();
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What a sink is told, and what it tells.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::client::Client;
+use super::line::Shape;
+use super::metrics::SinkMetrics;
+use super::writer::Refused;
+use crate::health::Health;
+use crate::kafka::admin::ClusterError;
+use crate::kafka::config::Connection;
+use crate::kafka::subscriber::SubscriberError;
+
+/// How the sink is to work.
+pub struct SinkConfig {
+    /// The cluster.
+    pub connection: Connection,
+    /// The sinks' own consumer group: that of the workers reads only readings, and commits with its effects.
+    pub group: String,
+    /// The topics, and how the records of each become points.
+    pub topics: Vec<(String, Shape)>,
+    /// Where points go.
+    pub client: Client,
+    /// Records written together, at most.
+    pub batch: usize,
+    /// How long a record waits for others.
+    pub linger: Duration,
+    /// End at the ends that the partitions had at the start.
+    pub exit_at_end: bool,
+}
+
+/// What observers of a sink share with it.
+#[derive(Clone, Debug)]
+pub struct Observers {
+    /// Stop, drained, as soon as it's set.
+    pub stop: Arc<AtomicBool>,
+    /// Written as things happen.
+    pub metrics: Arc<SinkMetrics>,
+    /// Written each turn.
+    pub health: Arc<Health>,
+}
+
+/// What a sink has done, printed at its end.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    /// Records taken in.
+    pub records: u64,
+    /// Points that InfluxDB has acknowledged.
+    pub points: u64,
+    /// Records that made no point, or one that InfluxDB refused.
+    pub skipped: u64,
+    /// Write requests that were acknowledged.
+    pub writes: u64,
+    /// Write requests that had to be repeated.
+    pub retries: u64,
+    /// From the first record taken in to the last one written.
+    pub seconds: f64,
+}
+
+/// Why a sink ended that should have gone on.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The cluster or a topic isn't as it must be.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The topics can't be read.
+    #[error(transparent)]
+    Subscriber(#[from] SubscriberError),
+    /// InfluxDB refuses all that we send.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// What was written could not be committed.
+    #[error(
+        "all that was acknowledged is written, but Kafka did not take the offsets in time: the next sink writes the last \
+         points again, which changes nothing"
+    )]
+    Commit,
+    /// No thread is to be had.
+    #[error("the writer's thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}

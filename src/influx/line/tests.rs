@@ -1,0 +1,324 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+/// A point, as a reader of the format by the book understands it: see `docs/influx.md` for the book.
+#[derive(Debug, PartialEq)]
+struct Point {
+    measurement: String,
+    tags: BTreeMap<String, String>,
+    fields: BTreeMap<String, Field>,
+    time: i64,
+}
+
+#[derive(Debug, PartialEq)]
+enum Field {
+    Float(f64),
+    Bool(bool),
+    Text(String),
+}
+
+/// Reads one line, which must be a whole one. Shares no code with the writer: it goes by characters, with a backslash making
+/// the next one literal where it is one of `special`.
+fn read(line: &str) -> Point {
+    let line = line.strip_suffix('\n').expect("a line ends with a line feed");
+    assert!(!line.contains('\n') && !line.starts_with('#'), "{line:?}");
+    let mut rest = line.chars().peekable();
+    let mut word = |ends: &[char], special: &[char]| {
+        let mut word = String::new();
+        while let Some(c) = rest.next() {
+            match c {
+                '\\' if rest.peek().is_some_and(|next| special.contains(next)) => {
+                    word.push(rest.next().expect("peeked"));
+                }
+                '"' if ends == ['"'] => return (word, Some('"')),
+                c if ends.contains(&c) => return (word, Some(c)),
+                c => word.push(c),
+            }
+        }
+        (word, None)
+    };
+    let (measurement, mut end) = word(&[',', ' '], &[',', ' ']);
+    let mut tags = BTreeMap::new();
+    while end == Some(',') {
+        let (name, equals) = word(&['='], &[',', '=', ' ']);
+        assert_eq!(equals, Some('='), "{line}");
+        let (value, next) = word(&[',', ' '], &[',', '=', ' ']);
+        assert!(!name.is_empty() && !value.is_empty(), "{line}");
+        assert!(tags.insert(name, value).is_none(), "{line}");
+        end = next;
+    }
+    assert_eq!(end, Some(' '), "{line}");
+    let mut fields = BTreeMap::new();
+    end = Some(',');
+    while end == Some(',') {
+        let (name, equals) = word(&['='], &[',', '=', ' ']);
+        assert_eq!(equals, Some('='), "{line}");
+        let (start, after) = word(&[',', ' ', '"'], &[]);
+        let field = if after == Some('"') {
+            assert_eq!(start, "", "{line}");
+            let (text, quote) = word(&['"'], &['"', '\\']);
+            assert_eq!(quote, Some('"'), "{line}");
+            let (nothing, next) = word(&[',', ' '], &[]);
+            assert_eq!(nothing, "", "{line}");
+            end = next;
+            Field::Text(text)
+        } else {
+            end = after;
+            match start.as_str() {
+                "true" => Field::Bool(true),
+                "false" => Field::Bool(false),
+                number => Field::Float(number.parse().expect("a float without a suffix")),
+            }
+        };
+        assert!(!name.is_empty() && fields.insert(name, field).is_none(), "{line}");
+    }
+    assert_eq!(end, Some(' '), "{line}");
+    let (time, none) = word(&[], &[]);
+    assert_eq!(none, None);
+    Point { measurement, tags, fields, time: time.parse().expect("a time") }
+}
+
+const AT: i64 = 1_766_400_000_123;
+
+fn append(shape: &Shape, key: &str, value: &str) -> Result<String, Unfit> {
+    let source = Source { key: Some(key.as_bytes()), value: Some(value.as_bytes()), at: Some(Millis(AT)) };
+    let mut lines = String::new();
+    shape.append(&source, &mut lines).map(|()| lines)
+}
+
+fn reading(value: &serde_json::Value) -> Result<String, Unfit> {
+    append(&Shape::of_readings("m", Precision::Ms), "g", &value.to_string())
+}
+
+#[test]
+fn a_reading_is_a_point_of_its_generator() {
+    let value = concat!(
+        r#"{"generatorID":"generator4","lat":40.65995,"lon":-111.99633,"#,
+        r#""temperature":74,"pressure":198,"fuel":901}"#
+    );
+    let line = append(&Shape::of_readings("emergency_generators", Precision::Ms), "generator4", value);
+    let expected = concat!(
+        "emergency_generators,generatorID=generator4 fuel=901.0,lat=40.65995,lon=-111.99633,pressure=198.0,",
+        "temperature=74.0 1766400000123\n"
+    );
+    assert_eq!(line.as_deref(), Ok(expected));
+}
+
+#[test]
+fn an_alert_has_rule_severity_and_state_as_tags_and_its_source_flattened() {
+    let value = concat!(
+        r#"{"id":"t-3-1042-low_fuel","generatorID":"g","rule":"low_fuel","state":"raised","severity":"warning","#,
+        r#""field":"fuel","value":199.0,"threshold":200.0,"at":1766400000000,"since":1766400000000,"#,
+        r#""lat":null,"source":{"topic":"t","partition":3,"offset":1042}}"#
+    );
+    let line = append(&Shape::of_alerts("m_alerts", Precision::S), "g", value);
+    let expected = concat!(
+        "m_alerts,generatorID=g,rule=low_fuel,severity=warning,state=raised at=1766400000000.0,field=\"fuel\",",
+        "id=\"t-3-1042-low_fuel\",since=1766400000000.0,source_offset=1042.0,source_partition=3.0,source_topic=\"t\",",
+        "threshold=200.0,value=199.0 1766400000\n"
+    );
+    assert_eq!(line.as_deref(), Ok(expected));
+}
+
+#[test]
+fn numbers_are_floats_and_null_lists_and_nameless_things_are_left_out() {
+    let value = json!({
+        "int": 7, "big": u64::MAX, "small": 1e-300, "minus": -0.5, "yes": true, "no": false, "text": "a",
+        "null": null, "list": [1, 2], "": 1, "deep": {"a": {"b": 1, "": 2}, "list": []},
+    });
+    let point = read(&reading(&value).expect("a point"));
+    let field = |name: &str| point.fields.get(name);
+    assert_eq!(field("int"), Some(&Field::Float(7.0)));
+    assert_eq!(field("big"), Some(&Field::Float(u64::MAX as f64)));
+    assert_eq!(field("small"), Some(&Field::Float(1e-300)));
+    assert_eq!(field("minus"), Some(&Field::Float(-0.5)));
+    assert_eq!(field("yes"), Some(&Field::Bool(true)));
+    assert_eq!(field("no"), Some(&Field::Bool(false)));
+    assert_eq!(field("text"), Some(&Field::Text("a".to_owned())));
+    assert_eq!(field("deep_a_b"), Some(&Field::Float(1.0)));
+    assert_eq!(point.fields.len(), 8, "{point:?}");
+}
+
+#[test]
+fn of_two_members_that_come_to_one_name_the_first_stays() {
+    let line = append(&Shape::of_readings("m", Precision::Ms), "g", r#"{"a":{"b":1},"a_b":2}"#);
+    assert_eq!(line.as_deref(), Ok("m,generatorID=g a_b=1.0 1766400000123\n"));
+}
+
+#[test]
+fn times_are_in_the_unit_asked_for() {
+    for (precision, at, expected) in [
+        (Precision::Ms, AT, Some(AT)),
+        (Precision::S, AT, Some(1_766_400_000)),
+        (Precision::S, -1, Some(-1)),
+        (Precision::S, -1001, Some(-2)),
+        (Precision::Us, AT, Some(1_766_400_000_123_000)),
+        (Precision::Ns, AT, Some(1_766_400_000_123_000_000)),
+        (Precision::Ns, *TIMES.end(), Some(9_223_372_036_854_000_000)),
+        (Precision::Ns, *TIMES.start(), Some(-9_223_372_036_854_000_000)),
+        (Precision::Ms, TIMES.end() + 1, None),
+        (Precision::S, i64::MIN, None),
+    ] {
+        assert_eq!(precision.ticks(Millis(at)), expected, "{at} in {precision:?}");
+    }
+}
+
+#[test]
+fn what_makes_no_point_has_its_reason() {
+    let shape = Shape::of_alerts("m", Precision::Ms);
+    let whole = Source { key: Some(b"g"), value: Some(b"{\"a\":1}"), at: Some(Millis(0)) };
+    let mut lines = "before".to_owned();
+    assert_eq!(shape.append(&whole, &mut lines), Ok(()));
+    for (source, unfit) in [
+        (Source { value: None, ..whole }, Unfit::Tombstone),
+        (Source { key: None, ..whole }, Unfit::NoKey),
+        (Source { key: Some(b""), ..whole }, Unfit::NoKey),
+        (Source { key: Some(b"\xff"), ..whole }, Unfit::BadTag),
+        (Source { key: Some(b"g\n"), ..whole }, Unfit::BadTag),
+        (Source { key: Some(b"g\\"), ..whole }, Unfit::BadTag),
+        (Source { value: Some(b"{\"a\":1,\"rule\":\"x\\ny\"}"), ..whole }, Unfit::BadTag),
+        (Source { value: Some(b""), ..whole }, Unfit::NotJson),
+        (Source { value: Some(b"{\"a\":NaN}"), ..whole }, Unfit::NotJson),
+        (Source { value: Some(b"{\"a\":1e999}"), ..whole }, Unfit::NotJson),
+        (Source { value: Some(b"{\"a\":\"\xff\"}"), ..whole }, Unfit::NotJson),
+        (Source { value: Some(b"[{\"a\":1}]"), ..whole }, Unfit::NotObject),
+        (Source { value: Some(b"{\"a\":1,\"generatorID\":\"h\"}"), ..whole }, Unfit::KeyMismatch),
+        (Source { value: Some(b"{\"a\":1,\"generatorID\":5}"), ..whole }, Unfit::KeyMismatch),
+        (Source { at: None, ..whole }, Unfit::BadTime),
+        (Source { at: Some(Millis(i64::MAX)), ..whole }, Unfit::BadTime),
+        (
+            Source { value: Some(b"{\"generatorID\":\"g\",\"rule\":\"r\",\"x\":null}"), ..whole },
+            Unfit::NoField,
+        ),
+    ] {
+        let mut lines = "before".to_owned();
+        assert_eq!(shape.append(&source, &mut lines), Err(unfit), "{source:?}");
+        assert_eq!(lines, "before", "{source:?}");
+    }
+}
+
+#[test]
+fn deep_nesting_ends_as_a_reason() {
+    let value = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+    assert_eq!(append(&Shape::of_readings("m", Precision::Ms), "g", &value), Err(Unfit::NotJson));
+}
+
+#[test]
+fn delimiters_are_escaped_where_they_delimit() {
+    let shape = Shape::of_readings("a b,c=d\"e", Precision::Ms);
+    let line = append(&shape, "g 1,2=3\"", r#"{"f 1,2=3\"":"say \"a b,c=d\\\"\nend"}"#);
+    let expected = concat!(
+        r#"a\ b\,c=d"e,generatorID=g\ 1\,2\=3" f\ 1\,2\=3"="say \"a b,c=d\\\"\\nend" 1766400000123"#,
+        "\n"
+    );
+    assert_eq!(line.as_deref(), Ok(expected));
+}
+
+#[test]
+fn a_measurement_is_checked_before_anything_is_written() {
+    for name in ["m", "a b", "a,b", "a=b", "µ", "_m", "a\\b"] {
+        assert!(is_measurement(name), "{name}");
+    }
+    for name in ["", "#m", "a\nb", "a\\", "a\\ b", "a\\\\b"] {
+        assert!(!is_measurement(name), "{name}");
+    }
+}
+
+/// Text full of what the format is touchy about.
+fn hostile() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => prop::sample::select(vec![",", "=", " ", "\"", "\\", "\n", "\r", "\t", "#", "'", "\u{0}", "n", "\\n", "\\\""]).prop_map(str::to_owned),
+        2 => "[a-z0-9µ€\u{1F600}]{1,3}",
+        1 => any::<char>().prop_map(String::from),
+    ];
+    prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+fn hostile_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(|number| json!(number)),
+        any::<i64>().prop_map(|number| json!(number)),
+        any::<bool>().prop_map(|yes| json!(yes)),
+        hostile().prop_map(|text| json!(text)),
+        Just(Value::Null),
+    ]
+}
+
+proptest! {
+    /// Whatever is in a record: what is written reads back as what was meant, and nothing else is written.
+    #[test]
+    fn what_is_written_reads_back(
+        measurement in hostile(),
+        key in hostile(),
+        rule in hostile(),
+        members in prop::collection::vec((hostile(), hostile_value()), 0..6),
+        at in prop_oneof![any::<i64>(), -1_000_000_000_000_i64..4_000_000_000_000],
+    ) {
+        prop_assume!(is_measurement(&measurement));
+        let mut object: Map<String, Value> = members.into_iter().collect();
+        object.insert("rule".to_owned(), json!(rule));
+        object.insert("generatorID".to_owned(), json!(key));
+        let value = serde_json::to_vec(&object).expect("JSON");
+        let source = Source { key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(at)) };
+        let mut line = String::new();
+        let result = Shape::of_alerts(&measurement, Precision::Ms).append(&source, &mut line);
+
+        // By the book, said anew: a backslash in front of what may be escaped can't be told from an escape.
+        let unclear = |text: &str| {
+            text.contains('\n') || text.ends_with('\\')
+                || ["\\\\", "\\,", "\\=", "\\ "].iter().any(|pair| text.contains(pair))
+        };
+        let tags = ["generatorID", "rule", "severity", "state"];
+        let fields: BTreeMap<String, Field> = object.iter().filter_map(|(name, value)| {
+            let field = match value {
+                Value::Bool(yes) => Field::Bool(*yes),
+                Value::Number(number) => Field::Float(number.as_f64()?),
+                Value::String(text) => Field::Text(text.replace('\n', "\\n")),
+                _ => return None,
+            };
+            (!name.is_empty() && !unclear(name) && !tags.contains(&name.as_str())).then(|| (name.clone(), field))
+        }).collect();
+        let expected = if key.is_empty() {
+            Err(Unfit::NoKey)
+        } else if unclear(&key) {
+            Err(Unfit::BadTag)
+        } else if !(-9_223_372_036_854..=9_223_372_036_854).contains(&at) {
+            Err(Unfit::BadTime)
+        } else if unclear(&rule) {
+            Err(Unfit::BadTag)
+        } else if fields.is_empty() {
+            Err(Unfit::NoField)
+        } else {
+            Ok(())
+        };
+        prop_assert_eq!(result, expected);
+        if expected.is_err() {
+            prop_assert_eq!(line, "");
+            return Ok(());
+        }
+        let mut tags = BTreeMap::from([("generatorID".to_owned(), key)]);
+        if !rule.is_empty() {
+            tags.insert("rule".to_owned(), rule);
+        }
+        prop_assert_eq!(read(&line), Point { measurement, tags, fields, time: at });
+    }
+
+    /// Bytes of a stranger bring nothing down.
+    #[test]
+    fn any_bytes_make_one_line_or_none(
+        key in prop::option::of(prop::collection::vec(any::<u8>(), 0..20)),
+        value in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
+        at in prop::option::of(any::<i64>()),
+    ) {
+        let source = Source { key: key.as_deref(), value: value.as_deref(), at: at.map(Millis) };
+        let mut line = String::new();
+        match Shape::of_readings("m", Precision::Ns).append(&source, &mut line) {
+            Ok(()) => { read(&line); }
+            Err(_) => prop_assert_eq!(line, ""),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What an answer of the write API means for what was sent.
+
+use std::time::Duration;
+
+/// Longer than this nobody is waited for before asking again.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// A server's words are cut off here: a proxy may send a page.
+const WORDS: usize = 300;
+
+/// What is to be done with the lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They are written.
+    Written,
+    /// There is a bad one among them: none can be taken for written.
+    Bad(String),
+    /// Fewer at a time.
+    TooLarge(String),
+    /// The same again, later.
+    Wait {
+        /// When, if the server says so.
+        after: Option<Duration>,
+        /// What the server said, or what is wrong with the way there.
+        reason: String,
+    },
+    /// No waiting mends it.
+    Refused {
+        /// The status.
+        status: u16,
+        /// What the server said.
+        reason: String,
+    },
+}
+
+/// Judges an answer by its status, its `Retry-After` and its body.
+#[must_use]
+pub fn judge(status: u16, retry_after: Option<&str>, body: &str) -> Verdict {
+    let reason = reason(status, body);
+    match status {
+        200..=299 => Verdict::Written,
+        400 | 422 => Verdict::Bad(reason),
+        413 => Verdict::TooLarge(reason),
+        408 | 429 | 500..=599 => Verdict::Wait { after: retry_after.and_then(seconds), reason },
+        _ => Verdict::Refused { status, reason },
+    }
+}
+
+/// A date, the other form that HTTP allows, is left to our own back-off.
+fn seconds(retry_after: &str) -> Option<Duration> {
+    let seconds = retry_after.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+/// `503: the words of the server`, on one line.
+fn reason(status: u16, body: &str) -> String {
+    let message = serde_json::from_str::<serde_json::Value>(body)
+        .ok()
+        .and_then(|answer| Some(answer.get("message")?.as_str()?.to_owned()));
+    let message = message.unwrap_or_else(|| body.to_owned());
+    let line: Vec<&str> =
+        message.split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty()).collect();
+    let line = line.join(" ");
+    let words: String = line.chars().take(WORDS).collect();
+    if words.is_empty() { status.to_string() } else { format!("{status}: {words}") }
+}
+
+/// How long to wait before each next attempt: from a tenth of a second to ten, each twice the one before.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LAST: Duration = Duration::from_secs(10);
+
+    /// The wait before the next attempt; the server's word counts for more than ours.
+    #[must_use]
+    pub fn wait(&mut self, asked_for: Option<Duration>) -> Duration {
+        let ours = self.next;
+        self.next = (ours * 2).min(Self::LAST);
+        // `Retry-After: 0` is no reason to hammer.
+        asked_for.map_or(ours, |asked_for| asked_for.max(Self::FIRST))
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { next: Self::FIRST }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_has_its_consequence() {
+        for status in [200, 204, 299] {
+            assert_eq!(judge(status, None, ""), Verdict::Written);
+        }
+        for status in [400, 422] {
+            assert_eq!(judge(status, None, "no"), Verdict::Bad(format!("{status}: no")));
+        }
+        assert_eq!(judge(413, None, ""), Verdict::TooLarge("413".to_owned()));
+        for status in [408, 429, 500, 502, 503, 504] {
+            let reason = status.to_string();
+            assert_eq!(judge(status, None, ""), Verdict::Wait { after: None, reason });
+        }
+        for status in [301, 307, 401, 403, 404, 405, 415] {
+            assert_eq!(judge(status, None, ""), Verdict::Refused { status, reason: status.to_string() });
+        }
+    }
+
+    #[test]
+    fn who_asks_for_time_is_given_it_up_to_a_bound() {
+        let after = |header: &str| match judge(503, Some(header), "") {
+            Verdict::Wait { after, .. } => after,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(after("2"), Some(Duration::from_secs(2)));
+        assert_eq!(after(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(after("999999999999"), Some(LONGEST_WAIT));
+        assert_eq!(after("-1"), None);
+        assert_eq!(after("99999999999999999999999"), None);
+        assert_eq!(after("Wed, 21 Oct 2026 07:28:00 GMT"), None);
+    }
+
+    #[test]
+    fn a_reason_is_one_line_of_bounded_length() {
+        let json = r#"{"code":"invalid","message":"unable to parse 'm a=':\nmissing field value"}"#;
+        assert_eq!(
+            judge(400, None, json),
+            Verdict::Bad("400: unable to parse 'm a=': missing field value".to_owned())
+        );
+        let Verdict::Bad(page) = judge(400, None, &"<p>\u{1b}[31m\r\n".repeat(1000)) else { panic!("bad") };
+        assert!(page.chars().count() <= WORDS + 5 && !page.contains(char::is_control), "{page}");
+    }
+
+    #[test]
+    fn the_waits_grow_to_ten_seconds() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<u128> = (0..9).map(|_| backoff.wait(None).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!(backoff.wait(Some(Duration::from_secs(1))), Duration::from_secs(1));
+        assert_eq!(backoff.wait(Some(Duration::ZERO)), Backoff::FIRST);
+    }
+}

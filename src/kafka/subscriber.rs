@@ -1,0 +1,308 @@
+//! A member of a consumer group that reads several topics, for sinks: records one by one, rebalances as values, and offsets
+//! that are committed when the sink says so.
+//!
+//! Unlike the worker's intake ([`super::consumer`]) it is rust-rdkafka's own consumer: a sink has nothing to restore before
+//! a partition starts and nothing to drain before it goes, so a rebalance is answered at once, during a poll.
+//!
+//! Ownership: one thread. Callbacks run during its polls and only note what has happened.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::admin::{Cluster, ClusterError};
+use super::config::{Connection, log};
+use crate::log::{Millis, Offset, PartitionId, Place};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A member of the group. Leaves it when dropped.
+pub struct Subscriber {
+    consumer: BaseConsumer<Notes>,
+    topics: Vec<String>,
+    group: String,
+}
+
+/// What the group has decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These partitions are ours now.
+    Assigned(Vec<Place>),
+    /// These were.
+    Removed(Vec<Place>),
+    /// These were, and somebody else may have had them for a while: the group went on without us.
+    Lost(Vec<Place>),
+}
+
+/// What librdkafka has told since it was last asked.
+struct Notes {
+    topics: Vec<String>,
+    changes: Mutex<Vec<Change>>,
+    commits: Mutex<Vec<KafkaResult<()>>>,
+}
+
+/// A record, borrowed from the client.
+pub struct Record<'a> {
+    /// Its topic and partition.
+    pub place: Place,
+    message: BorrowedMessage<'a>,
+}
+
+impl Record<'_> {
+    /// Its offset.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        Offset(self.message.offset())
+    }
+
+    /// Its timestamp, if it has one.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<Millis> {
+        self.message.timestamp().to_millis().map(Millis)
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.message.key()
+    }
+
+    /// Its value; `None` is a tombstone.
+    #[must_use]
+    pub fn value(&self) -> Option<&[u8]> {
+        self.message.payload()
+    }
+}
+
+/// Why the topics can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscriberError {
+    /// The cluster or a topic isn't as it must be.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The client couldn't be made.
+    #[error("the Kafka client could not be made: {0}")]
+    Client(KafkaError),
+    /// librdkafka refused a call.
+    #[error("reading failed: {0}")]
+    Read(#[from] KafkaError),
+    /// We may not read.
+    #[error(
+        "not authorized to read {topics} as group {group}: ask for the ACLs (read on each of them, and on the group)"
+    )]
+    Unauthorized {
+        /// The topics.
+        topics: String,
+        /// The group.
+        group: String,
+    },
+}
+
+impl Subscriber {
+    /// Joins the group for these topics, which must exist. A [`Place`] names a topic by its number in `topics`.
+    ///
+    /// # Errors
+    /// When one is missing or the client can't be made.
+    pub fn new(
+        connection: &Connection,
+        cluster: &Cluster,
+        group: &str,
+        topics: Vec<String>,
+    ) -> Result<Subscriber, SubscriberError> {
+        for topic in &topics {
+            cluster.require(topic)?;
+        }
+        let notes = Notes { topics: topics.clone(), changes: Mutex::default(), commits: Mutex::default() };
+        let consumer: BaseConsumer<Notes> =
+            connection.sink_consumer(group).create_with_context(notes).map_err(SubscriberError::Client)?;
+        consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(Subscriber { consumer, topics, group: group.to_owned() })
+    }
+
+    /// Serves the group, and gives the next record; `None` if there is none within `wait`.
+    ///
+    /// # Errors
+    /// When we may not read, or the client is broken for good.
+    pub fn poll(&self, wait: Duration) -> Result<Option<Record<'_>>, SubscriberError> {
+        match self.consumer.poll(wait) {
+            None => Ok(None),
+            Some(Ok(message)) => {
+                let place = place(&self.topics, message.topic(), message.partition());
+                Ok(place.map(|place| Record { place, message }))
+            }
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
+            ))) => {
+                let (topics, group) = (self.topics.join(", "), self.group.clone());
+                Err(SubscriberError::Unauthorized { topics, group })
+            }
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error.into()),
+            // librdkafka mends it by itself.
+            Some(Err(error)) => {
+                tracing::debug!(%error, "reading waits");
+                Ok(None)
+            }
+        }
+    }
+
+    /// What the group has decided since the last call, in order.
+    #[must_use]
+    pub fn take_changes(&self) -> Vec<Change> {
+        take(&self.consumer.context().changes)
+    }
+
+    /// Stops fetching; what was fetched and not handed out comes again after [`Subscriber::resume`].
+    ///
+    /// # Errors
+    /// When the client refuses.
+    pub fn pause(&self, places: &[Place]) -> Result<(), SubscriberError> {
+        Ok(self.consumer.pause(&self.list(places))?)
+    }
+
+    /// Goes on fetching.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    pub fn resume(&self, places: &[Place]) -> Result<(), SubscriberError> {
+        Ok(self.consumer.resume(&self.list(places))?)
+    }
+
+    /// How far each partition is read: behind the last record handed out, and behind markers of transactions. Partitions of
+    /// which nothing has come yet are left out.
+    #[must_use]
+    pub fn positions(&self) -> Vec<(Place, Offset)> {
+        self.consumer.position().map(|list| self.offsets(&list)).unwrap_or_default()
+    }
+
+    /// What the group has committed for these partitions, as far as it has.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn committed(&self, places: &[Place]) -> Result<Vec<(Place, Offset)>, SubscriberError> {
+        let list = self.consumer.committed_offsets(self.list(places), REQUEST_TIMEOUT)?;
+        Ok(self.offsets(&list))
+    }
+
+    /// Asks to commit; the answer comes by [`Subscriber::take_commits`].
+    ///
+    /// # Errors
+    /// When the client refuses; then no answer comes.
+    pub fn commit(&self, offsets: &[(Place, Offset)]) -> Result<(), SubscriberError> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (place, offset) in offsets {
+            let topic = &self.topics[place.topic];
+            list.add_partition_offset(topic, place.partition.0, KafkaOffset::Offset(offset.0))?;
+        }
+        Ok(self.consumer.commit(&list, CommitMode::Async)?)
+    }
+
+    /// The answers to commits since the last call, in order.
+    #[must_use]
+    pub fn take_commits(&self) -> Vec<KafkaResult<()>> {
+        take(&self.consumer.context().commits)
+    }
+
+    fn list(&self, places: &[Place]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(places.len());
+        for place in places {
+            list.add_partition(&self.topics[place.topic], place.partition.0);
+        }
+        list
+    }
+
+    fn offsets(&self, list: &TopicPartitionList) -> Vec<(Place, Offset)> {
+        let known =
+            |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+                KafkaOffset::Offset(offset) => {
+                    Some((place(&self.topics, element.topic(), element.partition())?, Offset(offset)))
+                }
+                _ => None,
+            };
+        list.elements().iter().filter_map(known).collect()
+    }
+}
+
+/// Where each partition of these topics begins and ends now.
+///
+/// # Errors
+/// When a topic is missing or the cluster doesn't answer.
+pub fn bounds(
+    cluster: &Cluster,
+    topics: &[String],
+) -> Result<BTreeMap<Place, (Offset, Offset)>, SubscriberError> {
+    let mut bounds = BTreeMap::new();
+    for (number, topic) in topics.iter().enumerate() {
+        for id in 0..i32::try_from(cluster.require(topic)?).unwrap_or(i32::MAX) {
+            let (low, high) = cluster.client().fetch_watermarks(topic, id, REQUEST_TIMEOUT)?;
+            bounds.insert(Place { topic: number, partition: PartitionId(id) }, (Offset(low), Offset(high)));
+        }
+    }
+    Ok(bounds)
+}
+
+fn place(topics: &[String], topic: &str, partition: i32) -> Option<Place> {
+    let topic = topics.iter().position(|known| known == topic)?;
+    Some(Place { topic, partition: PartitionId(partition) })
+}
+
+fn take<T>(notes: &Mutex<Vec<T>>) -> Vec<T> {
+    std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn note<T>(notes: &Mutex<Vec<T>>, value: T) {
+    notes.lock().unwrap_or_else(PoisonError::into_inner).push(value);
+}
+
+impl Notes {
+    fn places(&self, list: &TopicPartitionList) -> Vec<Place> {
+        let elements = list.elements();
+        elements
+            .iter()
+            .filter_map(|element| place(&self.topics, element.topic(), element.partition()))
+            .collect()
+    }
+}
+
+impl ClientContext for Notes {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                tracing::warn!(reason, "no broker answers: waiting");
+            }
+            _ => tracing::debug!(%error, reason, "the Kafka client"),
+        }
+    }
+}
+
+impl ConsumerContext for Notes {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            let places = self.places(list);
+            let lost = consumer.assignment_lost();
+            note(&self.changes, if lost { Change::Lost(places) } else { Change::Removed(places) });
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => note(&self.changes, Change::Assigned(self.places(list))),
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        note(&self.commits, result);
+    }
+}
