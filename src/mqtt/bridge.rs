@@ -88,9 +88,9 @@ pub struct Observers {
 pub struct Summary {
     /// Messages that came in, repeats included.
     pub received: u64,
-    /// Readings that Kafka has.
+    /// Readings that Kafka has, or is about to have.
     pub readings: u64,
-    /// Changes of status that Kafka has.
+    /// Changes of status, as well.
     pub statuses: u64,
     /// Messages that the broker sent again though they were forwarded already; they weren't, twice.
     pub repeats: u64,
@@ -372,7 +372,10 @@ impl Bridge {
                 at,
             },
             Translation::Nothing => {
-                tracing::warn!(topic, "a status that is neither online nor offline is left out");
+                // Once: whoever sends one may send many. The metrics count them.
+                if self.summary.dropped == 0 {
+                    tracing::warn!(topic, "a status that is neither online nor offline is left out");
+                }
                 self.drop_message(number);
                 return Ok(());
             }
@@ -418,7 +421,7 @@ impl Bridge {
             Ok(()) => self.unacked.durable(report.number),
             Err(Undelivered::TooLarge) => {
                 tracing::warn!("a message is larger than max.message.bytes of its topic, and left out");
-                self.summary.readings -= 1;
+                self.summary.readings = self.summary.readings.saturating_sub(1);
                 self.drop_message(report.number);
             }
             Err(error) => return Err(BridgeError::Kafka(error)),
@@ -490,7 +493,7 @@ impl Bridge {
             }
             return false;
         }
-        if late {
+        if late && !self.farewell {
             tracing::warn!(
                 "not all was finished in time; what isn't acknowledged comes again at the next start"
             );

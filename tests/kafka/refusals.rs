@@ -47,11 +47,11 @@ fn topics_whose_partitions_do_not_match_are_refused() {
     topic_tool(&world, &["--alter", "--topic", &world.state_topic(), "--partitions", "3"]);
     world.run("worker", &[]).refused(1, &[&world.state_topic(), "has 3 partitions", "has 2"]);
 
-    let world = World::new(2);
-    topic_tool(&world, &["--alter", "--topic", &world.topic, "--partitions", "3"]);
-    world.run("worker", &[]).refused(1, &["has 2 partitions", &world.topic, "has 3"]);
+    let next = world.another(2);
+    topic_tool(&next, &["--alter", "--topic", &next.topic, "--partitions", "3"]);
+    next.run("worker", &[]).refused(1, &["has 2 partitions", &next.topic, "has 3"]);
 
-    world.run("topics create", &["--partitions", "2"]).refused(1, &[&world.topic, "3 partitions"]);
+    next.run("topics create", &["--partitions", "2"]).refused(1, &[&next.topic, "3 partitions"]);
 }
 
 #[test]

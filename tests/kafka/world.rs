@@ -43,7 +43,7 @@ pub struct World {
     pub topic: String,
     /// `--group`
     pub group: String,
-    _turn: Turn,
+    _turn: Option<Turn>,
 }
 
 impl World {
@@ -79,7 +79,15 @@ impl World {
         world
     }
 
-    fn on(brokers: &str, turn: Turn) -> World {
+    /// Another world of the same test, on the same broker; not to outlive this one. (A second turn might be waited for, by
+    /// both, if somebody between them wants the machine alone.)
+    pub fn another(&self, partitions: u32) -> World {
+        let world = World::on(&self.brokers, None);
+        world.create_topics(partitions);
+        world
+    }
+
+    fn on(brokers: &str, turn: impl Into<Option<Turn>>) -> World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let thread = std::thread::current();
         let test = thread.name().and_then(|name| name.rsplit("::").next()).unwrap_or("test");
@@ -91,7 +99,7 @@ impl World {
             brokers: brokers.to_owned(),
             topic: name.clone(),
             group: format!("{name}-group"),
-            _turn: turn,
+            _turn: turn.into(),
         }
     }
 
