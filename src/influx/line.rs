@@ -1,7 +1,7 @@
 //! A record as a point in InfluxDB's line protocol.
 //!
-//! What becomes what: a point's tags are the generator (and of an alert its rule, state and severity), its time is the
-//! record's timestamp. Every number of the JSON object is a float field, so that a field never changes its type, whoever
+//! What becomes what: a point's tags are the generator (and of an alert its rule, severity and state), its time is the
+//! event time: the record's timestamp, of an alert its `at`. Every number of the JSON object is a float field, so that a field never changes its type, whoever
 //! writes `80` today and `80.5` tomorrow. Objects in the object are flattened with `_`; null, lists and what has no name are
 //! left out.
 //!
@@ -18,6 +18,9 @@ use crate::log::Millis;
 
 /// The member of the object that names the generator; the record's key is the tag.
 const GENERATOR: &str = "generatorID";
+
+/// The member of an alert that is its event time; the record's timestamp is when it was written.
+const AT: &str = "at";
 
 /// The times that InfluxDB takes, in milliseconds: it keeps nanoseconds in 64 bits, and the two lowest are its own.
 const TIMES: std::ops::RangeInclusive<i64> = -9_223_372_036_854..=9_223_372_036_854;
@@ -123,6 +126,8 @@ pub struct Source<'a> {
 pub struct Shape {
     measurement: String,
     tags: &'static [&'static str],
+    /// The member that is the time, where it isn't the record's timestamp.
+    time: Option<&'static str>,
     precision: Precision,
 }
 
@@ -130,14 +135,15 @@ impl Shape {
     /// Readings and aggregates: the generator is the only tag.
     #[must_use]
     pub fn of_readings(measurement: &str, precision: Precision) -> Shape {
-        Shape { measurement: escaped(measurement, MEASUREMENT), tags: &[], precision }
+        Shape { measurement: escaped(measurement, MEASUREMENT), tags: &[], time: None, precision }
     }
 
     /// Alert events.
     #[must_use]
     pub fn of_alerts(measurement: &str, precision: Precision) -> Shape {
         // In the order that InfluxDB sorts them in.
-        Shape { tags: &["rule", "severity", "state"], ..Shape::of_readings(measurement, precision) }
+        let tags = &["rule", "severity", "state"];
+        Shape { tags, time: Some(AT), ..Shape::of_readings(measurement, precision) }
     }
 
     /// Appends the record as one line, with its line feed.
@@ -156,7 +162,8 @@ impl Shape {
         if object.get(GENERATOR).is_some_and(|id| id.as_str() != Some(generator)) {
             return Err(Unfit::KeyMismatch);
         }
-        let time = record.at.and_then(|at| self.precision.ticks(at)).ok_or(Unfit::BadTime)?;
+        let at = self.time.and_then(|name| object.get(name)).and_then(Value::as_i64).map(Millis);
+        let time = at.or(record.at).and_then(|at| self.precision.ticks(at)).ok_or(Unfit::BadTime)?;
         let tags = self.tags(&object)?;
         let mut fields = BTreeMap::new();
         self.collect("", &object, &mut fields);
@@ -205,8 +212,11 @@ impl Shape {
     ) {
         for (name, value) in object {
             // A field of a tag's name could only be asked for by tricks.
-            let is_tag = prefix.is_empty() && (name == GENERATOR || self.tags.contains(&name.as_str()));
-            if is_tag || name.is_empty() || !is_sayable(name) {
+            let is_told = prefix.is_empty()
+                && (name == GENERATOR
+                    || self.time == Some(name.as_str())
+                    || self.tags.contains(&name.as_str()));
+            if is_told || name.is_empty() || !is_sayable(name) {
                 continue;
             }
             match value {

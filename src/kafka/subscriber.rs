@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, log};
+use super::native;
 use crate::log::{Millis, Offset, PartitionId, Place};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -200,7 +201,7 @@ impl Subscriber {
             let topic = &self.topics[place.topic];
             list.add_partition_offset(topic, place.partition.0, KafkaOffset::Offset(offset.0))?;
         }
-        Ok(self.consumer.commit(&list, CommitMode::Async)?)
+        Ok(native::subscriber::commit(&self.consumer, &list)?)
     }
 
     /// The answers to commits since the last call, in order.

@@ -11,10 +11,17 @@ use crate::world::process::{Ended, Process};
 use crate::world::records::{self, Group, Outgoing, stormy_readings};
 use crate::world::{World, http, now_ms, until};
 
-/// The sink's arguments, and more of them.
+/// The sink's arguments: the usual ones, and others or in place of them.
 fn arguments<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let usual = ["--url", url, "--org", "acme", "--bucket", "plant 1", "--token", TOKEN, "--linger", "20ms"];
-    [&usual[..], more].concat()
+    let usual = [
+        ["--url", url],
+        ["--org", "acme"],
+        ["--bucket", "plant 1"],
+        ["--token", TOKEN],
+        ["--linger", "20ms"],
+    ];
+    let usual = usual.iter().filter(|[name, _]| !more.contains(name));
+    usual.flatten().chain(more).copied().collect()
 }
 
 fn sink(world: &World, influx: &Influx, more: &[&str]) -> Process {
@@ -124,6 +131,7 @@ fn readings_alerts_and_aggregates_become_points_once() {
     };
     assert!(alert("raised", at).contains("source_offset="), "{points:#?}");
     assert!(alert("raised", at).contains("value=150.5"), "{points:#?}");
+    // At the time of the reading, not of when the worker got to it.
     assert!(alert("cleared", at + 1000).contains("value=400.0"), "{points:#?}");
     assert_eq!(fields(format!("{topic}_1m,generatorID=generator4"), at), "fuel_min=150.5,n=2.0");
     assert!(influx.writes().iter().all(|write| write.query == "org=acme&bucket=plant%201&precision=ms"));

@@ -112,16 +112,19 @@ fn a_reading_is_a_point_of_its_generator() {
 fn an_alert_has_rule_severity_and_state_as_tags_and_its_source_flattened() {
     let value = concat!(
         r#"{"id":"t-3-1042-low_fuel","generatorID":"g","rule":"low_fuel","state":"raised","severity":"warning","#,
-        r#""field":"fuel","value":199.0,"threshold":200.0,"at":1766400000000,"since":1766400000000,"#,
+        r#""field":"fuel","value":199.0,"threshold":200.0,"at":1766400123000,"since":1766400000000,"#,
         r#""lat":null,"source":{"topic":"t","partition":3,"offset":1042}}"#
     );
     let line = append(&Shape::of_alerts("m_alerts", Precision::S), "g", value);
     let expected = concat!(
-        "m_alerts,generatorID=g,rule=low_fuel,severity=warning,state=raised at=1766400000000.0,field=\"fuel\",",
+        "m_alerts,generatorID=g,rule=low_fuel,severity=warning,state=raised field=\"fuel\",",
         "id=\"t-3-1042-low_fuel\",since=1766400000000.0,source_offset=1042.0,source_partition=3.0,source_topic=\"t\",",
-        "threshold=200.0,value=199.0 1766400000\n"
+        "threshold=200.0,value=199.0 1766400123\n"
     );
     assert_eq!(line.as_deref(), Ok(expected));
+    // Without an `at` of its own, or with none that is a time, it's the record's timestamp.
+    let line = append(&Shape::of_alerts("m", Precision::S), "g", r#"{"at":"noon","value":1}"#);
+    assert_eq!(line.as_deref(), Ok("m,generatorID=g value=1.0 1766400000\n"));
 }
 
 #[test]
@@ -260,6 +263,7 @@ proptest! {
     ) {
         prop_assume!(is_measurement(&measurement));
         let mut object: Map<String, Value> = members.into_iter().collect();
+        object.remove("at");
         object.insert("rule".to_owned(), json!(rule));
         object.insert("generatorID".to_owned(), json!(key));
         let value = serde_json::to_vec(&object).expect("JSON");

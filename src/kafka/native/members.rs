@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
 
+use super::Owned;
 use super::consumer::{ClientError, text};
 use crate::log::PartitionId;
 
@@ -101,16 +102,4 @@ unsafe fn read_members(event: *mut sys::rd_kafka_event_t) -> Result<Vec<Member>,
         }
     }
     Ok(members)
-}
-
-/// Something of librdkafka's that is destroyed when it goes out of scope.
-struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
-
-impl<T> Drop for Owned<T> {
-    fn drop(&mut self) {
-        if !self.0.is_null() {
-            // SAFETY: ours, and destroyed by the function that belongs to it, once.
-            unsafe { self.1(self.0) }
-        }
-    }
 }

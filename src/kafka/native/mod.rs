@@ -3,9 +3,23 @@
 //! * [`consumer`]: the intake: batches, rebalances as plain values, transactional offsets.
 //! * [`members`]: who owns which partition, under either group protocol.
 //! * [`producer`]: waiting for deliveries and ends of transactions, without rust-rdkafka's pauses.
+//! * [`subscriber`]: commits that are answered.
 
 #![allow(unsafe_code)]
 
 pub mod consumer;
 pub mod members;
 pub mod producer;
+pub mod subscriber;
+
+/// Something of librdkafka's that is destroyed when it goes out of scope.
+struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: ours, and destroyed by the function that belongs to it, once.
+            unsafe { self.1(self.0) }
+        }
+    }
+}
