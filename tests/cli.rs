@@ -62,7 +62,7 @@ const COMMANDS: [&[&str]; 8] = [
 
 #[test]
 fn every_command_explains_itself() {
-    for command in COMMANDS.into_iter().chain([&["health"][..]]) {
+    for command in COMMANDS.into_iter().chain([&["health"][..], &["sink", "influx"]]) {
         let output = genwatch(&[command, &["--help"]].concat());
         let help = text(&output.stdout);
         assert!(output.status.success(), "{command:?}");
@@ -71,7 +71,9 @@ fn every_command_explains_itself() {
         assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
     }
     let help = text(&genwatch(&["--help"]).stdout);
-    for command in ["demo", "topics", "simulate", "worker", "alerts", "status", "bridge", "health", "bench"] {
+    for command in
+        ["demo", "topics", "simulate", "worker", "alerts", "status", "bridge", "sink", "health", "bench"]
+    {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} in: {help}");
     }
     assert!(help.contains("Exit codes"), "{help}");
@@ -80,7 +82,7 @@ fn every_command_explains_itself() {
 
 #[test]
 fn help_names_the_options_of_the_contract() {
-    let options: [(&[&str], &str); 6] = [
+    let options: [(&[&str], &str); 7] = [
         (&["topics", "create"], "--partitions --replication-factor --min-insync"),
         (&["simulate"], "--generators --rate --count --duration --seed --to --faults"),
         (
@@ -90,6 +92,7 @@ fn help_names_the_options_of_the_contract() {
         (&["alerts"], "--from --exit-at-end --json"),
         (&["status"], "--json --watch"),
         (&["bridge"], "--mqtt --mqtt-topic --client-id"),
+        (&["sink", "influx"], "--url --org --bucket --token --precision --measurement"),
     ];
     for (command, options) in options {
         let help = text(&genwatch(&[command, &["--help"]].concat()).stdout);
@@ -141,6 +144,17 @@ fn a_wrong_command_line_is_bad_usage() {
         &["simulate", "--to", "mqtt", "--faults"],
         &["simulate", "--to", "mqtt", "--generators", "20001"],
         &["simulate", "--to", "mqtt", "--mqtt-topic", "generators/+/telemetry"],
+        &["sink"],
+        &["sink", "influx"],
+        &["sink", "influx", "--org", "o", "--bucket", "b", "--url", "localhost:8086"],
+        &["sink", "influx", "--org", "o", "--bucket", "b", "--url", "http://me:hunter2@localhost:8086"],
+        &["sink", "influx", "--org", "o", "--bucket", "b", "--token", "hunter2", "--token-file", "/dev/null"],
+        &["sink", "influx", "--org", "o", "--bucket", "b", "--token-file", "/no/such/file"],
+        &["sink", "influx", "--org", "o", "--bucket", "b", "--token-file", "/dev/null"],
+        &["sink", "influx", "--org", "o", "--bucket", "b", "--ca-file", "/no/such/file"],
+        &["sink", "influx", "--org", "o", "--bucket", "b", "--precision", "days"],
+        &["sink", "influx", "--org", "o", "--bucket", "b", "--measurement", "#m"],
+        &["sink", "influx", "--org", "o", "--bucket", "b", "--batch", "0"],
         &["health", "--http-address", "8080"],
         &["health", "--brokers", "localhost:9092"],
     ] {
@@ -201,8 +215,11 @@ fn a_wrong_rules_file_is_named_with_its_line() {
 #[test]
 fn a_missing_broker_is_told_in_one_line_within_15_s() {
     let brokers = nobody();
+    let sink: &[&str] = &["sink", "influx", "--org", "o", "--bucket", "b"];
     let children: Vec<_> = COMMANDS[1..]
         .iter()
+        .copied()
+        .chain([sink])
         .map(|arguments| {
             let child = command(&[arguments, &["--brokers", &brokers][..]].concat())
                 .stdout(Stdio::piped())

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 9] = [
+const PURE: [&str; 13] = [
     "log.rs",
     "effect.rs",
     "reading",
@@ -14,6 +14,10 @@ const PURE: [&str; 9] = [
     "mqtt/topic.rs",
     "mqtt/message.rs",
     "mqtt/unacked.rs",
+    "influx/line.rs",
+    "influx/batch.rs",
+    "influx/ledger.rs",
+    "influx/verdict.rs",
 ];
 const FOREIGN: [&str; 9] = [
     "rdkafka",

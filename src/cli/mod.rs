@@ -64,9 +64,9 @@ enum Command {
     Simulate(simulate::Options),
     Worker(worker::Options),
     Alerts(alerts::Options),
-    Sink(sink::Options),
     Status(status::Options),
     Bridge(bridge::Options),
+    Sink(sink::Options),
     Health(health::Options),
     Bench(bench::Options),
 }
@@ -137,9 +137,9 @@ pub fn main() -> ExitCode {
         Command::Simulate(options) => simulate::run(&options),
         Command::Worker(options) => worker::run(&options),
         Command::Alerts(options) => alerts::run(&options),
-        Command::Sink(options) => sink::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Bridge(options) => bridge::run(&options),
+        Command::Sink(options) => sink::run(&options),
         Command::Health(options) => health::run(&options),
         Command::Bench(options) => bench::run(&options),
     };

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::world::broker::{self, Cluster};
+use crate::world::influx::{Influx, TOKEN};
 use crate::world::mosquitto::Mosquitto;
 use crate::world::process::{Ended, Process};
 use crate::world::until;
@@ -58,6 +59,13 @@ fn each_principal_does_its_job_and_no_other() {
     let status = by_password("status", "operator", &[]).wait().success();
     assert!(status.stdout.contains("lag in all: 0"), "{}", status.stdout);
     by_password("alerts", "operator", to_the_end).wait().success();
+    let influx = Influx::start();
+    let database = ["--exit-at-end", "--url", &influx.url, "--org", "o", "--bucket", "b", "--token", TOKEN];
+    let sunk = by_password("sink influx", "sink", &database).wait().success();
+    assert_eq!(influx.points().len() as u64, sunk.number("points"));
+    assert!(sunk.number("points") > 3 * READINGS.parse::<u64>().unwrap(), "readings and alerts: {sunk:?}");
+    let of_sinks = by_password("status", "operator", &["--group", "genwatch_influx"]).wait().success();
+    assert!(of_sinks.stdout.contains("lag in all: 0"), "{}", of_sinks.stdout);
 
     // Not their jobs.
     let refused = |ended: Ended, words: &[&str]| drop(ended.refused(1, words));
@@ -77,6 +85,9 @@ fn each_principal_does_its_job_and_no_other() {
     let bridge_of = |principal: &str| by_password("bridge", principal, &["--mqtt", &url]).wait();
     refused(bridge_of("simulator"), &["emergency_generators_status", "not authorized"]);
     refused(by_password("worker", "bridge", to_the_end).wait(), &["not authorized"]);
+    let sink_of = |principal: &str| by_password("sink influx", principal, &database).wait();
+    refused(sink_of("simulator"), &["emergency_generators_alerts", "not authorized"]);
+    refused(by_password("worker", "sink", to_the_end).wait(), &["not authorized"]);
     let other_group = &["--exit-at-end", "--group", "other"][..];
     refused(by_password("worker", "worker", other_group).wait(), &["not authorized"]);
 
