@@ -1,7 +1,7 @@
 //! A sink: readings, alerts and aggregates from Kafka to the write API of InfluxDB v2.
 //!
-//! The way of a record, in [`Sink::run`]: taken in from the group's partitions ([`crate::kafka::subscriber`]), made a point
-//! ([`line`]), gathered with others ([`batch`]), written ([`writer`], on its own thread, by [`client`] and as [`verdict`]
+//! The way of a record, in `Sink::run`: taken in from the group's partitions ([`crate::kafka::subscriber`]), made a point
+//! ([`mod@line`]), gathered with others ([`batch`]), written ([`writer`], on its own thread, by [`client`] and as [`verdict`]
 //! judges the answers), and when that is acknowledged its offset is committed ([`ledger`]).
 //!
 //! What is promised: each record that makes a point is there at least once, and a repeat overwrites itself, as a point's
