@@ -1,6 +1,5 @@
 //! `genwatch bridge`: from MQTT to Kafka.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,17 +48,12 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         metrics: Arc::new(BridgeMetrics::new()?),
         health: Arc::new(Health::new(Obstacle::NotConnected)),
     };
-    if let Some(address) = options.http {
-        let metrics = Arc::clone(&observers.metrics);
-        super::serve(address, move || metrics.render(), &observers.health)?;
-    }
+    super::serve(options.http, &observers.metrics, BridgeMetrics::render, &observers.health)?;
     let summary = crate::mqtt::bridge::run(config, observers).map_err(|error| match error {
         // Properties that exist and don't fit together are found when a client is made of them.
         BridgeError::Client(_) => Failure::usage(error),
         _ => Failure::from(error),
     })?;
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &summary)?;
-    writeln!(out)?;
+    super::print_summary(&summary)?;
     Ok(())
 }

@@ -15,6 +15,7 @@ mod worker;
 pub(crate) use alerts::line as alert_line;
 
 use std::ffi::c_int;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
 
@@ -197,15 +199,26 @@ fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Serves `--http`, and says where.
-fn serve(
-    address: SocketAddr,
-    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+/// Serves `--http`, if it was given, and says where.
+fn serve<M: Send + Sync + 'static>(
+    address: Option<SocketAddr>,
+    metrics: &Arc<M>,
+    render: fn(&M) -> String,
     health: &Arc<Health>,
 ) -> anyhow::Result<()> {
-    let bound = crate::web::serve(address, metrics, Arc::clone(health))
+    let Some(address) = address else { return Ok(()) };
+    let metrics = Arc::clone(metrics);
+    let bound = crate::web::serve(address, move || render(&metrics), Arc::clone(health))
         .with_context(|| format!("cannot listen on --http {address}"))?;
     tracing::info!(address = %bound, "serving /metrics, /livez and /readyz");
+    Ok(())
+}
+
+/// Prints what was done, as one JSON document.
+fn print_summary(summary: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, summary)?;
+    writeln!(out)?;
     Ok(())
 }
 

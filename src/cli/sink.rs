@@ -1,6 +1,5 @@
 //! `genwatch sink`: from Kafka to other stores.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -123,18 +122,13 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         metrics: Arc::new(SinkMetrics::new()?),
         health: Arc::new(Health::new(Obstacle::NotJoined)),
     };
-    if let Some(address) = options.http {
-        let metrics = Arc::clone(&observers.metrics);
-        super::serve(address, move || metrics.render(), &observers.health)?;
-    }
+    super::serve(options.http, &observers.metrics, SinkMetrics::render, &observers.health)?;
     let summary = crate::influx::run(config, observers).map_err(|error| match error {
         // Properties that exist and don't fit together are found when a client is made of them.
         SinkError::Subscriber(SubscriberError::Client(_)) => Failure::usage(error),
         _ => Failure::from(error),
     })?;
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &summary)?;
-    writeln!(out)?;
+    super::print_summary(&summary)?;
     Ok(())
 }
 

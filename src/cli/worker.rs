@@ -1,6 +1,5 @@
 //! `genwatch worker`: one replica.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -123,18 +122,13 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         health: Arc::new(Health::new(Obstacle::NotJoined)),
         fleet: None,
     };
-    if let Some(address) = options.http {
-        let metrics = Arc::clone(&observers.metrics);
-        super::serve(address, move || metrics.render(), &observers.health)?;
-    }
+    super::serve(options.http, &observers.metrics, Metrics::render, &observers.health)?;
     let summary = crate::worker::run(config, observers).map_err(|error| match error {
         // Properties that exist and don't fit together are found when a client is made of them.
         WorkerError::Client(_) => Failure::usage(error),
         _ => Failure::from(error),
     })?;
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &summary)?;
-    writeln!(out)?;
+    super::print_summary(&summary)?;
     Ok(())
 }
 

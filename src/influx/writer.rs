@@ -155,7 +155,7 @@ struct Desk {
     topics: Vec<String>,
     metrics: Arc<SinkMetrics>,
     health: Arc<Health>,
-    complaints: Complaints<&'static str>,
+    complaints: Complaints<()>,
     /// Since the last batch that was done, as are retries.
     writes: u64,
     retries: u64,
@@ -240,7 +240,7 @@ impl Desk {
     }
 
     fn refuse(&mut self, origin: Origin, reason: &str) {
-        let Some(silent) = self.complaints.may_speak("refused", Instant::now()) else { return };
+        let Some(silent) = self.complaints.may_speak((), Instant::now()) else { return };
         tracing::warn!(
             topic = self.topics[origin.place.topic],
             partition = origin.place.partition.0,
