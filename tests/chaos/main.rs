@@ -17,6 +17,8 @@
 
 #[path = "../oracle/mod.rs"]
 mod oracle;
+#[path = "../signal/mod.rs"]
+mod signal;
 
 mod cluster;
 mod faults;

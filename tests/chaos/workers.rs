@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::options::{Options, Protocol};
 use crate::reaper;
+use crate::signal::{self, Signal};
 
 /// An orderly end takes at most its drain timeout (20 s) and a little.
 const END_TIMEOUT: Duration = Duration::from_secs(45);
@@ -139,13 +140,13 @@ impl Workers {
     }
 
     pub fn pause(&mut self, number: usize) {
-        self.signal(number, "STOP");
+        self.signal(number, Signal::STOP);
         let index = self.index(number);
         self.all[index].paused = true;
     }
 
     pub fn resume(&mut self, number: usize) {
-        self.signal(number, "CONT");
+        self.signal(number, Signal::CONT);
         let index = self.index(number);
         self.all[index].paused = false;
     }
@@ -153,7 +154,7 @@ impl Workers {
     /// SIGTERM, and waits for an orderly end.
     pub fn stop(&mut self, number: usize) -> Duration {
         let begun = Instant::now();
-        self.signal(number, "TERM");
+        self.signal(number, Signal::TERM);
         let mut worker = self.all.remove(self.index(number));
         loop {
             if let Some(status) = worker.child.try_wait().expect("a child") {
@@ -230,11 +231,8 @@ impl Workers {
         }
     }
 
-    fn signal(&self, number: usize, signal: &str) {
-        // The child is reaped by us alone, so its id can't belong to another process.
-        let id = self.all[self.index(number)].child.id();
-        let status = Command::new("kill").args([&format!("-{signal}"), &id.to_string()]).status();
-        assert!(status.expect("kill runs").success(), "signal {signal}");
+    fn signal(&self, number: usize, signal: Signal) {
+        signal::send(&self.all[self.index(number)].child, signal);
     }
 
     fn index(&self, number: usize) -> usize {

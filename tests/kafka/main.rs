@@ -11,6 +11,8 @@
 
 #[path = "../oracle/mod.rs"]
 mod oracle;
+#[path = "../signal/mod.rs"]
+mod signal;
 mod verify;
 mod world;
 

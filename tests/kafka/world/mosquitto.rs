@@ -10,6 +10,7 @@ use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
 use rumqttc::v5::{Client, Connection, Event, MqttOptions};
 
 use super::{PATIENCE, until};
+use crate::signal::{self, Signal};
 
 /// An MQTT broker. Ends when dropped.
 pub struct Mosquitto {
@@ -65,8 +66,7 @@ impl Mosquitto {
 
     /// Ends it as a machine that is shut down does: sessions and what waits in them are written.
     pub fn stop(&mut self) {
-        let status = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
-        assert!(status.expect("kill runs").success());
+        signal::send(&self.process, Signal::TERM);
         self.process.wait().unwrap();
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{PATIENCE, until, until_some};
+use crate::signal::{self, Signal};
 
 /// A child process. Killed when dropped.
 pub struct Process {
@@ -60,9 +61,16 @@ impl Process {
 
     /// Sends it a signal, such as `TERM`.
     pub fn signal(&self, signal: &str) {
-        // The child is not reaped before `wait`, so its id can't belong to another process.
-        let status = Command::new("kill").args([&format!("-{signal}"), &self.id().to_string()]).status();
-        assert!(status.expect("kill runs").success(), "signal {signal} to {}", self.name);
+        let signal = match signal {
+            "TERM" => Signal::TERM,
+            "INT" => Signal::INT,
+            "HUP" => Signal::HUP,
+            "QUIT" => Signal::QUIT,
+            "STOP" => Signal::STOP,
+            "CONT" => Signal::CONT,
+            _ => panic!("no test sends {signal}"),
+        };
+        signal::send(&self.child, signal);
     }
 
     /// SIGKILL, and waits for the end.
