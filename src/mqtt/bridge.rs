@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 use futures::StreamExt as _;
-use rumqttc::Outgoing;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, SubAck, SubscribeReasonCode};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
+use rumqttc::{
+    AckMode, AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubAck,
+    SubscribeFilter, SubscribeReasonCode,
+};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::broker::{self, Broker};
+use super::client::{self, Socket};
 use super::message::{self, Translation, Tree};
 use super::metrics::BridgeMetrics;
 use super::unacked::{Receipt, Unacked};
@@ -52,6 +53,8 @@ const SHORT_LIVED: Duration = Duration::from_secs(2);
 const SUSPICIOUS: u32 = 3;
 /// How long what is under way may take when the bridge is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the broker may take to close a connection that we have said farewell on.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A wait for Kafka that is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(5);
 /// How late a stop request may be seen.
@@ -149,8 +152,11 @@ pub fn run(config: BridgeConfig, observers: Observers) -> Result<Summary, Bridge
         let forwarder = Forwarder::new(&config.connection, move |report| drop(reported.send(report)))
             .map_err(BridgeError::Client)?;
         let mut options = config.broker.options(&config.client_id, SESSION);
-        options.set_receive_maximum(Some(RECEIVE_MAXIMUM)).set_manual_acks(true);
-        let (client, events) = AsyncClient::new(options, usize::from(REQUESTS));
+        options.set_receive_maximum(Some(RECEIVE_MAXIMUM)).set_ack_mode(AckMode::Manual);
+        // It publishes nothing.
+        options.set_outgoing_inflight_upper_limit(1);
+        let socket = Socket::of(&mut options);
+        let (client, events) = client::new(options, usize::from(REQUESTS))?;
         let bridge = Bridge {
             client,
             forwarder,
@@ -170,7 +176,7 @@ pub fn run(config: BridgeConfig, observers: Observers) -> Result<Summary, Bridge
             config,
             observers,
         };
-        bridge.run(events, reports).await
+        bridge.run(events, reports, &socket).await
     })
 }
 
@@ -205,6 +211,7 @@ impl Bridge {
         mut self,
         events: EventLoop,
         mut reports: UnboundedReceiver<Report>,
+        socket: &Socket,
     ) -> Result<Summary, BridgeError> {
         // A poll that is dropped half-way could lose what it was to send: the stream keeps it between our turns.
         let mut events =
@@ -223,11 +230,11 @@ impl Bridge {
                 // While there's no room for a message, none is taken in; should the connection end for that, they come again.
                 Some(event) = events.next(), if self.held.is_none() => match event {
                     Ok(Event::Incoming(packet)) => self.take_in(packet)?,
-                    // Read on until the broker closes the connection: a socket that is closed with something unread takes back
-                    // what it sent last, our acknowledgements.
-                    Ok(Event::Outgoing(Outgoing::Disconnect)) => self.farewell = true,
-                    Ok(Event::Outgoing(_)) => {}
-                    Err(_) if self.farewell => break,
+                    Ok(Event::Outgoing(Outgoing::Disconnect)) => {
+                        socket.read_to_end(CLOSE_TIMEOUT);
+                        break;
+                    }
+                    Ok(Event::Outgoing(_) | Event::Auth(_)) => {}
                     Err(error) => self.disconnected(&error)?,
                 },
                 Some(report) = reports.recv() => {
@@ -279,7 +286,7 @@ impl Bridge {
         self.unacked.connected(resumed);
         // Also to a session that is there: the topics may be others than at the last start.
         let filters = [&self.config.tree.readings, &self.config.tree.status]
-            .map(|pattern| Filter::new(pattern.filter(), QoS::AtLeastOnce));
+            .map(|pattern| SubscribeFilter::new(pattern.filter(), QoS::AtLeastOnce));
         if let Err(error) = self.client.try_subscribe_many(filters) {
             // The channel has room for it; should it not, the next connection asks again.
             tracing::error!(%error, "subscribing failed");
@@ -488,9 +495,7 @@ impl Bridge {
         let late = since.elapsed() > DRAIN_TIMEOUT;
         if self.unacked.is_empty() && self.forwarder.in_flight() == 0 && !late {
             // Where there's no room for it, at the next turn.
-            if !self.farewell {
-                let _ = self.client.try_disconnect();
-            }
+            self.farewell = self.farewell || self.client.try_disconnect().is_ok();
             return false;
         }
         if late && !self.farewell {

@@ -6,14 +6,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode};
-use rumqttc::v5::{ConnectionError, MqttOptions, StateError};
-use rumqttc::{TlsConfiguration, Transport};
+use rumqttc::{
+    ConnectReturnCode, ConnectionError, DisconnectReasonCode, MqttOptions, StateError, TlsConfiguration,
+    Transport,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 /// A broker that is silent for longer is taken for dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_SECONDS: u16 = 10;
 /// A reading has at most 1 MiB; what is larger is forwarded too, for the dead letters, up to this.
 const MAX_PACKET_BYTES: u32 = 16 << 20;
 
@@ -128,14 +129,14 @@ impl Broker {
     /// The options of a client with a session that survives its connection for `session`.
     #[must_use]
     pub fn options(&self, client_id: &str, session: Duration) -> MqttOptions {
-        let mut options = MqttOptions::new(client_id, &self.address.host, self.address.port);
+        let mut options = MqttOptions::new(client_id, (self.address.host.as_str(), self.address.port));
         options
             .set_clean_start(false)
-            .set_keep_alive(KEEP_ALIVE)
+            .set_keep_alive(KEEP_ALIVE_SECONDS)
             .set_session_expiry_interval(Some(u32::try_from(session.as_secs()).unwrap_or(u32::MAX)))
             .set_max_packet_size(Some(MAX_PACKET_BYTES));
         if let Some((user, password)) = &self.login {
-            options.set_credentials(user, password);
+            options.set_credentials(user.clone(), password.clone());
         }
         if let Some(tls) = &self.tls {
             options.set_transport(Transport::tls_with_config(tls.clone()));

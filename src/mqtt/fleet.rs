@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rumqttc::Outgoing;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{LastWill, Packet, PubAckReason, PublishProperties};
-use rumqttc::v5::{AsyncClient, Event, EventLoop};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, LastWill, Outgoing, Packet, PubAckReason, PublishOptions,
+    PublishProperties, QoS,
+};
 use tokio::task::JoinSet;
 
 use super::broker::{self, Broker};
+use super::client;
 use super::message::{TIMESTAMP, Tree};
 use crate::clock;
 use crate::kafka::producer::Produced;
@@ -103,10 +104,10 @@ impl MqttFleet {
             let status = tree.status.of(&id).ok_or(FleetError::Topic("mqtt-status-topic"))?;
             let mut options = broker.options(&id, SESSION);
             options
-                .set_last_will(LastWill::new(&status, "offline", QoS::AtLeastOnce, true, None))
+                .set_last_will(LastWill::new(status.clone(), "offline", QoS::AtLeastOnce, true, None))
                 // One at a time: after a reconnect more of them might be sent again in another order.
                 .set_outgoing_inflight_upper_limit(1);
-            let (client, events) = AsyncClient::new(options, QUEUED);
+            let (client, events) = client::new(options, QUEUED)?;
             connections.push((events, client.clone(), status.clone()));
             generators.insert(id.into_bytes(), Generator { client, readings, status });
         }
@@ -162,14 +163,8 @@ impl MqttFleet {
         };
         let mut waiting_since = None;
         loop {
-            let queued = client.try_publish_with_properties(
-                readings,
-                QoS::AtLeastOnce,
-                false,
-                value.to_vec(),
-                properties(),
-            );
-            if queued.is_ok() {
+            let options = PublishOptions::at_least_once().properties(properties());
+            if client.try_publish(readings.as_str(), value.to_vec(), options).is_ok() {
                 return Ok(());
             }
             if let Some(refusal) = self.progress.refusal() {
@@ -197,9 +192,10 @@ impl MqttFleet {
         }
         let deadline = Instant::now() + FAREWELL;
         for generator in self.generators.values() {
-            let said = generator.client.try_publish(&generator.status, QoS::AtMostOnce, true, "offline");
-            // Where the connection is full or gone, the last will does the same.
-            if said.and(generator.client.try_disconnect()).is_err() {
+            let retained = PublishOptions::at_most_once().retained();
+            let said = generator.client.try_publish(generator.status.as_str(), "offline", retained);
+            // Where the connection is full or gone, the last will does the same: no DISCONNECT, which would revoke it.
+            if said.and_then(|()| generator.client.try_disconnect()).is_err() {
                 tracing::debug!(topic = generator.status, "no farewell");
             }
         }
@@ -233,7 +229,8 @@ async fn report(mut events: EventLoop, client: AsyncClient, status: String, prog
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                if let Err(error) = client.try_publish(&status, QoS::AtMostOnce, true, "online") {
+                let retained = PublishOptions::at_most_once().retained();
+                if let Err(error) = client.try_publish(status.as_str(), "online", retained) {
                     tracing::debug!(%error, "not said to be online");
                 }
                 if !std::mem::replace(&mut ever_connected, true) {

@@ -4,7 +4,7 @@
 //! * [`topic`]: where in the tree a generator reports.
 //! * [`message`]: what an MQTT message becomes in Kafka.
 //! * [`unacked`]: what the broker has given us and we haven't acknowledged; which message is a repeat.
-//! * [`broker`]: how to reach the broker, and what its refusals mean.
+//! * [`broker`]: how to reach the broker, and what its refusals mean; [`client`]: a client of it.
 //! * [`bridge`]: the way of a message, from the subscription to the acknowledgement; [`metrics`] of it.
 //! * [`fleet`]: simulated generators, each with a connection and a last will of its own.
 //!
@@ -12,6 +12,7 @@
 
 pub mod bridge;
 pub mod broker;
+pub mod client;
 pub mod fleet;
 pub mod message;
 pub mod metrics;

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
-use rumqttc::v5::{Client, Connection, Event, MqttOptions};
+use rumqttc::{Client, Connection, Event, MqttOptions, Packet, PublishOptions, PublishProperties};
 
 use super::{PATIENCE, until};
 use crate::signal::{self, Signal};
@@ -97,9 +95,9 @@ pub struct Device {
 impl Device {
     /// Connects under this client id.
     pub fn connect(broker: &Mosquitto, id: &str) -> Device {
-        let mut options = MqttOptions::new(id, "127.0.0.1", broker.port);
+        let mut options = MqttOptions::new(id, ("127.0.0.1", broker.port));
         options.set_max_packet_size(Some(32 << 20)).set_clean_start(true);
-        let (client, connection) = Client::new(options, 100);
+        let (client, connection) = Client::builder(options).capacity(100).build();
         let mut device = Device { client, connection };
         device.wait_for("its connection", |packet| matches!(packet, Packet::ConnAck(_)));
         device
@@ -115,7 +113,7 @@ impl Device {
         let user_properties = at.map(|at| ("timestamp".to_owned(), at.to_owned())).into_iter().collect();
         let properties = PublishProperties { user_properties, ..PublishProperties::default() };
         self.client
-            .publish_with_properties(topic, QoS::AtLeastOnce, false, payload.to_vec(), properties)
+            .publish(topic, payload.to_vec(), PublishOptions::at_least_once().properties(properties))
             .unwrap();
         self.wait_for("an acknowledgement", |packet| matches!(packet, Packet::PubAck(_)));
     }
