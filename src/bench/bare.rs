@@ -1,8 +1,9 @@
 //! The baseline: what a consumer with rust-rdkafka does at the least.
 //!
-//! A `StreamConsumer` loop that parses with serde_json and compares two numbers; its queue is set so that the fetcher never
-//! sleeps. It keeps no state, tells nobody, commits nothing. With `--transactions` it does genwatch's whole job in the
-//! plainest way: a map of alarm states, alerts and offsets in a transaction every 100 ms.
+//! A loop that parses with serde_json and compares two numbers, over each of rust-rdkafka's two consumers; the faster one counts.
+//! Queues have librdkafka's default sizes. Its fetcher doesn't sleep for a second when they are full, as it would by default.
+//! The loop keeps no state, tells nobody, commits nothing. With `--transactions` it does genwatch's whole job in the plainest
+//! way: a map of alarm states, alerts and offsets in a transaction every 100 ms.
 //!
 //! A contender among others: it takes the options that all of them take, and runs as a process of its own. It uses rdkafka
 //! directly, and nothing of this crate.
@@ -12,13 +13,15 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
+/// What the loops over [`Client::Base`] and [`Client::Stream`] are called in results.
+pub const BARE_LOOPS: [&str; 2] = ["bare BaseConsumer", "bare StreamConsumer"];
 /// Between transactions.
 const INTERVAL: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,11 +42,23 @@ pub struct Options {
     #[arg(long, default_value_t = 0)]
     work_ms: u64,
     /// End after so many records.
-    #[arg(long)]
-    count: Option<u64>,
+    #[arg(long, default_value_t = u64::MAX)]
+    count: u64,
+    /// Which of rust-rdkafka's consumers.
+    #[arg(long, value_enum, default_value_t = Client::Base)]
+    client: Client,
     /// Keep states, produce alerts, commit offsets, all in transactions.
     #[arg(long)]
     transactions: bool,
+}
+
+/// A consumer of rust-rdkafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Client {
+    /// `BaseConsumer`: polled by a thread.
+    Base,
+    /// `StreamConsumer`: awaited in a task.
+    Stream,
 }
 
 #[derive(Deserialize)]
@@ -59,59 +74,101 @@ struct Reading<'a> {
 /// # Errors
 /// When the client refuses.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let told = runtime.block_on(consume(options))?;
-    writeln!(std::io::stdout(), "{told}")?;
-    Ok(())
-}
-
-async fn consume(options: &Options) -> anyhow::Result<serde_json::Value> {
-    let consumer: StreamConsumer = ClientConfig::new()
+    let mut config = ClientConfig::new();
+    config
         .set("bootstrap.servers", &options.brokers)
         .set("group.id", &options.group)
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
-        .set("queued.min.messages", "1000000")
-        .set("queued.max.messages.kbytes", "1048576")
-        .set("fetch.queue.backoff.ms", "1")
-        .create()?;
+        .set("fetch.queue.backoff.ms", "1");
+    let told = match options.client {
+        Client::Base => poll(config.create()?, options)?,
+        Client::Stream => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            // Made within the runtime, as it starts a task.
+            runtime.block_on(async { receive(config.create()?, options).await })?
+        }
+    };
+    writeln!(std::io::stdout(), "{told}")?;
+    Ok(())
+}
+
+fn poll(consumer: BaseConsumer, options: &Options) -> anyhow::Result<serde_json::Value> {
     consumer.subscribe(&[&options.topic])?;
-    let mut whole = options.transactions.then(|| Whole::new(options)).transpose()?;
-    let (mut records, mut flagged) = (0_u64, 0_u64);
-    let mut first = None;
-    while options.count.is_none_or(|count| records < count) {
-        let message = match tokio::time::timeout(INTERVAL, consumer.recv()).await {
-            Ok(message) => message?,
-            Err(_) => {
-                if let Some(whole) = &mut whole {
-                    whole.commit(&consumer)?;
-                }
-                continue;
-            }
-        };
-        first.get_or_insert_with(Instant::now);
-        let Ok(reading) = serde_json::from_slice::<Reading<'_>>(message.payload().unwrap_or_default()) else {
-            continue;
-        };
+    let mut tally = Tally::new(options)?;
+    while tally.records < options.count {
+        let Some(message) = consumer.poll(TIMEOUT) else { continue };
+        let message = message?;
+        if options.work_ms > 0 {
+            std::thread::sleep(Duration::from_millis(options.work_ms));
+        }
+        tally.take(&message, &consumer)?;
+    }
+    tally.finish(&consumer)
+}
+
+async fn receive(consumer: StreamConsumer, options: &Options) -> anyhow::Result<serde_json::Value> {
+    consumer.subscribe(&[&options.topic])?;
+    let mut tally = Tally::new(options)?;
+    while tally.records < options.count {
+        let message = consumer.recv().await?;
         if options.work_ms > 0 {
             tokio::time::sleep(Duration::from_millis(options.work_ms)).await;
         }
-        records += 1;
-        flagged += u64::from(reading.fuel < 200.0 || reading.temperature > 100.0);
-        if let Some(whole) = &mut whole {
+        tally.take(&message, &consumer)?;
+    }
+    tally.finish(&consumer)
+}
+
+/// What the loop does with a record.
+struct Tally {
+    records: u64,
+    flagged: u64,
+    first: Option<Instant>,
+    whole: Option<Whole>,
+}
+
+impl Tally {
+    fn new(options: &Options) -> Result<Tally, KafkaError> {
+        let whole = options.transactions.then(|| Whole::new(options)).transpose()?;
+        Ok(Tally { records: 0, flagged: 0, first: None, whole })
+    }
+
+    fn take<C: ConsumerContext>(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        consumer: &impl Consumer<C>,
+    ) -> anyhow::Result<()> {
+        self.first.get_or_insert_with(Instant::now);
+        let Ok(reading) = serde_json::from_slice::<Reading<'_>>(message.payload().unwrap_or_default()) else {
+            return Ok(());
+        };
+        self.records += 1;
+        self.flagged += u64::from(reading.fuel < 200.0 || reading.temperature > 100.0);
+        if let Some(whole) = &mut self.whole {
             let at = message.timestamp().to_millis().unwrap_or_default();
             whole.judge(&reading, message.partition(), message.offset(), at)?;
             if whole.begun.elapsed() >= INTERVAL {
-                whole.commit(&consumer)?;
+                whole.commit(consumer)?;
             }
         }
+        Ok(())
     }
-    if let Some(whole) = &mut whole {
-        whole.commit(&consumer)?;
+
+    fn finish<C: ConsumerContext>(
+        mut self,
+        consumer: &impl Consumer<C>,
+    ) -> anyhow::Result<serde_json::Value> {
+        if let Some(whole) = &mut self.whole {
+            whole.commit(consumer)?;
+        }
+        let seconds = self.first.map_or(0.0, |first| first.elapsed().as_secs_f64());
+        let alerts = self.whole.map(|whole| whole.alerts);
+        let (records, flagged) = (self.records, self.flagged);
+        Ok(
+            serde_json::json!({ "records": records, "seconds": seconds, "alerts": alerts, "flagged": flagged }),
+        )
     }
-    let seconds = first.map_or(0.0, |first| first.elapsed().as_secs_f64());
-    let alerts = whole.map(|whole| whole.alerts);
-    Ok(serde_json::json!({ "records": records, "seconds": seconds, "alerts": alerts, "flagged": flagged }))
 }
 
 /// The whole job, in the plainest way.
@@ -177,7 +234,7 @@ impl Whole {
         Ok(())
     }
 
-    fn commit(&mut self, consumer: &StreamConsumer) -> anyhow::Result<()> {
+    fn commit<C: ConsumerContext>(&mut self, consumer: &impl Consumer<C>) -> anyhow::Result<()> {
         if !self.next.is_empty() {
             let mut offsets = TopicPartitionList::new();
             for (partition, next) in self.next.drain() {

@@ -116,14 +116,13 @@ impl Contender {
         Ok(Contender { name: "genwatch simulate".to_owned(), command, kind: Kind::Simulator })
     }
 
-    /// The baseline: see [`super::bare`].
+    /// A bare loop of rust-rdkafka: see [`super::bare`].
     ///
     /// # Errors
     /// As [`Contender::worker`].
-    pub fn bare(commits: bool) -> std::io::Result<Contender> {
+    pub fn bare(name: &str, options: &[&str]) -> std::io::Result<Contender> {
         let mut command = vec![std::env::current_exe()?.into_os_string(), "bench".into(), "bare".into()];
-        let name = if commits { "bare + transactions" } else { "bare loop" };
-        command.extend(commits.then(|| OsString::from("--transactions")));
+        command.extend(options.iter().map(OsString::from));
         Ok(Contender { name: name.to_owned(), command, kind: Kind::Peer })
     }
 

@@ -19,10 +19,10 @@ use crate::kafka::tail::StartAt;
 pub struct DrainConfig {
     /// The cluster.
     pub connection: Connection,
-    /// The contenders; the last baseline is what ratios are to.
+    /// The contenders.
     pub contenders: Vec<Contender>,
-    /// Whom ratios are to, by name.
-    pub baseline: String,
+    /// Ratios are to the fastest of these, by name.
+    pub baselines: Vec<String>,
     /// Readings.
     pub count: u64,
     /// Generators they are of.
@@ -92,11 +92,14 @@ fn run_row(name: &str, repetition: u32, ended: &Ended, bytes: u64) -> serde_json
 
 fn summarize(config: &DrainConfig, report: &mut Report, alerts: u64) {
     let middle = |name: &str, column: &str| median(report.measured(name, column));
+    let rate = |name: &String| middle(name, "records_per_s");
+    let baseline = config.baselines.iter().max_by(|one, other| rate(one).total_cmp(&rate(other)));
+    let baseline = baseline.cloned().unwrap_or_default();
     let mut results = Vec::new();
     for contender in &config.contenders {
         let name = contender.name.as_str();
         let rates = report.measured(name, "records_per_s");
-        let to_baseline = |column: &str| rounded(middle(name, column) / middle(&config.baseline, column));
+        let to_baseline = |column: &str| rounded(middle(name, column) / middle(&baseline, column));
         results.push(row(json!({
             "contender": name,
             "records_per_s": middle(name, "records_per_s"),
@@ -111,5 +114,6 @@ fn summarize(config: &DrainConfig, report: &mut Report, alerts: u64) {
             "alerts_verified": report.runs.iter().any(|run| run["contender"] == name && !run["alerts"].is_null()).then_some(alerts),
         })));
     }
+    report.configuration["baseline"] = json!(baseline);
     report.results = results;
 }

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{ClusterOptions, Failure};
+use crate::bench::bare::{self, BARE_LOOPS};
 use crate::bench::contender::Contender;
 use crate::bench::drain::DrainConfig;
 use crate::bench::latency::LatencyConfig;
@@ -18,7 +19,7 @@ use crate::bench::produce::ProduceConfig;
 use crate::bench::report::Report;
 use crate::bench::scale::ScaleConfig;
 use crate::bench::verify::{AlertsReader, Source};
-use crate::bench::{self, BenchError, Tell, bare};
+use crate::bench::{self, BenchError, Tell};
 use crate::kafka::admin::Cluster;
 use crate::kafka::config::Connection;
 use crate::kafka::tail::StartAt;
@@ -81,8 +82,8 @@ struct Shared {
 
 /// Fill a topic and drain it, genwatch and others in turn.
 ///
-/// The baseline is a bare rust-rdkafka loop that parses with serde_json and compares two numbers, and its twin that also
-/// keeps states and commits alerts and offsets in transactions.
+/// The baseline is a bare rust-rdkafka loop that parses with serde_json and compares two numbers, over BaseConsumer or
+/// StreamConsumer, whichever is faster in this run; its twin also keeps states and commits alerts and offsets in transactions.
 #[derive(Debug, Args)]
 struct Drain {
     /// Readings in the topic.
@@ -303,13 +304,18 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 fn drain(options: &Drain) -> Result<(), Failure> {
     let mut contenders = vec![worker(&options.worker_name, &options.worker)?];
     if !options.no_bare {
-        contenders.push(Contender::bare(false)?);
-        contenders.push(Contender::bare(true)?);
+        contenders.push(Contender::bare(BARE_LOOPS[0], &["--client", "base"])?);
+        contenders.push(Contender::bare(BARE_LOOPS[1], &["--client", "stream"])?);
+        contenders.push(Contender::bare("bare + transactions", &["--client", "base", "--transactions"])?);
     }
     contenders.extend(options.peer.iter().cloned());
     let config = DrainConfig {
         connection: options.shared.connection()?,
-        baseline: if options.no_bare { &options.worker_name } else { "bare loop" }.to_owned(),
+        baselines: if options.no_bare {
+            vec![options.worker_name.clone()]
+        } else {
+            BARE_LOOPS.map(str::to_owned).to_vec()
+        },
         contenders,
         count: options.count,
         generators: options.generators,

@@ -21,15 +21,21 @@ fn a_drain_is_measured_and_verified_and_leaves_nothing_behind_even_when_stopped(
     let report = ended.json();
     let results = report["results"].as_array().unwrap();
     let names: Vec<_> = results.iter().map(|row| row["contender"].as_str().unwrap()).collect();
-    assert_eq!(names, ["genwatch", "bare loop", "bare + transactions"]);
+    assert_eq!(names, ["genwatch", "bare BaseConsumer", "bare StreamConsumer", "bare + transactions"]);
     for row in results {
         assert!(row["records_per_s"].as_f64().unwrap() > 0.0, "{row}");
         assert!(row["cpu_us_per_record"].as_f64().unwrap() > 0.0, "{row}");
-        assert_eq!(row["alerts_verified"].is_number(), row["contender"] != "bare loop", "{row}");
+        let makes_alerts = row["contender"] == "genwatch" || row["contender"] == "bare + transactions";
+        assert_eq!(row["alerts_verified"].is_number(), makes_alerts, "{row}");
     }
+    // Nobody can say that the slower one was taken to compare with.
+    let bare = results.iter().filter(|row| row["contender"].as_str().unwrap().ends_with("Consumer"));
+    let fastest = bare.max_by_key(|row| row["records_per_s"].as_f64().unwrap() as u64).unwrap();
+    assert_eq!(report["configuration"]["baseline"], fastest["contender"]);
+    assert_eq!(fastest["rate_ratio"], 1.0);
     let day = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     let table = std::fs::read_to_string(day.join("drain.csv")).unwrap();
-    assert_eq!(table.lines().count(), 1 + 3, "{table}");
+    assert_eq!(table.lines().count(), 1 + 4, "{table}");
     assert_eq!(leftovers(&world), Vec::<String>::new());
 
     let stopped = drain(&world, folder.path(), &["--count", "100000000"]);
@@ -59,27 +65,25 @@ fn alerts_that_are_right_are_verified_and_one_too_many_is_found() {
     world.run("bench verify", &[]).refused(1, &["of 1 generators"]);
 }
 
-/// The guard against a slower hot path: ratios within one run, with a wide margin (1.8 and 0.5 where they were measured, see
-/// docs/performance.md).
+/// The guard against a slower hot path. CPU times, as rates of one run are those of whoever had a core to itself; with a wide
+/// margin (docs/performance.md has what was measured).
 #[test]
-fn a_backlog_is_drained_faster_and_for_less_cpu_than_by_a_bare_loop() {
+fn a_backlog_is_drained_for_less_cpu_time_than_by_a_bare_loop() {
     let world = World::alone(1);
     let folder = tempfile::tempdir().unwrap();
 
     let arguments = ["--json", "--count", "1000000", "--repetitions", "3"];
     let report = drain(&world, folder.path(), &arguments).wait().success().json();
 
-    let of = |name: &str, column: &str| {
+    let cpu = |name: &str| {
         let rows = report["results"].as_array().unwrap();
-        rows.iter().find(|row| row["contender"] == name).unwrap()[column].as_f64().unwrap()
+        rows.iter().find(|row| row["contender"] == name).unwrap()["cpu_us_per_record"].as_f64().unwrap()
     };
-    let rate = of("genwatch", "records_per_s") / of("bare loop", "records_per_s");
-    let cpu = of("genwatch", "cpu_us_per_record") / of("bare loop", "cpu_us_per_record");
-    let twin = of("genwatch", "records_per_s") / of("bare + transactions", "records_per_s");
-    eprintln!("rate {rate:.2}, CPU {cpu:.2} times a bare loop's; rate {twin:.2} times its twin's");
-    assert!(rate > 0.9, "{rate} times the rate of a bare loop: {report:#}");
-    assert!(cpu < 0.8, "{cpu} of the CPU time of a bare loop: {report:#}");
-    assert!(twin > 1.8, "{twin} times the rate of a loop that does the same job: {report:#}");
+    let bare = cpu("bare BaseConsumer").min(cpu("bare StreamConsumer"));
+    let (to_bare, to_twin) = (cpu("genwatch") / bare, cpu("genwatch") / cpu("bare + transactions"));
+    eprintln!("CPU time {to_bare:.2} of a bare loop's, {to_twin:.2} of its twin's, which does the same job");
+    assert!(to_bare < 0.9, "{to_bare} of the CPU time of a bare loop: {report:#}");
+    assert!(to_twin < 0.8, "{to_twin} of the CPU time of a loop that does the same job: {report:#}");
 }
 
 #[test]

@@ -62,42 +62,46 @@ impl Stretch {
 #[test]
 fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_concurrent_does_it_alone() {
     let world = World::alone(12);
-    let simulator = world.start("simulate", &["--rate", "1000", "--generators", "1000", "--seed", "3"]);
+    let rate = demanding_rate(&world).to_string();
+    let simulator = world.start("simulate", &["--rate", &rate, "--generators", "1000", "--seed", "3"]);
     println!(
         "{:<24} {:>10} {:>11} {:>6} {:>10} {:>9}",
         "replicas", "produced/s", "processed/s", "ratio", "lag before", "lag after"
     );
+    let growth = |stretch: &Stretch| stretch.lag_after - stretch.lag_before;
 
     let first = world.working(&SERIAL);
-    until("the first is at work", || world.progress().done() > 0);
+    let begun = world.progress().done();
+    until("the first is at work", || world.progress().done() > begun);
     let one = Stretch::measure(&world, Duration::from_secs(8));
     one.print("1 serial");
-    assert!((0.35..0.65).contains(&one.ratio()), "one serial replica does about half");
-    assert!(one.lag_after > one.lag_before + 2000, "so it falls behind");
+    assert!(one.ratio() < 0.8 && growth(&one) > 0, "one serial replica falls behind");
 
     let second = world.working(&SERIAL);
     until_shared(&[&first, &second]);
     let two = Stretch::measure(&world, Duration::from_secs(8));
     two.print("2 serial");
-    assert!((0.75..1.25).contains(&two.ratio()), "two do about all");
-    let growth = |stretch: &Stretch| stretch.lag_after - stretch.lag_before;
+    assert!(two.processed > 1.4 * one.processed, "two do nearly twice as much");
     assert!(growth(&two) < growth(&one) / 2, "the lag has stopped growing, or nearly");
 
     let third = world.working(&SERIAL);
     until_shared(&[&first, &second, &third]);
     let (before, begun) = (world.progress(), Instant::now());
-    until("the backlog is gone", || world.progress().lag() < 300);
+    until("the backlog is gone, as three do more than comes in", || world.progress().lag() < 300);
     let three = Stretch::between(&before, &world.progress(), begun.elapsed().as_secs_f64());
     three.print("3 serial");
-    assert!(three.ratio() > 1.1, "three do more than comes in");
+    assert!(three.processed > 1.8 * one.processed, "three do nearly three times as much");
 
     let serial: u64 = [first, second, third].map(|worker| worker.stop().number("records")).iter().sum();
     let alone = world.working(&CONCURRENT);
     until("the concurrent one has caught up", || world.progress().lag() < 300);
     let concurrent = Stretch::measure(&world, Duration::from_secs(8));
     concurrent.print("1 with --concurrency 64");
-    assert!((0.9..1.1).contains(&concurrent.ratio()), "one concurrent replica does all");
-    assert!(concurrent.lag_after < 1000, "and holds it");
+    assert!(
+        concurrent.processed > 1.4 * one.processed,
+        "one concurrent replica does far more than a serial one"
+    );
+    until("and it holds the rate", || world.progress().lag() < 300);
 
     simulator.signal("TERM");
     let sent = simulator.wait().success().number("sent");
@@ -108,6 +112,21 @@ fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_con
         "{sent} readings, {} alerts, each verified, in order for each generator",
         expected.alert_count()
     );
+}
+
+/// Readings of the trial.
+const TRIAL: u64 = 1000;
+
+/// 1,000 a second, where one serial replica does about 500 and three can catch up; less on a machine that is too busy for that.
+fn demanding_rate(world: &World) -> u32 {
+    let readings = TRIAL.to_string();
+    world
+        .run("simulate", &["--rate", "0", "--count", &readings, "--generators", "1000", "--seed", "3"])
+        .success();
+    let told = world.work_to_the_end(&SERIAL).json();
+    let alone = told["records"].as_f64().unwrap() / told["seconds"].as_f64().unwrap();
+    println!("one serial replica does {alone:.0} a second");
+    if 3.0 * alone > 1300.0 { 1000 } else { (1.8 * alone) as u32 }
 }
 
 /// Waits until the group has given each of them a share, and no partition is on its way.
