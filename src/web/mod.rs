@@ -40,9 +40,10 @@ pub fn serve(
 }
 
 fn routes(metrics: impl Fn() -> String + Clone + Send + Sync + 'static, health: Arc<Health>) -> Router {
-    let (live, ready) = (Arc::clone(&health), health);
+    let (live, ready) = (Arc::clone(&health), Arc::clone(&health));
     let metrics = move || async move {
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics())
+        let page = metrics() + &readiness(&health);
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page)
     };
     Router::new()
         .route("/metrics", get(metrics))
@@ -50,9 +51,31 @@ fn routes(metrics: impl Fn() -> String + Clone + Send + Sync + 'static, health: 
         .route("/readyz", get(move || async move { probe(ready.ready()) }))
 }
 
+/// What `/readyz` says, for alarms that are made from metrics alone.
+fn readiness(health: &Health) -> String {
+    let ready = u8::from(health.ready().is_ok());
+    format!(
+        "# HELP genwatch_ready 1: /readyz says yes.\n# TYPE genwatch_ready gauge\ngenwatch_ready {ready}\n"
+    )
+}
+
 fn probe(state: Result<(), String>) -> Response {
     match state {
         Ok(()) => (StatusCode::OK, "ok\n").into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Obstacle;
+
+    #[test]
+    fn the_metrics_say_what_readyz_says() {
+        let health = Health::new(Obstacle::NotJoined);
+        assert!(readiness(&health).ends_with("\ngenwatch_ready 0\n"));
+        health.set(Obstacle::NotJoined, false);
+        assert!(readiness(&health).ends_with("\ngenwatch_ready 1\n"));
     }
 }

@@ -219,8 +219,8 @@ fn a_broker_with_tls_and_passwords_lets_in_who_may() {
             "allow_anonymous false\npassword_file {}\nacl_file {}\ncertfile {}\nkeyfile {}",
             file("users"),
             file("acl"),
-            file("broker.pem"),
-            file("broker.pem"),
+            file("mosquitto.pem"),
+            file("mosquitto.pem"),
         )
     });
     let world = World::new(1);

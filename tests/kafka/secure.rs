@@ -123,6 +123,18 @@ fn each_principal_does_its_job_and_no_other() {
         &format!("ssl.key.location={}", other("worker.pem")),
     ];
     genwatch("worker", &tls, &stranger, to_the_end).wait().refused(1, &["certificate"]);
+    // Certificates of our CA for something else, whatever name they bear.
+    script("certs", &["--out", &cluster.secret(""), "--brokers", "kafka-1", "--device", "admin"]);
+    for (file, word) in [("devices/admin.pem", "not authorized"), ("mosquitto.pem", "no broker answers")] {
+        let location = cluster.secret(file);
+        let of_another = [
+            "security.protocol=SSL",
+            &ca,
+            &format!("ssl.certificate.location={location}"),
+            &format!("ssl.key.location={location}"),
+        ];
+        genwatch("topics create", &tls, &of_another, &["--topic", "other"]).wait().refused(1, &[word]);
+    }
     let trusting_another = [
         &format!("@{}", cluster.secret("worker.properties"))[..],
         &format!("ssl.ca.location={}", other("ca.pem")),

@@ -27,8 +27,13 @@ RENDERINGS = {
     ),
     "managed": (["overlays/managed"], []),
     "managed with keda": (["overlays/managed"], ["overlays/managed/keda"]),
+    "managed with all": (
+        ["overlays/managed", "bridge", "sink"],
+        ["overlays/managed/keda", "components/podmonitor", "components/alerts"],
+    ),
     "strimzi": (["overlays/strimzi"], []),
     "strimzi with keda": (["overlays/strimzi"], ["overlays/strimzi/keda"]),
+    "strimzi with bridge and sink": (["overlays/strimzi", "overlays/strimzi/bridge", "overlays/strimzi/sink"], []),
 }
 
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Iterator
 
+import yaml
+
 import schemas
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,6 +22,8 @@ TRIGGER_METADATA = {
     *("ensureEvenDistributionOfPartitions", "tls", "sasl", "unsafeSsl"),
 }
 
+# What names a file in which a secret is, and the file.
+SECRET_FILE = re.compile(r"GENWATCH_\w+_FILE=/etc/genwatch[\w./-]*")
 SECRET_LIKE = re.compile(r"passw|secret|token|jaas|credential|api.?key|BEGIN [A-Z ]*PRIVATE KEY", re.IGNORECASE)
 
 
@@ -42,6 +46,10 @@ def seconds(text: str) -> float:
 DRAIN_TIMEOUT = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_DRAIN_TIMEOUT')
 COMMIT_INTERVAL = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_COMMIT_INTERVAL')
 TRANSACTION_SECONDS = int(fact("src/kafka/committer.rs", r"^const TRANSACTION_TIMEOUT.*from_secs\((\d+)\)"))
+BRIDGE_SECONDS = int(fact("src/mqtt/bridge.rs", r"^const DRAIN_TIMEOUT.*from_secs\((\d+)\)"))
+SINK_SECONDS = int(fact("src/influx/mod.rs", r"^const DRAIN_TIMEOUT.*from_secs\((\d+)\)")) + int(
+    fact("src/influx/mod.rs", r"^const COMMIT_TIMEOUT.*from_secs\((\d+)\)")
+)
 START_SECONDS = int(fact("src/kafka/committer.rs", r"^const START_TIMEOUT.*from_secs\((\d+)\)")) + int(
     fact("src/kafka/admin.rs", r"^const CONNECT_TIMEOUT.*from_secs\((\d+)\)")
 )
@@ -80,9 +88,16 @@ class Rendering:
             for container in template["spec"].get("initContainers", []) + template["spec"]["containers"]:
                 yield f"{name}, container {container['name']}", template["spec"], container
 
-    def settings(self) -> dict[str, str]:
-        """What the worker finds in its environment."""
-        (container,) = self.one("Deployment")["spec"]["template"]["spec"]["containers"]
+    def named(self, kind: str, name: str) -> dict:
+        (only,) = [one for one in self.all(kind) if one["metadata"]["name"] == name]
+        return only
+
+    def worker(self) -> dict:
+        return self.named("Deployment", "genwatch")
+
+    def settings(self, deployment: dict | None = None) -> dict[str, str]:
+        """What a deployment, else the worker, finds in its environment."""
+        (container,) = (deployment or self.worker())["spec"]["template"]["spec"]["containers"]
         maps = {one["metadata"]["name"]: one["data"] for one in self.all("ConfigMap")}
         found = {}
         for source in container["envFrom"]:
@@ -93,9 +108,12 @@ class Rendering:
         return int(self.settings()["GENWATCH_PARTITIONS"])
 
     def topics(self) -> dict[str, str]:
-        """Those a worker uses, with their cleanup policies; src/kafka/topics.rs derives them so."""
-        topic, group = self.settings()["GENWATCH_TOPIC"], self.settings()["GENWATCH_GROUP"]
-        return {topic: "delete", f"{topic}_alerts": "delete", f"{topic}_dlq": "delete", f"{group}_state": "compact"}
+        """All of them, with their cleanup policies, as src/kafka/topics.rs has them."""
+        derived = {"topic": self.settings()["GENWATCH_TOPIC"], "group": self.settings()["GENWATCH_GROUP"]}
+        source = (ROOT / "src/kafka/topics.rs").read_text()
+        names = dict(re.findall(r'^            (\w+): format!\("\{(\w+\}_\w+)"\)', source, re.MULTILINE)) | {"readings": "topic}"}
+        policies = dict(re.findall(r"\(&self\.(\w+), Cleanup::(\w+)\)", source))
+        return {("{" + names[field]).format(**derived): policy.lower() for field, policy in policies.items()}
 
 
 def label(thing: dict) -> str:
@@ -103,7 +121,10 @@ def label(thing: dict) -> str:
 
 
 def selects(selector: dict, template: dict) -> bool:
-    return selector["matchLabels"].items() <= template["metadata"]["labels"].items()
+    labels = template["metadata"]["labels"]
+    return selector["matchLabels"].items() <= labels.items() and all(
+        one["operator"] == "In" and labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", [])
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -116,10 +137,17 @@ def every_object_is_valid_by_its_schema(r: Rendering):
 
 
 def the_grace_period_outlasts_draining(r: Rendering):
-    grace = r.one("Deployment")["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
     drain = seconds(r.settings().get("GENWATCH_DRAIN_TIMEOUT", DRAIN_TIMEOUT))
-    if grace <= drain + TRANSACTION_SECONDS:
-        yield f"{grace} s are not more than --drain-timeout ({drain:g} s) and a transaction ({TRANSACTION_SECONDS} s)"
+    needed = {
+        "genwatch": (drain + TRANSACTION_SECONDS, "--drain-timeout and a transaction"),
+        "genwatch-bridge": (BRIDGE_SECONDS, "what a bridge waits for Kafka"),
+        "genwatch-sink": (SINK_SECONDS, "what a sink waits for the database and for Kafka"),
+    }
+    for deployment in r.all("Deployment"):
+        grace = deployment["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
+        takes, what = needed[deployment["metadata"]["name"]]
+        if grace <= takes:
+            yield f"{label(deployment)}: {grace} s are not more than {what} ({takes:g} s)"
 
 
 def the_start_is_waited_for(r: Rendering):
@@ -132,15 +160,16 @@ def the_start_is_waited_for(r: Rendering):
 
 def probes_ask_what_the_worker_serves(r: Rendering):
     wanted = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
-    (container,) = r.one("Deployment")["spec"]["template"]["spec"]["containers"]
-    for probe, path in wanted.items():
-        if path not in ROUTES:
-            yield f"src/web serves no {path}"
-        asked = container.get(probe, {}).get("httpGet", {})
-        if asked.get("path") != path:
-            yield f"{probe} asks {asked.get('path')}, not {path}"
-        if asked.get("port") not in [*(port["name"] for port in container["ports"]), PORT]:
-            yield f"{probe} asks at port {asked.get('port')}, which the container doesn't name"
+    for deployment in r.all("Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        for probe, path in wanted.items():
+            if path not in ROUTES:
+                yield f"src/web serves no {path}"
+            asked = container.get(probe, {}).get("httpGet", {})
+            if asked.get("path") != path:
+                yield f"{label(deployment)}: {probe} asks {asked.get('path')}, not {path}"
+            if asked.get("port") not in [*(port["name"] for port in container["ports"]), PORT]:
+                yield f"{label(deployment)}: {probe} asks at port {asked.get('port')}, which the container doesn't name"
 
 
 def image_and_ports_are_those_of_the_dockerfile(r: Rendering):
@@ -151,12 +180,13 @@ def image_and_ports_are_those_of_the_dockerfile(r: Rendering):
             yield f"{name}: genwatch has no command {command}"
         if "command" in container:
             yield f"{name}: has a command of its own; the image's entry point is genwatch"
-    (worker,) = r.one("Deployment")["spec"]["template"]["spec"]["containers"]
-    if [port["containerPort"] for port in worker["ports"]] != [PORT]:
-        yield f"the container's ports are {worker['ports']}, the Dockerfile exposes {PORT}"
-    if f"0.0.0.0:{PORT}" not in worker["args"]:
-        yield f"the worker isn't told to serve at 0.0.0.0:{PORT}: {worker['args']}"
-    for rule in r.one("NetworkPolicy")["spec"]["ingress"]:
+    for deployment in r.all("Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        if [port["containerPort"] for port in container["ports"]] != [PORT]:
+            yield f"{label(deployment)}: its ports are {container['ports']}, the Dockerfile exposes {PORT}"
+        if f"0.0.0.0:{PORT}" not in container["args"]:
+            yield f"{label(deployment)} isn't told to serve at 0.0.0.0:{PORT}: {container['args']}"
+    for rule in r.named("NetworkPolicy", "genwatch")["spec"]["ingress"]:
         if [port["port"] for port in rule["ports"]] != [PORT]:
             yield f"the network policy lets in {rule['ports']}, the worker serves {PORT}"
 
@@ -191,7 +221,7 @@ def no_secret_is_said_aloud(r: Rendering):
         yield f"{label(thing)}: secrets are made by hand or by an operator, not by these files"
     for thing in r.all("ConfigMap"):
         for key, value in thing.get("data", {}).items():
-            if found := SECRET_LIKE.search(f"{key}={value}"):
+            if found := SECRET_LIKE.search(SECRET_FILE.sub("", f"{key}={value}")):
                 yield f"{label(thing)}: {key} looks like a secret ({found[0]})"
     for name, _, container in r.containers():
         spoken = container.get("command", []) + container.get("args", [])
@@ -203,9 +233,10 @@ def no_secret_is_said_aloud(r: Rendering):
 
 
 def options_are_known(r: Rendering):
-    for key in r.settings():
-        if key not in OPTIONS:
-            yield f"{key} is no option of genwatch"
+    for deployment in r.all("Deployment"):
+        for key in r.settings(deployment):
+            if key not in OPTIONS:
+                yield f"{label(deployment)}: {key} is no option of genwatch"
 
 
 def files_that_are_named_are_mounted(r: Rendering):
@@ -213,8 +244,11 @@ def files_that_are_named_are_mounted(r: Rendering):
     for name, pod, container in r.containers():
         mounts = {one["mountPath"]: one for one in container.get("volumeMounts", [])}
         volumes = {one["name"]: one for one in pod.get("volumes", [])}
-        for argument in (argument for argument in container["args"] if argument.startswith("@")):
-            folder, file = argument[1:].rsplit("/", 1)
+        given = [argument[1:] for argument in container["args"] if argument.startswith("@")]
+        for source in container.get("envFrom", []):
+            given += [value for key, value in maps.get(source["configMapRef"]["name"], {}).items() if key.endswith("_FILE")]
+        for argument in given:
+            folder, file = argument.rsplit("/", 1)
             if folder not in mounts:
                 yield f"{name}: {argument} is in no volume"
                 continue
@@ -247,7 +281,11 @@ def what_is_referred_to_is_there(r: Rendering):
             if source["configMapRef"]["name"] not in maps:
                 yield f"{name}: there is no ConfigMap {source['configMapRef']['name']}"
     # By whom the Secrets are made: by hand, by Strimzi's user operator, by its cluster operator.
-    known = {"genwatch-client"} if not r.all("KafkaUser") else {user["metadata"]["name"] for user in r.all("KafkaUser")}
+    known = {"genwatch-mqtt", "genwatch-influxdb"}
+    if r.all("KafkaUser"):
+        known |= {user["metadata"]["name"] for user in r.all("KafkaUser")}
+    else:
+        known |= {"genwatch-client", "genwatch-bridge", "genwatch-sink"}
     known |= {f"{user['metadata']['labels']['strimzi.io/cluster']}-cluster-ca-cert" for user in r.all("KafkaUser")}
     for thing in r.objects:
         for secret in _secrets(thing):
@@ -269,40 +307,53 @@ def _secrets(thing) -> Iterator[str]:
             yield from _secrets(one)
 
 
-def selectors_find_workers_and_nothing_else(r: Rendering):
+def selectors_find_what_they_are_for(r: Rendering):
     templates = dict(r.pods())
-    worker = label(r.one("Deployment"))
-    for thing in r.all("Deployment") + r.all("PodDisruptionBudget") + r.all("PodMonitor"):
-        found = [name for name, template in templates.items() if selects(thing["spec"]["selector"], template)]
-        if found != [worker]:
-            yield f"{label(thing)} selects {found}, not the workers"
+    worker = label(r.worker())
+    services = {label(one) for one in r.all("Deployment")}
+    wanted = [(one, {label(one)}) for one in r.all("Deployment")]
+    wanted += [(one, {worker}) for one in r.all("PodDisruptionBudget")] + [(one, services) for one in r.all("PodMonitor")]
+    for thing, those in wanted:
+        found = {name for name, template in templates.items() if selects(thing["spec"]["selector"], template)}
+        if found != those:
+            yield f"{label(thing)} selects {sorted(found)}, not {sorted(those)}"
     for constraint in templates[worker]["spec"]["topologySpreadConstraints"]:
         if not selects(constraint["labelSelector"], templates[worker]):
             yield f"the spread over {constraint['topologyKey']} doesn't count the workers"
-    for name, template in templates.items():
-        if not selects(r.one("NetworkPolicy")["spec"]["podSelector"], template):
-            yield f"the network policy doesn't hold for {name}"
+    for policy in r.all("NetworkPolicy"):
+        name = policy["metadata"]["name"]
+        those = set(templates) if name == "genwatch" else {f"Deployment {name}"}
+        found = {one for one, template in templates.items() if selects(policy["spec"]["podSelector"], template)}
+        if found != those:
+            yield f"{label(policy)} holds for {sorted(found)}, not {sorted(those)}"
 
 
-def the_network_policy_lets_out_to_kafka_and_names_only(r: Rendering):
-    policy = r.one("NetworkPolicy")["spec"]
+def network_policies_let_out_to_what_is_needed_only(r: Rendering):
+    policy = r.named("NetworkPolicy", "genwatch")["spec"]
     if set(policy["policyTypes"]) != {"Ingress", "Egress"}:
         yield f"policyTypes are {policy['policyTypes']}: the other direction is open"
-    ranges = []
-    for rule in policy["egress"]:
-        if not rule.get("ports"):
-            yield "a rule of the network policy has no ports: everything may go out"
-        ranges += [(port["port"], port.get("endPort", port["port"])) for port in rule.get("ports", [])]
     for rule in policy["ingress"]:
         if not rule.get("from"):
             yield "a rule of the network policy names nobody: everybody may come in"
-    for low, high in ranges:
-        if low != 53 and high - low > 10:
-            yield f"ports {low} to {high} are more than Kafka's"
-    for broker in r.settings()["GENWATCH_BROKERS"].split(","):
-        port = int(broker.rsplit(":", 1)[1])
-        if not any(low <= port <= high for low, high in ranges):
-            yield f"broker {broker} can't be reached: the network policy lets out to {ranges}"
+    ports = {}
+    for one in r.all("NetworkPolicy"):
+        ports[one["metadata"]["name"]] = []
+        for rule in one["spec"]["egress"]:
+            if not rule.get("ports"):
+                yield f"{label(one)}: a rule has no ports: everything may go out"
+            ports[one["metadata"]["name"]] += [(port["port"], port.get("endPort", port["port"])) for port in rule.get("ports", [])]
+        for low, high in ports[one["metadata"]["name"]]:
+            if low != 53 and high - low > 10:
+                yield f"{label(one)}: ports {low} to {high} are more than a server's"
+    needed = [("genwatch", broker) for broker in r.settings()["GENWATCH_BROKERS"].split(",")]
+    for deployment in r.all("Deployment"):
+        settings = r.settings(deployment)
+        urls = [settings[key] for key in ("GENWATCH_MQTT", "GENWATCH_URL") if key in settings]
+        needed += [(deployment["metadata"]["name"], url) for url in urls]
+    for name, server in needed:
+        port = int(server.rsplit(":", 1)[1])
+        if not any(low <= port <= high for low, high in ports.get(name, [])):
+            yield f"{server} can't be reached: network policy {name} lets out to {ports.get(name)}"
 
 
 def partitions_are_the_same_everywhere(r: Rendering):
@@ -312,7 +363,7 @@ def partitions_are_the_same_everywhere(r: Rendering):
     for topic in r.all("KafkaTopic"):
         if topic["spec"]["partitions"] != r.partitions():
             yield f"{label(topic)} has {topic['spec']['partitions']} partitions, GENWATCH_PARTITIONS is {r.partitions()}"
-    replicas = r.one("Deployment")["spec"].get("replicas")
+    replicas = r.worker()["spec"].get("replicas")
     if r.all("ScaledObject") and replicas is not None:
         yield f"KEDA sets the replicas, and so does the Deployment ({replicas})"
     if not r.all("ScaledObject") and not 1 <= replicas <= r.partitions():
@@ -322,7 +373,7 @@ def partitions_are_the_same_everywhere(r: Rendering):
 def keda_measures_a_backlog(r: Rendering):
     for scaled in r.all("ScaledObject"):
         spec, settings = scaled["spec"], r.settings()
-        if spec["scaleTargetRef"]["name"] != r.one("Deployment")["metadata"]["name"]:
+        if spec["scaleTargetRef"]["name"] != r.worker()["metadata"]["name"]:
             yield f"{label(scaled)} scales {spec['scaleTargetRef']['name']}, which isn't there"
         if not 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"]:
             yield f"{label(scaled)}: from {spec['minReplicaCount']} to {spec['maxReplicaCount']} replicas"
@@ -361,19 +412,35 @@ def keda_measures_a_backlog(r: Rendering):
 
 
 def metrics_are_asked_for_where_they_are(r: Rendering):
-    (container,) = r.one("Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = r.worker()["spec"]["template"]["spec"]["containers"]
     for monitor in r.all("PodMonitor"):
+        if monitor["spec"].get("jobLabel") != "app.kubernetes.io/component":
+            yield f"{label(monitor)}: the alarms go by job, which has to be the component"
         for endpoint in monitor["spec"]["podMetricsEndpoints"]:
             if endpoint["path"] not in ROUTES or endpoint["port"] not in [port["name"] for port in container["ports"]]:
                 yield f"{label(monitor)} asks {endpoint}"
 
 
-def the_topics_are_those_a_worker_uses(r: Rendering):
+def alarms_are_those_of_the_compose_stack(r: Rendering):
+    groups = yaml.safe_load((ROOT / "deploy/compose/prometheus/alerts.yml").read_text())["groups"]
+    known = set(re.findall(r'"(genwatch_\w+)"', "".join(one.read_text() for one in (ROOT / "src").rglob("metrics.rs"))))
+    for thing in r.all("PrometheusRule"):
+        if thing["spec"]["groups"] != groups:
+            yield f"{label(thing)} isn't deploy/compose/prometheus/alerts.yml"
+        for rule in (rule for group in thing["spec"]["groups"] for rule in group["rules"]):
+            if rule.get("labels", {}).get("severity") not in ("critical", "warning"):
+                yield f"{label(thing)}: {rule['alert']} is neither critical nor a warning"
+            for metric in re.findall(r"genwatch_\w+", rule["expr"]):
+                if metric not in known | {"genwatch_ready"}:
+                    yield f"{label(thing)}: {rule['alert']} goes by {metric}, which nobody has"
+
+
+def the_topics_are_those_that_genwatch_uses(r: Rendering):
     declared = {topic["spec"]["topicName"]: topic["spec"] for topic in r.all("KafkaTopic")}
     if declared and r.all("Job"):
         yield "topics are declared, and made by a Job too"
     if declared and declared.keys() != r.topics().keys():
-        yield f"topics {sorted(declared)} are declared, a worker uses {sorted(r.topics())}"
+        yield f"topics {sorted(declared)} are declared, genwatch uses {sorted(r.topics())}"
     for name, cleanup in r.topics().items():
         if spec := declared.get(name):
             config = spec["config"]
@@ -383,31 +450,49 @@ def the_topics_are_those_a_worker_uses(r: Rendering):
                 yield f"topic {name} takes records up to {config['max.message.bytes']} bytes, genwatch makes it {MAX_RECORD_BYTES}"
             if config["min.insync.replicas"] >= spec["replicas"]:
                 yield f"topic {name}: {config['min.insync.replicas']} of {spec['replicas']} replicas must be in sync"
+            if ("message.timestamp.after.max.ms" in config) != name.endswith("_dlq"):
+                yield f"topic {name}: dead letters alone keep a timestamp of the future"
     for job in r.all("Job"):
         if "ttlSecondsAfterFinished" not in job["spec"]:
             yield f"{label(job)} stays, so that the next change of it is refused"
 
 
-def the_user_may_do_what_a_worker_does_and_nothing_else(r: Rendering):
+def each_user_may_do_its_service_s_job_and_nothing_else(r: Rendering):
     topic, group = r.settings()["GENWATCH_TOPIC"], r.settings()["GENWATCH_GROUP"]
     wanted = {
-        ("topic", topic, "literal"): {"Read"},
-        ("topic", f"{topic}_alerts", "literal"): {"Write"},
-        ("topic", f"{topic}_dlq", "literal"): {"Write"},
-        ("topic", f"{group}_state", "literal"): {"Read", "Write"},
-        ("group", group, "literal"): {"Read"},
-        ("transactionalId", f"{group}-", "prefix"): {"Write"},
+        "genwatch": {
+            ("topic", topic, "literal"): {"Read"},
+            ("topic", f"{topic}_alerts", "literal"): {"Write"},
+            ("topic", f"{topic}_dlq", "literal"): {"Write"},
+            ("topic", f"{group}_state", "literal"): {"Read", "Write"},
+            ("group", group, "literal"): {"Read"},
+            ("transactionalId", f"{group}-", "prefix"): {"Write"},
+        },
+        "genwatch-bridge": {
+            ("topic", topic, "literal"): {"Write"},
+            ("topic", f"{topic}_status", "literal"): {"Write"},
+        },
+        "genwatch-sink": {
+            ("topic", topic, "literal"): {"Read"},
+            ("topic", f"{topic}_alerts", "literal"): {"Read"},
+            ("topic", f"{topic}_1m", "literal"): {"Read"},
+            ("group", f"{group}_influx", "literal"): {"Read"},
+        },
     }
     for user in r.all("KafkaUser"):
-        given = {}
+        job, given = wanted[user["metadata"]["name"]], {}
         for acl in user["spec"]["authorization"]["acls"]:
             on = acl["resource"]
             key = on["type"], on.get("name"), on.get("patternType", "literal")
             given[key] = given.get(key, set()) | set(acl["operations"])
-        for key in sorted(wanted.keys() | given.keys(), key=str):
-            if wanted.get(key, set()) != given.get(key, set()):
-                may, needs = sorted(given.get(key, [])), sorted(wanted.get(key, []))
-                yield f"{label(user)} may {may} on {' '.join(map(str, key))}; a worker needs {needs}"
+        for key in sorted(job.keys() | given.keys(), key=str):
+            if job.get(key, set()) != given.get(key, set()):
+                may, needs = sorted(given.get(key, [])), sorted(job.get(key, []))
+                yield f"{label(user)} may {may} on {' '.join(map(str, key))}; it needs {needs}"
+    if r.all("KafkaUser"):
+        for deployment in r.all("Deployment"):
+            if deployment["metadata"]["name"] not in {user["metadata"]["name"] for user in r.all("KafkaUser")}:
+                yield f"{label(deployment)} has no user of its own"
 
 
 CHECKS = [
@@ -421,11 +506,12 @@ CHECKS = [
     options_are_known,
     files_that_are_named_are_mounted,
     what_is_referred_to_is_there,
-    selectors_find_workers_and_nothing_else,
-    the_network_policy_lets_out_to_kafka_and_names_only,
+    selectors_find_what_they_are_for,
+    network_policies_let_out_to_what_is_needed_only,
     partitions_are_the_same_everywhere,
     keda_measures_a_backlog,
     metrics_are_asked_for_where_they_are,
-    the_topics_are_those_a_worker_uses,
-    the_user_may_do_what_a_worker_does_and_nothing_else,
+    alarms_are_those_of_the_compose_stack,
+    the_topics_are_those_that_genwatch_uses,
+    each_user_may_do_its_service_s_job_and_nothing_else,
 ]

@@ -11,6 +11,9 @@ TRIGGER = "spec/triggers/0"
 ACL = "spec/authorization/acls"
 CA = f"{POD}/volumes/0/projected/sources/2/secret"
 
+ALL = "managed with all"
+SERVICES = "strimzi with bridge and sink"
+
 NAMED_ONLY = {"matchLabels": {"app.kubernetes.io/name": "genwatch"}}
 OTHERS = {"matchLabels": {"app": "genwatch"}}
 
@@ -62,13 +65,13 @@ MUTATIONS = [
     (checks.what_is_referred_to_is_there, "managed", "Job", f"{WORKER}/envFrom/0/configMapRef/name", "genwatch"),
     (checks.what_is_referred_to_is_there, "base", "Deployment", f"{POD}/volumes/0/secret/secretName", "client"),
     (checks.what_is_referred_to_is_there, "strimzi with keda", "TriggerAuthentication", "spec/secretTargetRef/0/name", "ca"),
-    (checks.selectors_find_workers_and_nothing_else, "managed", "PodDisruptionBudget", "spec/selector", NAMED_ONLY),
-    (checks.selectors_find_workers_and_nothing_else, "README.md", "PodMonitor", "spec/selector", OTHERS),
-    (checks.selectors_find_workers_and_nothing_else, "managed", "NetworkPolicy", "spec/podSelector", OTHERS),
-    (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "NetworkPolicy", "spec/egress/1", {}),
-    (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "NetworkPolicy", "spec/ingress/0/from", ABSENT),
-    (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "NetworkPolicy", "spec/policyTypes", ["Ingress"]),
-    (checks.the_network_policy_lets_out_to_kafka_and_names_only, "base", "ConfigMap", "data/GENWATCH_BROKERS", "kafka:19092"),
+    (checks.selectors_find_what_they_are_for, "managed", "PodDisruptionBudget", "spec/selector", NAMED_ONLY),
+    (checks.selectors_find_what_they_are_for, "README.md", "PodMonitor", "spec/selector", OTHERS),
+    (checks.selectors_find_what_they_are_for, "managed", "NetworkPolicy", "spec/podSelector", OTHERS),
+    (checks.network_policies_let_out_to_what_is_needed_only, "base", "NetworkPolicy", "spec/egress/1", {}),
+    (checks.network_policies_let_out_to_what_is_needed_only, "base", "NetworkPolicy", "spec/ingress/0/from", ABSENT),
+    (checks.network_policies_let_out_to_what_is_needed_only, "base", "NetworkPolicy", "spec/policyTypes", ["Ingress"]),
+    (checks.network_policies_let_out_to_what_is_needed_only, "base", "ConfigMap", "data/GENWATCH_BROKERS", "kafka:19092"),
     (checks.partitions_are_the_same_everywhere, "managed with keda", "ScaledObject", "spec/maxReplicaCount", 13),
     (checks.partitions_are_the_same_everywhere, "managed with keda", "Deployment", "spec/replicas", 2),
     (checks.partitions_are_the_same_everywhere, "strimzi", "KafkaTopic genwatch-state", "spec/partitions", 6),
@@ -80,12 +83,39 @@ MUTATIONS = [
     (checks.keda_measures_a_backlog, "managed with keda", "ScaledObject", f"{TRIGGER}/authenticationRef", ABSENT),
     (checks.keda_measures_a_backlog, "strimzi with keda", "TriggerAuthentication", "spec/secretTargetRef/1/parameter", "crt"),
     (checks.metrics_are_asked_for_where_they_are, "README.md", "PodMonitor", "spec/podMetricsEndpoints/0/port", "metrics"),
-    (checks.the_topics_are_those_a_worker_uses, "strimzi", "KafkaTopic genwatch-state", "spec/config/cleanup.policy", "delete"),
-    (checks.the_topics_are_those_a_worker_uses, "strimzi", "KafkaTopic genwatch-state", "spec/topicName", "genwatch-state"),
-    (checks.the_topics_are_those_a_worker_uses, "managed", "Job", "spec/ttlSecondsAfterFinished", ABSENT),
-    (checks.the_user_may_do_what_a_worker_does_and_nothing_else, "strimzi", "KafkaUser", f"{ACL}/0/operations/0", "All"),
-    (checks.the_user_may_do_what_a_worker_does_and_nothing_else, "strimzi", "KafkaUser", f"{ACL}/5/resource/name", "genwatch_"),
-    (checks.the_user_may_do_what_a_worker_does_and_nothing_else, "strimzi", "ConfigMap genwatch-", "data/GENWATCH_GROUP", "other"),
+    (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic genwatch-state", "spec/config/cleanup.policy", "delete"),
+    (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic genwatch-state", "spec/topicName", "genwatch-state"),
+    (checks.the_topics_are_those_that_genwatch_uses, "managed", "Job", "spec/ttlSecondsAfterFinished", ABSENT),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, "strimzi", "KafkaUser", f"{ACL}/0/operations/0", "All"),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, "strimzi", "KafkaUser", f"{ACL}/5/resource/name", "genwatch_"),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, "strimzi", "ConfigMap genwatch-", "data/GENWATCH_GROUP", "other"),
+    # Of the other services.
+    (checks.every_object_is_valid_by_its_schema, ALL, "PrometheusRule", "spec/groups/0/rules/0/expression", "1"),
+    (checks.the_grace_period_outlasts_draining, ALL, "Deployment genwatch-bridge", f"{POD}/terminationGracePeriodSeconds", 20),
+    (checks.the_grace_period_outlasts_draining, ALL, "Deployment genwatch-sink", f"{POD}/terminationGracePeriodSeconds", 15),
+    (checks.probes_ask_what_the_worker_serves, ALL, "Deployment genwatch-sink", f"{WORKER}/livenessProbe/httpGet/path", "/readyz"),
+    (checks.image_and_ports_are_those_of_the_dockerfile, ALL, "Deployment genwatch-bridge", f"{WORKER}/args/2", "127.0.0.1:8080"),
+    (checks.every_container_is_confined, ALL, "Deployment genwatch-sink", f"{WORKER}/resources/limits", {}),
+    (checks.no_secret_is_said_aloud, ALL, "ConfigMap genwatch-sink", "data/GENWATCH_TOKEN", "hunter2"),
+    (checks.no_secret_is_said_aloud, ALL, "ConfigMap genwatch-bridge", "data/GENWATCH_MQTT_PASSWORD_FILE", "hunter2"),
+    (checks.options_are_known, ALL, "ConfigMap genwatch-bridge", "data/GENWATCH_MQTT_URL", "mqtt://mosquitto"),
+    (checks.files_that_are_named_are_mounted, ALL, "ConfigMap genwatch-sink", "data/GENWATCH_CA_FILE", "/etc/ssl/ca.crt"),
+    (checks.what_is_referred_to_is_there, ALL, "Deployment genwatch-bridge", f"{POD}/volumes/1/secret/secretName", "mqtt"),
+    (checks.selectors_find_what_they_are_for, ALL, "NetworkPolicy genwatch-sink", "spec/podSelector", NAMED_ONLY),
+    (checks.selectors_find_what_they_are_for, ALL, "PodMonitor", "spec/selector/matchExpressions/0/values", ["worker"]),
+    (checks.network_policies_let_out_to_what_is_needed_only, ALL, "NetworkPolicy genwatch-bridge", "spec/egress/0/ports/1/port", 8884),
+    (checks.network_policies_let_out_to_what_is_needed_only, ALL, "ConfigMap genwatch-sink", "data/GENWATCH_URL", "https://influxdb:9999"),
+    (checks.network_policies_let_out_to_what_is_needed_only, ALL, "NetworkPolicy genwatch-sink", "spec/egress/0", {}),
+    (checks.metrics_are_asked_for_where_they_are, ALL, "PodMonitor", "spec/jobLabel", ABSENT),
+    (checks.alarms_are_those_of_the_compose_stack, ALL, "PrometheusRule", "spec/groups/0/rules/0/for", "2m"),
+    (checks.alarms_are_those_of_the_compose_stack, ALL, "PrometheusRule", "spec/groups/1/rules/0/labels", ABSENT),
+    (checks.alarms_are_those_of_the_compose_stack, ALL, "PrometheusRule", "spec/groups/2/rules/1/expr", "genwatch_sink_retry > 0"),
+    (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic emergency-generators-1m", "kind", "KafkaTable"),
+    (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic emergency-generators-status", "spec/config/cleanup.policy", "delete"),
+    (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic emergency-generators-dlq", "spec/config/message.timestamp.after.max.ms", ABSENT),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-bridge", f"{ACL}/0/operations", ["Read"]),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", f"{ACL}/3/resource/name", "genwatch"),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", "kind", "KafkaUsers"),
 ]
 
 
