@@ -1,15 +1,18 @@
 //! Topics: what there is, what is missing. Every command asks here first, so that a mistake is one clear line.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::ClientContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
 use super::config::{Connection, Context, Isolation};
-use super::topics::Cleanup;
+use super::topics::{Cleanup, TopicConfig};
 
 /// How long a cluster is waited for at the start. A command that can't begin says so within 15 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,12 +118,8 @@ pub struct TopicPlan {
     pub partitions: i32,
     /// On how many brokers each record is kept.
     pub replication: i32,
-    /// How many of these must have a record before it counts as written.
-    pub min_insync: i32,
-    /// How old records go.
-    pub cleanup: Cleanup,
-    /// The largest batch of records, in bytes.
-    pub max_message_bytes: u32,
+    /// Its properties.
+    pub config: TopicConfig,
 }
 
 /// What was found about one topic.
@@ -141,6 +140,14 @@ pub struct PartitionInfo {
     pub replicas: Vec<i32>,
     /// Those of them that are up to date.
     pub in_sync: Vec<i32>,
+}
+
+impl TopicInfo {
+    /// On how many brokers each record is kept: what the partition with the fewest has.
+    #[must_use]
+    pub fn replication(&self) -> usize {
+        self.partitions.iter().map(|partition| partition.replicas.len()).min().unwrap_or(0)
+    }
 }
 
 impl Cluster {
@@ -282,29 +289,81 @@ impl Cluster {
     /// # Errors
     /// When the broker refuses.
     pub fn create(&self, plan: &TopicPlan) -> Result<bool, ClusterError> {
-        let not_created = |reason: String| ClusterError::NotCreated { topic: plan.name.clone(), reason };
-        let min_insync = plan.min_insync.to_string();
-        let max_bytes = plan.max_message_bytes.to_string();
-        let topic = NewTopic::new(&plan.name, plan.partitions, TopicReplication::Fixed(plan.replication))
-            .set("cleanup.policy", plan.cleanup.as_str())
-            .set("min.insync.replicas", &min_insync)
-            .set("max.message.bytes", &max_bytes)
-            // A dead letter keeps its timestamp, whatever it is; Kafka 4 refuses one that is an hour ahead.
-            .set("message.timestamp.after.max.ms", "9223372036854775807");
-        let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-        let results = futures::executor::block_on(self.admin.create_topics([&topic], &options))
-            .map_err(|error| not_created(error.to_string()))?;
-        let created = match results.into_iter().next() {
-            Some(Ok(_)) | None => true,
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => false,
-            Some(Err((_, code @ RDKafkaErrorCode::InvalidReplicationFactor))) => {
-                let brokers = self.broker_count()?;
-                return Err(not_created(format!("{code}: {} on {brokers} broker(s)", plan.replication)));
-            }
-            Some(Err((_, code))) => return Err(not_created(code.to_string())),
+        let created = match self.request(plan, false)? {
+            Ok(()) => true,
+            Err(RDKafkaErrorCode::TopicAlreadyExists) => false,
+            Err(code) => return Err(self.not_created(plan, code)),
         };
         self.wait_for_leaders(plan)?;
         Ok(created)
+    }
+
+    /// Has the broker check a plan, and makes nothing. Gives the plan as this broker takes it: without optional properties
+    /// that it doesn't know.
+    ///
+    /// # Errors
+    /// When the broker would refuse; a property that it doesn't take is named.
+    pub fn validate(&self, plan: TopicPlan) -> Result<TopicPlan, ClusterError> {
+        let mut plan = plan;
+        if let Err(RDKafkaErrorCode::InvalidConfig) = self.request(&plan, true)? {
+            let refused = self.refused_properties(&plan)?;
+            for key in refused.iter().filter(|key| TopicConfig::is_optional(key)) {
+                plan.config = plan.config.without(key);
+            }
+        }
+        match self.request(&plan, true)? {
+            Ok(()) | Err(RDKafkaErrorCode::TopicAlreadyExists) => Ok(plan),
+            Err(code) => Err(self.not_created(&plan, code)),
+        }
+    }
+
+    /// One CreateTopics request; the inner result is what the broker said of the topic.
+    fn request(
+        &self,
+        plan: &TopicPlan,
+        validate_only: bool,
+    ) -> Result<Result<(), RDKafkaErrorCode>, ClusterError> {
+        let topic = NewTopic::new(&plan.name, plan.partitions, TopicReplication::Fixed(plan.replication));
+        let topic = plan.config.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
+        let options =
+            AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).validate_only(validate_only);
+        let results =
+            futures::executor::block_on(self.admin.create_topics([&topic], &options)).map_err(|error| {
+                ClusterError::NotCreated { topic: plan.name.clone(), reason: error.to_string() }
+            })?;
+        Ok(match results.into_iter().next() {
+            Some(Err((_, code))) => Err(code),
+            Some(Ok(_)) | None => Ok(()),
+        })
+    }
+
+    fn not_created(&self, plan: &TopicPlan, code: RDKafkaErrorCode) -> ClusterError {
+        let reason = match code {
+            RDKafkaErrorCode::InvalidReplicationFactor => self
+                .broker_count()
+                .map(|brokers| format!("{code}: {} on {brokers} broker(s)", plan.replication)),
+            RDKafkaErrorCode::InvalidConfig => self.refused_properties(plan).map(|keys| {
+                let pairs: Vec<_> =
+                    keys.iter().map(|key| format!("{key}={}", plan.config.get(key))).collect();
+                format!("the broker does not take {}", pairs.join(", "))
+            }),
+            code => Ok(code.to_string()),
+        };
+        let reason = reason.unwrap_or_else(|error| format!("{code} ({error})"));
+        ClusterError::NotCreated { topic: plan.name.clone(), reason }
+    }
+
+    /// The properties that the broker doesn't take. Its answer is for the whole topic, so each is asked for by itself.
+    fn refused_properties(&self, plan: &TopicPlan) -> Result<Vec<String>, ClusterError> {
+        let mut refused = Vec::new();
+        for (key, value) in plan.config.iter() {
+            let mut alone = TopicPlan { config: TopicConfig::empty(), ..plan.clone() };
+            alone.config.set(key, value);
+            if self.request(&alone, true)? == Err(RDKafkaErrorCode::InvalidConfig) {
+                refused.push(key.to_owned());
+            }
+        }
+        Ok(refused)
     }
 
     /// Deletes every topic whose name begins so, and tells how many there were.
@@ -372,22 +431,30 @@ impl Cluster {
     /// One configuration entry of a topic; `None` when the broker doesn't tell (an embedded broker doesn't).
     #[must_use]
     pub fn topic_config(&self, topic: &str, key: &str) -> Option<String> {
-        if self.embedded {
-            return None;
+        self.topic_configs(&[topic]).remove(topic)?.remove(key)
+    }
+
+    /// The configuration of these topics, as far as the broker tells.
+    #[must_use]
+    pub fn topic_configs(&self, topics: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
+        if self.embedded || topics.is_empty() {
+            return BTreeMap::new();
         }
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-        let described = futures::executor::block_on(
-            self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options),
-        );
-        match described {
-            Ok(resources) => {
-                resources.into_iter().next()?.ok()?.get(key).and_then(|entry| entry.value.clone())
-            }
-            Err(error) => {
-                tracing::debug!(topic, %error, "the broker does not tell the topic's configuration");
-                None
-            }
-        }
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let described = futures::executor::block_on(self.admin.describe_configs(&resources, &options));
+        let told = described.unwrap_or_else(|error| {
+            tracing::debug!(?topics, %error, "the broker does not tell the topics' configuration");
+            Vec::new()
+        });
+        told.into_iter()
+            .flatten()
+            .filter_map(|resource| {
+                let OwnedResourceSpecifier::Topic(name) = resource.specifier else { return None };
+                let entries = resource.entries.into_iter();
+                Some((name, entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()))
+            })
+            .collect()
     }
 
     /// Checks a topic's `cleanup.policy`, where the broker tells it.
@@ -413,9 +480,25 @@ impl Cluster {
     }
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata, ClusterError> {
-        self.client.fetch_metadata(topic, REQUEST_TIMEOUT).map_err(|error| ClusterError::Failed {
-            what: "the cluster's metadata is not to be had".to_owned(),
-            reason: error.to_string(),
+        self.client.fetch_metadata(topic, REQUEST_TIMEOUT).map_err(|error| match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut,
+            ) => {
+                let _ = self.client.poll(Duration::ZERO);
+                let errors = self.client.context().take_errors();
+                // The error callback knows more; that all are down follows from it.
+                let knows =
+                    |error: &KafkaError| error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
+                let last = errors.into_iter().rev().find(|(error, _)| knows(error)).map(|(_, words)| words);
+                let reason = last.unwrap_or_else(|| "no answer".to_owned());
+                ClusterError::Unreachable { brokers: self.brokers.clone(), reason }
+            }
+            _ => ClusterError::Failed {
+                what: "the cluster's metadata could not be fetched".to_owned(),
+                reason: error.to_string(),
+            },
         })
     }
 }
@@ -437,15 +520,10 @@ impl TopicPlan {
             name: name.to_owned(),
             partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
             replication,
-            min_insync,
-            cleanup,
-            max_message_bytes: MAX_RECORD_BYTES,
+            config: TopicConfig::new(cleanup).min_insync(min_insync),
         })
     }
 }
-
-/// `max.message.bytes` of every topic: a dead letter carries what the readings topic took, and six headers.
-pub const MAX_RECORD_BYTES: u32 = 16 << 20;
 
 /// Replication factor and `min.insync.replicas` for so many brokers.
 #[must_use]

@@ -65,7 +65,10 @@ fn faults() -> Vec<(&'static str, Outgoing)> {
 
 #[test]
 fn a_bad_record_is_a_dead_letter_of_the_first_code_that_applies_and_unchanged() {
-    let world = World::new(3);
+    let world = World::empty();
+    // So that records of next year get into it; Kafka lets in none that is more than an hour ahead.
+    let any_time = "readings:message.timestamp.after.max.ms=9223372036854775807";
+    world.run("topics create", &["--partitions", "3", "--config", any_time]).success();
     let headers = vec![
         ("trace".to_owned(), Some(b"\x00\xff".to_vec())),
         ("trace".to_owned(), None),

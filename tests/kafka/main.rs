@@ -4,7 +4,7 @@
 //! one themselves. None is ever skipped.
 //!
 //! * [`world`]: the one helper module: topics, processes, records, waiting.
-//! * [`oracle`]: what a log comes to, by the contract; shares no code with the crate. [`verify`]: whether it came to that.
+//! * [`oracle`]: what a log comes to, by `docs/formats.md`; shares no code with the crate. [`verify`]: whether it came to that.
 //! * all others: one promise a file, each test a statement.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -33,3 +33,4 @@ mod secure;
 mod state;
 mod stopping;
 mod story;
+mod topics;
