@@ -1,11 +1,13 @@
 //! No script and no test uses a program that a bare machine may lack: `scripts/setup` brings it, or Debian's smallest
-//! variant (`minbase`) has it.
+//! variant (`minbase`) has it. And `scripts/setup` installs nothing that it hasn't listed, or against a no.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tree_sitter::{Node, Parser, Tree};
 
@@ -26,7 +28,7 @@ const MINBASE: &str = "arch b2sum base32 base64 basename basenc cat chgrp chmod 
     dmesg fallocate flock getopt ionice ipcmk lsblk lscpu lsns mcookie more mountpoint namei nsenter partx prlimit \
     renice setpriv setsid taskset unshare whereis \
     find xargs grep egrep fgrep sed awk tar gzip gunzip zcat cmp diff bash sh mount umount apt-get apt-cache dpkg \
-    dpkg-deb dpkg-query";
+    dpkg-deb dpkg-query script";
 
 /// A script asks whether they are there, and goes on without them.
 const ASKED_FOR: &str = "gdb rustup sudo";
@@ -91,6 +93,78 @@ echo "sixteen" 'seventeen' # eighteen
     let found: BTreeSet<String> = found.difference(&builtins).cloned().collect();
     assert_eq!(found, words(expected).collect());
     assert_eq!(functions, BTreeSet::from(["one".to_owned()]));
+}
+
+#[test]
+fn setup_lists_what_is_missing_and_by_what_means_and_installs_nothing_when_told_so() {
+    let machine = BareMachine::new();
+    for no in ["n", "N"] {
+        let (code, said) = machine.setup_at_a_terminal(no);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("nothing was installed"), "{said}");
+    }
+    let (code, said) = machine.setup(&["--no-install"]);
+    assert_eq!(code, Some(1), "{said}");
+    for what in ["a C and a C++ compiler", "apt-get: build-essential", "apt-get: make", "--no-install"] {
+        assert!(said.contains(what), "{what} is not in: {said}");
+    }
+    assert_eq!(machine.installed(), "");
+
+    // Nobody is there to say no; and what is still not there afterwards is told.
+    let (code, said) = machine.setup(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("still not there after its installation"), "{said}");
+    assert!(machine.installed().contains("build-essential make"), "{}", machine.installed());
+}
+
+/// A folder of programs, the only ones that a script finds: what every machine has, and an apt-get that only takes notes.
+struct BareMachine(tempfile::TempDir);
+
+impl BareMachine {
+    fn new() -> BareMachine {
+        let folder = tempfile::tempdir().unwrap();
+        for program in ["bash", "sed", "tr"] {
+            let path =
+                path().split(':').map(|folder| Path::new(folder).join(program)).find(|path| path.is_file());
+            std::os::unix::fs::symlink(path.unwrap(), folder.path().join(program)).unwrap();
+        }
+        let notes = folder.path().join("notes");
+        for (program, text) in [
+            ("apt-get", format!("#!/bin/sh\necho \"$@\" >>{}\n", notes.display())),
+            ("apt-cache", "#!/bin/sh\nexit 1\n".to_owned()),
+            ("env", "#!/bin/sh\nshift\nexec \"$@\"\n".to_owned()),
+            ("sudo", "#!/bin/sh\n[ \"$2\" = true ] && exit 0\nshift\nexec \"$@\"\n".to_owned()),
+        ] {
+            let file = folder.path().join(program);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        BareMachine(folder)
+    }
+
+    fn run(&self, command: &mut Command, input: &str) -> (Option<i32>, String) {
+        command.env_clear().env("PATH", self.0.path()).env("HOME", self.0.path());
+        let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = streams.spawn().expect("it starts");
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    fn setup(&self, options: &[&str]) -> (Option<i32>, String) {
+        let script = project().join("scripts/setup");
+        self.run(Command::new("/bin/bash").arg(script).args(options).args(["cc", "make"]), "")
+    }
+
+    fn setup_at_a_terminal(&self, keys: &str) -> (Option<i32>, String) {
+        let setup = format!("/bin/bash {} cc make", project().join("scripts/setup").display());
+        self.run(Command::new("/usr/bin/script").args(["-qec", &setup, "/dev/null"]), keys)
+    }
+
+    fn installed(&self) -> String {
+        std::fs::read_to_string(self.0.path().join("notes")).unwrap_or_default()
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -177,9 +251,12 @@ fn between(text: &str, before: &str, after: &str) -> BTreeSet<String> {
     parts.filter(|part| !part.is_empty() && !part.contains('{')).collect()
 }
 
+fn path() -> String {
+    std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin"
+}
+
 fn is_in_path(program: &str) -> bool {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    path.split(':').any(|folder| Path::new(folder).join(program).is_file())
+    path().split(':').any(|folder| Path::new(folder).join(program).is_file())
 }
 
 /// The commands of a script by name, and the functions that it defines.
