@@ -31,7 +31,7 @@ const MINBASE: &str = "arch b2sum base32 base64 basename basenc cat chgrp chmod 
     dpkg-deb dpkg-query script";
 
 /// A script asks whether they are there, and goes on without them.
-const ASKED_FOR: &str = "gdb rustup sudo";
+const ASKED_FOR: &str = "gdb kcat rustup sudo";
 
 /// These run the program that is their first word that is no option, number or variable.
 const WRAPPERS: &str =

@@ -100,7 +100,7 @@ strangers_at_mqtt() {
 
 # By the sink's token, which is in a volume that nobody else has a part of.
 strangers_at_influxdb() {
-    local url=https://influxdb:8086/api/v2 answer token
+    local url=https://influxdb:8086/api/v2 answer token organization
     local code=(curl -s --cacert /run/secrets/ca.pem --output /dev/null --write-out '%{http_code}\n')
     token="Authorization: Token $(docker run --rm -v "${COMPOSE_PROJECT_NAME}_sink-token:/token:ro" --entrypoint cat "$GENWATCH_IMAGE" /token/token)"
     local query=(--header 'Content-Type: application/vnd.flux' --data 'from(bucket: "generators") |> range(start: -1d) |> limit(n: 1)')
@@ -109,8 +109,10 @@ strangers_at_influxdb() {
     refused "a query without a token" '^40[13]' "${code[@]}" "${query[@]}" "$url/query?org=genwatch"
     refused "a write without a token" '^40[13]' "${code[@]}" --data 'rogue value=1' "$url/write?org=genwatch&bucket=generators"
     refused "a query by the sink's token" '^40[134]' "${code[@]}" --header "$token" "${query[@]}" "$url/query?org=genwatch"
+    organization=$(influxdb "https://influxdb:8086/api/v2/orgs?org=genwatch" --resolve "influxdb:8086:$(address_of "$(container influxdb)")" |
+        grep -o '"id": *"[0-9a-f]*"' | tail -n 1)
     refused "a token made by the sink's token" '^40[13]' "${code[@]}" --header "$token" --header 'Content-Type: application/json' \
-        --data '{}' "$url/authorizations"
+        --data "{\"orgID\":${organization#*:},\"permissions\":[{\"action\":\"read\",\"resource\":{\"type\":\"buckets\"}}]}" "$url/authorizations"
     refused "a user's name without a password" '^401' "${code[@]}" --user genwatch: --request POST "$url/signin"
     refused "InfluxDB without TLS" '^400|^000' "${code[@]}" http://influxdb:8086/api/v2/setup
 }
