@@ -31,6 +31,7 @@ mod rebalance;
 mod refusals;
 mod secure;
 mod state;
+mod status;
 mod stopping;
 mod story;
 mod topics;
