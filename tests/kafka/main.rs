@@ -20,6 +20,7 @@ mod acceptance;
 mod bad_records;
 mod bench;
 mod bridge;
+mod formats;
 mod health;
 mod influx;
 mod load;
