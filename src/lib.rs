@@ -18,7 +18,7 @@
 //! The edges and what joins them:
 //!
 //! * [`worker`]: joins pool and Kafka; the way of a reading, top-down.
-//! * [`kafka`]: the only place that knows rdkafka.
+//! * [`kafka`]: all clients of Kafka, and all `unsafe`.
 //! * [`mqtt`]: generators report by MQTT; a bridge to Kafka.
 //! * [`influx`]: a sink that writes readings, alerts and aggregates to InfluxDB.
 //! * [`work`], [`rate`], [`flood`], [`clock`]: the cost of a reading; pacing; too many bad records; the wall clock.

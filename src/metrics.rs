@@ -1,4 +1,4 @@
-//! The worker's metrics, with the names of the contract. Written once a tick by the worker's thread, read by HTTP.
+//! The worker's metrics, with the names of `docs/operations.md`. Written once a tick by the worker's thread, read by HTTP.
 
 use std::time::Duration;
 

@@ -57,6 +57,28 @@ fn the_core_knows_no_kafka_clock_thread_or_global_randomness() {
     }
 }
 
+/// Files outside of `src/kafka` that know rdkafka, as `ARCHITECTURE.md` lists them.
+const KNOW_RDKAFKA: [&str; 7] = [
+    "bench/bare.rs",
+    "bench/mod.rs",
+    "bench/report.rs",
+    "demo/broker.rs",
+    "mqtt/bridge.rs",
+    "worker/config.rs",
+    "worker/watch.rs",
+];
+
+#[test]
+fn nobody_else_knows_rdkafka() {
+    for file in sources(&src()).into_iter().filter(|file| !file.starts_with(src().join("kafka"))) {
+        let name = file.strip_prefix(src()).expect("a source").to_str().expect("UTF-8");
+        let text = std::fs::read_to_string(&file).expect("readable");
+        let knows =
+            text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("rdkafka::"));
+        assert!(!knows || KNOW_RDKAFKA.contains(&name), "{name} isn't listed in ARCHITECTURE.md");
+    }
+}
+
 #[test]
 fn unsafe_code_is_in_one_module() {
     let allows =

@@ -72,7 +72,7 @@ impl AlertEvent {
         format!("{topic}-{}-{}-{}{suffix}", self.partition, self.offset, self.rule.name)
     }
 
-    /// The event's value in the alerts topic, in the contract's form. `topic` is the readings topic.
+    /// The event's value in the alerts topic, as `docs/formats.md` says. `topic` is the readings topic.
     #[must_use]
     pub fn to_json(&self, topic: &str) -> Vec<u8> {
         let (field, threshold) = match &self.rule.condition {

@@ -1,7 +1,7 @@
 //! Alarms: what the rules say, the phase each generator is in, the events that leave.
 //!
 //! * [`rules`]: the rules file, read and checked.
-//! * [`machine`]: one step of one rule for one generator: the table of phases in the contract, nothing else.
+//! * [`machine`]: one step of one rule for one generator: the table of phases in `docs/formats.md`, nothing else.
 //! * [`state`]: the alarm state of one generator and its form in the state topic.
 //! * [`event`]: an alert event and its form in the alerts topic.
 //! * [`detector`]: all rules applied to one reading of one generator; gives effects.

@@ -233,7 +233,7 @@ impl Bench<'_> {
 
     /// Of `n` replicas' ideal, what is left if the one with most readings binds.
     fn skew_bound(&self) -> Result<f64, BenchError> {
-        let owners = self.group.owners()?;
+        let owners = self.group.owners()?.remove(self.group.topic()).unwrap_or_default();
         let mut loads: BTreeMap<&str, f64> = BTreeMap::new();
         let mut all = 0.0;
         for (partition, progress) in self.group.progress()? {

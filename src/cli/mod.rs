@@ -3,6 +3,7 @@
 mod alerts;
 mod bench;
 mod bridge;
+mod completions;
 mod demo;
 mod health;
 mod mqtt;
@@ -18,8 +19,8 @@ use std::ffi::c_int;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -41,7 +42,7 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// and exits 0). Logs go to stderr (RUST_LOG sets the level), results to stdout. Every option is also an environment
 /// variable GENWATCH_<OPTION>.
 #[derive(Debug, Parser)]
-#[command(name = "genwatch", version, max_term_width = 110)]
+#[command(name = "genwatch", version = version(), max_term_width = 110)]
 struct Cli {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "GENWATCH_LOG_FORMAT", global = true)]
@@ -71,6 +72,8 @@ enum Command {
     Sink(sink::Options),
     Health(health::Options),
     Bench(bench::Options),
+    Completions(completions::Completions),
+    Man(completions::Man),
 }
 
 /// How to reach the cluster, and the names that all else derives from.
@@ -125,6 +128,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+/// Bugs here often hang on librdkafka's version, so it is part of ours.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        format!("{} (librdkafka {})", env!("CARGO_PKG_VERSION"), crate::kafka::librdkafka_version())
+    });
+    &VERSION
+}
+
 /// Runs the command that the process's arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -144,6 +155,8 @@ pub fn main() -> ExitCode {
         Command::Sink(options) => sink::run(&options),
         Command::Health(options) => health::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Completions(options) => completions::print_completions(&options),
+        Command::Man(options) => completions::write_man_pages(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

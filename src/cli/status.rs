@@ -3,32 +3,41 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{ClusterOptions, Failure};
 use crate::kafka::admin::Cluster;
-use crate::kafka::group::{Group, Progress};
+use crate::kafka::config::Connection;
+use crate::kafka::group::{Group, GroupError, Progress};
 use crate::log::{Millis, Offset, PartitionId};
 
 /// A partition is judged by what it does in this time.
 const LOOK: Duration = Duration::from_millis(1500);
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// How often an outage is worth a line.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 /// A partition that is this close behind is keeping up.
 const NEAR: Duration = Duration::from_secs(10);
 
 /// Show how far the group is: per partition its owner, committed offset, end, lag, and a verdict.
 ///
-/// Verdicts: OK (keeps up), BEHIND (works, but the oldest waiting reading is more than 10 s old), STALLED (has readings and
-/// an owner, and commits nothing), UNOWNED (has readings and no owner).
-#[derive(Debug, Args)]
+/// It shows --topic, and those topics beside it that the group commits to: of a sink (--group genwatch_influx) alerts and
+/// aggregates too.
+///
+/// Verdicts: OK (keeps up), BEHIND (works, but the oldest waiting record is more than 10 s old), STALLED (has records and
+/// an owner, and commits nothing), UNOWNED (has records and no owner).
+#[derive(Clone, Debug, Args)]
 pub struct Options {
     /// One JSON document (with --watch one a line).
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,
 
-    /// Show it again every two seconds, until stopped.
+    /// Show it again every two seconds, with the time, until stopped. An outage of Kafka is waited out.
     #[arg(long, env = "GENWATCH_WATCH")]
     watch: bool,
 
@@ -39,6 +48,18 @@ pub struct Options {
 #[derive(Debug, Serialize)]
 struct Status {
     group: String,
+    #[serde(flatten)]
+    main: TopicStatus,
+    /// The others that the group commits to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_topics: Vec<TopicStatus>,
+    /// When it was so; only with `--watch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Millis>,
+}
+
+#[derive(Debug, Serialize)]
+struct TopicStatus {
     topic: String,
     partitions: Vec<PartitionStatus>,
 }
@@ -88,44 +109,97 @@ impl Verdict {
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let stop = super::stop_on_signals()?;
-    let connection = options.cluster.connection()?;
-    let cluster = Cluster::connect(&connection)?;
-    let group = Group::new(&connection, &cluster, &options.cluster.group, &options.cluster.topic)?;
+    let looks = looks(options.cluster.connection()?, options.clone())?;
     let mut out = std::io::stdout().lock();
-    loop {
-        let status = look(&group, options)?;
+    let mut seen = false;
+    let mut complained: Option<Instant> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let status = match looks.recv_timeout(Duration::from_millis(100)) {
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Ok(Err(error)) if seen => {
+                if complained.is_none_or(|at| at.elapsed() > COMPLAIN_EVERY) {
+                    tracing::warn!(reason = %error, "the group's status is unknown: asking again");
+                    complained = Some(Instant::now());
+                }
+                continue;
+            }
+            Ok(status) => status?,
+        };
         if options.json {
             serde_json::to_writer(&mut out, &status)?;
             writeln!(out)?;
         } else {
+            if seen {
+                writeln!(out)?;
+            }
             print(&mut out, &status)?;
         }
         out.flush()?;
-        if !options.watch {
-            return Ok(());
-        }
-        for _ in 0..20 {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        (seen, complained) = (true, None);
     }
+    Ok(())
 }
 
-fn look(group: &Group<'_>, options: &Options) -> Result<Status, Failure> {
-    let before = group.progress()?;
-    let after = if before.values().any(|progress| progress.lag() > 0) {
+/// Looks once, or again and again with `--watch`, on a thread of its own: a request may take ten seconds while Kafka is away,
+/// and who presses Ctrl-C doesn't want to wait for it. The thread ends when nobody listens, or with the process.
+fn looks(connection: Connection, options: Options) -> std::io::Result<Receiver<Result<Status, GroupError>>> {
+    // No more than one is ahead of what is printed.
+    let (sender, receiver) = sync_channel(1);
+    let look_on = move |sender: &SyncSender<_>| -> Result<(), GroupError> {
+        let cluster = Cluster::connect(&connection)?;
+        let group = Group::new(&connection, &cluster, &options.cluster.group, &options.cluster.topic)?;
+        while sender.send(look(&group, &options)).is_ok() && options.watch {
+            std::thread::sleep(WATCH_EVERY);
+        }
+        Ok(())
+    };
+    std::thread::Builder::new().name("looks".to_owned()).spawn(move || {
+        if let Err(error) = look_on(&sender) {
+            let _ = sender.send(Err(error));
+        }
+    })?;
+    Ok(receiver)
+}
+
+fn look(group: &Group<'_>, options: &Options) -> Result<Status, GroupError> {
+    let topics = options.cluster.topics();
+    let others = topics.all().into_iter().map(|(name, _)| name).filter(|name| *name != group.topic());
+    let mut candidates = Vec::new();
+    for other in others.map(|name| group.on(name)) {
+        if other.sees_topic()? {
+            candidates.push((other.has_committed()?, other));
+        }
+    }
+    // This is asked first: it names a missing topic, and shows that the coordinator answers. librdkafka can fail an assertion
+    // when it asks one that doesn't for members.
+    group.has_committed()?;
+    let owners = group.owners()?;
+    let mut groups = vec![group.on(group.topic())];
+    let read = |(committed, other): &(bool, Group<'_>)| *committed || owners.contains_key(other.topic());
+    groups.extend(candidates.into_iter().filter(read).map(|(_, other)| other));
+    let progress = || groups.iter().map(Group::progress).collect::<Result<Vec<_>, _>>();
+    let before = progress()?;
+    let after = if before.iter().flat_map(BTreeMap::values).any(|progress| progress.lag() > 0) {
         std::thread::sleep(LOOK);
-        group.progress()?
+        progress()?
     } else {
         before.clone()
     };
-    let owners = group.owners()?;
-    let waiting = group.oldest_waiting(&after)?;
-    let partitions =
-        after.iter().map(|(id, progress)| judge(*id, &before, progress, &owners, &waiting)).collect();
-    Ok(Status { group: options.cluster.group.clone(), topic: options.cluster.topic.clone(), partitions })
+    let (nobody, mut statuses) = (BTreeMap::new(), Vec::new());
+    for ((group, before), after) in groups.iter().zip(&before).zip(&after) {
+        let owners = owners.get(group.topic()).unwrap_or(&nobody);
+        let waiting = group.oldest_waiting(after)?;
+        let partitions = after.iter().map(|(id, progress)| judge(*id, before, progress, owners, &waiting));
+        statuses.push(TopicStatus { topic: group.topic().to_owned(), partitions: partitions.collect() });
+    }
+    let main = statuses.remove(0);
+    Ok(Status {
+        group: options.cluster.group.clone(),
+        main,
+        other_topics: statuses,
+        at: options.watch.then(|| Millis(jiff::Timestamp::now().as_millisecond())),
+    })
 }
 
 fn judge(
@@ -151,18 +225,35 @@ fn judge(
 }
 
 fn print(out: &mut impl std::io::Write, status: &Status) -> std::io::Result<()> {
-    let owners = status.partitions.iter().filter_map(|p| p.owner.as_deref());
+    let topics: Vec<&TopicStatus> = std::iter::once(&status.main).chain(&status.other_topics).collect();
+    let names: Vec<&str> = topics.iter().map(|of| of.topic.as_str()).collect();
+    if let Some(at) = status.at.and_then(|at| jiff::Timestamp::from_millisecond(at.0).ok()) {
+        write!(out, "{}  ", at.strftime("%Y-%m-%dT%H:%M:%SZ"))?;
+    }
+    let several = names.len() > 1;
+    writeln!(out, "group {}, topic{} {}", status.group, if several { "s" } else { "" }, names.join(", "))?;
+    // One topic needs no column.
+    let wide = if several { names.iter().map(|name| name.len()).max().unwrap_or(0) + 2 } else { 0 };
+    let column = |text: &str| if several { format!("{text:wide$}") } else { String::new() };
+    let rows = || topics.iter().flat_map(|of| of.partitions.iter().map(|p| (of.topic.as_str(), p)));
+    let owners = rows().filter_map(|(_, p)| p.owner.as_deref());
     let width = owners.map(str::len).max().unwrap_or(0).max("OWNER".len());
-    writeln!(out, "group {}, topic {}", status.group, status.topic)?;
     writeln!(
         out,
-        "{:>9}  {:width$}  {:>12}  {:>12}  {:>10}  {:>9}  VERDICT",
-        "PARTITION", "OWNER", "COMMITTED", "END", "LAG", "TIME LAG"
+        "{}{:>9}  {:width$}  {:>12}  {:>12}  {:>10}  {:>9}  VERDICT",
+        column("TOPIC"),
+        "PARTITION",
+        "OWNER",
+        "COMMITTED",
+        "END",
+        "LAG",
+        "TIME LAG"
     )?;
-    for p in &status.partitions {
+    for (topic, p) in rows() {
         writeln!(
             out,
-            "{:>9}  {:width$}  {:>12}  {:>12}  {:>10}  {:>8.1}s  {}",
+            "{}{:>9}  {:width$}  {:>12}  {:>12}  {:>10}  {:>8.1}s  {}",
+            column(topic),
             p.partition,
             p.owner.as_deref().unwrap_or("-"),
             p.committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
@@ -172,7 +263,7 @@ fn print(out: &mut impl std::io::Write, status: &Status) -> std::io::Result<()> 
             p.verdict.as_str()
         )?;
     }
-    let total: i64 = status.partitions.iter().map(|p| p.lag).sum();
+    let total: i64 = rows().map(|(_, p)| p.lag).sum();
     writeln!(out, "lag in all: {total}")
 }
 

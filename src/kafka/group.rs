@@ -1,6 +1,7 @@
 //! What a consumer group has done: who owns which partition, how far it is, how far it is behind.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -46,7 +47,7 @@ pub struct Group<'c> {
     connection: Connection,
     group: String,
     topic: String,
-    client: BaseConsumer<Context>,
+    client: Arc<BaseConsumer<Context>>,
 }
 
 impl<'c> Group<'c> {
@@ -67,8 +68,56 @@ impl<'c> Group<'c> {
             connection: connection.clone(),
             group: group.to_owned(),
             topic: topic.to_owned(),
-            client,
+            client: Arc::new(client),
         })
+    }
+
+    /// The same group, asked about another topic.
+    #[must_use]
+    pub fn on(&self, topic: &str) -> Group<'c> {
+        Group {
+            cluster: self.cluster,
+            connection: self.connection.clone(),
+            group: self.group.clone(),
+            topic: topic.to_owned(),
+            client: Arc::clone(&self.client),
+        }
+    }
+
+    /// The topic that is asked about.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Whether there is such a topic, as far as we may see.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn sees_topic(&self) -> Result<bool, GroupError> {
+        match self.cluster.topic(&self.topic) {
+            Ok(found) => Ok(found.is_some()),
+            Err(ClusterError::Unauthorized { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the group has committed an offset of the topic.
+    ///
+    /// # Errors
+    /// When the topic doesn't exist or the cluster doesn't answer.
+    pub fn has_committed(&self) -> Result<bool, GroupError> {
+        let committed = self.committed()?;
+        Ok(committed.elements().iter().any(|of| matches!(of.offset(), KafkaOffset::Offset(_))))
+    }
+
+    fn committed(&self) -> Result<TopicPartitionList, GroupError> {
+        let partitions = i32::try_from(self.cluster.require(&self.topic)?).unwrap_or(i32::MAX);
+        let mut list = TopicPartitionList::new();
+        for id in 0..partitions {
+            list.add_partition(&self.topic, id);
+        }
+        Ok(self.client.committed_offsets(list, REQUEST_TIMEOUT)?)
     }
 
     /// How far each partition is.
@@ -76,12 +125,7 @@ impl<'c> Group<'c> {
     /// # Errors
     /// When the topic doesn't exist or the cluster doesn't answer.
     pub fn progress(&self) -> Result<BTreeMap<PartitionId, Progress>, GroupError> {
-        let partitions = i32::try_from(self.cluster.require(&self.topic)?).unwrap_or(i32::MAX);
-        let mut list = TopicPartitionList::new();
-        for id in 0..partitions {
-            list.add_partition(&self.topic, id);
-        }
-        let committed = self.client.committed_offsets(list, REQUEST_TIMEOUT)?;
+        let committed = self.committed()?;
         let mut progress = BTreeMap::new();
         for element in committed.elements() {
             let id = element.partition();
@@ -95,18 +139,20 @@ impl<'c> Group<'c> {
         Ok(progress)
     }
 
-    /// Who owns each partition, by client id. Empty while the group rebalances.
+    /// Who owns which partitions, by client id, topic by topic. Empty while the group rebalances.
     ///
     /// # Errors
     /// When the coordinator doesn't answer.
-    pub fn owners(&self) -> Result<BTreeMap<PartitionId, String>, GroupError> {
+    pub fn owners(&self) -> Result<BTreeMap<String, BTreeMap<PartitionId, String>>, GroupError> {
         let members = members(&self.client, &self.group, REQUEST_TIMEOUT);
         let members = members.map_err(|error| GroupError::Refused(format!("members: {error}")))?;
-        let owned = members.into_iter().flat_map(|Member { client_id, owns }| {
-            owns.into_iter().map(move |(topic, partition)| (topic, partition, client_id.clone()))
-        });
-        let here = owned.filter(|(topic, ..)| *topic == self.topic);
-        Ok(here.map(|(_, partition, owner)| (partition, owner)).collect())
+        let mut owners: BTreeMap<String, BTreeMap<PartitionId, String>> = BTreeMap::new();
+        for Member { client_id, owns } in members {
+            for (topic, partition) in owns {
+                owners.entry(topic).or_default().insert(partition, client_id.clone());
+            }
+        }
+        Ok(owners)
     }
 
     /// The timestamp of the first record that isn't committed, for partitions that have one.
@@ -165,8 +211,8 @@ pub enum GroupError {
     Cluster(#[from] ClusterError),
     /// The client or the coordinator refuses.
     #[error(
-        "the group's offsets are not to be had: {0}; has this principal the ACL 'describe' for the group, and are its \
-         brokers up?"
+        "the group's committed offsets could not be fetched: {0}; check that the brokers are up, and that this principal \
+         has DESCRIBE on the group"
     )]
     Client(#[from] KafkaError),
     /// The broker refuses.

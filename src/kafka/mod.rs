@@ -1,4 +1,4 @@
-//! The edge to Kafka: the only place that knows rdkafka.
+//! The edge to Kafka: all clients, their configuration, the topics.
 //!
 //! * [`config`]: one way to configure every client.
 //! * [`native`]: what rust-rdkafka doesn't offer: batches, rebalances as values, transactional offsets, members. All of the
@@ -11,7 +11,7 @@
 //! * [`tail`]: reads a whole topic without a group.
 //! * [`restore`]: where a partition starts, and the alarm states that moved with it.
 //! * [`admin`]: topics: what there is, what is missing.
-//! * [`topics`]: the names that derive from `--topic` and `--group`.
+//! * [`topics`]: the names that derive from `--topic` and `--group`, and how the topics are configured.
 
 pub mod admin;
 pub mod committer;
@@ -27,3 +27,9 @@ pub mod tail;
 pub mod topics;
 
 pub use native::consumer;
+
+/// The version of librdkafka that is linked in.
+#[must_use]
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}

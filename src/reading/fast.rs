@@ -394,7 +394,7 @@ mod tests {
         )
     }
 
-    /// What the contract says of these members, without a look at any text.
+    /// What `docs/formats.md` says of these members, without a look at any text.
     fn expected(members: &[Member], key: Option<&[u8]>) -> Result<[Option<f64>; 7], ErrorCode> {
         let all = |name: &'static str| members.iter().filter(move |member| member.0 == name);
         let of = |name| all(name).map(|member| &member.2).next();

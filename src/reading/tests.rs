@@ -1,4 +1,4 @@
-//! The parser against its contract, its own thorough path and hostile bytes.
+//! The parser against `docs/formats.md`, its own thorough path and hostile bytes.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Bad records, every kind of the contract in several forms. They come beside good ones, never in their place.
+//! Bad records, every code in several forms. They come beside good ones, never in their place.
 
 use std::io::Write as _;
 

@@ -1,7 +1,7 @@
 //! A fleet of model generators that report, and faults that mix into their reports.
 //!
 //! * [`generator`]: the physics of one generator: tank, load, ambient temperature, cooling, wear.
-//! * [`faults`]: every kind of bad record of the contract.
+//! * [`faults`]: every kind of bad record.
 //! * this file: the fleet takes turns, and readings become records.
 //!
 //! Pure: no Kafka, clock, thread or global randomness. The same seed gives the same bytes on every platform: a generator's

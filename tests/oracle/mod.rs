@@ -1,6 +1,6 @@
-//! What the contract says a log comes to: alerts, dead letters and alarm states, by a naive serial evaluation.
+//! What a log comes to by `docs/formats.md`: alerts, dead letters and alarm states, by a naive serial evaluation.
 //!
-//! It is written from the contract and shares no code with the crate, down to the JSON: a mistake would have to be made
+//! It is written from that page and shares no code with the crate, down to the JSON: a mistake would have to be made
 //! twice to go unseen. Test targets take it in by `#[path]`; it is no target of its own.
 
 #![allow(dead_code, unused_imports)] // Not every target that takes it in needs all of it.
@@ -233,7 +233,7 @@ struct Reading {
 const REQUIRED: [&str; 6] = ["generatorID", "lat", "lon", "temperature", "pressure", "fuel"];
 const NUMBERS: [&str; 7] = ["lat", "lon", "temperature", "pressure", "fuel", "load", "power"];
 
-/// A reading, a decommissioning (`None`), or the first code of the contract's list that applies.
+/// A reading, a decommissioning (`None`), or the first code of the list there that applies.
 fn classify(record: &Stored) -> Result<Option<Reading>, &'static str> {
     let Some(value) = &record.value else {
         return classify_tombstone(record).map(|()| None);
