@@ -23,7 +23,7 @@
 //! * [`influx`]: a sink that writes readings, alerts and aggregates to InfluxDB.
 //! * [`work`], [`rate`], [`flood`], [`clock`]: the cost of a reading; pacing; too many bad records; the wall clock.
 //! * [`metrics`], [`health`], [`fleet`]: what observers see.
-//! * [`web`]: the worker's HTTP.
+//! * [`web`]: HTTP of worker, bridge and sink. [`stderr`]: log lines that can't be written are dropped.
 //! * [`demo`]: the whole system in one process.
 //! * [`mod@bench`]: benchmarks, by real processes on a real cluster.
 //! * [`cli`]: one file a command, thin.
@@ -46,6 +46,7 @@ pub mod pool;
 pub mod rate;
 pub mod reading;
 pub mod simulator;
+pub mod stderr;
 pub mod web;
 pub mod work;
 pub mod worker;

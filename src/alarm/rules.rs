@@ -112,6 +112,12 @@ impl Rules {
                 rules.push(Arc::new(Rule { name: name.into_inner(), severity, condition }));
             }
         }
+        if rules.is_empty() {
+            return Err(reject(
+                None,
+                "every [[rule]] in it is disabled, so nothing would be flagged".to_owned(),
+            ));
+        }
         Ok(Rules(rules))
     }
 
@@ -407,8 +413,11 @@ mod tests {
 
     #[test]
     fn a_disabled_rule_is_checked_and_left_out() {
-        let text = rule("field = \"fuel\"\nraise_below = 1\nenabled = false");
-        assert!(Rules::parse(&text, Path::new("rules.toml")).expect("valid").as_slice().is_empty());
+        let disabled = rule("field = \"fuel\"\nraise_below = 1\nenabled = false");
+        let text = format!("{disabled}\n[[rule]]\nname = \"other\"\nsilent_for = \"1s\"");
+        let rules = Rules::parse(&text, Path::new("rules.toml")).expect("valid");
+        assert_eq!(rules.as_slice().iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["other"]);
+        assert!(refusal(&disabled).contains("disabled, so nothing would be flagged"));
         assert!(
             refusal(&rule("field = \"oil\"\nraise_below = 1\nenabled = false"))
                 .contains("unknown field 'oil'")

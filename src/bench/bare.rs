@@ -6,7 +6,7 @@
 //! way: a map of alarm states, alerts and offsets in a transaction every 100 ms.
 //!
 //! A contender among others: it takes the options that all of them take, and runs as a process of its own. It uses rdkafka
-//! directly, and nothing of this crate.
+//! directly, and nothing of this crate but how the cluster is reached.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -18,7 +18,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
+use secrecy::SecretString;
 use serde::Deserialize;
+
+use crate::kafka::config::Connection;
 
 /// What the loops over [`Client::Base`] and [`Client::Stream`] are called in results.
 pub const BARE_LOOPS: [&str; 2] = ["bare BaseConsumer", "bare StreamConsumer"];
@@ -50,6 +53,16 @@ pub struct Options {
     /// Keep states, produce alerts, commit offsets, all in transactions.
     #[arg(long)]
     transactions: bool,
+    /// Properties of librdkafka, one a line.
+    #[arg(short = 'X', env = "GENWATCH_X", hide_env_values = true)]
+    properties: Vec<SecretString>,
+}
+
+impl Options {
+    /// A client that reaches the cluster, and is otherwise as librdkafka is.
+    fn cluster(&self) -> anyhow::Result<ClientConfig> {
+        Ok(Connection::new(&self.brokers, &self.properties)?.client())
+    }
 }
 
 /// A consumer of rust-rdkafka.
@@ -74,9 +87,8 @@ struct Reading<'a> {
 /// # Errors
 /// When the client refuses.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let mut config = ClientConfig::new();
+    let mut config = options.cluster()?;
     config
-        .set("bootstrap.servers", &options.brokers)
         .set("group.id", &options.group)
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
@@ -129,7 +141,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(options: &Options) -> Result<Tally, KafkaError> {
+    fn new(options: &Options) -> anyhow::Result<Tally> {
         let whole = options.transactions.then(|| Whole::new(options)).transpose()?;
         Ok(Tally { records: 0, flagged: 0, first: None, whole })
     }
@@ -182,9 +194,9 @@ struct Whole {
 }
 
 impl Whole {
-    fn new(options: &Options) -> Result<Whole, KafkaError> {
-        let producer: ThreadedProducer<_> = ClientConfig::new()
-            .set("bootstrap.servers", &options.brokers)
+    fn new(options: &Options) -> anyhow::Result<Whole> {
+        let producer: ThreadedProducer<_> = options
+            .cluster()?
             .set("transactional.id", &options.group)
             .set("retry.backoff.ms", "5")
             .set("partitioner", "murmur2_random")

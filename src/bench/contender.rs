@@ -1,7 +1,8 @@
 //! A program under test: a process of its own, from start to exit.
 //!
 //! All take `--brokers --topic --group --work-ms --count` (see `bench/peers`), end by themselves when they have worked and
-//! committed that many records, and print one JSON line; genwatch's worker takes its own options and prints its summary.
+//! committed that many records, and print one JSON line; genwatch's worker takes its own options and prints its summary. How the
+//! cluster wants to be spoken to (`-X`) all of them find in `GENWATCH_X`, one property of librdkafka a line.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -132,6 +133,11 @@ impl Contender {
     /// When there's no such program.
     pub fn start(&self, arena: &Arena, group: &str, job: &Job) -> Result<Running, BenchError> {
         let mut command = Command::new(&self.command[0]);
+        // What the caller has set for commands of his own would change what is measured.
+        for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("GENWATCH_"))
+        {
+            command.env_remove(key);
+        }
         command.args(&self.command[1..]);
         command.args(["--brokers", arena.connection.brokers(), "--topic", &arena.topic]);
         let count = || job.count.iter().flat_map(|count| ["--count".to_owned(), count.to_string()]);
@@ -148,12 +154,10 @@ impl Contender {
                 command.args(count());
             }
         }
-        if self.kind != Kind::Peer {
-            // Not as arguments, which every user of the machine can see: there may be a password among them.
-            let properties: Vec<String> =
-                arena.connection.properties().map(|(key, value)| format!("{key}={value}")).collect();
-            command.env("GENWATCH_X", properties.join("\n"));
-        }
+        // Not as arguments, which every user of the machine can see: there may be a password among them.
+        let properties: Vec<String> =
+            arena.connection.properties().map(|(key, value)| format!("{key}={value}")).collect();
+        command.env("GENWATCH_X", properties.join("\n"));
         // What is read off its log has to be there, whatever our own is.
         command.env("RUST_LOG", "info").env("GENWATCH_LOG_FORMAT", "text");
         // A group of its own, so that Ctrl-C reaches us alone: we end it.

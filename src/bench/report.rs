@@ -74,6 +74,17 @@ impl Report {
     }
 }
 
+/// Makes sure that results can be written, before they are measured.
+///
+/// # Errors
+/// When the folder can't be made, or takes no files.
+pub fn check_writable(directory: &Path) -> Result<(), BenchError> {
+    let refused = |error| BenchError::file(directory, error);
+    std::fs::create_dir_all(directory).map_err(refused)?;
+    let probe = directory.join(format!(".genwatch-{}", std::process::id()));
+    std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe)).map_err(refused)
+}
+
 /// The results in a folder, by the name of their file.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 
+use super::terminal::printable;
 use super::{ClusterOptions, Failure};
 use crate::kafka::admin::Cluster;
 use crate::kafka::tail::{StartAt, Tail};
@@ -23,7 +24,7 @@ pub struct Options {
     #[arg(long, env = "GENWATCH_EXIT_AT_END")]
     exit_at_end: bool,
 
-    /// One JSON document a line, as it is in the topic.
+    /// One JSON document a line, as it is in the topic (what isn't JSON is left out, with a warning).
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,
 
@@ -40,15 +41,18 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     while !(stop.load(Ordering::Relaxed) || options.exit_at_end && tail.at_end()) {
         tail.read(Duration::from_millis(100), |record| -> Result<(), anyhow::Error> {
             let Some(value) = record.value else { return Ok(()) };
-            if options.json {
-                out.write_all(value)?;
-                out.write_all(b"\n")?;
-            } else {
+            if !options.json {
                 writeln!(out, "{}", line(value))?;
+            } else if let Some(document) = document(value) {
+                writeln!(out, "{document}")?;
+            } else {
+                let (partition, offset) = (record.partition, record.offset);
+                tracing::warn!(%partition, %offset, "a record of the alerts topic is no JSON: left out");
             }
             Ok(())
         })?;
         out.flush()?;
+        tail.watch(&cluster);
     }
     Ok(())
 }
@@ -68,10 +72,10 @@ struct Alert {
     reason: Option<String>,
 }
 
-/// One alert as a line for people; what isn't an alert is shown as it is.
+/// One alert as a line for people; what isn't an alert is shown as it is, but for what a terminal would obey.
 pub(crate) fn line(value: &[u8]) -> String {
     let Ok(alert) = serde_json::from_slice::<Alert>(value) else {
-        return String::from_utf8_lossy(value).into_owned();
+        return printable(&String::from_utf8_lossy(value)).into_owned();
     };
     let time = jiff::Timestamp::from_millisecond(alert.at)
         .map_or_else(|_| alert.at.to_string(), |time| format!("{time:.3}"));
@@ -81,13 +85,28 @@ pub(crate) fn line(value: &[u8]) -> String {
         (_, None, Some(reason)) => reason.clone(),
         (_, None, None) => "seen again".to_owned(),
     };
-    format!(
+    let line = format!(
         "{time} {:8} {:8} {} {}: {cause}",
         alert.state.to_uppercase(),
         alert.severity,
         alert.generator,
         alert.rule
-    )
+    );
+    printable(&line).into_owned()
+}
+
+/// One alert as a line of JSON: byte for byte what the worker wrote, as that is one line. JSON may hold line feeds between its
+/// tokens, and in its strings characters that a terminal obeys.
+fn document(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok()?;
+    let json: &serde_json::value::RawValue = serde_json::from_str(text).ok()?;
+    if !json.get().contains(char::is_control) {
+        return Some(json.get().to_owned());
+    }
+    let compact = serde_json::from_str::<serde_json::Value>(text).ok()?.to_string();
+    // Those that JSON lets stand: DEL and C1.
+    let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    Some(compact.chars().map(escape).collect())
 }
 
 fn from(text: &str) -> Result<StartAt, String> {
@@ -98,12 +117,49 @@ fn from(text: &str) -> Result<StartAt, String> {
             if let Ok(ago) = humantime::parse_duration(text) {
                 let then =
                     jiff::Timestamp::now().as_millisecond() - i64::try_from(ago.as_millis()).unwrap_or(0);
-                return Ok(StartAt::Time(Millis(then)));
+                return Ok(since(then));
             }
             let time: jiff::Timestamp = text.parse().map_err(|_| {
                 "beginning, now, a time such as 2026-01-31T12:00:00Z, or a duration such as 2h".to_owned()
             })?;
-            Ok(StartAt::Time(Millis(time.as_millisecond())))
+            Ok(since(time.as_millisecond()))
         }
+    }
+}
+
+/// Kafka knows no time before 1970, and no record of it.
+fn since(at: i64) -> StartAt {
+    if at < 0 { StartAt::Beginning } else { StartAt::Time(Millis(at)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_1970_is_the_beginning() {
+        for text in ["100y", "99999999999h", "1969-01-01T00:00:00Z", "beginning"] {
+            assert_eq!(from(text), Ok(StartAt::Beginning), "{text}");
+        }
+        assert_eq!(from("1970-01-01T00:00:00.007Z"), Ok(StartAt::Time(Millis(7))));
+        assert!(from("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_device_can_not_write_to_the_terminal() {
+        let forged = r#"{"generatorID":"g\u001b]0;x\u0007\nCLEARED","rule":"low_fuel","state":"raised","severity":"warning","field":"fuel","value":1.0,"threshold":2.0,"at":0}"#;
+        let shown = line(forged.as_bytes());
+        assert!(shown.contains("g\\u{1b}]0;x\\u{7}\\u{a}CLEARED low_fuel: fuel 1"), "{shown}");
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+        assert_eq!(line(b"\x1b[2Jno alert\n"), "\\u{1b}[2Jno alert\\u{a}");
+    }
+
+    #[test]
+    fn json_is_one_line_and_left_as_it_is_where_it_can_be() {
+        let alert = r#"{"b":1.50,"a":"g\u001b"}"#;
+        assert_eq!(document(alert.as_bytes()).as_deref(), Some(alert));
+        assert_eq!(document(b"{\n \"a\": \"\xc2\x9b\x7f\"\n}").as_deref(), Some(r#"{"a":"\u009b\u007f"}"#));
+        assert_eq!(document(b"no JSON"), None);
+        assert_eq!(document(b"\xff"), None);
     }
 }

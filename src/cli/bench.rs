@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use secrecy::SecretString;
 
 use super::{ClusterOptions, Failure};
 use crate::bench::bare::{self, BARE_LOOPS};
@@ -56,12 +57,12 @@ enum Benchmark {
 #[derive(Debug, Args)]
 struct Shared {
     /// Where Kafka is: host:port, several by commas.
-    #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS")]
+    #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS", value_parser = super::brokers)]
     brokers: String,
 
     /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
     #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
-    properties: Vec<String>,
+    properties: Vec<SecretString>,
 
     /// Where results go, into a folder named by the date.
     #[arg(long, value_name = "DIR", default_value = "bench/results", env = "GENWATCH_RESULTS")]
@@ -348,9 +349,12 @@ fn scale(options: &Scale) -> Result<(), Failure> {
     };
     let report = options.shared.publish(|stop, tell| bench::scale::run(&config, stop, tell))?;
     if !options.shared.json {
+        let mut out = std::io::stdout();
         match bench::scale::demand(&report, f64::from(options.rate)) {
-            Some(replicas) => println!("demand of {} readings a second: {replicas} replicas", options.rate),
-            None => println!("none of these holds {} readings a second", options.rate),
+            Some(replicas) => {
+                writeln!(out, "demand of {} readings a second: {replicas} replicas", options.rate)?
+            }
+            None => writeln!(out, "none of these holds {} readings a second", options.rate)?,
         }
     }
     Ok(())
@@ -410,7 +414,7 @@ fn produce(options: &Produce) -> Result<(), Failure> {
 
 fn plot(folder: &Path) -> Result<(), Failure> {
     for path in bench::plot::draw(folder)? {
-        println!("{}", path.display());
+        writeln!(std::io::stdout(), "{}", path.display())?;
     }
     Ok(())
 }
@@ -450,6 +454,8 @@ impl Shared {
         run: impl FnOnce(&AtomicBool, Tell<'_>) -> Result<Report, BenchError>,
     ) -> Result<Report, Failure> {
         let stop = super::stop_on_signals()?;
+        bench::report::check_writable(&self.results)
+            .map_err(|error| Failure::Usage(anyhow::anyhow!("--results: {error}")))?;
         let progress = progress();
         let told = RefCell::new(String::new());
         let tell = |words: &str, done, of| {

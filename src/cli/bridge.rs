@@ -1,6 +1,5 @@
 //! `genwatch bridge`: from MQTT to Kafka.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Args;
@@ -26,7 +25,7 @@ pub struct Options {
 
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
-    http: Option<SocketAddr>,
+    http: Option<crate::web::HttpAddress>,
 
     #[command(flatten)]
     mqtt: MqttOptions,
@@ -48,7 +47,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         metrics: Arc::new(BridgeMetrics::new()?),
         health: Arc::new(Health::new(Obstacle::NotConnected)),
     };
-    super::serve(options.http, &observers.metrics, BridgeMetrics::render, &observers.health)?;
+    super::serve(options.http.as_ref(), &observers.metrics, BridgeMetrics::render, &observers.health)?;
     let summary = crate::mqtt::bridge::run(config, observers).map_err(|error| match error {
         // Properties that exist and don't fit together are found when a client is made of them.
         BridgeError::Client(_) => Failure::usage(error),

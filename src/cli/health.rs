@@ -1,13 +1,14 @@
 //! `genwatch health`: whether a worker lives, asked from where there is no curl.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::Failure;
+use crate::web::HttpAddress;
 
 /// For each step: connecting, asking, each part of the answer. A worker on the same machine answers within milliseconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -19,24 +20,37 @@ const LONGEST_ANSWER: u64 = 16 * 1024;
 /// It asks for /livez, so that a container image needs no HTTP client for its health check.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Where the worker serves: the port of its --http.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", env = "GENWATCH_HTTP_ADDRESS")]
-    http_address: SocketAddr,
+    /// Where the worker, bridge or sink serves: the same as its --http.
+    #[arg(
+        long,
+        alias = "http-address",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8080",
+        env = "GENWATCH_HTTP"
+    )]
+    http: HttpAddress,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    let address = options.http_address;
+    let address = &options.http;
     let answer = ask(address).with_context(|| {
         format!("no answer from http://{address}/livez; is there a worker with --http on this port?")
     })?;
     judge(&answer).with_context(|| format!("http://{address}/livez"))?;
-    println!("ok");
+    writeln!(std::io::stdout(), "ok")?;
     Ok(())
 }
 
 /// HTTP/1.0, so that the server closes when all is said.
-fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, STEP_TIMEOUT)?;
+fn ask(address: &HttpAddress) -> std::io::Result<String> {
+    let mut connected = Err(std::io::Error::other("the name has no address"));
+    for address in address.to_ask()? {
+        connected = TcpStream::connect_timeout(&address, STEP_TIMEOUT);
+        if connected.is_ok() {
+            break;
+        }
+    }
+    let mut stream = connected?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
     stream.write_all(format!("GET /livez HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;

@@ -6,41 +6,40 @@ mod bridge;
 mod completions;
 mod demo;
 mod health;
+mod logging;
 mod mqtt;
+mod options;
+mod signals;
 mod simulate;
 mod sink;
 mod status;
+mod terminal;
 mod topics;
 mod worker;
 
 pub(crate) use alerts::line as alert_line;
+pub use logging::end_at_a_panic;
+use options::{ClusterOptions, brokers, duration};
+use signals::stop_on_signals;
 
-use std::ffi::c_int;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use tracing_subscriber::EnvFilter;
 
 use crate::health::Health;
-use crate::kafka::config::Connection;
-use crate::kafka::topics::Topics;
-
-/// No option takes a longer time.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+use crate::stderr;
+use crate::web::HttpAddress;
+use logging::LogFormat;
 
 /// Watches emergency generators: the horizontally scalable consumer of their telemetry in Apache Kafka.
 ///
-/// Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 130/143 for a second SIGINT/SIGTERM (the first one drains
-/// and exits 0). Logs go to stderr (RUST_LOG sets the level), results to stdout. Every option is also an environment
-/// variable GENWATCH_<OPTION>.
+/// Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 130/143/129 for a second SIGINT/SIGTERM/SIGHUP (the first one
+/// drains and exits 0). Logs go to stderr (RUST_LOG sets the level), results to stdout. Every option is also an environment
+/// variable GENWATCH_<OPTION>; those that take no value are on by 1, true, yes or on, and off by 0, false, no or off.
 #[derive(Debug, Parser)]
 #[command(name = "genwatch", version = version(), max_term_width = 110)]
 struct Cli {
@@ -50,14 +49,6 @@ struct Cli {
 
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,37 +65,6 @@ enum Command {
     Bench(bench::Options),
     Completions(completions::Completions),
     Man(completions::Man),
-}
-
-/// How to reach the cluster, and the names that all else derives from.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Cluster")]
-struct ClusterOptions {
-    /// Where Kafka is: host:port, several by commas.
-    #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS")]
-    brokers: String,
-
-    /// The topic of the readings; <TOPIC>_alerts and <TOPIC>_dlq derive from it.
-    #[arg(short, long, default_value = "emergency_generators", env = "GENWATCH_TOPIC", value_parser = topic_name)]
-    topic: String,
-
-    /// The consumer group; <GROUP>_state derives from it.
-    #[arg(short, long, default_value = "genwatch", env = "GENWATCH_GROUP", value_parser = topic_name)]
-    group: String,
-
-    /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
-    #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
-    properties: Vec<String>,
-}
-
-impl ClusterOptions {
-    fn connection(&self) -> Result<Connection, Failure> {
-        Connection::new(&self.brokers, &self.properties).map_err(Failure::usage)
-    }
-
-    fn topics(&self) -> Topics {
-        Topics::new(&self.topic, &self.group)
-    }
 }
 
 /// Why a command failed: decides the exit code.
@@ -139,12 +99,33 @@ fn version() -> &'static str {
 /// Runs the command that the process's arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     // Log lines would tear the demo's table apart; it tells of rebalances by itself.
     let usual_level = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
-    start_logging(cli.log_format, usual_level);
+    let result = logging::start(cli.log_format, usual_level).and_then(|()| run(cli.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => {
+            stderr::say(format_args!("genwatch: {error:#}"));
+            ExitCode::from(2)
+        }
+        // The reader of our output has seen enough: `genwatch alerts | head`.
+        Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => {
+            stderr::say(format_args!("genwatch: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse() -> Cli {
+    let matches = options::flags_by_environment(Cli::command()).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn run(command: Command) -> Result<(), Failure> {
     end_at_a_panic();
-    let result = match cli.command {
+    match command {
         Command::Demo(options) => demo::run(&options),
         Command::Topics(options) => topics::run(&options),
         Command::Simulate(options) => simulate::run(&options),
@@ -157,64 +138,24 @@ pub fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Completions(options) => completions::print_completions(&options),
         Command::Man(options) => completions::write_man_pages(&options),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(error)) => {
-            eprintln!("genwatch: {error:#}");
-            ExitCode::from(2)
-        }
-        // Whoever reads our output has seen enough: `genwatch alerts | head`.
-        Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(Failure::Failed(error)) => {
-            eprintln!("genwatch: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }
 
+/// Whether writing failed as nobody reads any more, however deep in the error that is.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-fn start_logging(format: LogFormat, usual_level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual_level));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-}
-
-/// From now on a panic on any thread ends the process, with exit code 101: half a worker would be worse than none, and
-/// nothing past it is committed. For whoever runs a worker by the library; [`main`] does it by itself.
-pub fn end_at_a_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        eprintln!(
-            "genwatch: this is a bug; the process ends here, and nothing that was not finished is committed"
-        );
-        std::process::exit(101);
-    }));
-}
-
-/// A flag that the first SIGINT or SIGTERM sets; the second one ends the process with 130 or 143.
-fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] as [(c_int, c_int); 2] {
-        // In this order: the first signal finds the flag unset and sets it.
-        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
+    let broken = |kind: std::io::ErrorKind| kind == std::io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| broken(error.kind()))
+            || cause
+                .downcast_ref::<serde_json::Error>()
+                .and_then(serde_json::Error::io_error_kind)
+                .is_some_and(broken)
+    })
 }
 
 /// Serves `--http`, if it was given, and says where.
 fn serve<M: Send + Sync + 'static>(
-    address: Option<SocketAddr>,
+    address: Option<&HttpAddress>,
     metrics: &Arc<M>,
     render: fn(&M) -> String,
     health: &Arc<Health>,
@@ -235,30 +176,21 @@ fn print_summary(summary: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A name that Kafka takes for a topic (and we for a group, as a topic derives from it), with room for our suffixes.
-fn topic_name(name: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 240 || matches!(name, "." | "..") || !name.chars().all(allowed) {
-        return Err("1 to 240 of the characters a-z A-Z 0-9 . _ -".to_owned());
-    }
-    Ok(name.to_owned())
-}
-
-/// A duration such as `500ms`, `20s`, `5m`; `0` too. At most a year: a point in time has to be able to hold it.
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if duration > LONGEST => Err("longer than a year".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error} (such as 500ms, 20s, 5m)")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        super::options::flags_by_environment(super::Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn a_broken_pipe_is_known_by_any_name() {
+        let pipe = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(super::is_broken_pipe(&pipe().into()));
+        assert!(super::is_broken_pipe(&serde_json::Error::io(pipe()).into()));
+        assert!(super::is_broken_pipe(&anyhow::Error::from(pipe()).context("printing")));
+        assert!(!super::is_broken_pipe(&std::io::Error::from(std::io::ErrorKind::StorageFull).into()));
     }
 }

@@ -1,7 +1,8 @@
 //! `genwatch simulate`: a fleet of model generators reports.
 
+use std::cell::Cell;
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -19,6 +20,8 @@ use crate::simulator::{Faults, Fleet, Record};
 
 /// How long undelivered records are waited for at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long they are waited for after a stop request: with the rest, it ends within ten seconds.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest nap between two readings: a stop request is seen within it.
 const NAP: Duration = Duration::from_millis(50);
 /// More connections than one machine has ports for would be refused one by one.
@@ -88,12 +91,11 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let mut pacer = (options.rate > 0).then(|| Pacer::new(f64::from(options.rate), begun));
     let progress = progress_bar(options.count);
     let mut sent = 0_u64;
-    let over = |sent: u64| {
-        stop.load(Ordering::Relaxed)
-            || options.count.is_some_and(|count| sent >= count)
-            || options.duration.is_some_and(|duration| begun.elapsed() >= duration)
+    let mut refused = None;
+    let time_is_over = || {
+        stop.load(Ordering::Relaxed) || options.duration.is_some_and(|duration| begun.elapsed() >= duration)
     };
-    while !over(sent) {
+    'sending: while !time_is_over() && options.count.is_none_or(|count| sent < count) {
         let due = match &mut pacer {
             None => 1000,
             Some(pacer) => pacer.due(Instant::now()),
@@ -101,31 +103,38 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         let left = options.count.map_or(due as u64, |count| count - sent);
         let batch = (due as u64).min(left);
         for _ in 0..batch {
-            let record = fleet.next();
-            way.send(&record)?;
+            match way.send(&fleet.next(), time_is_over) {
+                Ok(true) => sent += 1,
+                Ok(false) => break 'sending,
+                Err(error) => {
+                    sent += 1;
+                    refused = Some(error.to_string());
+                    break 'sending;
+                }
+            }
         }
-        sent += batch;
         progress.set_position(sent);
         if let Some(pacer) = &mut pacer {
             pacer.took(batch as usize);
             std::thread::sleep(pacer.wait(Instant::now()).min(NAP));
         }
     }
-    let Produced { delivered, failed, first_error } = way.finish(sent);
+    let Produced { delivered, first_error, .. } = way.finish(sent, &stop);
     let seconds = begun.elapsed().as_secs_f64();
     progress.finish_and_clear();
 
+    let failed = sent - delivered.min(sent);
     let mut out = std::io::stdout().lock();
     let result = serde_json::json!({
         "sent": sent, "delivered": delivered, "failed": failed, "seconds": seconds,
         "records_per_second": if seconds > 0.0 { delivered as f64 / seconds } else { 0.0 },
     });
     writeln!(out, "{result}")?;
-    if delivered == sent {
+    if failed == 0 {
         return Ok(());
     }
-    let reason = first_error.unwrap_or_else(|| "no answer in time".to_owned());
-    Err(anyhow::anyhow!("{} of {sent} records were not delivered: {reason}", sent - delivered).into())
+    let reason = refused.or(first_error).unwrap_or_else(|| "no answer in time".to_owned());
+    Err(anyhow::anyhow!("{failed} of {sent} records were not delivered: {reason}").into())
 }
 
 /// The way that readings take.
@@ -135,21 +144,34 @@ enum Way {
 }
 
 impl Way {
-    fn send(&self, record: &Record<'_>) -> anyhow::Result<()> {
+    /// Sends a record, or waits until it can or is to give up; whether it was sent.
+    fn send(&self, record: &Record<'_>, give_up: impl Fn() -> bool) -> anyhow::Result<bool> {
         match self {
-            Way::Kafka(producer) => producer.send(record.key, record.value)?,
+            Way::Kafka(producer) => Ok(producer.send_unless(record.key, record.value, give_up)?),
             // Without faults each has both.
             Way::Mqtt(fleet) => {
                 fleet.send(record.key.unwrap_or_default(), record.value.unwrap_or_default())?;
+                Ok(true)
             }
         }
-        Ok(())
     }
 
-    fn finish(self, sent: u64) -> Produced {
+    /// Waits for what is under way; not for long once it was asked to stop.
+    fn finish(self, sent: u64, stop: &AtomicBool) -> Produced {
+        let begun = Instant::now();
+        let stopped = Cell::new(None);
         match self {
-            Way::Kafka(producer) => producer.finish(FLUSH_TIMEOUT),
-            Way::Mqtt(fleet) => fleet.finish(sent, FLUSH_TIMEOUT),
+            Way::Kafka(producer) => producer.finish_unless(|| {
+                if stop.load(Ordering::Relaxed) && stopped.get().is_none() {
+                    stopped.set(Some(Instant::now()));
+                }
+                begun.elapsed() > FLUSH_TIMEOUT
+                    || stopped.get().is_some_and(|at: Instant| at.elapsed() > STOP_TIMEOUT)
+            }),
+            Way::Mqtt(fleet) => {
+                let timeout = if stop.load(Ordering::Relaxed) { STOP_TIMEOUT } else { FLUSH_TIMEOUT };
+                fleet.finish(sent, timeout)
+            }
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `genwatch sink`: from Kafka to other stores.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +87,7 @@ struct Influx {
 
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
-    http: Option<SocketAddr>,
+    http: Option<crate::web::HttpAddress>,
 
     #[command(flatten)]
     cluster: ClusterOptions,
@@ -122,7 +121,7 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         metrics: Arc::new(SinkMetrics::new()?),
         health: Arc::new(Health::new(Obstacle::NotJoined)),
     };
-    super::serve(options.http, &observers.metrics, SinkMetrics::render, &observers.health)?;
+    super::serve(options.http.as_ref(), &observers.metrics, SinkMetrics::render, &observers.health)?;
     let summary = crate::influx::run(config, observers).map_err(|error| match error {
         // Properties that exist and don't fit together are found when a client is made of them.
         SinkError::Subscriber(SubscriberError::Client(_)) => Failure::usage(error),

@@ -1,6 +1,5 @@
 //! `genwatch worker`: one replica.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use crate::kafka::config::{GroupProtocol, replica_name};
 use crate::kafka::restore::OnOutOfRange;
 use crate::metrics::Metrics;
 use crate::pool::Bounds;
+use crate::web::HttpAddress;
 use crate::worker::{Observers, WorkerConfig, WorkerError};
 
 /// Work readings as one replica of the group: raise and clear alarms.
@@ -63,7 +63,7 @@ pub struct Options {
 
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
-    http: Option<SocketAddr>,
+    http: Option<HttpAddress>,
 
     /// End once every assigned partition has reached the end it had at the start.
     #[arg(long, env = "GENWATCH_EXIT_AT_END")]
@@ -94,8 +94,16 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Some(path) => Rules::load(path).map_err(Failure::usage)?,
         None => Rules::default(),
     };
+    let connection = options.cluster.connection()?;
+    connection
+        .check_worker(
+            &options.cluster.group,
+            options.group_protocol,
+            options.delivery == Delivery::ExactlyOnce,
+        )
+        .map_err(Failure::usage)?;
     let config = WorkerConfig {
-        connection: options.cluster.connection()?,
+        connection,
         topic: options.cluster.topic.clone(),
         group: options.cluster.group.clone(),
         rules,
@@ -122,7 +130,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         health: Arc::new(Health::new(Obstacle::NotJoined)),
         fleet: None,
     };
-    super::serve(options.http, &observers.metrics, Metrics::render, &observers.health)?;
+    super::serve(options.http.as_ref(), &observers.metrics, Metrics::render, &observers.health)?;
     let summary = crate::worker::run(config, observers).map_err(|error| match error {
         // Properties that exist and don't fit together are found when a client is made of them.
         WorkerError::Client(_) => Failure::usage(error),

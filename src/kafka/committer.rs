@@ -21,7 +21,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::config::{Connection, replica_name};
+use super::config::{Connection, TRANSACTION_TIMEOUT, replica_name};
 use super::consumer::{Handle, TransactionError};
 use super::native;
 use super::topics::Topics;
@@ -30,9 +30,6 @@ use crate::alarm::state::StoredState;
 use crate::effect::{DeadLetter, Effect, StateChange};
 use crate::pool::{Commit, CommitId};
 
-/// The transaction ends by itself this long after it began, should we die: it holds up every reader of committed records
-/// till then.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one step waits before it looks whether to give up.
 const SLICE: Duration = Duration::from_millis(500);
 /// The steps that end a transaction.
@@ -124,8 +121,6 @@ impl Flags {
 #[derive(Clone, Debug)]
 struct Setup {
     config: ClientConfig,
-    /// Nobody else can have this transactional id, so who is fenced was not fenced by another.
-    id_is_ours: bool,
     transaction_timeout: Duration,
     handle: Arc<Handle>,
     delivery: Delivery,
@@ -152,20 +147,12 @@ impl Committer {
         handle: Arc<Handle>,
         waker: Thread,
     ) -> Result<Committer, CommitError> {
-        let mut config = connection.producer();
-        if delivery == Delivery::ExactlyOnce {
-            // One id a process: fencing goes by the group's generation (KIP-447), so ids needn't be stable; the group as a
-            // prefix makes one ACL fit all replicas.
-            let id = connection.property("transactional.id").map(str::to_owned);
-            config.set("transactional.id", id.unwrap_or_else(|| format!("{group}-{}", uuid::Uuid::new_v4())));
-            if connection.property("transaction.timeout.ms").is_none() {
-                config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
-            }
-        }
+        let mut config = match delivery {
+            Delivery::ExactlyOnce => connection.transactional_producer(group),
+            Delivery::AtLeastOnce => connection.producer(),
+        };
         let timeout = connection.property("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
-        if connection.property("linger.ms").is_none()
-            && connection.property("queue.buffering.max.ms").is_none()
-        {
+        if connection.property("linger.ms").is_none() {
             // A commit's records come together anyway.
             config.set("linger.ms", "0");
         }
@@ -174,7 +161,6 @@ impl Committer {
         let producer = make_producer(&config, &deliveries, delivery, || begun.elapsed() > START_TIMEOUT)?;
         let setup = Setup {
             config,
-            id_is_ours: connection.property("transactional.id").is_none(),
             transaction_timeout: timeout.map_or(TRANSACTION_TIMEOUT, Duration::from_millis),
             handle,
             delivery,
@@ -205,7 +191,6 @@ impl Committer {
     /// its commit has ended.
     fn relieve(&mut self) {
         let stuck = self.setup.delivery == Delivery::ExactlyOnce
-            && self.setup.id_is_ours
             && self.flags.calls_for() > self.setup.transaction_timeout;
         let Some(commit) = self.under_way.as_ref().filter(|_| stuck) else { return };
         tracing::warn!("the producer waits for a coordinator that is gone: another producer takes over");
@@ -424,9 +409,6 @@ impl Work {
     /// group's offsets tells how that ended, as they are a part of the transaction. (Not the offsets themselves: an alarm
     /// raised by silence moves none.)
     fn after_break(&mut self, why: &str, commit: &Commit) -> Result<bool, Failure> {
-        if !self.setup.id_is_ours {
-            return Err(Failure::Fatal(CommitError::Producer(why.to_owned())));
-        }
         tracing::warn!(reason = why, "the producer is made anew");
         self.producer = None;
         if !self.outcome_unknown {
@@ -568,9 +550,7 @@ impl Work {
 
     /// Whether the broker has ended the transaction under way, or is about to.
     fn is_overdue(&self) -> bool {
-        self.setup.delivery == Delivery::ExactlyOnce
-            && self.setup.id_is_ours
-            && self.begun.elapsed() > self.setup.transaction_timeout
+        self.setup.delivery == Delivery::ExactlyOnce && self.begun.elapsed() > self.setup.transaction_timeout
     }
 
     /// Tries again what may be tried again, until there's a refusal or the worker gives up. Says so once.
@@ -600,8 +580,7 @@ impl Work {
             }
             if self.is_given_up() {
                 // What is asked to end and hasn't yet can't be asked for anything else.
-                let ending = self.setup.id_is_ours && ENDING.contains(&what);
-                return Err(if ending {
+                return Err(if ENDING.contains(&what) {
                     Failure::Broken(retry.reason)
                 } else {
                     Failure::Refused(retry.reason)

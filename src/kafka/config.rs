@@ -1,81 +1,82 @@
-//! One way to configure every Kafka client: defaults of ours, then `-X` of the user, which always wins.
+//! One way to configure every Kafka client: defaults of ours, then `-X` of the user, which wins or is refused.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, ProducerContext};
+use secrecy::SecretString;
 
+use super::properties::Properties;
+
+/// The transaction ends by itself this long after it began, should we die: it holds up every reader of committed records till
+/// then.
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest record that a client of ours sends: a dead letter is as large as what somebody else could produce.
 const MAX_MESSAGE_BYTES: &str = "67108864";
 
-/// Properties that the guarantees rest on, and what to use in their place.
-const OURS: [(&str, &str); 6] = [
-    ("group.id", "use --group, which the state topic's name derives from too"),
-    ("group.protocol", "use --group-protocol"),
-    (
-        "partitioner",
-        "every producer partitions like the Java client, so that all agree where a generator lives",
-    ),
-    ("enable.auto.commit", "offsets are committed with the effects they belong to"),
-    ("enable.auto.offset.store", "offsets are committed with the effects they belong to"),
-    ("enable.partition.eof", "it would make the worker skip records after a rebalance"),
-];
-
 /// How to reach the cluster: `--brokers` and `-X`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     brokers: String,
-    properties: BTreeMap<String, String>,
+    properties: Properties,
 }
 
 impl Connection {
-    /// Takes `-X` values: `key=value`, or `@file` with one such a line, `#` for comments.
+    /// Takes `-X` values: `key=value`, or `@file` with one such a line, `#` and `!` for comments.
     ///
     /// # Errors
-    /// When a value has no `=`, a file can't be read, or librdkafka doesn't know the property or its value.
-    pub fn new(brokers: &str, properties: &[String]) -> Result<Connection, ConfigError> {
-        let mut connection = Connection { brokers: brokers.to_owned(), properties: BTreeMap::new() };
-        for value in properties.iter().flat_map(|value| value.lines()) {
-            match value.strip_prefix('@') {
-                Some(file) => connection.read_file(Path::new(file))?,
-                None => connection.set(value, "-X")?,
-            }
-        }
-        // Asked now, so that a mistake is found before anything starts.
-        connection.client().create_native_config().map_err(|error| match error {
-            KafkaError::ClientConfig(_, reason, key, value) => ConfigError::Property { key, value, reason },
-            other => ConfigError::Refused(other.to_string()),
-        })?;
+    /// When a value has no `=`, a file can't be read, librdkafka doesn't know the property or its value, or properties don't
+    /// fit together.
+    pub fn new(brokers: &str, properties: &[SecretString]) -> Result<Connection, ConfigError> {
+        let mut properties = Properties::read(properties)?;
+        // `-X` wins.
+        let brokers = properties.take("bootstrap.servers").unwrap_or_else(|| brokers.to_owned());
+        let connection = Connection { brokers, properties };
+        // Tried now, so that a mistake is found before anything starts, and by every command.
+        connection.try_out::<BaseConsumer<_>>(connection.reader("genwatch_reader", Isolation::Committed))?;
+        connection.try_out::<BaseProducer<_>>(connection.producer())?;
         Ok(connection)
     }
 
-    fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::File { path: path.display().to_string(), error })?;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            self.set(line, &path.display().to_string())?;
+    /// Tries the clients that a worker makes.
+    ///
+    /// # Errors
+    /// When properties don't fit together.
+    pub fn check_worker(
+        &self,
+        group: &str,
+        protocol: GroupProtocol,
+        transactional: bool,
+    ) -> Result<(), ConfigError> {
+        self.try_out::<BaseConsumer<_>>(self.group_consumer(group, protocol))?;
+        if transactional {
+            self.try_out::<BaseProducer<_>>(self.transactional_producer(group))?;
         }
         Ok(())
     }
 
-    fn set(&mut self, pair: &str, origin: &str) -> Result<(), ConfigError> {
-        let Some((key, value)) = pair.split_once('=') else {
-            // Not the text itself: it may be a secret that lost its key.
-            return Err(ConfigError::NoPair { origin: origin.to_owned() });
-        };
-        if let Some((key, instead)) = OURS.iter().find(|(ours, _)| *ours == key.trim()) {
-            return Err(ConfigError::Ours { key, instead });
-        }
-        self.properties.insert(key.trim().to_owned(), value.trim().to_owned());
-        Ok(())
+    /// Makes a client that knows no broker: librdkafka compares properties with each other only then.
+    fn try_out<C: FromClientConfigAndContext<Context>>(
+        &self,
+        mut config: ClientConfig,
+    ) -> Result<(), ConfigError> {
+        config.remove("bootstrap.servers");
+        let client: Result<C, KafkaError> = config.create_with_context(Context::default());
+        client.map(drop).map_err(|error| match error {
+            KafkaError::ClientConfig(_, reason, key, _) => {
+                ConfigError::Property { origin: self.properties.origin(&key).to_owned(), reason }
+            }
+            KafkaError::ClientCreation(reason) => ConfigError::Refused(reason),
+            other => ConfigError::Refused(other.to_string()),
+        })
     }
 
-    /// The brokers, as given.
+    /// The brokers.
     #[must_use]
     pub fn brokers(&self) -> &str {
         &self.brokers
@@ -83,13 +84,13 @@ impl Connection {
 
     /// The properties that the user set by `-X`.
     pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.properties.iter()
     }
 
-    /// A property that the user set by `-X`.
+    /// A property that the user set by `-X`, under whichever of its names.
     #[must_use]
     pub fn property(&self, key: &str) -> Option<&str> {
-        self.properties.get(key).map(String::as_str)
+        self.properties.get(key)
     }
 
     /// What all clients share.
@@ -180,6 +181,18 @@ impl Connection {
         self.complete(config)
     }
 
+    /// The producer of a worker whose commits are transactions. One id a process: fencing goes by the group's generation
+    /// (KIP-447), so ids needn't be stable; the group as a prefix makes one ACL fit all replicas.
+    #[must_use]
+    pub fn transactional_producer(&self, group: &str) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("transactional.id", format!("{group}-{}", uuid::Uuid::new_v4()));
+        if self.property("transaction.timeout.ms").is_none() {
+            config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+        }
+        config
+    }
+
     /// Adds what all clients share; the user's properties come last. (Not by copying another configuration:
     /// `ClientConfig::config_map` gives a placeholder for each password.)
     fn complete(&self, mut config: ClientConfig) -> ClientConfig {
@@ -188,11 +201,21 @@ impl Connection {
             .set("client.id", "genwatch")
             // librdkafka tells what it does in its log; errors come by callback.
             .set_log_level(RDKafkaLogLevel::Info);
-        for (key, value) in &self.properties {
+        let is_said = self.properties.iter().any(|(key, _)| key.starts_with("ssl.ca."));
+        if !is_said && !certificates_by_environment() {
+            // The OpenSSL that is linked in looks where no system has certificates; this looks where they are.
+            config.set("ssl.ca.location", "probe");
+        }
+        for (key, value) in self.properties.iter() {
             config.set(key, value);
         }
         config
     }
+}
+
+/// Whether OpenSSL's own variables say whom to trust; it heeds them where nothing else is said.
+fn certificates_by_environment() -> bool {
+    ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 /// Which records a reader sees.
@@ -231,13 +254,13 @@ impl GroupProtocol {
     }
 }
 
-/// Why the connection options were refused.
+/// Why the connection options were refused. No value is shown: it may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A value without `=`.
-    #[error("{origin}: expected key=value (or @file), found a value without '='")]
+    /// Something else than `key=value`.
+    #[error("{origin}: expected key=value with a property of librdkafka (or @file), such as client.id=me")]
     NoPair {
-        /// `-X` or the file.
+        /// `-X`, or the file and its line.
         origin: String,
     },
     /// A properties file can't be read.
@@ -249,25 +272,34 @@ pub enum ConfigError {
         error: std::io::Error,
     },
     /// librdkafka doesn't know it, or not this value.
-    #[error("-X {key}: {reason} (see librdkafka's CONFIGURATION.md)")]
+    #[error("{origin}: {reason} (see librdkafka's CONFIGURATION.md)")]
     Property {
-        /// The property.
-        key: String,
-        /// The value; not shown, it may be a secret.
-        value: String,
+        /// Where the user set which property.
+        origin: String,
         /// What librdkafka said.
         reason: String,
     },
     /// genwatch sets it itself.
-    #[error("-X {key} is not for users to set: {instead}")]
-    Ours {
-        /// The property.
-        key: &'static str,
+    #[error("{origin} is not for users to set: {instead}")]
+    Managed {
+        /// Where the user set which property.
+        origin: String,
         /// What to do in its place, or why.
         instead: &'static str,
     },
-    /// librdkafka refused the whole.
-    #[error("the client configuration was refused: {0}")]
+    /// This build of librdkafka can't do it.
+    #[error(
+        "{origin}: {what} is not compiled into genwatch; there are sasl.mechanism PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, and \
+         client certificates (security.protocol=ssl)"
+    )]
+    NotCompiledIn {
+        /// Where the user asked for it.
+        origin: String,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// Properties don't fit together.
+    #[error("-X: {0}")]
     Refused(String),
 }
 
@@ -300,6 +332,12 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
+}
 
 /// A log line of librdkafka (`level` as in syslog). What an operator must act on comes as an error, so these are for
 /// debugging: `RUST_LOG=librdkafka=debug`.
@@ -342,42 +380,74 @@ mod tests {
     use super::*;
     use crate::log::PartitionId;
 
+    fn connection(properties: &[&str]) -> Result<Connection, ConfigError> {
+        let properties: Vec<SecretString> = properties.iter().map(|pair| SecretString::from(*pair)).collect();
+        Connection::new("localhost:1", &properties)
+    }
+
     fn refusal(properties: &[&str]) -> String {
-        let properties: Vec<String> = properties.iter().map(ToString::to_string).collect();
-        Connection::new("localhost:1", &properties).expect_err("must be refused").to_string()
+        connection(properties).expect_err("must be refused").to_string()
     }
 
     #[test]
     fn a_wrong_property_is_named_and_its_value_is_not() {
+        let said = refusal(&["sasl.pasword=hunter2"]);
+        assert!(said.starts_with("-X sasl.pasword: No such configuration property"), "{said}");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "client.id=me\nsasl.pasword=hunter2\n").expect("written");
+        let in_file = refusal(&[&format!("@{}", file.path().display())]);
         assert!(
-            refusal(&["sasl.pasword=hunter2"]).starts_with("-X sasl.pasword: No such configuration property")
+            in_file.contains(&format!("{}:2: sasl.pasword: No such", file.path().display())),
+            "{in_file}"
         );
-        assert!(!refusal(&["sasl.pasword=hunter2"]).contains("hunter2"));
-        assert!(!refusal(&["hunter2"]).contains("hunter2"));
-        assert!(refusal(&["@/nowhere/client.properties"]).contains("/nowhere/client.properties"));
+        for said in [said, in_file, refusal(&["hunter2"]), refusal(&["socket.timeout.ms=hunter2"])] {
+            assert!(!said.contains("hunter2"), "{said}");
+        }
     }
 
     #[test]
-    fn what_the_guarantees_rest_on_is_not_for_users_to_set() {
-        assert!(refusal(&["group.id=other"]).contains("use --group"));
-        assert!(
-            refusal(&["enable.auto.commit=true"])
-                .starts_with("-X enable.auto.commit is not for users to set")
-        );
+    fn properties_that_do_not_fit_together_are_found_at_the_start() {
+        for pair in ["max.poll.interval.ms=1000", "retries=0", "max.in.flight=100"] {
+            let (key, _) = pair.split_once('=').expect("a pair");
+            assert!(refusal(&[pair]).contains(key), "{}", refusal(&[pair]));
+        }
+        let connection = connection(&["message.timeout.ms=120000"]).expect("right for a simulator");
+        assert!(connection.check_worker("g", GroupProtocol::Classic, false).is_ok());
+        let refused = connection.check_worker("g", GroupProtocol::Classic, true).expect_err("longer than it");
+        assert!(refused.to_string().contains("transaction.timeout.ms"), "{refused}");
+    }
+
+    #[test]
+    fn the_systems_certificates_are_trusted_unless_the_user_says_which() {
+        let location = |properties: &[&str]| {
+            let connection = connection(properties).expect("valid");
+            connection.client().get("ssl.ca.location").map(str::to_owned)
+        };
+        assert_eq!(location(&[]).as_deref(), (!certificates_by_environment()).then_some("probe"));
+        assert_eq!(location(&["ssl.ca.location=/ca.pem"]).as_deref(), Some("/ca.pem"));
+        assert_eq!(location(&["ssl.ca.pem=x"]), None);
+    }
+
+    #[test]
+    fn the_users_brokers_win_under_both_names() {
+        for alias in ["bootstrap.servers", "metadata.broker.list"] {
+            let connection = connection(&[&format!("{alias}=there:9")]).expect("valid");
+            assert_eq!(connection.brokers(), "there:9");
+            assert_eq!(connection.client().get("bootstrap.servers"), Some("there:9"));
+        }
     }
 
     #[test]
     fn the_user_has_the_last_word() {
-        let properties = ["session.timeout.ms=7000".to_owned()];
-        let connection = Connection::new("localhost:1", &properties).expect("valid");
+        let connection = connection(&["session.timeout.ms=7000"]).expect("valid");
         let config = connection.group_consumer("g", GroupProtocol::Classic);
         assert_eq!(config.get("session.timeout.ms"), Some("7000"));
     }
 
     #[test]
     fn every_client_is_given_the_password() {
-        let connection =
-            Connection::new("localhost:1", &["sasl.password=hunter2".to_owned()]).expect("valid");
+        let connection = connection(&["sasl.password=hunter2"]).expect("valid");
+        assert!(!format!("{connection:?}").contains("hunter2"), "{connection:?}");
         let clients = [
             connection.client(),
             connection.producer(),
@@ -388,15 +458,6 @@ mod tests {
         for config in clients {
             assert_eq!(config.get("sasl.password"), Some("hunter2"));
         }
-    }
-
-    #[test]
-    fn a_file_of_properties_may_have_comments() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), "# comment\n\nacks = 1\n").expect("written");
-        let connection =
-            Connection::new("localhost:1", &[format!("@{}", file.path().display())]).expect("valid");
-        assert_eq!(connection.property("acks"), Some("1"));
     }
 
     #[test]

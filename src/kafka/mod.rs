@@ -6,6 +6,7 @@
 //! * [`committer`]: effects and offsets, in one transaction.
 //! * [`group`]: how far a group is.
 //! * [`forward`]: records that somebody else holds until they are durable.
+//! * [`outage`]: says that no broker answers, and why. `properties`: what `-X` says.
 //! * [`producer`]: readings of the simulator.
 //! * [`subscriber`]: records of several topics, for a group of sinks.
 //! * [`tail`]: reads a whole topic without a group.
@@ -20,7 +21,9 @@ pub mod ends;
 pub mod forward;
 pub mod group;
 pub mod native;
+pub mod outage;
 pub mod producer;
+mod properties;
 pub mod restore;
 pub mod subscriber;
 pub mod tail;

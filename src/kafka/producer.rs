@@ -2,15 +2,22 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 
 use super::config::Connection;
+use super::native;
+use super::outage::Outage;
+
+/// How long one wait takes, before it is asked whether to go on waiting.
+const SLICE: Duration = Duration::from_millis(100);
+/// Records that are given up are reported at once; longer than this, and they aren't.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A producer of readings, keyed by generatorID.
 pub struct ReadingProducer {
@@ -73,13 +80,29 @@ impl ReadingProducer {
     /// # Errors
     /// When the client refuses the record for good.
     pub fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), KafkaError> {
+        self.send_unless(key, value, || false).map(drop)
+    }
+
+    /// As [`ReadingProducer::send`], but stops waiting when it is to give up; whether the record was queued.
+    ///
+    /// # Errors
+    /// When the client refuses the record for good.
+    pub fn send_unless(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        give_up: impl Fn() -> bool,
+    ) -> Result<bool, KafkaError> {
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic);
         record.key = key;
         record.payload = value;
         loop {
             match self.producer.send(record) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(true),
                 Err((error, unsent)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                    if give_up() {
+                        return Ok(false);
+                    }
                     record = unsent;
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -91,13 +114,30 @@ impl ReadingProducer {
     /// Waits for the outstanding delivery reports.
     #[must_use]
     pub fn finish(self, timeout: Duration) -> Produced {
-        if let Err(error) = self.producer.flush(timeout) {
-            tracing::warn!(%error, "not all records were delivered in time");
+        let deadline = Instant::now() + timeout;
+        self.finish_unless(|| Instant::now() > deadline)
+    }
+
+    /// Waits for the outstanding delivery reports until it is to give up; what has none then has failed.
+    #[must_use]
+    pub fn finish_unless(self, give_up: impl Fn() -> bool) -> Produced {
+        let counts = &self.reports.0;
+        while !native::producer::flush(&self.producer, SLICE) {
+            if give_up() {
+                let waiting = self.producer.in_flight_count();
+                tracing::warn!(records = waiting, "not all records were delivered in time");
+                let mut first = counts.first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert_with(|| "no answer in time".to_owned());
+                drop(first);
+                self.producer.purge(PurgeConfig::default().queue().inflight());
+                native::producer::flush(&self.producer, PURGE_TIMEOUT);
+                break;
+            }
         }
         Produced {
-            delivered: self.reports.0.delivered.load(Ordering::Relaxed),
-            failed: self.reports.0.failed.load(Ordering::Relaxed),
-            first_error: self.reports.0.first_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            delivered: counts.delivered.load(Ordering::Relaxed),
+            failed: counts.failed.load(Ordering::Relaxed),
+            first_error: counts.first_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -117,6 +157,7 @@ struct Counts {
     delivered: AtomicU64,
     failed: AtomicU64,
     first_error: Mutex<Option<String>>,
+    outage: Outage,
 }
 
 impl ClientContext for Reports {
@@ -125,7 +166,7 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "producer");
+        self.0.outage.error(error.rdkafka_error_code(), reason);
     }
 }
 
@@ -136,6 +177,7 @@ impl ProducerContext for Reports {
         match result {
             Ok(_) => {
                 self.0.delivered.fetch_add(1, Ordering::Relaxed);
+                self.0.outage.answered();
             }
             Err((error, record)) => {
                 self.0.failed.fetch_add(1, Ordering::Relaxed);

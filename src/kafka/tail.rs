@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -12,9 +12,12 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Isolation};
 use super::consumer::{ClientError, Consumer, Event, Record};
+use super::outage::Outage;
 use crate::log::{Millis, Offset, PartitionId};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two questions whether an outage is over, and how long an answer is waited for.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct Tail {
     open: BTreeMap<PartitionId, Offset>,
     /// How far each partition is read.
     reached: BTreeMap<PartitionId, Offset>,
+    outage: Outage,
+    probed: Instant,
 }
 
 /// Why a topic can't be read.
@@ -78,7 +83,8 @@ impl Tail {
             }
         }
         consumer.add(&starts)?;
-        Ok(Tail { consumer, open, reached: starts.into_iter().collect() })
+        let reached = starts.into_iter().collect();
+        Ok(Tail { consumer, open, reached, outage: Outage::default(), probed: Instant::now() })
     }
 
     /// Goes on to the end that the topic has now.
@@ -101,6 +107,18 @@ impl Tail {
         self.open.is_empty()
     }
 
+    /// For a reader that follows: says when an outage is over that [`Tail::read`] has noticed, also where there's nothing to
+    /// read.
+    pub fn watch(&mut self, cluster: &Cluster) {
+        if !self.outage.is_under_way() || self.probed.elapsed() < PROBE_INTERVAL {
+            return;
+        }
+        self.probed = Instant::now();
+        if cluster.client().fetch_metadata(Some("__genwatch_probe"), PROBE_INTERVAL / 2).is_ok() {
+            self.outage.answered();
+        }
+    }
+
     /// Hands the records that are there to `each`; waits up to `wait` if there are none.
     ///
     /// # Errors
@@ -110,6 +128,9 @@ impl Tail {
         wait: Duration,
         mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        for error in self.consumer.take_errors() {
+            self.outage.error(Some(error.code), &error.reason);
+        }
         let batch = self.consumer.poll(usize::MAX);
         if batch.is_empty() {
             drop(batch);
@@ -117,6 +138,9 @@ impl Tail {
             return Ok(());
         }
         for event in batch.events() {
+            if !matches!(event, Event::Error(..)) {
+                self.outage.answered();
+            }
             let (partition, reached) = match event {
                 Event::Record(record) => {
                     each(&record)?;

@@ -1,6 +1,10 @@
 //! HTTP of a worker, a bridge or a sink: `/metrics`, `/livez`, `/readyz`. Reads what its thread writes, decides nothing.
 
-use std::net::{SocketAddr, TcpListener};
+mod address;
+
+pub use address::HttpAddress;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,11 +20,11 @@ use crate::health::Health;
 /// # Errors
 /// When the address can't be listened on.
 pub fn serve(
-    address: SocketAddr,
+    address: &HttpAddress,
     metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
     health: Arc<Health>,
 ) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)?;
+    let listener = address.listen()?;
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -42,7 +46,7 @@ pub fn serve(
 fn routes(metrics: impl Fn() -> String + Clone + Send + Sync + 'static, health: Arc<Health>) -> Router {
     let (live, ready) = (Arc::clone(&health), Arc::clone(&health));
     let metrics = move || async move {
-        let page = metrics() + &readiness(&health);
+        let page = metrics() + &readiness(&health) + &process_metrics();
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page)
     };
     Router::new()
@@ -56,6 +60,16 @@ fn readiness(health: &Health) -> String {
     let ready = u8::from(health.ready().is_ok());
     format!(
         "# HELP genwatch_ready 1: /readyz says yes.\n# TYPE genwatch_ready gauge\ngenwatch_ready {ready}\n"
+    )
+}
+
+/// What is known of any process.
+fn process_metrics() -> String {
+    format!(
+        "# HELP genwatch_log_lines_dropped_total Log lines that could not be written, as to a full disk.\n\
+         # TYPE genwatch_log_lines_dropped_total counter\n\
+         genwatch_log_lines_dropped_total {}\n",
+        crate::stderr::dropped()
     )
 }
 

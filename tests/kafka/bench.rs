@@ -65,6 +65,35 @@ fn alerts_that_are_right_are_verified_and_one_too_many_is_found() {
     world.run("bench verify", &[]).refused(1, &["of 1 generators"]);
 }
 
+#[test]
+fn alerts_of_a_real_topic_are_verified_too() {
+    let world = World::new(2);
+    let mut records = stormy_readings(20, 1000);
+    // What comes from devices: rubbish, generators that are taken out of service, and ids that need escapes.
+    for n in [100, 400, 700] {
+        let quoted = ["g\"\\", "ü\n", "\u{1b}"].map(|id| Outgoing::reading(id, 80.0, 100.0));
+        let bad = ["not json", "{}", "[1]", r#"{"generatorID":"x","fuel":"full"}"#];
+        records.splice(n..n, bad.map(|bad| Outgoing::new("x", bad.as_bytes())));
+        records.splice(n..n, quoted);
+        records.insert(n, Outgoing::tombstone("generator3"));
+        records.insert(n, Outgoing { key: None, ..Outgoing::reading("keyless", 80.0, 100.0) });
+        records
+            .insert(n, Outgoing { key: Some(b"other".into()), ..Outgoing::reading("mismatch", 80.0, 100.0) });
+        records.insert(n, Outgoing::new("x", &vec![b' '; (1 << 20) + 1]));
+    }
+    records.extend(["ü\n", "generator1", "generator2", "generator3"].map(Outgoing::tombstone));
+    world.produce(&records);
+    let worked = world.work_to_the_end(&[]);
+    assert!(worked.number("dlq") >= 18, "{worked:?}");
+
+    let verified = world.run("bench verify", &[]).success();
+    assert_eq!(verified.number("alerts"), worked.number("alerts"));
+
+    let place = Outgoing::new("x", b"no alert").to(1);
+    produce(&world.brokers, &world.alerts_topic(), &[place]);
+    world.run("bench verify", &[]).refused(1, &[&world.alerts_topic(), "partition 1", "offset"]);
+}
+
 /// The guard against a slower hot path. CPU times, as rates of one run are those of whoever had a core to itself; with a wide
 /// margin (docs/performance.md has what was measured).
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::verify;
-use crate::world::records::{Outgoing, stormy_readings};
+use crate::world::records::{Outgoing, produce, stormy_readings};
 use crate::world::{World, now_ms, until};
 
 /// The only partition as `status --json` shows it.
@@ -89,6 +89,9 @@ fn alerts_begin_at_the_beginning_now_or_at_a_time() {
     assert_eq!(printed(&["--from", "beginning"]).len(), n + 1);
     assert_eq!(printed(&["--from", "now"]).len(), 0);
     assert_eq!(printed(&["--from", "1h"]).len(), n + 1);
+    for before_kafka in ["100y", "99999999999h", "1969-01-01T00:00:00Z"] {
+        assert_eq!(printed(&["--from", before_kafka]).len(), n + 1, "{before_kafka}");
+    }
     assert_eq!(printed(&["--from", "2100-01-01T00:00:00Z"]).len(), 0);
     let time = rfc3339(between);
     let later = printed(&["--from", &time]);
@@ -136,6 +139,47 @@ fn alerts_are_lines_for_people_and_cloud_events_for_programs() {
     }
     assert_eq!(alerts.0[1].header("ce_type"), Some("genwatch.alert.cleared"));
     verify::all(&world);
+}
+
+#[test]
+fn a_device_can_not_write_to_the_terminal_of_an_operator() {
+    let world = World::new(1);
+    let id = "g\u{1b}]0;gone\u{7}\r\n2026-01-01T00:00:00.000Z CLEARED  warning  g low_fuel\u{9b}2J";
+    world.produce(&[Outgoing::reading(id, 80.0, 100.0)]);
+    world.work_to_the_end(&[]);
+    // Whoever may write to the topic may write anything.
+    let foreign = Outgoing::new("x", b"\x1b[2J no alert \n at all").to(0);
+    produce(&world.brokers, &world.alerts_topic(), &[foreign]);
+
+    let shown = world.run("alerts", &["--exit-at-end"]).success().stdout;
+    assert_eq!(shown.lines().count(), 2, "{shown}");
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+    assert!(shown.contains("\\u{1b}]0;gone"), "{shown}");
+
+    let json = world.run("alerts", &["--exit-at-end", "--json"]).success();
+    assert_eq!(json.json()["generatorID"], id);
+    assert!(!json.stdout.trim_end().contains(char::is_control), "{:?}", json.stdout);
+    assert!(json.stderr.contains("partition=0 offset="), "what was left out: {}", json.stderr);
+}
+
+#[test]
+fn whoever_reads_a_result_may_stop_reading() {
+    let world = World::new(1);
+    for arguments in
+        [&["status", "--json"][..], &["status"], &["topics", "describe", "--json"], &["topics", "describe"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = Command::new(env!("CARGO_BIN_EXE_genwatch"))
+            .args(arguments)
+            .args(["--brokers", &world.brokers, "--topic", &world.topic, "--group", &world.group])
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert!(ended.status.success(), "{arguments:?}: {ended:?}");
+        assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{arguments:?}");
+    }
 }
 
 #[test]

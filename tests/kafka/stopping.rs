@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::verify;
 use crate::world::process::Process;
 use crate::world::records::{Outgoing, stormy_readings};
@@ -37,10 +39,47 @@ fn sigterm_drains_commits_what_was_worked_and_prints_one_summary() {
 }
 
 #[test]
+fn a_terminal_that_is_closed_drains_the_worker_as_sigterm_does() {
+    let world = World::new(2);
+    world.produce(&stormy_readings(50, 4000));
+    let worker = world.working(&["--work", "2ms", "--concurrency", "4"]);
+    until("it's at work", || world.progress().done() > 200);
+
+    worker.signal("HUP");
+    let ended = worker.wait().success();
+
+    let done = world.progress().done();
+    assert!(done < 4000, "it was stopped midway");
+    assert_eq!(ended.number("records"), u64::try_from(done).unwrap(), "committed = processed");
+}
+
+#[test]
+fn a_worker_under_nohup_outlives_its_terminal() {
+    let world = World::new(1);
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_genwatch"), "worker"])
+        .args(["--brokers", &world.brokers, "--topic", &world.topic, "--group", &world.group])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    world.produce(&stormy_readings(5, 100));
+    world.wait_until_worked();
+    let send = |signal| kill_process(Pid::from_child(&child), signal).unwrap();
+    send(Signal::HUP);
+    world.produce(&stormy_readings(5, 100));
+    world.wait_until_worked();
+    send(Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_a_long_drain_with_128_and_its_number() {
     let world = World::new(1);
     world.produce(&[Outgoing::reading("g", 80.0, 100.0)]);
-    for (first, second, code) in [("TERM", "TERM", 143), ("INT", "INT", 130), ("TERM", "INT", 130)] {
+    for (first, second, code) in
+        [("TERM", "TERM", 143), ("INT", "INT", 130), ("TERM", "INT", 130), ("HUP", "HUP", 129)]
+    {
         let worker = busy_for_30_s(&world, &[]);
         worker.signal(first);
         worker.wait_until_it_says("draining");

@@ -1,0 +1,106 @@
+//! What several commands take, and how values are read.
+
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
+use secrecy::SecretString;
+
+use super::Failure;
+use crate::kafka::config::Connection;
+use crate::kafka::topics::Topics;
+
+/// No option takes a longer time.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// How to reach the cluster, and the names that all else derives from.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(super) struct ClusterOptions {
+    /// Where Kafka is: host:port, several by commas.
+    #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS", value_parser = brokers)]
+    pub(super) brokers: String,
+
+    /// The topic of the readings; <TOPIC>_alerts and <TOPIC>_dlq derive from it.
+    #[arg(short, long, default_value = "emergency_generators", env = "GENWATCH_TOPIC", value_parser = topic_name)]
+    pub(super) topic: String,
+
+    /// The consumer group; <GROUP>_state derives from it.
+    #[arg(short, long, default_value = "genwatch", env = "GENWATCH_GROUP", value_parser = topic_name)]
+    pub(super) group: String,
+
+    /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
+    #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
+    properties: Vec<SecretString>,
+}
+
+impl ClusterOptions {
+    pub(super) fn connection(&self) -> Result<Connection, Failure> {
+        Connection::new(&self.brokers, &self.properties).map_err(Failure::usage)
+    }
+
+    pub(super) fn topics(&self) -> Topics {
+        Topics::new(&self.topic, &self.group)
+    }
+}
+
+/// Lets every option without a value be switched by its environment variable as people write it: 1, true, yes, on and their
+/// opposites. (clap's own parser takes `true` and `false` only.)
+pub(super) fn flags_by_environment(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => arg.value_parser(BoolishValueParser::new()),
+        _ => arg,
+    });
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, flags_by_environment))
+}
+
+/// Addresses of brokers; librdkafka would take an empty list, and wait for nobody.
+pub(super) fn brokers(text: &str) -> Result<String, String> {
+    if text.split(',').any(|broker| broker.trim().is_empty()) {
+        return Err("expected host:port, several by commas".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A name that Kafka takes for a topic (and we for a group, as a topic derives from it), with room for our suffixes.
+pub(super) fn topic_name(name: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 240 || matches!(name, "." | "..") || !name.chars().all(allowed) {
+        return Err("1 to 240 of the characters a-z A-Z 0-9 . _ -".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+/// A duration such as `500ms`, `20s`, `5m`; `0` too. At most a year: a point in time has to be able to hold it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > LONGEST => Err("longer than a year".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error} (such as 500ms, 20s, 5m)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_broker_is_no_address() {
+        for text in ["", " ", ",", "a:1,", "a:1,,b:2"] {
+            assert!(brokers(text).is_err(), "{text:?}");
+        }
+        assert_eq!(brokers("a:1,[::1]:2").as_deref(), Ok("a:1,[::1]:2"));
+    }
+
+    #[test]
+    fn options_show_no_secret() {
+        let options = ClusterOptions {
+            brokers: "a:1".to_owned(),
+            topic: "t".to_owned(),
+            group: "g".to_owned(),
+            properties: vec!["sasl.password=hunter2".into()],
+        };
+        assert!(!format!("{options:?}").contains("hunter2"), "{options:?}");
+    }
+}

@@ -1,0 +1,213 @@
+//! Help, and mistakes of usage: told by the option that is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{COMMANDS, assert_refused, command, genwatch, nobody, text};
+
+/// What a command must offer: its words, and its options beside those of every command that speaks to Kafka.
+const OFFERED: [(&str, &str); 16] = [
+    ("demo", "--replicas --generators --rate --duration --http"),
+    ("topics create", "--partitions --replication-factor --min-insync"),
+    ("topics describe", "--json"),
+    ("topics grow", "--partitions"),
+    ("topics plan", "--target-rate --for --json"),
+    ("simulate", "--generators --rate --count --duration --seed --to --faults"),
+    (
+        "worker",
+        "--rules --concurrency --delivery --commit-interval --group-protocol --work --rate-limit --http --exit-at-end",
+    ),
+    ("alerts", "--from --exit-at-end --json"),
+    ("status", "--json --watch"),
+    ("bench verify", ""),
+    ("bridge", "--mqtt --mqtt-topic --client-id"),
+    ("sink influx", "--url --org --bucket --token --precision --measurement --transform"),
+    ("source influx", "--url --org --query --every --to-topic --token"),
+    ("downsample", "--window --grace --late"),
+    ("dashboard", "--http --http-token"),
+    ("health", "--http"),
+];
+const OF_THE_CLUSTER: &str = "--brokers --topic --group -X";
+/// These ask no Kafka.
+const WITHOUT_KAFKA: [&str; 2] = ["demo", "health"];
+
+/// Offered one day: a whole command, or an option of one. Whoever adds one takes it off this list.
+const NOT_YET: [&str; 7] = [
+    "demo --http",
+    "topics grow",
+    "topics plan",
+    "sink influx --transform",
+    "source influx",
+    "downsample",
+    "dashboard",
+];
+
+/// The options that a command's help lists, each with its environment variable; `None` if there's no such command.
+fn options(of: &str) -> Option<BTreeMap<String, Option<String>>> {
+    let words: Vec<&str> = of.split(' ').collect();
+    let output = genwatch(&[&words[..], &["--help"]].concat());
+    let help = text(&output.stdout);
+    if !help.contains(&format!("Usage: genwatch {of}")) {
+        return None;
+    }
+    let mut options = BTreeMap::new();
+    let mut names: Vec<String> = Vec::new();
+    for line in help.lines().map(str::trim) {
+        if line.starts_with('-') && line.split([' ', ',']).next().is_some_and(|word| word.len() > 1) {
+            // Such as `-b, --brokers <BROKERS>`.
+            let said = line.split("  ").next().unwrap_or(line).split([' ', ',']);
+            names = said.filter(|word| word.starts_with('-')).map(str::to_owned).collect();
+            options.extend(names.iter().map(|name| (name.clone(), None)));
+        }
+        if let Some((_, rest)) = line.split_once("[env: ") {
+            let variable = rest.split(['=', ']']).next().map(str::to_owned);
+            options.extend(names.iter().map(|name| (name.clone(), variable.clone())));
+        }
+    }
+    Some(options)
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for command in COMMANDS.into_iter().chain([&["health"][..], &["sink", "influx"]]) {
+        let output = genwatch(&[command, &["--help"]].concat());
+        let help = text(&output.stdout);
+        assert!(output.status.success(), "{command:?}");
+        assert!(help.contains(&format!("Usage: genwatch {}", command.join(" "))), "{help}");
+        assert!(help.lines().next().is_some_and(|line| line.len() > 20), "it says what it does: {help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
+    }
+    let help = text(&genwatch(&["--help"]).stdout);
+    for command in
+        ["demo", "topics", "simulate", "worker", "alerts", "status", "bridge", "sink", "health", "bench"]
+    {
+        assert!(
+            help.lines().any(|line| line.split_whitespace().next() == Some(command)),
+            "{command} in: {help}"
+        );
+    }
+    assert!(help.contains("Exit codes"), "{help}");
+    assert!(text(&genwatch(&["--version"]).stdout).starts_with("genwatch "));
+}
+
+#[test]
+fn every_command_offers_its_options_each_with_its_variable() {
+    let mut missing = BTreeSet::new();
+    for (command, own) in OFFERED {
+        let Some(found) = options(command) else {
+            missing.insert(command.to_owned());
+            continue;
+        };
+        let of_the_cluster = if WITHOUT_KAFKA.contains(&command) { "" } else { OF_THE_CLUSTER };
+        for option in own.split(' ').chain(of_the_cluster.split(' ')).filter(|option| !option.is_empty()) {
+            let Some(variable) = found.get(option) else {
+                missing.insert(format!("{command} {option}"));
+                continue;
+            };
+            let name = option.trim_start_matches('-').replace('-', "_").to_uppercase();
+            assert_eq!(variable.as_deref(), Some(format!("GENWATCH_{name}").as_str()), "{command} {option}");
+        }
+    }
+    let not_yet: BTreeSet<String> = NOT_YET.map(str::to_owned).into();
+    assert_eq!(missing, not_yet, "what is missing (left) is what is known to be (right)");
+}
+
+#[test]
+fn a_wrong_command_line_is_bad_usage_and_names_what_is_wrong() {
+    let sink = ["sink", "influx", "--org", "o", "--bucket", "b"];
+    for (arguments, named) in [
+        (&["no-such-command"][..], "no-such-command"),
+        (&[], "Usage: genwatch"),
+        (&["topics"], "Usage: genwatch topics"),
+        (&["sink"], "Usage: genwatch sink"),
+        (&["worker", "--no-such-option"], "--no-such-option"),
+        (&["worker", "stray"], "stray"),
+        (&["worker", "--concurrency", "0"], "--concurrency"),
+        (&["worker", "--concurrency", "many"], "--concurrency"),
+        (&["worker", "--delivery", "at-most-once"], "--delivery"),
+        (&["worker", "--group-protocol", "none"], "--group-protocol"),
+        (&["worker", "--work", "2 parsecs"], "--work"),
+        (&["worker", "--work", "1000years"], "longer than a year"),
+        (&["worker", "--http", "nowhere"], "--http"),
+        (&["worker", "--http", "::1:8080"], "--http"),
+        (&["worker", "--rate-limit", "0"], "--rate-limit"),
+        (&["worker", "--topic", "no/topic"], "--topic"),
+        (&["worker", "--group", ""], "--group"),
+        (&["worker", "--brokers", ""], "--brokers"),
+        (&["worker", "--on-out-of-range", "latest"], "--on-out-of-range"),
+        (&["simulate", "--generators", "0"], "--generators"),
+        (&["simulate", "--to", "pigeon"], "--to"),
+        (&["simulate", "--duration=-1s"], "--duration"),
+        (&["topics", "create", "--partitions", "0"], "--partitions"),
+        (&["alerts", "--from", "yesterday"], "--from"),
+        (&["status", "--brokers"], "--brokers"),
+        (&["bench", "drain", "--peer", "nameless"], "--peer"),
+        (&["bench", "drain", "--brokers", "a:1,,b:2"], "--brokers"),
+        // Before anything is measured: nobody listens there.
+        (&["bench", "drain", "--brokers", &nobody(), "--results", "/dev/null/results"], "--results"),
+        (&["bench", "scale", "--replicas", "3,1"], "--replicas"),
+        (&["bench", "partitions", "--partitions", "0"], "--partitions"),
+        (&["bridge", "--mqtt", "http://localhost"], "--mqtt "),
+        (&["bridge", "--mqtt", "mqtt://me:hunter2@localhost"], "--mqtt "),
+        (&["bridge", "--mqtt-topic", "a/#/b"], "--mqtt-topic"),
+        (&["bridge", "--mqtt-topic", "$share/bridges/a/+"], "--mqtt-topic"),
+        (&["bridge", "--client-id", ""], "--client-id"),
+        (&["bridge", "--mqtt-password-file", "/no/such/file"], "--mqtt-user"),
+        (&["bridge", "--mqtt-user", "me", "--mqtt-password-file", "/no/such/file"], "--mqtt-password-file"),
+        (&["bridge", "--mqtt", "mqtts://localhost", "--mqtt-ca-file", "/no/such/file"], "--mqtt-ca-file"),
+        (&["bridge", "--mqtt-ca-file", "/no/such/file"], "--mqtt-ca-file"),
+        (&["simulate", "--to", "mqtt", "--faults"], "--faults"),
+        (&["simulate", "--to", "mqtt", "--generators", "20001"], "20000"),
+        (&["simulate", "--to", "mqtt", "--mqtt-topic", "generators/+/telemetry"], "--mqtt-topic"),
+        (&["sink", "influx"], "--bucket"),
+        (&[&sink[..], &["--url", "localhost:8086"]].concat(), "--url"),
+        (&[&sink[..], &["--url", "http://me:hunter2@localhost:8086"]].concat(), "--url"),
+        (&[&sink[..], &["--token", "hunter2", "--token-file", "/dev/null"]].concat(), "--token-file"),
+        (&[&sink[..], &["--token-file", "/no/such/file"]].concat(), "--token-file"),
+        (&[&sink[..], &["--token-file", "/dev/null"]].concat(), "token is empty"),
+        (&[&sink[..], &["--ca-file", "/no/such/file"]].concat(), "--ca-file"),
+        (&[&sink[..], &["--precision", "days"]].concat(), "--precision"),
+        (&[&sink[..], &["--measurement", "#m"]].concat(), "--measurement"),
+        (&[&sink[..], &["--batch", "0"]].concat(), "--batch"),
+        (&["health", "--http", "8080"], "--http"),
+        (&["health", "--brokers", "localhost:9092"], "--brokers"),
+    ] {
+        assert_refused(arguments, 2, &[named]);
+    }
+}
+
+#[test]
+fn an_environment_variable_is_an_option_and_checked_as_one() {
+    let output = command(&["worker"]).env("GENWATCH_CONCURRENCY", "none").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--concurrency"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_flag_is_switched_by_its_variable_as_people_write_it() {
+    // Without the flag `simulate --to mqtt` goes on to look at its topic, and doesn't like it.
+    let simulate = ["simulate", "--to", "mqtt", "--mqtt-topic", "generators/+/telemetry"];
+    for (values, named) in [
+        (["1", "true", "yes", "on", "TRUE"], "--faults"),
+        (["0", "false", "no", "off", "False"], "--mqtt-topic"),
+    ] {
+        for value in values {
+            let output = command(&simulate).env("GENWATCH_FAULTS", value).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{value}: {said}");
+            assert!(said.starts_with("genwatch: ") && said.contains(named), "{value}: {said}");
+        }
+    }
+    let output = command(&simulate).env("GENWATCH_FAULTS", "perhaps").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("invalid value 'perhaps' for '--faults'"), "{output:?}");
+}
+
+#[test]
+fn an_invalid_log_level_is_told() {
+    for (level, code) in [("genwatch=loud", 2), ("", 1), ("warn,genwatch=debug", 1)] {
+        let output = command(&["health", "--http", &nobody()]).env("RUST_LOG", level).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{level}: {said}");
+        assert_eq!(said.contains("RUST_LOG"), code == 2, "{level}: {said}");
+    }
+}

@@ -1,0 +1,98 @@
+//! TLS as with a managed Kafka: its certificate is of a CA that the system trusts. And benchmarks reach such a cluster, with all
+//! their contenders.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::world::broker::Cluster;
+
+/// Where Debian and its like keep the certificates of CAs.
+const STORE: &str = "/etc/ssl/certs";
+
+#[test]
+fn the_systems_certificates_are_trusted_and_benchmarks_reach_a_secured_cluster() {
+    let cluster = Cluster::start_secure("trust");
+    let (_, tls) = cluster.secure_ports();
+    let admin = cluster.secret("admin.pem");
+    let secured = [
+        "-X".to_owned(),
+        "security.protocol=ssl".to_owned(),
+        "-X".to_owned(),
+        format!("ssl.certificate.location={admin}"),
+        "-X".to_owned(),
+        format!("ssl.key.location={admin}"),
+    ];
+    let describe = |mut command: Command| {
+        command.args(["topics", "describe", "--brokers", &tls]).args(&secured).output().expect("it runs")
+    };
+
+    let unknown = describe(genwatch());
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(
+        unknown.status.code() == Some(1) && said.contains("certificate"),
+        "a CA that nobody knows: {unknown:?}"
+    );
+
+    let store = tempfile::tempdir().expect("a folder");
+    std::fs::copy(cluster.secret("ca.pem"), store.path().join("ca-certificates.crt")).expect("a copy");
+    match in_a_system_with(store.path()) {
+        Some(command) => {
+            let known = describe(command);
+            assert_eq!(known.status.code(), Some(0), "a CA of the system's store: {known:?}");
+        }
+        None => eprintln!(
+            "SKIPPED: no mount namespace can be made here, so no CA was put into the system's store"
+        ),
+    }
+
+    let mut command = genwatch();
+    command.env("SSL_CERT_FILE", cluster.secret("ca.pem"));
+    let named = describe(command);
+    assert_eq!(named.status.code(), Some(0), "OpenSSL's own variable still counts: {named:?}");
+
+    let results = tempfile::tempdir().expect("a folder");
+    let bench = genwatch()
+        .args(["bench", "drain", "--json", "--count", "2000", "--generators", "20", "--repetitions", "1"])
+        .args(["--results", results.path().to_str().expect("UTF-8"), "--brokers", &tls])
+        .args(&secured)
+        .args(["-X", &format!("ssl.ca.location={}", cluster.secret("ca.pem"))])
+        // Of the one who measures, for workers of his own: none of it is for the contenders.
+        .envs([
+            ("GENWATCH_RULES", "/no/such/file"),
+            ("GENWATCH_HTTP", "256.0.0.1:1"),
+            ("GENWATCH_EXIT_AT_END", "no"),
+        ])
+        .output()
+        .expect("it runs");
+    assert_eq!(bench.status.code(), Some(0), "{}", String::from_utf8_lossy(&bench.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&bench.stdout).expect("JSON");
+    assert!(
+        report["results"].as_array().expect("results").len() >= 3,
+        "genwatch and the baselines: {report:#}"
+    );
+}
+
+fn genwatch() -> Command {
+    without_openssls_variables(Command::new(env!("CARGO_BIN_EXE_genwatch")))
+}
+
+fn without_openssls_variables(mut command: Command) -> Command {
+    command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+    command
+}
+
+/// genwatch where these are the certificates of the system, if that can be had: a mount namespace needs root, or one's own users.
+fn in_a_system_with(certificates: &Path) -> Option<Command> {
+    let script = format!("mount --bind \"$0\" {STORE} && exec \"$@\"");
+    let unshared = |how: &[&str], what: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(how).args(["sh", "-c", &script]).arg(certificates).args(what);
+        command
+    };
+    for how in [&["--mount"][..], &["--user", "--map-root-user", "--mount"]] {
+        if unshared(how, &["true"]).output().is_ok_and(|output| output.status.success()) {
+            return Some(without_openssls_variables(unshared(how, &[env!("CARGO_BIN_EXE_genwatch")])));
+        }
+    }
+    None
+}
