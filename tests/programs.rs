@@ -242,7 +242,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn is_shell(text: &str) -> bool {
     let first = text.lines().next().unwrap_or_default();
-    first.starts_with("#!") && (first.ends_with("bash") || first.ends_with("sh"))
+    // The second is of what other scripts source.
+    (first.starts_with("#!") && first.ends_with("sh")) || first.starts_with("# shellcheck shell=")
 }
 
 fn between(text: &str, before: &str, after: &str) -> BTreeSet<String> {
