@@ -125,8 +125,15 @@ look_from_the_host() {
         die "kcat reads no alert"
 }
 
+# Each alarm fires when it should, and none when all is well.
+check_alarms() {
+    docker run --rm --entrypoint promtool -v "$root/deploy/compose/prometheus:/etc/prometheus:ro" --workdir /etc/prometheus \
+        "$PROMETHEUS_IMAGE" test rules alerts.test.yml >"$scratch/alarms" 2>&1 || { cat "$scratch/alarms" >&2; die "the alarms aren't what their test says"; }
+}
+
 test_plain() {
     local began=$SECONDS
+    check_alarms
     export GENWATCH_CONCURRENCY=1 GENWATCH_TO=kafka
     bring_up "the stack doesn't come up" kafka-1 kafka-2 kafka-3 topics simulator worker prometheus
     say "up after $((SECONDS - began)) s"

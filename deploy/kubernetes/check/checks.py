@@ -31,11 +31,18 @@ SECRET_LIKE = re.compile(r"passw|secret|token|jaas|credential|api.?key|BEGIN [A-
 # What genwatch is, by its own sources
 
 
-def fact(file: str, pattern: str) -> str:
-    found = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
+def fact(place: str, pattern: str) -> str:
+    """What a file says, or one of a folder's."""
+    path = ROOT / place
+    text = path.read_text() if path.is_file() else "".join(one.read_text() for one in sorted(path.rglob("*.rs")))
+    found = re.search(pattern, text, re.MULTILINE)
     if found is None:
-        sys.exit(f"manifests: error: {file} has nothing like {pattern}; what is checked has moved, so move checks.py with it")
+        sys.exit(f"manifests: error: {place} has nothing like {pattern}; what is checked has moved, so move checks.py with it")
     return found[1]
+
+
+def constant(folder: str, name: str) -> int:
+    return int(fact(folder, rf"^(?:pub(?:\(\w+\))? )?const {name}: .*?(?:from_secs\(|= )(\d+)"))
 
 
 def seconds(text: str) -> float:
@@ -45,21 +52,17 @@ def seconds(text: str) -> float:
 
 DRAIN_TIMEOUT = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_DRAIN_TIMEOUT')
 COMMIT_INTERVAL = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_COMMIT_INTERVAL')
-TRANSACTION_SECONDS = int(fact("src/kafka/committer.rs", r"^const TRANSACTION_TIMEOUT.*from_secs\((\d+)\)"))
-BRIDGE_SECONDS = int(fact("src/mqtt/bridge.rs", r"^const DRAIN_TIMEOUT.*from_secs\((\d+)\)"))
-SINK_SECONDS = int(fact("src/influx/mod.rs", r"^const DRAIN_TIMEOUT.*from_secs\((\d+)\)")) + int(
-    fact("src/influx/mod.rs", r"^const COMMIT_TIMEOUT.*from_secs\((\d+)\)")
-)
-START_SECONDS = int(fact("src/kafka/committer.rs", r"^const START_TIMEOUT.*from_secs\((\d+)\)")) + int(
-    fact("src/kafka/admin.rs", r"^const CONNECT_TIMEOUT.*from_secs\((\d+)\)")
-)
+TRANSACTION_SECONDS = constant("src/kafka", "TRANSACTION_TIMEOUT")
+BRIDGE_SECONDS = constant("src/mqtt", "DRAIN_TIMEOUT")
+SINK_SECONDS = constant("src/influx", "DRAIN_TIMEOUT") + constant("src/influx", "COMMIT_TIMEOUT")
+START_SECONDS = constant("src/kafka", "START_TIMEOUT") + constant("src/kafka", "CONNECT_TIMEOUT")
 ROUTES = set(re.findall(r'\.route\("(/\w+)"', (ROOT / "src/web/mod.rs").read_text()))
 OPTIONS = {name for file in (ROOT / "src/cli").glob("*.rs") for name in re.findall(r'env = "(GENWATCH_\w+)"', file.read_text())}
 COMMANDS = set(re.findall(r"^    (\w+)\(\w+::Options\)", (ROOT / "src/cli/mod.rs").read_text(), re.MULTILINE))
 USER, GROUP = fact("Dockerfile", r"^USER (\d+:\d+)").split(":")
 PORT = int(fact("Dockerfile", r"^EXPOSE (\d+)"))
 IMAGE = fact("Dockerfile", r"docker build -t (\S+)")
-MAX_RECORD_BYTES = int(fact("src/kafka/admin.rs", r"^pub const MAX_RECORD_BYTES: u32 = (\d+) << 20;")) << 20
+MAX_RECORD_BYTES = constant("src/kafka", "MAX_RECORD_BYTES") << 20
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -111,9 +114,11 @@ class Rendering:
         """All of them, with their cleanup policies, as src/kafka/topics.rs has them."""
         derived = {"topic": self.settings()["GENWATCH_TOPIC"], "group": self.settings()["GENWATCH_GROUP"]}
         source = (ROOT / "src/kafka/topics.rs").read_text()
-        names = dict(re.findall(r'^            (\w+): format!\("\{(\w+\}_\w+)"\)', source, re.MULTILINE)) | {"readings": "topic}"}
-        policies = dict(re.findall(r"\(&self\.(\w+), Cleanup::(\w+)\)", source))
-        return {("{" + names[field]).format(**derived): policy.lower() for field, policy in policies.items()}
+        names = re.findall(r'format!\("(\{(?:topic|group)\}_\w+)"\)', source)
+        compacted = fact("src/kafka/topics.rs", r"((?:Role::\w+ \| )*Role::\w+) => Cleanup::Compact").lower()
+        return {"{topic}".format(**derived): "delete"} | {
+            name.format(**derived): "compact" if f"role::{name.rpartition('_')[2]}" in compacted else "delete" for name in names
+        }
 
 
 def label(thing: dict) -> str:
@@ -448,6 +453,8 @@ def the_topics_are_those_that_genwatch_uses(r: Rendering):
                 yield f"topic {name} has cleanup.policy {config['cleanup.policy']}, it needs {cleanup}"
             if int(config["max.message.bytes"]) != MAX_RECORD_BYTES:
                 yield f"topic {name} takes records up to {config['max.message.bytes']} bytes, genwatch makes it {MAX_RECORD_BYTES}"
+            if config.get("message.timestamp.type") != "CreateTime":
+                yield f"topic {name}: event time is the record's own timestamp, so message.timestamp.type is CreateTime"
             if config["min.insync.replicas"] >= spec["replicas"]:
                 yield f"topic {name}: {config['min.insync.replicas']} of {spec['replicas']} replicas must be in sync"
             if ("message.timestamp.after.max.ms" in config) != name.endswith("_dlq"):
