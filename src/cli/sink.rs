@@ -103,7 +103,7 @@ struct Influx {
     batch: u32,
 
     /// Batches that are written at once, at most. The records of a partition are written in their order all the same.
-    #[arg(long, value_name = "N", default_value_t = 2, env = "GENWATCH_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 4, env = "GENWATCH_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
 
     /// How long a record waits for others, so that they are written together.
