@@ -23,10 +23,12 @@ pub enum Obstacle {
     KafkaAway,
     /// The database takes no points at the moment.
     DatabaseAway,
+    /// No broker of Kafka answers.
+    BrokersAway,
 }
 
 impl Obstacle {
-    const ALL: [Obstacle; 7] = [
+    const ALL: [Obstacle; 8] = [
         Obstacle::Draining,
         Obstacle::NotJoined,
         Obstacle::NotConnected,
@@ -34,6 +36,7 @@ impl Obstacle {
         Obstacle::CommitsWait,
         Obstacle::KafkaAway,
         Obstacle::DatabaseAway,
+        Obstacle::BrokersAway,
     ];
 
     fn in_words(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Obstacle {
             Obstacle::CommitsWait => "commits wait for the cluster",
             Obstacle::KafkaAway => "Kafka takes no records",
             Obstacle::DatabaseAway => "writes wait for the database",
+            Obstacle::BrokersAway => "no broker of Kafka answers",
         }
     }
 

@@ -42,7 +42,7 @@ impl Arena {
         let topics = Topics::new(&topic, &topic);
         let (connection, alerts) = (connection.clone(), topics.alerts.clone());
         let arena = Arena { connection, cluster, topic, alerts, groups: AtomicU32::new(0) };
-        for name in [&topics.readings, &topics.alerts, &topics.dead_letters] {
+        for name in [&topics.readings, &topics.alerts, &topics.dead_letters, &topics.aggregates] {
             let partitions = usize::try_from(partitions).unwrap_or(1);
             let plan = TopicPlan::like_its_cluster(&arena.cluster, name, partitions, Cleanup::Delete)?;
             arena.cluster.create(&plan)?;

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -32,7 +33,19 @@ pub struct Contender {
     /// What it is called in tables.
     pub name: String,
     command: Vec<OsString>,
+    /// What isn't for every user of the machine to see.
+    secret: Option<(&'static str, Secret)>,
     kind: Kind,
+}
+
+/// A secret. Not shown by `Debug`.
+#[derive(Clone)]
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// Whose command line it has.
@@ -42,6 +55,8 @@ enum Kind {
     Worker,
     /// That of genwatch's simulator.
     Simulator,
+    /// That of genwatch's sink.
+    Sink,
     /// The one of all peers.
     Peer,
 }
@@ -90,7 +105,7 @@ impl FromStr for Contender {
         if name.is_empty() || command.is_empty() {
             return Err("expected NAME=COMMAND".to_owned());
         }
-        Ok(Contender { name: name.to_owned(), command, kind: Kind::Peer })
+        Ok(Contender { name: name.to_owned(), command, secret: None, kind: Kind::Peer })
     }
 }
 
@@ -102,7 +117,7 @@ impl Contender {
     pub fn worker(name: &str, options: &[String]) -> std::io::Result<Contender> {
         let mut command = vec![std::env::current_exe()?.into_os_string(), "worker".into()];
         command.extend(options.iter().map(OsString::from));
-        Ok(Contender { name: name.to_owned(), command, kind: Kind::Worker })
+        Ok(Contender { name: name.to_owned(), command, secret: None, kind: Kind::Worker })
     }
 
     /// genwatch's simulator, as fast as it goes.
@@ -114,7 +129,26 @@ impl Contender {
         let (generators, seed) = (generators.to_string(), seed.to_string());
         let options = ["simulate", "--rate", "0", "--generators", &generators, "--seed", &seed];
         command.extend(options.map(OsString::from));
-        Ok(Contender { name: "genwatch simulate".to_owned(), command, kind: Kind::Simulator })
+        Ok(Contender { name: "genwatch simulate".to_owned(), command, secret: None, kind: Kind::Simulator })
+    }
+
+    /// genwatch's sink, with these options and a token.
+    ///
+    /// # Errors
+    /// As [`Contender::worker`].
+    pub fn sink(options: &[OsString], token: &str) -> std::io::Result<Contender> {
+        let mut command = vec![std::env::current_exe()?.into_os_string(), "sink".into(), "influx".into()];
+        command.extend(options.iter().cloned());
+        let secret = Some(("GENWATCH_TOKEN", Secret(token.to_owned())));
+        Ok(Contender { name: "genwatch sink influx".to_owned(), command, secret, kind: Kind::Sink })
+    }
+
+    /// The sink, to write to this bucket.
+    #[must_use]
+    pub fn to_bucket(&self, bucket: &str) -> Contender {
+        let mut contender = self.clone();
+        contender.command.extend(["--bucket".into(), bucket.into()]);
+        contender
     }
 
     /// A bare loop of rust-rdkafka: see [`super::bare`].
@@ -124,7 +158,7 @@ impl Contender {
     pub fn bare(name: &str, options: &[&str]) -> std::io::Result<Contender> {
         let mut command = vec![std::env::current_exe()?.into_os_string(), "bench".into(), "bare".into()];
         command.extend(options.iter().map(OsString::from));
-        Ok(Contender { name: name.to_owned(), command, kind: Kind::Peer })
+        Ok(Contender { name: name.to_owned(), command, secret: None, kind: Kind::Peer })
     }
 
     /// Starts it.
@@ -149,6 +183,9 @@ impl Contender {
             Kind::Simulator => {
                 command.args(count());
             }
+            Kind::Sink => {
+                command.args(["--group", group, "--exit-at-end"]);
+            }
             Kind::Peer => {
                 command.args(["--group", group, "--work-ms", &job.work.as_millis().to_string()]);
                 command.args(count());
@@ -158,6 +195,9 @@ impl Contender {
         let properties: Vec<String> =
             arena.connection.properties().map(|(key, value)| format!("{key}={value}")).collect();
         command.env("GENWATCH_X", properties.join("\n"));
+        if let Some((name, Secret(value))) = &self.secret {
+            command.env(name, value);
+        }
         // What is read off its log has to be there, whatever our own is.
         command.env("RUST_LOG", "info").env("GENWATCH_LOG_FORMAT", "text");
         // A group of its own, so that Ctrl-C reaches us alone: we end it.

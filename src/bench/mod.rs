@@ -7,6 +7,7 @@
 //! * [`contender`]: a program under test, from start to exit.
 //! * [`verify`]: what the alerts must be, and whether they are.
 //! * [`drain`], [`scale`], [`latency`], [`partitions`], [`produce`]: one benchmark each.
+//! * [`sink`]: how fast the sink writes, beside what its [`database`] takes.
 //! * [`bare`]: the baseline, a consumer that does the least.
 //! * [`report`]: machine, versions, results; JSON, CSV and tables, and JSON back. [`plot`]: SVG of results.
 //! * [`targets`]: what is to be reached, beside what was measured.
@@ -15,6 +16,7 @@
 pub mod arena;
 pub mod bare;
 pub mod contender;
+pub mod database;
 pub mod drain;
 pub mod latency;
 pub mod partitions;
@@ -22,6 +24,7 @@ pub mod plot;
 pub mod produce;
 pub mod report;
 pub mod scale;
+pub mod sink;
 pub mod statistics;
 pub mod targets;
 pub mod verify;
@@ -83,6 +86,14 @@ pub enum BenchError {
         name: String,
         /// What is wrong with what it produced.
         what: String,
+    },
+    /// The database doesn't answer, or refuses.
+    #[error("the database gave no answer to {what}: {reason}")]
+    Database {
+        /// What was asked for.
+        what: String,
+        /// What it said.
+        reason: String,
     },
     /// Results can't be written or read.
     #[error("{path}: {reason}")]

@@ -1,6 +1,7 @@
 //! `genwatch bench`: how fast it drains, scales out and reacts.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -13,14 +14,17 @@ use secrecy::SecretString;
 use super::{ClusterOptions, Failure};
 use crate::bench::bare::{self, BARE_LOOPS};
 use crate::bench::contender::Contender;
+use crate::bench::database::Access;
 use crate::bench::drain::DrainConfig;
 use crate::bench::latency::LatencyConfig;
 use crate::bench::partitions::PartitionsConfig;
 use crate::bench::produce::ProduceConfig;
 use crate::bench::report::Report;
 use crate::bench::scale::ScaleConfig;
+use crate::bench::sink::SinkBenchConfig;
 use crate::bench::verify::{AlertsReader, Source};
 use crate::bench::{self, BenchError, Tell};
+use crate::influx::client::Token;
 use crate::kafka::admin::Cluster;
 use crate::kafka::config::Connection;
 use crate::kafka::tail::StartAt;
@@ -43,6 +47,7 @@ enum Benchmark {
     Latency(Latency),
     Partitions(Partitions),
     Produce(Produce),
+    Sink(Sink),
     /// Draw the results in a folder as SVG.
     Plot(Folder),
     /// Show the results in a folder beside their targets.
@@ -270,6 +275,72 @@ struct Produce {
     shared: Shared,
 }
 
+/// Write readings to InfluxDB, by the sink and by a bare client in turn.
+///
+/// The bare client pushes the same lines from memory, compressed in the same way: what the server takes at best. Buckets are the
+/// benchmark's own; the token must be one that may make them. `export $(scripts/influxdb start)` gives the options.
+#[derive(Debug, Args)]
+struct Sink {
+    /// Where InfluxDB is.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://localhost:8086",
+        env = "GENWATCH_URL",
+        hide_env_values = true
+    )]
+    url: String,
+
+    /// The organization.
+    #[arg(long, env = "GENWATCH_ORG")]
+    org: String,
+
+    /// An API token that may make, read and delete buckets.
+    #[arg(long, env = "GENWATCH_TOKEN", hide_env_values = true)]
+    token: super::sink::TokenText,
+
+    /// Whose certificates to trust for https://, in PEM.
+    #[arg(long, value_name = "FILE", env = "GENWATCH_CA_FILE")]
+    ca_file: Option<PathBuf>,
+
+    /// Readings.
+    #[arg(long, default_value_t = 1_000_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+
+    /// Generators they are of.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    generators: u32,
+
+    /// Partitions of the topic.
+    #[arg(short, long, default_value_t = 6, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
+
+    /// How often each writes them; medians count.
+    #[arg(long, default_value_t = 3, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+
+    /// Points in a request, at most.
+    #[arg(long, default_value_t = 5000, env = "GENWATCH_BATCH", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    batch: u32,
+
+    /// Connections of the bare client; the best of them is what the sink is held against.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4", env = "GENWATCH_BARE_CONNECTIONS", value_parser = clap::value_parser!(u8).range(1..=64))]
+    bare_connections: Vec<u8>,
+
+    /// More options of the sink, in one text.
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        default_value = "",
+        allow_hyphen_values = true,
+        env = "GENWATCH_SINK"
+    )]
+    sink: String,
+
+    #[command(flatten)]
+    shared: Shared,
+}
+
 /// Compare all alerts of a topic with a serial evaluation of its readings by the built-in rules.
 ///
 /// For a group that has worked all readings. Exit code 1 where an alert is missing, doubled, different or out of its
@@ -295,6 +366,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Benchmark::Latency(options) => latency(options),
         Benchmark::Partitions(options) => partitions(options),
         Benchmark::Produce(options) => produce(options),
+        Benchmark::Sink(options) => sink(options),
         Benchmark::Plot(options) => plot(&options.folder),
         Benchmark::Table(options) => table(&options.folder),
         Benchmark::Verify(options) => verify(options),
@@ -409,6 +481,38 @@ fn produce(options: &Produce) -> Result<(), Failure> {
         repetitions: options.repetitions,
     };
     options.shared.publish(|stop, tell| bench::produce::run(&config, stop, tell))?;
+    Ok(())
+}
+
+fn sink(options: &Sink) -> Result<(), Failure> {
+    let token = Token::new(options.token.as_str()).map_err(Failure::usage)?;
+    let access = Access {
+        url: options.url.clone(),
+        org: options.org.clone(),
+        token,
+        ca_file: options.ca_file.clone(),
+    };
+    access.writer("").map_err(Failure::usage)?;
+    let batch = options.batch.to_string();
+    let arguments = ["--url", &options.url, "--org", &options.org, "--batch", &batch];
+    let more = options.sink.split_whitespace();
+    let mut arguments: Vec<OsString> = arguments.into_iter().chain(more).map(OsString::from).collect();
+    if let Some(file) = &options.ca_file {
+        arguments.extend(["--ca-file".into(), file.into()]);
+    }
+    let config = SinkBenchConfig {
+        connection: options.shared.connection()?,
+        access,
+        sink: Contender::sink(&arguments, options.token.as_str())?,
+        bare: options.bare_connections.iter().copied().map(usize::from).collect(),
+        batch: options.batch as usize,
+        count: options.count,
+        generators: options.generators,
+        partitions: options.partitions,
+        repetitions: options.repetitions,
+        seed: options.shared.seed,
+    };
+    options.shared.publish(|stop, tell| bench::sink::run(&config, stop, tell))?;
     Ok(())
 }
 

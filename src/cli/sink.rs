@@ -1,5 +1,6 @@
 //! `genwatch sink`: from Kafka to other stores.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,30 @@ use crate::influx::client::{Client, Destination, Token};
 use crate::influx::config::{Observers, SinkConfig, SinkError};
 use crate::influx::line::{self, Precision, Shape};
 use crate::influx::metrics::SinkMetrics;
+use crate::kafka::restore::OnOutOfRange;
 use crate::kafka::subscriber::SubscriberError;
+
+/// A token as it is given. Not shown by `Debug`.
+#[derive(Clone)]
+pub(super) struct TokenText(String);
+
+impl TokenText {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for TokenText {
+    fn from(text: &str) -> TokenText {
+        TokenText(text.to_owned())
+    }
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText")
+    }
+}
 
 /// Write readings, alerts and aggregates to a database.
 #[derive(Debug, Args)]
@@ -31,8 +55,8 @@ enum Store {
 ///
 /// Start as many as are needed: they share the partitions as the consumer group <GROUP>_influx, one of their own beside the
 /// workers'. Offsets are committed when InfluxDB has acknowledged the points; a point that is written twice overwrites itself.
-/// While InfluxDB is away the sink waits. What makes no point, or is refused, is skipped and counted. SIGTERM writes and commits
-/// what was taken in; at the end one JSON summary is printed.
+/// While InfluxDB is away the sink waits. What is no reading to the worker, or is refused, is skipped and counted. SIGTERM writes
+/// and commits what was taken in; at the end one JSON summary is printed.
 #[derive(Debug, Args)]
 struct Influx {
     /// Where InfluxDB is.
@@ -55,7 +79,7 @@ struct Influx {
 
     /// The API token, which may write to the bucket.
     #[arg(long, env = "GENWATCH_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
-    token: Option<String>,
+    token: Option<TokenText>,
 
     /// A file with the token: other users of the machine see a command line.
     #[arg(long, value_name = "FILE", env = "GENWATCH_TOKEN_FILE")]
@@ -65,8 +89,8 @@ struct Influx {
     #[arg(long, value_name = "FILE", env = "GENWATCH_CA_FILE")]
     ca_file: Option<PathBuf>,
 
-    /// The unit of the points' times. Two records of one generator within one unit overwrite each other.
-    #[arg(long, value_enum, default_value_t = Precision::Ms, env = "GENWATCH_PRECISION")]
+    /// The unit of the points' times.
+    #[arg(long, value_enum, default_value_t = Precision::Ns, env = "GENWATCH_PRECISION")]
     precision: Precision,
 
     /// The measurement of the readings; alerts go to <NAME>_alerts, aggregates to <NAME>_1m. Without it: the topic's name.
@@ -77,6 +101,10 @@ struct Influx {
     #[arg(long, value_name = "RECORDS", default_value_t = 5000, env = "GENWATCH_BATCH", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
 
+    /// Batches that are written at once, at most. The records of a partition are written in their order all the same.
+    #[arg(long, value_name = "N", default_value_t = 4, env = "GENWATCH_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    connections: u32,
+
     /// How long a record waits for others, so that they are written together.
     #[arg(long, default_value = "1s", value_parser = super::duration, env = "GENWATCH_LINGER")]
     linger: Duration,
@@ -84,6 +112,10 @@ struct Influx {
     /// End once every assigned partition has reached the end it had at the start.
     #[arg(long, env = "GENWATCH_EXIT_AT_END")]
     exit_at_end: bool,
+
+    /// What to do when retention has deleted records before they were read.
+    #[arg(long, value_enum, default_value_t = OnOutOfRange::Fail, env = "GENWATCH_ON_OUT_OF_RANGE")]
+    on_out_of_range: OnOutOfRange,
 
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
@@ -112,9 +144,11 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         topics: topics(options),
         client: Client::new(destination, token(options)?, options.ca_file.as_deref())
             .map_err(Failure::usage)?,
+        connections: options.connections as usize,
         batch: options.batch as usize,
         linger: options.linger,
         exit_at_end: options.exit_at_end,
+        on_out_of_range: options.on_out_of_range,
     };
     let observers = Observers {
         stop: super::stop_on_signals()?,
@@ -139,13 +173,13 @@ fn topics(options: &Influx) -> Vec<(String, Shape)> {
     vec![
         (topics.readings.clone(), Shape::of_readings(name, precision)),
         (topics.alerts.clone(), Shape::of_alerts(&format!("{name}_alerts"), precision)),
-        (topics.aggregates.clone(), Shape::of_readings(&format!("{name}_1m"), precision)),
+        (topics.aggregates.clone(), Shape::of_aggregates(&format!("{name}_1m"), precision)),
     ]
 }
 
 fn token(options: &Influx) -> Result<Option<Token>, Failure> {
     let text = match (&options.token, &options.token_file) {
-        (Some(token), _) => token.clone(),
+        (Some(token), _) => token.as_str().to_owned(),
         (None, Some(path)) => std::fs::read_to_string(path)
             .with_context(|| format!("--token-file {}", path.display()))
             .map_err(Failure::Usage)?,

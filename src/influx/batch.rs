@@ -20,7 +20,7 @@ pub struct Until {
     pub next: Offset,
 }
 
-/// The record that a line stems from.
+/// The record that a point stems from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Its topic and partition.
@@ -33,7 +33,7 @@ pub struct Origin {
 #[derive(Debug, Default)]
 pub struct Batch {
     text: String,
-    /// Where each line ends in `text`.
+    /// Where the lines of each point end in `text`.
     points: Vec<(usize, Origin)>,
     records: usize,
     until: BTreeMap<Place, Until>,
@@ -58,6 +58,14 @@ impl Batch {
         Ok(())
     }
 
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.points.clear();
+        self.until.clear();
+        self.records = 0;
+    }
+
     /// Records taken in, whether they made a point or not.
     #[must_use]
     pub fn records(&self) -> usize {
@@ -70,20 +78,20 @@ impl Batch {
         self.text.len()
     }
 
-    /// How many lines there are.
+    /// How many points there are.
     #[must_use]
     pub fn points(&self) -> usize {
         self.points.len()
     }
 
-    /// Some of the lines.
+    /// The lines of some of the points.
     #[must_use]
     pub fn lines(&self, range: Range<usize>) -> &str {
         let end = |points: usize| points.checked_sub(1).map_or(0, |last| self.points[last].0);
         &self.text[end(range.start)..end(range.end)]
     }
 
-    /// Where a line comes from.
+    /// Where a point comes from.
     #[must_use]
     pub fn origin(&self, point: usize) -> Origin {
         self.points[point].1
@@ -104,14 +112,15 @@ mod tests {
 
     #[test]
     fn any_run_of_lines_can_be_written_alone_and_a_record_without_a_point_is_done_too() {
-        let shape = Shape::of_readings("m", Precision::Ms);
+        let shape = Shape::of_aggregates("m", Precision::Ms);
         let mut batch = Batch::default();
         let place = Place { topic: 0, partition: PartitionId(3) };
         for (offset, value) in
             [&b"{\"a\":1}"[..], b"{\"a\":22}", b"none", b"{\"a\":3}", b"[]"].iter().enumerate()
         {
-            let origin = Origin { place, offset: Offset(offset as i64) };
-            let record = Source { key: Some(b"g"), value: Some(value), at: Some(Millis(5)) };
+            let offset = Offset(offset as i64);
+            let origin = Origin { place, offset };
+            let record = Source { key: Some(b"g"), value: Some(value), at: Some(Millis(5)), offset };
             let _ = batch.take_in(origin, Tenure(7), &shape, &record);
         }
         assert_eq!((batch.records(), batch.points()), (5, 3));

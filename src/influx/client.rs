@@ -1,4 +1,4 @@
-//! The write API of InfluxDB v2: where it is, how to ask it, one request at a time on a connection that is kept.
+//! The write API of InfluxDB v2: where it is, how to ask it, on connections that are kept.
 //!
 //! The token is in here and in the requests, and nowhere else: neither in a message nor behind `Debug`.
 
@@ -50,6 +50,12 @@ impl Token {
         value.set_sensitive(true);
         if token.is_empty() { Err(ClientError::Token) } else { Ok(Token(value, token.to_owned())) }
     }
+
+    /// As a request carries it.
+    #[must_use]
+    pub fn header(&self) -> &HeaderValue {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Token {
@@ -93,7 +99,7 @@ pub enum ClientError {
     NoCertificates(String),
 }
 
-/// The client. Owned by the writer's thread.
+/// The client, shared by the threads that write.
 pub struct Client {
     agent: ureq::Agent,
     endpoint: String,
@@ -111,36 +117,9 @@ impl Client {
         token: Option<Token>,
         ca_file: Option<&Path>,
     ) -> Result<Client, ClientError> {
-        let base = destination.url.trim_end_matches('/');
-        let uri: Uri = base.parse().map_err(|_| ClientError::Url)?;
-        let authority = uri.authority().ok_or(ClientError::Url)?;
-        if authority.as_str().contains('@') {
-            return Err(ClientError::Login);
-        }
-        let secure = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(ClientError::Url),
-        };
-        if uri.query().is_some() || base.contains('#') || authority.host().is_empty() {
-            return Err(ClientError::Url);
-        }
-        let mut config = ureq::Agent::config_builder()
-            // An answer that is no success has words for us, too.
-            .http_status_as_error(false)
-            // A redirected write would be a GET elsewhere.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("genwatch/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(TIMEOUT));
-        match (secure, ca_file) {
-            (true, ca_file) => config = config.tls_config(tls(ca_file)?),
-            (false, Some(_)) => return Err(ClientError::CaWithoutTls),
-            (false, None) => {}
-        }
-        let endpoint = format!("{base}/api/v2/write");
-        Ok(Client { agent: config.build().new_agent(), endpoint, destination, token })
+        let agent = agent(&destination.url, ca_file, TIMEOUT)?;
+        let endpoint = format!("{}/api/v2/write", destination.url.trim_end_matches('/'));
+        Ok(Client { agent, endpoint, destination, token })
     }
 
     /// Where points go.
@@ -160,7 +139,10 @@ impl Client {
     pub fn write(&self, lines: &str) -> Verdict {
         match self.send(lines) {
             Ok(verdict) => verdict,
-            Err(error) => Verdict::Wait { after: None, reason: error.to_string() },
+            Err(error) => match distrust(&error) {
+                Some(reason) => Verdict::Untrusted(reason),
+                None => Verdict::Wait { after: None, reason: error.to_string() },
+            },
         }
     }
 
@@ -194,6 +176,58 @@ impl Client {
             None => words,
         }
     }
+}
+
+/// A client for this address, which must be one of InfluxDB's.
+///
+/// # Errors
+/// When the address is none, or there are no certificates to trust.
+pub fn agent(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<ureq::Agent, ClientError> {
+    let base = url.trim_end_matches('/');
+    let uri: Uri = base.parse().map_err(|_| ClientError::Url)?;
+    let authority = uri.authority().ok_or(ClientError::Url)?;
+    if authority.as_str().contains('@') {
+        return Err(ClientError::Login);
+    }
+    let secure = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(ClientError::Url),
+    };
+    if uri.query().is_some() || base.contains('#') || authority.host().is_empty() {
+        return Err(ClientError::Url);
+    }
+    let mut config = ureq::Agent::config_builder()
+        // An answer that is no success has words for us, too.
+        .http_status_as_error(false)
+        // A redirected write would be a GET elsewhere.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("genwatch/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_global(Some(timeout));
+    match (secure, ca_file) {
+        (true, ca_file) => config = config.tls_config(tls(ca_file)?),
+        (false, Some(_)) => return Err(ClientError::CaWithoutTls),
+        (false, None) => {}
+    }
+    Ok(config.build().new_agent())
+}
+
+/// Why the server can't be taken for the one that is meant, if TLS is what failed.
+fn distrust(error: &ureq::Error) -> Option<String> {
+    let error = match error {
+        ureq::Error::Rustls(error) => error,
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
+        _ => return None,
+    };
+    let certain = matches!(
+        error,
+        rustls::Error::InvalidCertificate(_)
+            | rustls::Error::InvalidMessage(_)
+            | rustls::Error::AlertReceived(_)
+    );
+    certain.then(|| error.to_string())
 }
 
 fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, ClientError> {

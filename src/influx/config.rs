@@ -13,7 +13,9 @@ use super::writer::Refused;
 use crate::health::Health;
 use crate::kafka::admin::ClusterError;
 use crate::kafka::config::Connection;
+use crate::kafka::restore::OnOutOfRange;
 use crate::kafka::subscriber::SubscriberError;
+use crate::log::{Offset, PartitionId};
 
 /// How the sink is to work.
 pub struct SinkConfig {
@@ -25,12 +27,16 @@ pub struct SinkConfig {
     pub topics: Vec<(String, Shape)>,
     /// Where points go.
     pub client: Client,
+    /// Requests under way at once, at most.
+    pub connections: usize,
     /// Records written together, at most.
     pub batch: usize,
     /// How long a record waits for others.
     pub linger: Duration,
     /// End at the ends that the partitions had at the start.
     pub exit_at_end: bool,
+    /// What to do when retention has deleted records before they were read.
+    pub on_out_of_range: OnOutOfRange,
 }
 
 /// What observers of a sink share with it.
@@ -53,6 +59,8 @@ pub struct Summary {
     pub points: u64,
     /// Records that made no point, or one that InfluxDB refused.
     pub skipped: u64,
+    /// Offsets that retention deleted before they were read.
+    pub lost: u64,
     /// Write requests that were acknowledged.
     pub writes: u64,
     /// Write requests that had to be repeated.
@@ -73,6 +81,24 @@ pub enum SinkError {
     /// InfluxDB refuses all that we send.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// Retention has overtaken the group, or a topic was made anew.
+    #[error(
+        "partition {partition} of {topic} was read up to offset {next}, but the log has {low} to {high}: records were \
+         deleted before they were written, or the topic was made anew; pass --on-out-of-range earliest to go on from \
+         offset {low}"
+    )]
+    OutOfRange {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionId,
+        /// The next record to read.
+        next: Offset,
+        /// The first offset in the log.
+        low: Offset,
+        /// The end of the log.
+        high: Offset,
+    },
     /// What was written could not be committed.
     #[error(
         "all that was acknowledged is written, but Kafka did not take the offsets in time: the next sink writes the last \

@@ -20,6 +20,8 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Held {
     tenure: Tenure,
+    /// Everything below is taken in, since this tenure began.
+    taken: Option<Offset>,
     /// Everything below is written, or makes no point; `None` until something is known.
     done: Option<Offset>,
     committed: Option<Offset>,
@@ -33,7 +35,8 @@ impl Ledger {
         for place in places {
             self.tenures += 1;
             let tenure = Tenure(self.tenures);
-            self.held.insert(*place, Held { tenure, done: None, committed: None, moved: false });
+            let held = Held { tenure, taken: None, done: None, committed: None, moved: false };
+            self.held.insert(*place, held);
         }
     }
 
@@ -44,10 +47,17 @@ impl Ledger {
         }
     }
 
-    /// The present tenure of a partition; `None` if it isn't held.
+    /// A record is taken in. With the present tenure of its partition; `None` if that isn't held.
+    pub fn take_in(&mut self, place: Place, offset: Offset) -> Option<Tenure> {
+        let held = self.held.get_mut(&place)?;
+        held.taken = Some(offset.next());
+        Some(held.tenure)
+    }
+
+    /// The next record to be taken in, if anything is known of the partition.
     #[must_use]
-    pub fn tenure(&self, place: Place) -> Option<Tenure> {
-        self.held.get(&place).map(|held| held.tenure)
+    pub fn next(&self, place: Place) -> Option<Offset> {
+        self.held.get(&place).and_then(|held| held.taken.max(held.done))
     }
 
     /// What is held.
@@ -58,13 +68,22 @@ impl Ledger {
     /// Partitions of which nothing is known yet.
     #[must_use]
     pub fn unknown(&self) -> Vec<Place> {
-        self.held.iter().filter(|(_, held)| held.done.is_none()).map(|(place, _)| *place).collect()
+        self.held.keys().filter(|place| self.next(**place).is_none()).copied().collect()
     }
 
-    /// Reading begins here: everything below was done before.
+    /// Reading begins here: everything below was done before. Says nothing where it has begun already: what is taken in
+    /// isn't done.
     pub fn begins(&mut self, place: Place, at: Offset) {
-        if let Some(held) = self.held.get_mut(&place) {
+        if let Some(held) = self.held.get_mut(&place).filter(|held| held.taken.is_none()) {
             held.done.get_or_insert(at);
+        }
+    }
+
+    /// Reading begins here, whatever was known: the log isn't what it was.
+    pub fn begins_anew(&mut self, place: Place, at: Offset) {
+        if self.held.contains_key(&place) {
+            self.assigned(&[place]);
+            self.begins(place, at);
         }
     }
 
@@ -122,6 +141,12 @@ impl Ledger {
         self.held.iter().all(|(place, held)| held.done >= Some(ends.get(place).copied().unwrap_or(Offset(0))))
     }
 
+    /// Whether every partition is taken in up to these ends.
+    #[must_use]
+    pub fn has_taken_in(&self, ends: &BTreeMap<Place, Offset>) -> bool {
+        self.held.keys().all(|place| self.next(*place) >= Some(ends.get(place).copied().unwrap_or(Offset(0))))
+    }
+
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -148,7 +173,7 @@ mod tests {
     }
 
     fn until(ledger: &Ledger, partition: i32, next: i64) -> BTreeMap<Place, Until> {
-        let tenure = ledger.tenure(place(partition)).expect("held");
+        let tenure = ledger.held[&place(partition)].tenure;
         BTreeMap::from([(place(partition), Until { tenure, next: Offset(next) })])
     }
 
@@ -216,6 +241,46 @@ mod tests {
         assert!(ledger.commit().is_empty());
         ledger.read_through(place(0), Offset(9));
         assert_eq!(ledger.commit(), [(place(0), Offset(9))], "markers of transactions are no lag");
+    }
+
+    #[test]
+    fn what_is_taken_in_is_not_written_yet() {
+        let mut ledger = Ledger::default();
+        ledger.assigned(&[place(0)]);
+        let ends = BTreeMap::from([(place(0), Offset(8))]);
+        assert_eq!(ledger.take_in(place(1), Offset(0)), None);
+        assert_eq!(ledger.next(place(0)), None);
+        assert!(ledger.take_in(place(0), Offset(7)).is_some());
+        assert_eq!(ledger.next(place(0)), Some(Offset(8)));
+        assert!(ledger.has_taken_in(&ends) && !ledger.has_reached(&ends));
+        assert!(ledger.commit().is_empty());
+    }
+
+    #[test]
+    fn a_beginning_that_is_told_late_makes_nothing_done_that_is_on_its_way() {
+        let mut ledger = Ledger::default();
+        ledger.assigned(&[place(0)]);
+        let _ = ledger.take_in(place(0), Offset(7));
+        ledger.begins(place(0), Offset(8));
+        assert!(!ledger.has_reached(&BTreeMap::from([(place(0), Offset(8))])));
+        ledger.written(&until(&ledger, 0, 8));
+        assert_eq!(ledger.commit(), [(place(0), Offset(8))]);
+    }
+
+    #[test]
+    fn a_log_that_begins_anew_is_committed_from_there_and_what_was_under_way_is_not() {
+        let mut ledger = Ledger::default();
+        ledger.assigned(&[place(0)]);
+        ledger.begins(place(0), Offset(100));
+        let before = until(&ledger, 0, 110);
+        ledger.begins_anew(place(0), Offset(20));
+        ledger.written(&before);
+        assert_eq!(ledger.next(place(0)), Some(Offset(20)));
+        assert!(ledger.commit().is_empty());
+        ledger.written(&until(&ledger, 0, 30));
+        assert_eq!(ledger.commit(), [(place(0), Offset(30))]);
+        ledger.begins_anew(place(1), Offset(20));
+        assert_eq!(ledger.next(place(1)), None, "it isn't held");
     }
 
     #[test]

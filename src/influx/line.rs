@@ -1,9 +1,17 @@
 //! A record as a point in InfluxDB's line protocol.
 //!
 //! What becomes what: a point's tags are the generator (and of an alert its rule, severity and state), its time is the
-//! event time: the record's timestamp, of an alert its `at`. Every number of the JSON object is a float field, so that a field never changes its type, whoever
-//! writes `80` today and `80.5` tomorrow. Objects in the object are flattened with `_`; null, lists and what has no name are
-//! left out.
+//! event time: the record's timestamp, of an alert its `at`. Every number of the JSON object is a float field, so that a
+//! field never changes its type, whoever writes `80` today and `80.5` tomorrow. Objects in the object are flattened with
+//! `_`; null, lists and what has no name are left out.
+//!
+//! InfluxDB keeps one type for each field and drops the whole point that has another one. So a reading is written only if
+//! the worker takes it for one ([`crate::reading::parse`]), and members that genwatch doesn't know, which may be of any
+//! type, go on a line of their own: where they are refused, the reading is there all the same.
+//!
+//! At a precision of nanoseconds a reading's time has the offset in its last six digits: two readings of one generator
+//! within a millisecond stay two points, a repeat stays one. An alert has the offset of its reading, hence its time. An
+//! aggregate has none, so that a correction overwrites it.
 //!
 //! What the format can't say: a line feed, or a backslash before a delimiter or another backslash, outside of a quoted
 //! string (its readers disagree there). A tag with one makes no point, as the point would be another generator's; a
@@ -12,9 +20,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::log::Millis;
+use crate::log::{Millis, Offset};
+use crate::reading::{self, ErrorCode, Field, Parsed, Values};
 
 /// The member of the object that names the generator; the record's key is the tag.
 const GENERATOR: &str = "generatorID";
@@ -22,19 +32,27 @@ const GENERATOR: &str = "generatorID";
 /// The member of an alert that is its event time; the record's timestamp is when it was written.
 const AT: &str = "at";
 
-/// The times that InfluxDB takes, in milliseconds: it keeps nanoseconds in 64 bits, and the two lowest are its own.
-const TIMES: std::ops::RangeInclusive<i64> = -9_223_372_036_854..=9_223_372_036_854;
+/// The member of an alert that holds the place of its reading, and the offset in it.
+const SOURCE: &str = "source";
+const OFFSET: &str = "offset";
+
+/// The times that InfluxDB takes, in whole milliseconds: it keeps nanoseconds in 64 bits.
+const TIMES: std::ops::RangeInclusive<i64> = -9_223_372_036_854..=9_223_372_036_853;
+
+/// A reading's numbers in the order of their names, as InfluxDB sorts them.
+const FIELDS: [Field; 7] =
+    [Field::Fuel, Field::Lat, Field::Load, Field::Lon, Field::Power, Field::Pressure, Field::Temperature];
 
 /// The unit of a point's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Precision {
-    /// Milliseconds, as Kafka has them.
+    /// Milliseconds, as Kafka has them: readings of one generator within a millisecond overwrite each other.
     Ms,
     /// Seconds: readings of one generator within a second overwrite each other.
     S,
     /// Microseconds.
     Us,
-    /// Nanoseconds.
+    /// Nanoseconds, the last six digits from the record's offset: no reading overwrites another.
     Ns,
 }
 
@@ -50,8 +68,8 @@ impl Precision {
         }
     }
 
-    /// The time in this unit; `None` if InfluxDB can't keep it.
-    fn ticks(self, at: Millis) -> Option<i64> {
+    /// The time in this unit, with the offset where there is room for it; `None` if InfluxDB can't keep it.
+    fn ticks(self, at: Millis, offset: Offset) -> Option<i64> {
         if !TIMES.contains(&at.0) {
             return None;
         }
@@ -59,7 +77,7 @@ impl Precision {
             Precision::Ms => at.0,
             Precision::S => at.0.div_euclid(1000),
             Precision::Us => at.0 * 1000,
-            Precision::Ns => at.0 * 1_000_000,
+            Precision::Ns => at.0 * 1_000_000 + offset.0.rem_euclid(1_000_000),
         })
     }
 }
@@ -76,6 +94,9 @@ pub enum Unfit {
     /// A key, or another tag, that a tag can't hold.
     #[error("a tag can't hold its key, rule, state or severity")]
     BadTag,
+    /// No reading: the worker makes it a dead letter, with this code.
+    #[error("it is no reading, but a dead letter: {0}")]
+    DeadLetter(ErrorCode),
     /// Not one JSON document, or a number too large for a float.
     #[error("it is not JSON")]
     NotJson,
@@ -99,6 +120,7 @@ impl Unfit {
     pub fn as_str(self) -> &'static str {
         match self {
             Unfit::Tombstone => "tombstone",
+            Unfit::DeadLetter(code) => code.as_str(),
             Unfit::NoKey => "no_key",
             Unfit::BadTag => "bad_tag",
             Unfit::NotJson => "not_json",
@@ -119,41 +141,108 @@ pub struct Source<'a> {
     pub value: Option<&'a [u8]>,
     /// Its timestamp.
     pub at: Option<Millis>,
+    /// Its offset.
+    pub offset: Offset,
 }
 
 /// How the records of one topic become points.
 #[derive(Clone, Debug)]
 pub struct Shape {
     measurement: String,
-    tags: &'static [&'static str],
-    /// The member that is the time, where it isn't the record's timestamp.
-    time: Option<&'static str>,
+    kind: Kind,
     precision: Precision,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Readings,
+    Alerts,
+    Aggregates,
+}
+
+impl Kind {
+    /// In the order that InfluxDB sorts them in.
+    fn tags(self) -> &'static [&'static str] {
+        match self {
+            Kind::Readings | Kind::Aggregates => &[],
+            Kind::Alerts => &["rule", "severity", "state"],
+        }
+    }
+}
+
 impl Shape {
-    /// Readings and aggregates: the generator is the only tag.
+    /// Readings.
     #[must_use]
     pub fn of_readings(measurement: &str, precision: Precision) -> Shape {
-        Shape { measurement: escaped(measurement, MEASUREMENT), tags: &[], time: None, precision }
+        Shape { measurement: escaped(measurement, MEASUREMENT), kind: Kind::Readings, precision }
     }
 
     /// Alert events.
     #[must_use]
     pub fn of_alerts(measurement: &str, precision: Precision) -> Shape {
-        // In the order that InfluxDB sorts them in.
-        let tags = &["rule", "severity", "state"];
-        Shape { tags, time: Some(AT), ..Shape::of_readings(measurement, precision) }
+        Shape { kind: Kind::Alerts, ..Shape::of_readings(measurement, precision) }
     }
 
-    /// Appends the record as one line, with its line feed.
+    /// Aggregates.
+    #[must_use]
+    pub fn of_aggregates(measurement: &str, precision: Precision) -> Shape {
+        Shape { kind: Kind::Aggregates, ..Shape::of_readings(measurement, precision) }
+    }
+
+    /// Appends the record as lines, each with its line feed: one, or two of the same point.
     ///
     /// # Errors
     /// When it makes no point; then nothing is appended.
     pub fn append(&self, record: &Source<'_>, lines: &mut String) -> Result<(), Unfit> {
+        if self.kind == Kind::Readings {
+            self.append_reading(record, lines)
+        } else {
+            self.append_object(record, lines)
+        }
+    }
+
+    fn append_reading(&self, record: &Source<'_>, lines: &mut String) -> Result<(), Unfit> {
+        let (generator, values) = match reading::parse(record.key, record.value) {
+            Ok(Parsed::Reading { generator, values }) => (generator, values),
+            Ok(Parsed::Decommissioned { .. }) => return Err(Unfit::Tombstone),
+            Err(bad) => return Err(Unfit::DeadLetter(bad.code)),
+        };
+        if !is_representable(generator) {
+            return Err(Unfit::BadTag);
+        }
+        let at = record.at.ok_or(Unfit::BadTime)?;
+        let time = self.precision.ticks(at, record.offset).ok_or(Unfit::BadTime)?;
+
+        let begun = lines.len();
+        lines.push_str(&self.measurement);
+        append_pair(lines, ',', GENERATOR, generator);
+        let series = begun..lines.len();
+        let mut separator = ' ';
+        for field in FIELDS {
+            let Some(number) = values.get(field) else { continue };
+            lines.push(separator);
+            lines.push_str(field.name());
+            lines.push('=');
+            append_number(lines, number);
+            separator = ',';
+        }
+        append_time(lines, time);
+        if let Some(value) = record.value.filter(|value| may_have_unknown_members(value, &values)) {
+            let fields = unknown_members(value);
+            if !fields.is_empty() {
+                lines.extend_from_within(series);
+                append_fields(lines, &fields);
+                append_time(lines, time);
+            }
+        }
+        Ok(())
+    }
+
+    fn append_object(&self, record: &Source<'_>, lines: &mut String) -> Result<(), Unfit> {
         let value = record.value.ok_or(Unfit::Tombstone)?;
         let key = record.key.filter(|key| !key.is_empty()).ok_or(Unfit::NoKey)?;
-        let generator = std::str::from_utf8(key).ok().filter(|key| is_sayable(key)).ok_or(Unfit::BadTag)?;
+        let generator =
+            std::str::from_utf8(key).ok().filter(|key| is_representable(key)).ok_or(Unfit::BadTag)?;
         let object = match serde_json::from_slice(value) {
             Ok(Value::Object(object)) => object,
             Ok(_) => return Err(Unfit::NotObject),
@@ -162,11 +251,18 @@ impl Shape {
         if object.get(GENERATOR).is_some_and(|id| id.as_str() != Some(generator)) {
             return Err(Unfit::KeyMismatch);
         }
-        let at = self.time.and_then(|name| object.get(name)).and_then(Value::as_i64).map(Millis);
-        let time = at.or(record.at).and_then(|at| self.precision.ticks(at)).ok_or(Unfit::BadTime)?;
+        let time = self.time(&object, record).ok_or(Unfit::BadTime)?;
         let tags = self.tags(&object)?;
         let mut fields = BTreeMap::new();
-        self.collect("", &object, &mut fields);
+        for (name, value) in &object {
+            // A field of a tag's name could only be asked for by tricks.
+            let is_told = name == GENERATOR
+                || self.kind.tags().contains(&name.as_str())
+                || (self.kind == Kind::Alerts && name == AT);
+            if !is_told {
+                collect("", name, value, &mut fields);
+            }
+        }
         if fields.is_empty() {
             return Err(Unfit::NoField);
         }
@@ -176,56 +272,77 @@ impl Shape {
         for (name, value) in tags {
             append_pair(lines, ',', name, value);
         }
-        for (n, (name, value)) in fields.iter().enumerate() {
-            lines.push(if n == 0 { ' ' } else { ',' });
-            append_escaped(lines, name, NAME);
-            lines.push('=');
-            append_field(lines, value);
-        }
-        // Writing into a string can't fail.
-        let _ = writeln!(lines, " {time}");
+        append_fields(lines, &fields);
+        append_time(lines, time);
         Ok(())
     }
 
+    fn time(&self, object: &Map<String, Value>, record: &Source<'_>) -> Option<i64> {
+        let (at, offset) = match self.kind {
+            Kind::Alerts => {
+                let offset = object.get(SOURCE).and_then(|source| source.get(OFFSET)).and_then(Value::as_i64);
+                (object.get(AT).and_then(Value::as_i64).map(Millis), offset.map_or(record.offset, Offset))
+            }
+            Kind::Readings | Kind::Aggregates => (None, Offset(0)),
+        };
+        self.precision.ticks(at.or(record.at)?, offset)
+    }
+
     fn tags<'o>(&self, object: &'o Map<String, Value>) -> Result<Vec<(&'static str, &'o str)>, Unfit> {
-        let mut tags = Vec::with_capacity(self.tags.len());
-        for name in self.tags {
+        let mut tags = Vec::with_capacity(self.kind.tags().len());
+        for name in self.kind.tags() {
             // The format has no empty tag.
             let Some(value) = object.get(*name).and_then(Value::as_str).filter(|value| !value.is_empty())
             else {
                 continue;
             };
-            if !is_sayable(value) {
+            if !is_representable(value) {
                 return Err(Unfit::BadTag);
             }
             tags.push((*name, value));
         }
         Ok(tags)
     }
+}
 
-    /// Of two members that come to one name, as `{"a":{"b":1},"a_b":2}`, the first stays.
-    fn collect<'o>(
-        &self,
-        prefix: &str,
-        object: &'o Map<String, Value>,
-        fields: &mut BTreeMap<String, &'o Value>,
-    ) {
-        for (name, value) in object {
-            // A field of a tag's name could only be asked for by tricks.
-            let is_told = prefix.is_empty()
-                && (name == GENERATOR
-                    || self.time == Some(name.as_str())
-                    || self.tags.contains(&name.as_str()));
-            if is_told || name.is_empty() || !is_sayable(name) {
-                continue;
+/// Whether there may be members that the worker doesn't know. Each of them has a name in quotes, and nothing else of a reading
+/// has any but the known names and the value of one. (`null` counts as unknown here, and is left out later.)
+fn may_have_unknown_members(value: &[u8], values: &Values) -> bool {
+    let known = 1 + FIELDS.iter().filter(|field| values.get(**field).is_some()).count();
+    value.iter().filter(|byte| **byte == b'"').count() != 2 * (known + 1)
+}
+
+/// What else is in a reading. A member that can't be read (nested too deep, a number too large) is left out; of one that is there
+/// twice, the last stays.
+fn unknown_members(value: &[u8]) -> BTreeMap<String, Value> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(value).unwrap_or_default();
+    let mut fields = BTreeMap::new();
+    for (name, raw) in members {
+        if name == GENERATOR || Field::from_name(&name).is_some() {
+            continue;
+        }
+        if let Ok(value) = serde_json::from_str::<Value>(raw.get()) {
+            collect("", &name, &value, &mut fields);
+        }
+    }
+    fields
+}
+
+/// Of two members that come to one name, as `{"a":{"b":1},"a_b":2}`, the first stays.
+fn collect(prefix: &str, name: &str, value: &Value, fields: &mut BTreeMap<String, Value>) {
+    if name.is_empty() || !is_representable(name) {
+        return;
+    }
+    match value {
+        Value::Null | Value::Array(_) => {}
+        Value::Object(inner) => {
+            let prefix = format!("{prefix}{name}_");
+            for (name, value) in inner {
+                collect(&prefix, name, value, fields);
             }
-            match value {
-                Value::Null | Value::Array(_) => {}
-                Value::Object(inner) => self.collect(&format!("{prefix}{name}_"), inner, fields),
-                Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                    fields.entry(format!("{prefix}{name}")).or_insert(value);
-                }
-            }
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            fields.entry(format!("{prefix}{name}")).or_insert_with(|| value.clone());
         }
     }
 }
@@ -233,7 +350,7 @@ impl Shape {
 /// Whether a measurement can have this name: what the format can say, and InfluxDB doesn't take for a comment.
 #[must_use]
 pub fn is_measurement(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('#') && is_sayable(name)
+    !name.is_empty() && !name.starts_with('#') && is_representable(name)
 }
 
 /// What a measurement's name must have escaped.
@@ -242,7 +359,7 @@ const MEASUREMENT: &[char] = &[',', ' '];
 const NAME: &[char] = &[',', '=', ' '];
 
 /// Whether a name, or a tag's value, reads back as it is written.
-fn is_sayable(text: &str) -> bool {
+fn is_representable(text: &str) -> bool {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let unclear = match c {
@@ -265,6 +382,10 @@ fn append_pair(lines: &mut String, separator: char, name: &str, value: &str) {
 }
 
 fn append_escaped(lines: &mut String, text: &str, special: &[char]) {
+    if !text.contains(special) {
+        lines.push_str(text);
+        return;
+    }
     for c in text.chars() {
         if special.contains(&c) {
             lines.push('\\');
@@ -279,12 +400,21 @@ fn escaped(text: &str, special: &[char]) -> String {
     escaped
 }
 
+fn append_fields(lines: &mut String, fields: &BTreeMap<String, Value>) {
+    let mut separator = ' ';
+    for (name, value) in fields {
+        lines.push(separator);
+        append_escaped(lines, name, NAME);
+        lines.push('=');
+        append_field(lines, value);
+        separator = ',';
+    }
+}
+
 fn append_field(lines: &mut String, value: &Value) {
-    // Writing into a string can't fail.
-    let _ = match value {
-        Value::Bool(value) => write!(lines, "{value}"),
-        // A number without a suffix is a float. `Debug` gives the shortest form that reads back the same.
-        Value::Number(number) => write!(lines, "{:?}", number.as_f64().unwrap_or_default()),
+    match value {
+        Value::Bool(yes) => lines.push_str(if *yes { "true" } else { "false" }),
+        Value::Number(number) => append_number(lines, number.as_f64().unwrap_or_default()),
         Value::String(text) => {
             lines.push('"');
             for c in text.chars() {
@@ -296,10 +426,19 @@ fn append_field(lines: &mut String, value: &Value) {
                 }
             }
             lines.push('"');
-            Ok(())
         }
-        Value::Null | Value::Array(_) | Value::Object(_) => Ok(()),
-    };
+        Value::Null | Value::Array(_) | Value::Object(_) => {}
+    }
+}
+
+/// A number without a suffix is a float. In the shortest form that reads back the same.
+fn append_number(lines: &mut String, number: f64) {
+    lines.push_str(zmij::Buffer::new().format(number));
+}
+
+fn append_time(lines: &mut String, time: i64) {
+    // Writing into a string can't fail.
+    let _ = writeln!(lines, " {time}");
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub struct SinkMetrics {
     pub points: IntCounterVec,
     /// `genwatch_sink_skipped_total{topic,reason}`: records that made no point, or one that was refused.
     pub skipped: IntCounterVec,
+    /// `genwatch_sink_lost_total{topic}`: deleted by retention before they were read.
+    pub lost: IntCounterVec,
     /// `genwatch_sink_retries_total`
     pub retries: IntCounter,
     /// `genwatch_sink_write_seconds`
@@ -41,6 +43,10 @@ impl SinkMetrics {
             ),
             &["topic", "reason"],
         )?;
+        let lost = IntCounterVec::new(
+            Opts::new("genwatch_sink_lost_total", "Offsets that retention deleted before they were read."),
+            &["topic"],
+        )?;
         let retries = IntCounter::new("genwatch_sink_retries_total", "Writes that had to be repeated.")?;
         let write_seconds = Histogram::with_opts(
             HistogramOpts::new("genwatch_sink_write_seconds", "Duration of a write request.")
@@ -49,9 +55,10 @@ impl SinkMetrics {
         registry.register(Box::new(records.clone()))?;
         registry.register(Box::new(points.clone()))?;
         registry.register(Box::new(skipped.clone()))?;
+        registry.register(Box::new(lost.clone()))?;
         registry.register(Box::new(retries.clone()))?;
         registry.register(Box::new(write_seconds.clone()))?;
-        Ok(SinkMetrics { registry, records, points, skipped, retries, write_seconds })
+        Ok(SinkMetrics { registry, records, points, skipped, lost, retries, write_seconds })
     }
 
     /// The text that Prometheus scrapes.

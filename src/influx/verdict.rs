@@ -12,6 +12,13 @@ const WORDS: usize = 300;
 pub enum Verdict {
     /// They are written.
     Written,
+    /// They are written but for some that the server has dropped, and will drop again.
+    Partly {
+        /// How many it has dropped, as it says.
+        dropped: usize,
+        /// What the server said.
+        reason: String,
+    },
     /// There is a bad one among them: none can be taken for written.
     Bad(String),
     /// Fewer at a time.
@@ -23,6 +30,8 @@ pub enum Verdict {
         /// What the server said, or what is wrong with the way there.
         reason: String,
     },
+    /// Nothing was sent: the server's certificate isn't one that is trusted, or it doesn't speak TLS.
+    Untrusted(String),
     /// No waiting mends it.
     Refused {
         /// The status.
@@ -38,11 +47,23 @@ pub fn judge(status: u16, retry_after: Option<&str>, body: &str) -> Verdict {
     let reason = reason(status, body);
     match status {
         200..=299 => Verdict::Written,
-        400 | 422 => Verdict::Bad(reason),
+        422 => match dropped(body) {
+            Some(dropped) => Verdict::Partly { dropped, reason },
+            None => Verdict::Bad(reason),
+        },
+        // Anything else that speaks HTTP may answer 400, too: that says nothing about the lines.
+        400 if serde_json::from_str::<serde_json::Map<_, _>>(body).is_ok() => Verdict::Bad(reason),
         413 => Verdict::TooLarge(reason),
         408 | 429 | 500..=599 => Verdict::Wait { after: retry_after.and_then(seconds), reason },
         _ => Verdict::Refused { status, reason },
     }
+}
+
+/// `... partial write: field type conflict: ... dropped=3`
+fn dropped(body: &str) -> Option<usize> {
+    let (_, number) = body.rsplit_once("dropped=")?;
+    let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..digits].parse().ok()
 }
 
 /// A date, the other form that HTTP allows, is left to our own back-off.
@@ -64,7 +85,8 @@ fn reason(status: u16, body: &str) -> String {
     if words.is_empty() { status.to_string() } else { format!("{status}: {words}") }
 }
 
-/// How long to wait before each next attempt: from a tenth of a second to ten, each twice the one before.
+/// How long to wait before each next attempt: up to a tenth of a second, then up to twice the one before, up to ten seconds.
+/// At least half of that, and the rest by chance, so that sinks that failed together don't come back together.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
@@ -74,13 +96,16 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const LAST: Duration = Duration::from_secs(10);
 
-    /// The wait before the next attempt; the server's word counts for more than ours.
+    /// The wait before the next attempt; the server's word counts for more than ours. `chance` is between 0 and 1.
     #[must_use]
-    pub fn wait(&mut self, asked_for: Option<Duration>) -> Duration {
+    pub fn wait(&mut self, asked_for: Option<Duration>, chance: f64) -> Duration {
         let ours = self.next;
         self.next = (ours * 2).min(Self::LAST);
-        // `Retry-After: 0` is no reason to hammer.
-        asked_for.map_or(ours, |asked_for| asked_for.max(Self::FIRST))
+        match asked_for {
+            // `Retry-After: 0` is no reason to hammer.
+            Some(asked_for) => asked_for.max(Self::FIRST).mul_f64(1.0 + chance / 10.0),
+            None => ours.mul_f64(0.5 + chance / 2.0),
+        }
     }
 }
 
@@ -100,8 +125,15 @@ mod tests {
             assert_eq!(judge(status, None, ""), Verdict::Written);
         }
         for status in [400, 422] {
-            assert_eq!(judge(status, None, "no"), Verdict::Bad(format!("{status}: no")));
+            let reason = format!("{status}: no");
+            assert_eq!(judge(status, None, r#"{"message":"no"}"#), Verdict::Bad(reason));
         }
+        let words = "Client sent an HTTP request to an HTTPS server.";
+        assert_eq!(
+            judge(400, None, words),
+            Verdict::Refused { status: 400, reason: format!("400: {words}") }
+        );
+        assert_eq!(judge(422, None, "no"), Verdict::Bad("422: no".to_owned()));
         assert_eq!(judge(413, None, ""), Verdict::TooLarge("413".to_owned()));
         for status in [408, 429, 500, 502, 503, 504] {
             let reason = status.to_string();
@@ -133,16 +165,38 @@ mod tests {
             judge(400, None, json),
             Verdict::Bad("400: unable to parse 'm a=': missing field value".to_owned())
         );
-        let Verdict::Bad(page) = judge(400, None, &"<p>\u{1b}[31m\r\n".repeat(1000)) else { panic!("bad") };
+        let Verdict::Bad(page) = judge(422, None, &"<p>\u{1b}[31m\r\n".repeat(1000)) else { panic!("bad") };
         assert!(page.chars().count() <= WORDS + 5 && !page.contains(char::is_control), "{page}");
     }
 
     #[test]
-    fn the_waits_grow_to_ten_seconds() {
+    fn of_a_partial_write_the_server_says_how_many_it_dropped() {
+        for (words, expected) in [
+            ("partial write: points beyond retention policy dropped=5", Some(5)),
+            (r#"{"message":"partial write: field type conflict: \"dropped=7\" dropped=12"}"#, Some(12)),
+            ("dropped=", None),
+            ("dropped=99999999999999999999999999", None),
+        ] {
+            let told = match judge(422, None, words) {
+                Verdict::Partly { dropped, .. } => Some(dropped),
+                _ => None,
+            };
+            assert_eq!(told, expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn the_waits_grow_to_ten_seconds_and_are_spread() {
+        for (chance, expected) in [
+            (0.0, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]),
+            (1.0, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]),
+        ] {
+            let mut backoff = Backoff::default();
+            assert_eq!(expected.map(|_| backoff.wait(None, chance).as_millis()), expected);
+        }
         let mut backoff = Backoff::default();
-        let waits: Vec<u128> = (0..9).map(|_| backoff.wait(None).as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        assert_eq!(backoff.wait(Some(Duration::from_secs(1))), Duration::from_secs(1));
-        assert_eq!(backoff.wait(Some(Duration::ZERO)), Backoff::FIRST);
+        assert_eq!(backoff.wait(Some(Duration::from_secs(1)), 0.0), Duration::from_secs(1));
+        assert_eq!(backoff.wait(Some(Duration::from_secs(1)), 1.0), Duration::from_millis(1100));
+        assert_eq!(backoff.wait(Some(Duration::ZERO), 0.0), Backoff::FIRST);
     }
 }

@@ -1,10 +1,12 @@
-//! Writes batches, one after the other, on a thread of its own, so that the loop goes on polling Kafka however long
-//! InfluxDB takes. A batch is acknowledged when each of its points is written, or was refused all by itself.
+//! Writes batches on threads of their own, so that the loop goes on polling Kafka however long InfluxDB takes. Each thread
+//! writes one batch after the other. A batch is acknowledged when each of its points is written, or was dropped or refused
+//! all by itself.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::mem::take;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,24 +14,29 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::batch::{Batch, Origin};
 use super::client::Client;
-use super::complaints::Complaints;
+use super::log_limit::LogLimiter;
 use super::metrics::SinkMetrics;
 use super::verdict::{Backoff, Verdict};
 use crate::health::{Health, Obstacle};
 
-/// The loop's end of the writer.
-pub struct Writer {
-    batches: Sender<Batch>,
+/// While InfluxDB is away, the same reason is logged so often.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+
+/// The loop's end of the writers' threads.
+pub struct Writers {
+    batches: Vec<Sender<Batch>>,
     outcomes: Receiver<Result<Written, Refused>>,
 }
 
 /// A batch that is done with.
 #[derive(Debug)]
 pub struct Written {
+    /// Which thread has written it.
+    pub lane: usize,
     /// As it was handed over.
     pub batch: Batch,
-    /// Those of its points that InfluxDB refused.
-    pub refused: Vec<Origin>,
+    /// How many of its points InfluxDB dropped or refused.
+    pub refused: usize,
     /// Requests that were acknowledged.
     pub writes: u64,
     /// Requests that had to be repeated.
@@ -87,6 +94,17 @@ pub enum Refused {
         /// What it said.
         reason: String,
     },
+    /// It can't be taken for the server that is meant.
+    #[error(
+        "InfluxDB at {url} is not to be trusted, so nothing was sent ({reason}): name the CA of its certificate by \
+         --ca-file, and look at the host name in --url"
+    )]
+    Untrusted {
+        /// As given by `--url`.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Some other server.
     #[error("what is at {url} does not take writes as InfluxDB v2 does ({reason}): look at --url")]
     Unexpected {
@@ -97,50 +115,60 @@ pub enum Refused {
     },
 }
 
-impl Writer {
-    /// Starts the thread, which first asks InfluxDB whether we may write; the answer is an outcome like those of batches.
+impl Writers {
+    /// Starts so many threads. The first one asks InfluxDB whether we may write before all else; the answer is an outcome
+    /// like those of batches.
     ///
     /// # Errors
     /// When no thread is to be had.
     pub fn start(
+        count: usize,
         client: Client,
         topics: Vec<String>,
         metrics: Arc<SinkMetrics>,
         health: Arc<Health>,
-    ) -> std::io::Result<Writer> {
-        let (batches, inbox) = bounded::<Batch>(1);
-        let (outbox, outcomes) = bounded(1);
-        let mut desk = Desk {
+    ) -> std::io::Result<Writers> {
+        let shared = Arc::new(Shared {
             client,
             topics,
             metrics,
             health,
-            complaints: Complaints::default(),
-            writes: 0,
-            retries: 0,
-        };
-        thread::Builder::new().name("influx".to_owned()).spawn(move || {
-            let mut outcome = desk.knock();
-            loop {
-                let refused = outcome.is_err();
-                // An error means that nobody listens any more: the sink has ended.
-                if outbox.send(outcome).is_err() || refused {
-                    return;
+            outage: Mutex::default(),
+            refusals: Mutex::default(),
+        });
+        let (outbox, outcomes) = bounded(count);
+        let mut batches = Vec::with_capacity(count);
+        for number in 0..count {
+            let (sender, inbox) = bounded::<Batch>(1);
+            batches.push(sender);
+            let mut writer =
+                WriterThread { lane: number, shared: Arc::clone(&shared), writes: 0, retries: 0 };
+            let outbox = outbox.clone();
+            thread::Builder::new().name(format!("influx-{number}")).spawn(move || {
+                let mut outcome = (number == 0).then(|| writer.check_access());
+                loop {
+                    if let Some(outcome) = outcome {
+                        let refused = outcome.is_err();
+                        // An error means that nobody listens any more: the sink has ended.
+                        if outbox.send(outcome).is_err() || refused {
+                            return;
+                        }
+                    }
+                    let Ok(batch) = inbox.recv() else { return };
+                    outcome = Some(writer.write(batch));
                 }
-                let Ok(batch) = inbox.recv() else { return };
-                outcome = desk.write(batch);
-            }
-        })?;
-        Ok(Writer { batches, outcomes })
+            })?;
+        }
+        Ok(Writers { batches, outcomes })
     }
 
-    /// Hands over a batch. To be called only when the last one is done, so it doesn't wait.
-    pub fn hand_over(&self, batch: Batch) {
-        // The thread ends only after a refusal, which is waiting in `outcomes` then.
-        let _ = self.batches.send(batch);
+    /// Hands a batch to one of the threads. To be called only when its last one is done, so it doesn't wait.
+    pub fn hand_over(&self, number: usize, batch: Batch) {
+        // A thread ends only after a refusal, which is waiting in `outcomes` then.
+        let _ = self.batches[number].send(batch);
     }
 
-    /// What has become of the batch, waiting up to `wait`.
+    /// What has become of a batch, waiting up to `wait`.
     ///
     /// # Errors
     /// When InfluxDB refuses us.
@@ -149,28 +177,94 @@ impl Writer {
     }
 }
 
-/// The thread's side.
-struct Desk {
+/// What all threads share.
+struct Shared {
     client: Client,
     topics: Vec<String>,
     metrics: Arc<SinkMetrics>,
     health: Arc<Health>,
-    complaints: Complaints<()>,
+    outage: Mutex<Outage>,
+    refusals: Mutex<LogLimiter<()>>,
+}
+
+/// InfluxDB as all threads see it.
+#[derive(Default)]
+struct Outage {
+    /// Threads that wait.
+    waiting: usize,
+    since: Option<Instant>,
+    /// What was last logged, and when.
+    logged: Option<(String, Instant)>,
+    /// Whether it has ever answered: whom we have trusted once is waited for.
+    has_answered: bool,
+}
+
+impl Shared {
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread waits, since `begun`; it does so for the first time, or still.
+    fn waits(&self, first: bool, begun: Instant, reason: &str) {
+        let mut outage = self.outage();
+        outage.waiting += usize::from(first);
+        let since = *outage.since.get_or_insert(begun);
+        self.health.set(Obstacle::DatabaseAway, true);
+        let is_news = |(logged, at): &(String, Instant)| logged != reason || at.elapsed() >= LOG_EVERY;
+        if outage.logged.as_ref().is_none_or(is_news) {
+            outage.logged = Some((reason.to_owned(), Instant::now()));
+            let (url, seconds) = (&self.client.destination().url, since.elapsed().as_secs());
+            tracing::warn!(url, reason, seconds, "InfluxDB takes no points at the moment: waiting");
+        }
+    }
+
+    /// A thread has its answer, and may have waited for it.
+    fn answers(&self, waited: bool) {
+        let mut outage = self.outage();
+        outage.has_answered = true;
+        outage.waiting -= usize::from(waited);
+        if outage.waiting > 0 {
+            return;
+        }
+        if let Some(since) = outage.since.take() {
+            tracing::info!(seconds = since.elapsed().as_secs_f64(), "InfluxDB answers again");
+            self.health.set(Obstacle::DatabaseAway, false);
+        }
+    }
+
+    /// Logs what was dropped or refused; `origin` is known if it was found out.
+    fn log_refusal(&self, refused: usize, origin: Option<Origin>, reason: &str) {
+        let mut log = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(silent) = log.allow((), Instant::now()) else { return };
+        match origin {
+            Some(Origin { place, offset }) => {
+                let (topic, partition, offset) = (&self.topics[place.topic], place.partition.0, offset.0);
+                tracing::warn!(topic, partition, offset, reason, silent, "InfluxDB refuses a point: skipped");
+            }
+            None => tracing::warn!(points = refused, reason, silent, "InfluxDB dropped points: skipped"),
+        }
+    }
+}
+
+/// One thread's side.
+struct WriterThread {
+    lane: usize,
+    shared: Arc<Shared>,
     /// Since the last batch that was done, as are retries.
     writes: u64,
     retries: u64,
 }
 
-impl Desk {
-    /// Writes nothing, to learn whether we may write. Whether nothing is a proper write, servers disagree: a bad request is
-    /// an answer, too.
-    fn knock(&mut self) -> Result<Written, Refused> {
+impl WriterThread {
+    /// Writes nothing, to learn whether we may write: that needs no more rights than writing does. InfluxDB calls it a bad
+    /// request, others take it.
+    fn check_access(&mut self) -> Result<Written, Refused> {
         self.send("")?;
         self.write(Batch::default())
     }
 
     fn write(&mut self, batch: Batch) -> Result<Written, Refused> {
-        let mut refused = Vec::new();
+        let mut refused: BTreeMap<usize, u64> = BTreeMap::new();
         // Halved until the bad ones are found; what is written twice on the way overwrites itself.
         let mut open: Vec<Range<usize>> = std::iter::once(0..batch.points()).collect();
         while let Some(range) = open.pop() {
@@ -179,59 +273,70 @@ impl Desk {
             }
             match self.send(batch.lines(range.clone()))? {
                 Answer::Written => self.writes += 1,
+                Answer::Partly { dropped, reason } => {
+                    self.writes += 1;
+                    // It counts lines, of which a point may have two; and it doesn't say which.
+                    let dropped = dropped.min(range.len());
+                    let topic = batch.origin(range.start).place.topic;
+                    *refused.entry(topic).or_default() += dropped as u64;
+                    self.shared.log_refusal(dropped, None, &reason);
+                }
                 Answer::NotAsOne(_) if range.len() > 1 => open.extend(halves(&range)),
                 Answer::NotAsOne(reason) => {
                     let origin = batch.origin(range.start);
-                    self.refuse(origin, &reason);
-                    refused.push(origin);
+                    *refused.entry(origin.place.topic).or_default() += 1;
+                    self.shared.log_refusal(1, Some(origin), &reason);
                 }
             }
         }
         self.count(&batch, &refused);
+        let refused = refused.values().sum::<u64>() as usize;
         let (writes, retries) = (take(&mut self.writes), take(&mut self.retries));
-        Ok(Written { batch, refused, writes, retries })
+        Ok(Written { lane: self.lane, batch, refused, writes, retries })
     }
 
     /// Sends until there is an answer to what was sent, however long that takes.
     fn send(&mut self, lines: &str) -> Result<Answer, Refused> {
         let mut backoff = Backoff::default();
-        let mut waiting: Option<Instant> = None;
+        let mut waited = false;
         loop {
             let begun = Instant::now();
-            let verdict = self.client.write(lines);
-            self.metrics.write_seconds.observe(begun.elapsed().as_secs_f64());
-            let answer = match verdict {
-                Verdict::Wait { after, reason } => {
-                    let wait = backoff.wait(after);
-                    if waiting.is_none() {
-                        waiting = Some(begun);
-                        let url = &self.client.destination().url;
-                        tracing::warn!(url, reason, "InfluxDB takes no points at the moment: waiting");
-                        self.health.set(Obstacle::DatabaseAway, true);
-                    }
-                    self.metrics.retries.inc();
-                    self.retries += 1;
-                    thread::sleep(wait);
-                    continue;
+            let verdict = self.shared.client.write(lines);
+            self.shared.metrics.write_seconds.observe(begun.elapsed().as_secs_f64());
+            let (after, reason) = match verdict {
+                Verdict::Wait { after, reason } => (after, reason),
+                Verdict::Untrusted(reason) if self.shared.outage().has_answered => (None, reason),
+                Verdict::Untrusted(reason) => {
+                    let url = self.shared.client.destination().url.clone();
+                    return Err(Refused::Untrusted { url, reason });
                 }
-                Verdict::Written => Ok(Answer::Written),
-                Verdict::Bad(reason) | Verdict::TooLarge(reason) => Ok(Answer::NotAsOne(reason)),
-                Verdict::Refused { status, reason } => Err(self.refusal(status, reason)),
+                Verdict::Refused { status, reason } => return Err(self.refusal(status, reason)),
+                Verdict::Written => return Ok(self.answered(waited, Answer::Written)),
+                Verdict::Partly { dropped, reason } => {
+                    return Ok(self.answered(waited, Answer::Partly { dropped, reason }));
+                }
+                Verdict::Bad(reason) | Verdict::TooLarge(reason) => {
+                    return Ok(self.answered(waited, Answer::NotAsOne(reason)));
+                }
             };
-            if let Some(since) = waiting {
-                let seconds = since.elapsed().as_secs_f64();
-                tracing::info!(seconds, "InfluxDB answers again");
-                self.health.set(Obstacle::DatabaseAway, false);
-            }
-            return answer;
+            self.shared.waits(!waited, begun, &reason);
+            waited = true;
+            self.shared.metrics.retries.inc();
+            self.retries += 1;
+            thread::sleep(backoff.wait(after, chance()));
         }
     }
 
+    fn answered(&self, waited: bool, answer: Answer) -> Answer {
+        self.shared.answers(waited);
+        answer
+    }
+
     fn refusal(&self, status: u16, reason: String) -> Refused {
-        let destination = self.client.destination().clone();
+        let destination = self.shared.client.destination().clone();
         let (url, org, bucket) = (destination.url, destination.org, destination.bucket);
         match status {
-            401 if !self.client.has_token() => Refused::NoToken { url, reason },
+            401 if !self.shared.client.has_token() => Refused::NoToken { url, reason },
             401 => Refused::Unauthorized { url, reason },
             403 => Refused::Forbidden { url, org, bucket, reason },
             404 => Refused::NotFound { url, org, bucket, reason },
@@ -239,31 +344,18 @@ impl Desk {
         }
     }
 
-    fn refuse(&mut self, origin: Origin, reason: &str) {
-        let Some(silent) = self.complaints.may_speak((), Instant::now()) else { return };
-        tracing::warn!(
-            topic = self.topics[origin.place.topic],
-            partition = origin.place.partition.0,
-            offset = origin.offset.0,
-            reason,
-            silent,
-            "InfluxDB refuses a point: skipped"
-        );
-    }
-
-    fn count(&self, batch: &Batch, refused: &[Origin]) {
-        let mut points: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+    fn count(&self, batch: &Batch, refused: &BTreeMap<usize, u64>) {
+        let mut points: BTreeMap<usize, u64> = BTreeMap::new();
         for point in 0..batch.points() {
-            points.entry(batch.origin(point).place.topic).or_default().0 += 1;
+            *points.entry(batch.origin(point).place.topic).or_default() += 1;
         }
-        for origin in refused {
-            points.entry(origin.place.topic).or_default().1 += 1;
-        }
-        for (topic, (all, refused)) in points {
-            let topic = &self.topics[topic];
-            self.metrics.points.with_label_values(&[topic]).inc_by(all - refused);
+        let metrics = &self.shared.metrics;
+        for (topic, all) in points {
+            let refused = refused.get(&topic).copied().unwrap_or(0).min(all);
+            let topic = &self.shared.topics[topic];
+            metrics.points.with_label_values(&[topic]).inc_by(all - refused);
             if refused > 0 {
-                self.metrics.skipped.with_label_values(&[topic, "refused"]).inc_by(refused);
+                metrics.skipped.with_label_values(&[topic, "refused"]).inc_by(refused);
             }
         }
     }
@@ -272,6 +364,10 @@ impl Desk {
 /// An answer to what was sent.
 enum Answer {
     Written,
+    Partly {
+        dropped: usize,
+        reason: String,
+    },
     /// Bad, or too large.
     NotAsOne(String),
 }
@@ -280,4 +376,9 @@ enum Answer {
 fn halves(range: &Range<usize>) -> [Range<usize>; 2] {
     let middle = range.start + range.len() / 2;
     [middle..range.end, range.start..middle]
+}
+
+/// A number from 0 to 1. Each `RandomState` has keys of its own.
+fn chance() -> f64 {
+    RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }

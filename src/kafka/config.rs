@@ -150,15 +150,11 @@ impl Connection {
         config
     }
 
-    /// The group consumer of a sink: as the worker's, but where nothing is committed it begins with the first record; and each
-    /// topic is shared out by itself. (`cooperative-sticky` makes the sums even: a second sink may get the quiet topics, and the
-    /// first one keep all readings.)
+    /// The group consumer of a sink: as the worker's, but each topic is shared out by itself. (`cooperative-sticky` makes the sums
+    /// even: a second sink may get the quiet topics, and the first one keep all readings.)
     #[must_use]
     pub fn sink_consumer(&self, group: &str) -> ClientConfig {
         let mut config = self.group_consumer(group, GroupProtocol::Classic);
-        if self.property("auto.offset.reset").is_none() {
-            config.set("auto.offset.reset", "earliest");
-        }
         if self.property("partition.assignment.strategy").is_none() {
             config.set("partition.assignment.strategy", "roundrobin");
         }

@@ -7,26 +7,33 @@
 //! Ownership: one thread. Callbacks run during its polls and only note what has happened.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::admin::{Cluster, ClusterError};
-use super::config::{Connection, log};
+use super::config::{Connection, Context, Isolation, log};
 use super::native;
 use crate::log::{Millis, Offset, PartitionId, Place};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Not long, as nothing else is done meanwhile.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
+/// A broker that answers does so at once.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A member of the group. Leaves it when dropped.
 pub struct Subscriber {
     consumer: BaseConsumer<Notes>,
+    /// For the ends of logs whatever transactions are open.
+    uncommitted: BaseConsumer<Context>,
     topics: Vec<String>,
     group: String,
 }
@@ -42,11 +49,30 @@ pub enum Change {
     Lost(Vec<Place>),
 }
 
+/// A partition, and what is known of where to begin.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The partition.
+    pub place: Place,
+    /// What the group has committed, if it has.
+    pub committed: Option<Offset>,
+    /// The first offset in the log.
+    pub low: Offset,
+    /// The end of the log.
+    pub high: Offset,
+}
+
 /// What librdkafka has told since it was last asked.
+#[derive(Default)]
 struct Notes {
     topics: Vec<String>,
     changes: Mutex<Vec<Change>>,
+    has_changes: AtomicBool,
     commits: Mutex<Vec<KafkaResult<()>>>,
+    /// Some partition can't go on from where it is, or has no place to begin.
+    has_lost_its_place: AtomicBool,
+    brokers_down: AtomicBool,
+    last_broker_error: Mutex<String>,
 }
 
 /// A record, borrowed from the client.
@@ -120,11 +146,15 @@ impl Subscriber {
         for topic in &topics {
             cluster.require(topic)?;
         }
-        let notes = Notes { topics: topics.clone(), changes: Mutex::default(), commits: Mutex::default() };
+        let notes = Notes { topics: topics.clone(), ..Notes::default() };
         let consumer: BaseConsumer<Notes> =
             connection.sink_consumer(group).create_with_context(notes).map_err(SubscriberError::Client)?;
+        let uncommitted = connection
+            .reader(group, Isolation::Uncommitted)
+            .create_with_context(Context::default())
+            .map_err(SubscriberError::Client)?;
         consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
-        Ok(Subscriber { consumer, topics, group: group.to_owned() })
+        Ok(Subscriber { consumer, uncommitted, topics, group: group.to_owned() })
     }
 
     /// Serves the group, and gives the next record; `None` if there is none within `wait`.
@@ -144,6 +174,11 @@ impl Subscriber {
                 let (topics, group) = (self.topics.join(", "), self.group.clone());
                 Err(SubscriberError::Unauthorized { topics, group })
             }
+            // There's no `auto.offset.reset`: whoever reads decides.
+            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
+                self.consumer.context().has_lost_its_place.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error.into()),
             // librdkafka mends it by itself.
             Some(Err(error)) => {
@@ -156,7 +191,68 @@ impl Subscriber {
     /// What the group has decided since the last call, in order.
     #[must_use]
     pub fn take_changes(&self) -> Vec<Change> {
-        take(&self.consumer.context().changes)
+        let notes = self.consumer.context();
+        // Asked after each record.
+        if notes.has_changes.swap(false, Ordering::Acquire) { take(&notes.changes) } else { Vec::new() }
+    }
+
+    /// Whether some partition has no place to go on from: [`Subscriber::start_at`] gives it one.
+    #[must_use]
+    pub fn has_lost_its_place(&self) -> bool {
+        self.consumer.context().has_lost_its_place.load(Ordering::Relaxed)
+    }
+
+    /// What is known of where these partitions can begin.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn starts(&self, places: &[Place]) -> Result<Vec<Start>, SubscriberError> {
+        let list = self.consumer.committed_offsets(self.list(places), START_TIMEOUT)?;
+        let committed = self.offsets(&list);
+        let start = |place: &Place| {
+            let topic = &self.topics[place.topic];
+            let (low, high) = self.uncommitted.fetch_watermarks(topic, place.partition.0, START_TIMEOUT)?;
+            let committed = committed.get(place).copied();
+            Ok(Start { place: *place, committed, low: Offset(low), high: Offset(high) })
+        };
+        places.iter().map(start).collect()
+    }
+
+    /// Goes on with these partitions, which must be all that are assigned, from here. What was fetched and not handed out is
+    /// fetched again.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    pub fn start_at(&self, starts: &[(Place, Offset)]) -> Result<(), SubscriberError> {
+        let list = self.list_of_offsets(starts)?;
+        self.consumer.context().has_lost_its_place.store(false, Ordering::Relaxed);
+        if matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            self.consumer.incremental_unassign(&list)?;
+            self.consumer.incremental_assign(&list)?;
+        } else {
+            self.consumer.assign(&list)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the client has said that no broker answers, since the last call.
+    #[must_use]
+    pub fn take_brokers_down(&self) -> bool {
+        self.consumer.context().brokers_down.swap(false, Ordering::Relaxed)
+    }
+
+    /// Asks whether a broker answers.
+    #[must_use]
+    pub fn brokers_answer(&self) -> bool {
+        let topic = self.topics.first().map(String::as_str);
+        self.consumer.fetch_metadata(topic, PROBE_TIMEOUT).is_ok()
+    }
+
+    /// What was wrong with a broker the last time that something was.
+    #[must_use]
+    pub fn last_broker_error(&self) -> String {
+        let notes = self.consumer.context();
+        notes.last_broker_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stops fetching; what was fetched and not handed out comes again after [`Subscriber::resume`].
@@ -179,14 +275,14 @@ impl Subscriber {
     /// which nothing has come yet are left out.
     #[must_use]
     pub fn positions(&self) -> Vec<(Place, Offset)> {
-        self.consumer.position().map(|list| self.offsets(&list)).unwrap_or_default()
+        self.consumer.position().map(|list| self.offsets(&list).into_iter().collect()).unwrap_or_default()
     }
 
     /// What the group has committed for these partitions, as far as it has.
     ///
     /// # Errors
     /// When the cluster doesn't answer.
-    pub fn committed(&self, places: &[Place]) -> Result<Vec<(Place, Offset)>, SubscriberError> {
+    pub fn committed(&self, places: &[Place]) -> Result<BTreeMap<Place, Offset>, SubscriberError> {
         let list = self.consumer.committed_offsets(self.list(places), REQUEST_TIMEOUT)?;
         Ok(self.offsets(&list))
     }
@@ -196,12 +292,7 @@ impl Subscriber {
     /// # Errors
     /// When the client refuses; then no answer comes.
     pub fn commit(&self, offsets: &[(Place, Offset)]) -> Result<(), SubscriberError> {
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (place, offset) in offsets {
-            let topic = &self.topics[place.topic];
-            list.add_partition_offset(topic, place.partition.0, KafkaOffset::Offset(offset.0))?;
-        }
-        Ok(native::subscriber::commit(&self.consumer, &list)?)
+        Ok(native::subscriber::commit(&self.consumer, &self.list_of_offsets(offsets)?)?)
     }
 
     /// The answers to commits since the last call, in order.
@@ -218,7 +309,16 @@ impl Subscriber {
         list
     }
 
-    fn offsets(&self, list: &TopicPartitionList) -> Vec<(Place, Offset)> {
+    fn list_of_offsets(&self, offsets: &[(Place, Offset)]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (place, offset) in offsets {
+            let topic = &self.topics[place.topic];
+            list.add_partition_offset(topic, place.partition.0, KafkaOffset::Offset(offset.0))?;
+        }
+        Ok(list)
+    }
+
+    fn offsets(&self, list: &TopicPartitionList) -> BTreeMap<Place, Offset> {
         let known =
             |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
                 KafkaOffset::Offset(offset) => {
@@ -262,6 +362,11 @@ fn note<T>(notes: &Mutex<Vec<T>>, value: T) {
 }
 
 impl Notes {
+    fn note(&self, change: Change) {
+        note(&self.changes, change);
+        self.has_changes.store(true, Ordering::Release);
+    }
+
     fn places(&self, list: &TopicPartitionList) -> Vec<Place> {
         let elements = list.elements();
         elements
@@ -277,12 +382,16 @@ impl ClientContext for Notes {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode::{AllBrokersDown, Authentication, BrokerTransportFailure, Resolve, SSL};
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                tracing::warn!(reason, "no broker answers: waiting");
+            Some(AllBrokersDown) => self.brokers_down.store(true, Ordering::Relaxed),
+            Some(BrokerTransportFailure | Resolve | Authentication | SSL) => {
+                let mut last = self.last_broker_error.lock().unwrap_or_else(PoisonError::into_inner);
+                reason.clone_into(&mut last);
             }
-            _ => tracing::debug!(%error, reason, "the Kafka client"),
+            _ => {}
         }
+        tracing::debug!(%error, reason, "the Kafka client");
     }
 }
 
@@ -291,13 +400,13 @@ impl ConsumerContext for Notes {
         if let Rebalance::Revoke(list) = rebalance {
             let places = self.places(list);
             let lost = consumer.assignment_lost();
-            note(&self.changes, if lost { Change::Lost(places) } else { Change::Removed(places) });
+            self.note(if lost { Change::Lost(places) } else { Change::Removed(places) });
         }
     }
 
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
-            Rebalance::Assign(list) => note(&self.changes, Change::Assigned(self.places(list))),
+            Rebalance::Assign(list) => self.note(Change::Assigned(self.places(list))),
             Rebalance::Revoke(_) => {}
             Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
+use crate::world::influxdb;
 use crate::world::process::Process;
 use crate::world::records::{Outgoing, produce, stormy_readings};
 use crate::world::{PATIENCE, World, until};
@@ -128,6 +129,32 @@ fn who_does_less_is_disqualified() {
 
     let ended = ended.exited(1);
     assert!(ended.stderr.contains("liar is disqualified: 0 alerts instead of"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_sink_is_measured_beside_a_bare_client_and_leaves_nothing_behind() {
+    let world = World::alone(1);
+    let server = influxdb::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let brokers =
+        ["bench", "sink", "--brokers", &world.brokers, "--results", folder.path().to_str().unwrap()];
+    let database = ["--url", &server.url, "--org", &server.org, "--token", &server.token];
+    let small = ["--json", "--count", "20000", "--repetitions", "1", "--generators", "100"];
+    let ended = Process::start("bench sink", &[&brokers[..], &database, &small].concat()).wait().success();
+
+    let report = ended.json();
+    let results = report["results"].as_array().unwrap();
+    let names: Vec<_> = results.iter().map(|row| row["contender"].as_str().unwrap()).collect();
+    let bare = [1, 2, 4].map(|connections| format!("bare client, {connections} connections"));
+    let expected: Vec<&str> = bare.iter().map(String::as_str).chain(["genwatch sink influx"]).collect();
+    assert_eq!(names, expected);
+    for row in results {
+        assert!(row["points_per_s"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["of_the_best_bare_client"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert_eq!(leftovers(&world), Vec::<String>::new());
+    let left = server.buckets().into_iter().filter(|name| name.starts_with("genwatch-bench-"));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 fn drain(world: &World, folder: &Path, arguments: &[&str]) -> Process {

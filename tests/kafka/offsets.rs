@@ -68,7 +68,8 @@ fn readings_that_retention_took_before_a_group_began_are_no_error() {
     verify::all(&world);
 }
 
-fn delete_records_below(world: &World, offset: i64) {
+/// As retention does.
+pub fn delete_records_below(world: &World, offset: i64) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", &world.brokers).create().expect("an admin client");
     let mut list = TopicPartitionList::new();

@@ -9,6 +9,7 @@
 pub mod broker;
 pub mod http;
 pub mod influx;
+pub mod influxdb;
 pub mod mosquitto;
 pub mod process;
 pub mod records;

@@ -5,17 +5,17 @@ use serde_json::json;
 
 use super::*;
 
-/// A point, as a reader of the format by the book understands it: see `docs/influx.md` for the book.
+/// A point, as a reader of the format by the book understands it.
 #[derive(Debug, PartialEq)]
 struct Point {
     measurement: String,
     tags: BTreeMap<String, String>,
-    fields: BTreeMap<String, Field>,
+    fields: BTreeMap<String, Content>,
     time: i64,
 }
 
 #[derive(Debug, PartialEq)]
-enum Field {
+enum Content {
     Float(f64),
     Bool(bool),
     Text(String),
@@ -65,13 +65,13 @@ fn read(line: &str) -> Point {
             let (nothing, next) = word(&[',', ' '], &[]);
             assert_eq!(nothing, "", "{line}");
             end = next;
-            Field::Text(text)
+            Content::Text(text)
         } else {
             end = after;
             match start.as_str() {
-                "true" => Field::Bool(true),
-                "false" => Field::Bool(false),
-                number => Field::Float(number.parse().expect("a float without a suffix")),
+                "true" => Content::Bool(true),
+                "false" => Content::Bool(false),
+                number => Content::Float(number.parse().expect("a float without a suffix")),
             }
         };
         assert!(!name.is_empty() && fields.insert(name, field).is_none(), "{line}");
@@ -79,20 +79,54 @@ fn read(line: &str) -> Point {
     assert_eq!(end, Some(' '), "{line}");
     let (time, none) = word(&[], &[]);
     assert_eq!(none, None);
-    Point { measurement, tags, fields, time: time.parse().expect("a time") }
+    let point = Point { measurement, tags, fields, time: time.parse().expect("a time") };
+    // InfluxData's own parser, which is stricter than InfluxDB itself with control characters.
+    if !line.chars().any(char::is_control) {
+        assert_eq!(read_by_influxdata(line), point, "{line:?}");
+    }
+    point
+}
+
+fn read_by_influxdata(line: &str) -> Point {
+    use influxdb_line_protocol::{FieldValue, parse_lines};
+    let lines: Vec<_> =
+        parse_lines(line).collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{error}: {line:?}"));
+    let [line] = &lines[..] else { panic!("{} lines: {line:?}", lines.len()) };
+    let tags = line.series.tag_set.iter().flatten();
+    let field = |value: &FieldValue<'_>| match value {
+        FieldValue::F64(number) => Content::Float(*number),
+        FieldValue::Boolean(yes) => Content::Bool(*yes),
+        FieldValue::String(text) => Content::Text(text.to_string()),
+        other => panic!("{other:?}"),
+    };
+    Point {
+        measurement: line.series.measurement.to_string(),
+        tags: tags.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        fields: line.field_set.iter().map(|(name, value)| (name.to_string(), field(value))).collect(),
+        time: line.timestamp.expect("a time"),
+    }
 }
 
 const AT: i64 = 1_766_400_000_123;
+const OFFSET: Offset = Offset(7_001_042);
 
 fn append(shape: &Shape, key: &str, value: &str) -> Result<String, Unfit> {
-    let source = Source { key: Some(key.as_bytes()), value: Some(value.as_bytes()), at: Some(Millis(AT)) };
+    let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
+    let source = Source { key, value, at: Some(Millis(AT)), offset: OFFSET };
     let mut lines = String::new();
     shape.append(&source, &mut lines).map(|()| lines)
 }
 
-fn reading(value: &serde_json::Value) -> Result<String, Unfit> {
-    append(&Shape::of_readings("m", Precision::Ms), "g", &value.to_string())
+fn aggregate(value: &serde_json::Value) -> Result<String, Unfit> {
+    append(&Shape::of_aggregates("m", Precision::Ms), "g", &value.to_string())
 }
+
+/// A good reading of generator g, and these members.
+fn reading_with(members: &str) -> String {
+    format!(r#"{{"generatorID":"g","lat":1,"lon":-2.5,"temperature":74,"pressure":198,"fuel":901{members}}}"#)
+}
+
+const READING: &str = "m,generatorID=g fuel=901.0,lat=1.0,lon=-2.5,pressure=198.0,temperature=74.0";
 
 #[test]
 fn a_reading_is_a_point_of_its_generator() {
@@ -100,12 +134,65 @@ fn a_reading_is_a_point_of_its_generator() {
         r#"{"generatorID":"generator4","lat":40.65995,"lon":-111.99633,"#,
         r#""temperature":74,"pressure":198,"fuel":901}"#
     );
-    let line = append(&Shape::of_readings("emergency_generators", Precision::Ms), "generator4", value);
+    let line = append(&Shape::of_readings("emergency_generators", Precision::Ns), "generator4", value);
     let expected = concat!(
         "emergency_generators,generatorID=generator4 fuel=901.0,lat=40.65995,lon=-111.99633,pressure=198.0,",
-        "temperature=74.0 1766400000123\n"
+        "temperature=74.0 1766400000123001042\n"
     );
     assert_eq!(line.as_deref(), Ok(expected));
+    read(expected);
+}
+
+#[test]
+fn a_reading_is_what_the_worker_takes_for_one() {
+    let shape = Shape::of_readings("m", Precision::Ms);
+    for (key, value, code) in [
+        ("g", reading_with("").replace("74", "\"74\""), ErrorCode::WrongType),
+        ("g", reading_with(r#","load":"55""#), ErrorCode::WrongType),
+        ("g", reading_with("").replace("\"fuel\":901", "\"fuel\":null"), ErrorCode::MissingField),
+        ("g", reading_with(r#","fuel":1"#), ErrorCode::DuplicateField),
+        ("g", reading_with("").replace("-2.5", "-200"), ErrorCode::OutOfRange),
+        ("h", reading_with(""), ErrorCode::KeyMismatch),
+        ("g", "[]".to_owned(), ErrorCode::NotObject),
+        ("g", "none".to_owned(), ErrorCode::NotJson),
+        ("g", " ".repeat(reading::MAX_VALUE_BYTES) + &reading_with(""), ErrorCode::TooLarge),
+    ] {
+        assert_eq!(append(&shape, key, &value), Err(Unfit::DeadLetter(code)), "{value:.200}");
+        assert_eq!(Unfit::DeadLetter(code).as_str(), code.as_str());
+    }
+    let gone = Source { key: Some(b"g"), value: None, at: Some(Millis(0)), offset: Offset(0) };
+    assert_eq!(shape.append(&gone, &mut String::new()), Err(Unfit::Tombstone));
+    let of_nobody = Source { key: None, ..gone };
+    let unfit = Err(Unfit::DeadLetter(ErrorCode::KeyMissing));
+    assert_eq!(shape.append(&of_nobody, &mut String::new()), unfit);
+    let unsayable = reading_with("").replace("\"g\"", "\"g\\n\"");
+    assert_eq!(append(&shape, "g\n", &unsayable), Err(Unfit::BadTag));
+}
+
+#[test]
+fn members_that_nobody_knows_are_on_a_line_of_their_own_where_they_can_do_no_harm() {
+    let shape = Shape::of_readings("m", Precision::Ms);
+    for (members, expected) in [
+        ("", None),
+        (r#","load":55"#, None),
+        (r#","load":null"#, None),
+        (r#","site":null,"list":[{"a":1}],"fuel2":[]"#, None),
+        (r#","site":"north","deep":{"a":true},"model":7"#, Some(r#"deep_a=true,model=7.0,site="north""#)),
+        (r#","time":1"#, Some("time=1.0")),
+        (r#","site":1,"site":"\"""#, Some(r#"site="\"""#)),
+        (r#","huge":1e999,"a":1"#, Some("a=1.0")),
+        (r#","\ud800":1,"a":1"#, None),
+    ] {
+        let load = if members.contains("55") { ",load=55.0" } else { "" };
+        let mut lines = format!("{} {AT}\n", READING.replace(",lon", &format!("{load},lon")));
+        if let Some(fields) = expected {
+            lines.push_str(&format!("m,generatorID=g {fields} {AT}\n"));
+        }
+        assert_eq!(append(&shape, "g", &reading_with(members)), Ok(lines), "{members}");
+    }
+    let deep = format!(",\"a\":1,\"deep\":{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+    let lines = append(&shape, "g", &reading_with(&deep)).expect("a point");
+    assert_eq!(lines, format!("{READING} {AT}\nm,generatorID=g a=1.0 {AT}\n"));
 }
 
 #[test]
@@ -122,6 +209,9 @@ fn an_alert_has_rule_severity_and_state_as_tags_and_its_source_flattened() {
         "threshold=200.0,value=199.0 1766400123\n"
     );
     assert_eq!(line.as_deref(), Ok(expected));
+    // At the time of its reading, to the nanosecond.
+    let line = append(&Shape::of_alerts("m_alerts", Precision::Ns), "g", value).expect("a point");
+    assert!(line.ends_with(" 1766400123000001042\n"), "{line}");
     // Without an `at` of its own, or with none that is a time, it's the record's timestamp.
     let line = append(&Shape::of_alerts("m", Precision::S), "g", r#"{"at":"noon","value":1}"#);
     assert_eq!(line.as_deref(), Ok("m,generatorID=g value=1.0 1766400000\n"));
@@ -133,22 +223,22 @@ fn numbers_are_floats_and_null_lists_and_nameless_things_are_left_out() {
         "int": 7, "big": u64::MAX, "small": 1e-300, "minus": -0.5, "yes": true, "no": false, "text": "a",
         "null": null, "list": [1, 2], "": 1, "deep": {"a": {"b": 1, "": 2}, "list": []},
     });
-    let point = read(&reading(&value).expect("a point"));
+    let point = read(&aggregate(&value).expect("a point"));
     let field = |name: &str| point.fields.get(name);
-    assert_eq!(field("int"), Some(&Field::Float(7.0)));
-    assert_eq!(field("big"), Some(&Field::Float(u64::MAX as f64)));
-    assert_eq!(field("small"), Some(&Field::Float(1e-300)));
-    assert_eq!(field("minus"), Some(&Field::Float(-0.5)));
-    assert_eq!(field("yes"), Some(&Field::Bool(true)));
-    assert_eq!(field("no"), Some(&Field::Bool(false)));
-    assert_eq!(field("text"), Some(&Field::Text("a".to_owned())));
-    assert_eq!(field("deep_a_b"), Some(&Field::Float(1.0)));
+    assert_eq!(field("int"), Some(&Content::Float(7.0)));
+    assert_eq!(field("big"), Some(&Content::Float(u64::MAX as f64)));
+    assert_eq!(field("small"), Some(&Content::Float(1e-300)));
+    assert_eq!(field("minus"), Some(&Content::Float(-0.5)));
+    assert_eq!(field("yes"), Some(&Content::Bool(true)));
+    assert_eq!(field("no"), Some(&Content::Bool(false)));
+    assert_eq!(field("text"), Some(&Content::Text("a".to_owned())));
+    assert_eq!(field("deep_a_b"), Some(&Content::Float(1.0)));
     assert_eq!(point.fields.len(), 8, "{point:?}");
 }
 
 #[test]
 fn of_two_members_that_come_to_one_name_the_first_stays() {
-    let line = append(&Shape::of_readings("m", Precision::Ms), "g", r#"{"a":{"b":1},"a_b":2}"#);
+    let line = append(&Shape::of_aggregates("m", Precision::Ms), "g", r#"{"a":{"b":1},"a_b":2}"#);
     assert_eq!(line.as_deref(), Ok("m,generatorID=g a_b=1.0 1766400000123\n"));
 }
 
@@ -160,20 +250,29 @@ fn times_are_in_the_unit_asked_for() {
         (Precision::S, -1, Some(-1)),
         (Precision::S, -1001, Some(-2)),
         (Precision::Us, AT, Some(1_766_400_000_123_000)),
-        (Precision::Ns, AT, Some(1_766_400_000_123_000_000)),
-        (Precision::Ns, *TIMES.end(), Some(9_223_372_036_854_000_000)),
-        (Precision::Ns, *TIMES.start(), Some(-9_223_372_036_854_000_000)),
+        (Precision::Ns, AT, Some(1_766_400_000_123_001_042)),
+        (Precision::Ns, *TIMES.end(), Some(9_223_372_036_853_001_042)),
+        (Precision::Ns, *TIMES.start(), Some(-9_223_372_036_853_998_958)),
         (Precision::Ms, TIMES.end() + 1, None),
         (Precision::S, i64::MIN, None),
     ] {
-        assert_eq!(precision.ticks(Millis(at)), expected, "{at} in {precision:?}");
+        assert_eq!(precision.ticks(Millis(at), OFFSET), expected, "{at} in {precision:?}");
     }
+    let last = Precision::Ns.ticks(Millis(*TIMES.end()), Offset(999_999));
+    assert_eq!(last, Some(9_223_372_036_853_999_999));
+}
+
+#[test]
+fn a_correction_has_the_time_of_the_aggregate_that_it_corrects() {
+    let shape = Shape::of_aggregates("m", Precision::Ns);
+    let line = append(&shape, "g", r#"{"count":1}"#);
+    assert_eq!(line.as_deref(), Ok("m,generatorID=g count=1.0 1766400000123000000\n"));
 }
 
 #[test]
 fn what_makes_no_point_has_its_reason() {
     let shape = Shape::of_alerts("m", Precision::Ms);
-    let whole = Source { key: Some(b"g"), value: Some(b"{\"a\":1}"), at: Some(Millis(0)) };
+    let whole = Source { key: Some(b"g"), value: Some(b"{\"a\":1}"), at: Some(Millis(0)), offset: Offset(0) };
     let mut lines = "before".to_owned();
     assert_eq!(shape.append(&whole, &mut lines), Ok(()));
     for (source, unfit) in [
@@ -207,12 +306,12 @@ fn what_makes_no_point_has_its_reason() {
 #[test]
 fn deep_nesting_ends_as_a_reason() {
     let value = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
-    assert_eq!(append(&Shape::of_readings("m", Precision::Ms), "g", &value), Err(Unfit::NotJson));
+    assert_eq!(append(&Shape::of_aggregates("m", Precision::Ms), "g", &value), Err(Unfit::NotJson));
 }
 
 #[test]
 fn delimiters_are_escaped_where_they_delimit() {
-    let shape = Shape::of_readings("a b,c=d\"e", Precision::Ms);
+    let shape = Shape::of_aggregates("a b,c=d\"e", Precision::Ms);
     let line = append(&shape, "g 1,2=3\"", r#"{"f 1,2=3\"":"say \"a b,c=d\\\"\nend"}"#);
     let expected = concat!(
         r#"a\ b\,c=d"e,generatorID=g\ 1\,2\=3" f\ 1\,2\=3"="say \"a b,c=d\\\"\\nend" 1766400000123"#,
@@ -252,6 +351,54 @@ fn hostile_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    /// A reading with whatever members is as many lines as it has kinds of members, and the known ones are as the worker has them.
+    #[test]
+    fn a_reading_with_any_members_reads_back(
+        key in hostile(),
+        numbers in prop::array::uniform5(-90.0..90.0_f64),
+        members in prop::collection::vec((hostile(), hostile_value()), 0..6),
+        offset in 0..3_000_000_i64,
+    ) {
+        let mut object: Map<String, Value> = members.into_iter().collect();
+        let known = ["generatorID", "lat", "lon", "temperature", "pressure", "fuel", "load", "power"];
+        object.retain(|name, _| !known.contains(&name.as_str()));
+        let unknown = object.clone();
+        object.insert("generatorID".to_owned(), json!(key));
+        for (name, number) in known[1..6].iter().zip(numbers) {
+            object.insert((*name).to_owned(), json!(number));
+        }
+        let value = serde_json::to_vec(&object).expect("JSON");
+        let source =
+            Source { key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(AT)), offset: Offset(offset) };
+        let mut lines = String::new();
+        match Shape::of_readings("m", Precision::Ns).append(&source, &mut lines) {
+            Ok(()) => {}
+            Err(Unfit::DeadLetter(ErrorCode::OutOfRange)) if key.is_empty() => return Ok(()),
+            Err(Unfit::BadTag) if !is_representable(&key) => return Ok(()),
+            Err(unfit) => panic!("{unfit:?}: {key:?}"),
+        }
+        let mut found = BTreeMap::new();
+        for line in lines.split_inclusive('\n') {
+            let point = read(line);
+            prop_assert_eq!(point.time, AT * 1_000_000 + offset % 1_000_000);
+            prop_assert_eq!(&point.tags, &BTreeMap::from([("generatorID".to_owned(), key.clone())]));
+            found.extend(point.fields);
+        }
+        for (name, number) in known[1..6].iter().zip(numbers) {
+            prop_assert_eq!(found.remove(*name), Some(Content::Float(number)));
+        }
+        let expected: BTreeMap<String, Content> = unknown.iter().filter_map(|(name, value)| {
+            let content = match value {
+                Value::Bool(yes) => Content::Bool(*yes),
+                Value::Number(number) => Content::Float(number.as_f64()?),
+                Value::String(text) => Content::Text(text.replace('\n', "\\n")),
+                _ => return None,
+            };
+            (!name.is_empty() && is_representable(name)).then(|| (name.clone(), content))
+        }).collect();
+        prop_assert_eq!(found, expected);
+    }
+
     /// Whatever is in a record: what is written reads back as what was meant, and nothing else is written.
     #[test]
     fn what_is_written_reads_back(
@@ -267,7 +414,7 @@ proptest! {
         object.insert("rule".to_owned(), json!(rule));
         object.insert("generatorID".to_owned(), json!(key));
         let value = serde_json::to_vec(&object).expect("JSON");
-        let source = Source { key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(at)) };
+        let source = Source { key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(at)), offset: Offset(0) };
         let mut line = String::new();
         let result = Shape::of_alerts(&measurement, Precision::Ms).append(&source, &mut line);
 
@@ -277,11 +424,11 @@ proptest! {
                 || ["\\\\", "\\,", "\\=", "\\ "].iter().any(|pair| text.contains(pair))
         };
         let tags = ["generatorID", "rule", "severity", "state"];
-        let fields: BTreeMap<String, Field> = object.iter().filter_map(|(name, value)| {
+        let fields: BTreeMap<String, Content> = object.iter().filter_map(|(name, value)| {
             let field = match value {
-                Value::Bool(yes) => Field::Bool(*yes),
-                Value::Number(number) => Field::Float(number.as_f64()?),
-                Value::String(text) => Field::Text(text.replace('\n', "\\n")),
+                Value::Bool(yes) => Content::Bool(*yes),
+                Value::Number(number) => Content::Float(number.as_f64()?),
+                Value::String(text) => Content::Text(text.replace('\n', "\\n")),
                 _ => return None,
             };
             (!name.is_empty() && !unclear(name) && !tags.contains(&name.as_str())).then(|| (name.clone(), field))
@@ -290,7 +437,7 @@ proptest! {
             Err(Unfit::NoKey)
         } else if unclear(&key) {
             Err(Unfit::BadTag)
-        } else if !(-9_223_372_036_854..=9_223_372_036_854).contains(&at) {
+        } else if !(-9_223_372_036_854..=9_223_372_036_853).contains(&at) {
             Err(Unfit::BadTime)
         } else if unclear(&rule) {
             Err(Unfit::BadTag)
@@ -318,11 +465,13 @@ proptest! {
         value in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
         at in prop::option::of(any::<i64>()),
     ) {
-        let source = Source { key: key.as_deref(), value: value.as_deref(), at: at.map(Millis) };
-        let mut line = String::new();
-        match Shape::of_readings("m", Precision::Ns).append(&source, &mut line) {
-            Ok(()) => { read(&line); }
-            Err(_) => prop_assert_eq!(line, ""),
+        let source = Source { key: key.as_deref(), value: value.as_deref(), at: at.map(Millis), offset: Offset(0) };
+        for shape in [Shape::of_readings("m", Precision::Ns), Shape::of_alerts("m", Precision::Ns)] {
+            let mut line = String::new();
+            match shape.append(&source, &mut line) {
+                Ok(()) => { read(&line); }
+                Err(_) => prop_assert_eq!(line, ""),
+            }
         }
     }
 }

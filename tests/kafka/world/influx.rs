@@ -1,4 +1,5 @@
-//! A stand-in for InfluxDB's v2 write API: keeps points by their identity, as InfluxDB does, and answers as a test tells it to.
+//! A stand-in for InfluxDB's v2 write API that answers when and as a test tells it to. Otherwise it does as InfluxDB does: keeps
+//! points by their identity and fields by their types, and writes the good part of a batch that it refuses.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -35,7 +36,7 @@ pub struct Write {
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<u32>,
-    pub message: &'static str,
+    pub message: String,
 }
 
 type Rule = dyn Fn(&Write) -> Option<Answer> + Send + Sync;
@@ -46,6 +47,8 @@ struct Shared {
     writes: Mutex<Vec<Write>>,
     /// Measurement, tags and time; and the fields.
     points: Mutex<BTreeMap<(String, i64), String>>,
+    /// Of each field of a measurement whether it is a number, a string or a truth.
+    types: Mutex<BTreeMap<(String, String), char>>,
     streams: Mutex<Vec<TcpStream>>,
     stopped: AtomicBool,
 }
@@ -143,13 +146,13 @@ impl Shared {
                 self.judge(&write)
             } else {
                 // As some proxies do, it gives back what it was sent.
-                Some(Answer { status: 401, retry_after: None, message: "unauthorized access" })
+                Some(Answer { status: 401, retry_after: None, message: "unauthorized access".to_owned() })
             };
             let (status, retry_after, message) = match answer {
-                None => (204, None, ""),
+                None => (204, None, String::new()),
                 Some(answer) => (answer.status, answer.retry_after, answer.message),
             };
-            let body = match message {
+            let body = match message.as_str() {
                 "" => String::new(),
                 message => {
                     let sent = header("authorization").unwrap_or_default();
@@ -171,7 +174,11 @@ impl Shared {
             let rule = self.rule.lock().unwrap().clone();
             let answer = rule.and_then(|rule| rule(write)).filter(|answer| answer.status != 204);
             // As InfluxDB, it wants points.
-            return answer.or(Some(Answer { status: 400, retry_after: None, message: "no points" }));
+            return answer.or(Some(Answer {
+                status: 400,
+                retry_after: None,
+                message: "no points".to_owned(),
+            }));
         }
         self.writes.lock().unwrap().push(write.clone());
         let rule = self.rule.lock().unwrap().clone();
@@ -179,12 +186,33 @@ impl Shared {
             return Some(answer);
         }
         let mut points = self.points.lock().unwrap();
+        let mut dropped = 0;
         for line in &write.lines {
             // The tests' points have no space within.
             let parts: Vec<&str> = line.split(' ').collect();
             let [series, fields, time] = parts[..] else { panic!("not a point: {line}") };
+            if self.has_other_types(series, fields) {
+                dropped += 1;
+                continue;
+            }
             points.insert((series.to_owned(), time.parse().expect("a time")), fields.to_owned());
         }
-        None
+        let message = format!("partial write: field type conflict dropped={dropped}");
+        (dropped > 0).then_some(Answer { status: 422, retry_after: None, message })
+    }
+
+    fn has_other_types(&self, series: &str, fields: &str) -> bool {
+        let measurement = series.split(',').next().expect("a measurement");
+        let mut types = self.types.lock().unwrap();
+        let mut conflicts = |field: &str| {
+            let (name, value) = field.split_once('=').expect("a value");
+            let kind = match value.as_bytes()[0] {
+                b'"' => 's',
+                b't' | b'f' => 'b',
+                _ => 'f',
+            };
+            *types.entry((measurement.to_owned(), name.to_owned())).or_insert(kind) != kind
+        };
+        fields.split(',').any(&mut conflicts)
     }
 }

@@ -1,0 +1,149 @@
+//! Batches on their way to InfluxDB, several at a time.
+//!
+//! Each partition belongs to one lane, and a lane has one batch that fills and one under way, written by a thread of its
+//! own. So the records of a partition are written in their order, and what is acknowledged of it is always all that came
+//! before: nothing has to be put in order again.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::batch::{Batch, Origin, Tenure, Until};
+use super::line::{Shape, Source, Unfit};
+use super::writer::{Refused, Writers, Written};
+use crate::log::Place;
+
+/// A batch of so many bytes is full, however few records it holds.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// All lanes. Owned by the sink's loop; a writer's thread owns a batch while it writes it.
+pub struct Lanes {
+    writers: Writers,
+    lanes: Vec<Lane>,
+    /// Records of a full batch.
+    batch: usize,
+    linger: Duration,
+}
+
+#[derive(Default)]
+struct Lane {
+    filling: Batch,
+    /// The memory of the batch before.
+    spare: Batch,
+    /// When the first record of the batch was taken in.
+    begun: Option<Instant>,
+    /// What will be done when the thread has written what it was given.
+    writing: Option<BTreeMap<Place, Until>>,
+}
+
+impl Lanes {
+    /// Lanes for these writers' threads, `count` of them.
+    pub fn new(writers: Writers, count: usize, batch: usize, linger: Duration) -> Lanes {
+        let mut lanes: Vec<Lane> = (0..count).map(|_| Lane::default()).collect();
+        if let Some(first) = lanes.first_mut() {
+            // Its thread begins by asking whether it may write.
+            first.writing = Some(BTreeMap::new());
+        }
+        Lanes { writers, lanes, batch, linger }
+    }
+
+    /// How long a record waits for others, at most.
+    #[must_use]
+    pub fn linger(&self) -> Duration {
+        self.linger
+    }
+
+    /// Takes in a record; one that makes no point is done with its batch all the same.
+    ///
+    /// # Errors
+    /// With the reason why it makes no point.
+    pub fn take_in(
+        &mut self,
+        origin: Origin,
+        tenure: Tenure,
+        shape: &Shape,
+        record: &Source<'_>,
+        now: Instant,
+    ) -> Result<(), Unfit> {
+        let lane = self.lane_of(origin.place);
+        let lane = &mut self.lanes[lane];
+        lane.begun.get_or_insert(now);
+        lane.filling.take_in(origin, tenure, shape, record)
+    }
+
+    /// Whether a lane has no room for a record.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lanes.iter().any(|lane| self.has_filled(lane))
+    }
+
+    /// Whether all that was taken in is written, and nobody waits for an answer.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.writing.is_none() && lane.begun.is_none())
+    }
+
+    /// Whether all that was taken in is written; the question whether we may write at all may be open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let is_empty =
+            |lane: &Lane| lane.begun.is_none() && lane.writing.as_ref().is_none_or(BTreeMap::is_empty);
+        self.lanes.iter().all(is_empty)
+    }
+
+    /// Records that wait for others.
+    #[must_use]
+    pub fn gathered(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.filling.records()).sum()
+    }
+
+    /// Whether something of this partition was taken in that isn't written yet.
+    #[must_use]
+    pub fn holds(&self, place: Place) -> bool {
+        let lane = &self.lanes[self.lane_of(place)];
+        lane.filling.until().contains_key(&place)
+            || lane.writing.as_ref().is_some_and(|writing| writing.contains_key(&place))
+    }
+
+    /// Gives each free thread what its lane has gathered, when that is due, or now.
+    pub fn hand_over(&mut self, now: bool) {
+        for number in 0..self.lanes.len() {
+            let lane = &self.lanes[number];
+            let Some(begun) = lane.begun.filter(|_| lane.writing.is_none()) else { continue };
+            if now || self.has_filled(lane) || begun.elapsed() >= self.linger {
+                let lane = &mut self.lanes[number];
+                let spare = std::mem::take(&mut lane.spare);
+                let batch = std::mem::replace(&mut lane.filling, spare);
+                lane.begun = None;
+                lane.writing = Some(batch.until().clone());
+                self.writers.hand_over(number, batch);
+            }
+        }
+    }
+
+    /// A batch that is done with, waiting up to `wait`.
+    ///
+    /// # Errors
+    /// When InfluxDB refuses us.
+    pub fn outcome(&mut self, wait: Duration) -> Result<Option<Written>, Refused> {
+        let outcome = self.writers.outcome(wait)?;
+        if let Some(written) = &outcome {
+            self.lanes[written.lane].writing = None;
+        }
+        Ok(outcome)
+    }
+
+    /// Keeps the memory of a batch that is done with: it's large, and the next one needs as much.
+    pub fn reuse(&mut self, written: Written) {
+        let mut batch = written.batch;
+        batch.clear();
+        self.lanes[written.lane].spare = batch;
+    }
+
+    fn lane_of(&self, place: Place) -> usize {
+        (place.topic + place.partition.0.unsigned_abs() as usize) % self.lanes.len()
+    }
+
+    fn has_filled(&self, lane: &Lane) -> bool {
+        lane.filling.records() >= self.batch || lane.filling.bytes() >= BATCH_BYTES
+    }
+}

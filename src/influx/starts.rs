@@ -1,0 +1,60 @@
+//! Where reading begins where the client doesn't know: at the first record for a group that has committed nothing, and by
+//! `--on-out-of-range` where the log doesn't have the record that is next.
+
+use std::time::Instant;
+
+use super::Sink;
+use super::config::SinkError;
+use crate::kafka::restore::OnOutOfRange;
+use crate::kafka::subscriber::Start;
+use crate::log::{Offset, Place};
+
+impl Sink<'_> {
+    /// Decides where each partition goes on, and starts them all there. Tried again later if the cluster doesn't answer.
+    pub(super) fn find_starts(&mut self) -> Result<(), SinkError> {
+        let places: Vec<Place> = self.ledger.places().collect();
+        if places.is_empty() {
+            // They have gone to somebody else.
+            return Ok(());
+        }
+        let found = match self.subscriber.starts(&places) {
+            Ok(found) => found,
+            Err(error) => {
+                if self.broker_log.allow((), Instant::now()).is_some() {
+                    tracing::warn!(%error, "where to begin is not known yet: asking again");
+                }
+                return Ok(());
+            }
+        };
+        let mut starts = Vec::with_capacity(found.len());
+        for start in found {
+            starts.push((start.place, self.start_of(start)?));
+        }
+        self.subscriber.start_at(&starts)?;
+        self.apply_pause(&places)
+    }
+
+    fn start_of(&mut self, start: Start) -> Result<Offset, SinkError> {
+        let Start { place, committed, low, high } = start;
+        let Some(next) = self.ledger.next(place).or(committed) else {
+            self.ledger.begins(place, low);
+            return Ok(low);
+        };
+        if (low..=high).contains(&next) {
+            self.ledger.begins(place, next);
+            return Ok(next);
+        }
+        let (topic, partition) = (self.topics[place.topic].clone(), place.partition);
+        match self.on_out_of_range {
+            OnOutOfRange::Fail => Err(SinkError::OutOfRange { topic, partition, next, low, high }),
+            OnOutOfRange::Earliest => {
+                let lost = u64::try_from(low.0 - next.0).unwrap_or(0);
+                tracing::error!(topic, %partition, %next, %low, %high, lost, "the next record is not in the log: going on from the earliest one");
+                self.observers.metrics.lost.with_label_values(&[&topic]).inc_by(lost);
+                self.summary.lost += lost;
+                self.ledger.begins_anew(place, low);
+                Ok(low)
+            }
+        }
+    }
+}
