@@ -303,8 +303,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When the broker would refuse; a property that it doesn't take is named.
-    pub fn validate(&self, plan: TopicPlan) -> Result<TopicPlan, ClusterError> {
-        let mut plan = plan;
+    pub fn validate(&self, mut plan: TopicPlan) -> Result<TopicPlan, ClusterError> {
         if let Err(RDKafkaErrorCode::InvalidConfig) = self.request(&plan, true)? {
             let refused = self.refused_properties(&plan)?;
             for key in refused.iter().filter(|key| TopicConfig::is_optional(key)) {

@@ -32,7 +32,7 @@ impl Strict {
     /// All of them, and how many.
     #[track_caller]
     fn check_all<'a>(&self, documents: impl IntoIterator<Item = &'a Value>) -> usize {
-        documents.into_iter().map(|document| self.check(document)).count()
+        documents.into_iter().inspect(|document| self.check(document)).count()
     }
 }
 
@@ -102,7 +102,7 @@ fn a_worker_writes_and_prints_what_the_schemas_say() {
     assert!(Strict::of("state").check_all(&states) > 100);
     let letters = world.read(&world.dlq_topic());
     let of_letters = Strict::of("dead-letter-headers");
-    assert_eq!(letters.iter().map(|letter| of_letters.check(&headers(letter, "dlq."))).count(), 3);
+    assert_eq!(letters.iter().inspect(|letter| of_letters.check(&headers(letter, "dlq."))).count(), 3);
     Strict::of("worker-summary").check(&summary);
     let described = world.run("topics describe", &["--json"]).success().json();
     Strict::of("topics-description").check(&described);
