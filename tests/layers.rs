@@ -83,16 +83,9 @@ fn the_core_knows_no_kafka_clock_thread_or_global_randomness() {
     }
 }
 
-/// Files outside of `src/kafka` that know rdkafka, as `ARCHITECTURE.md` lists them.
-const KNOW_RDKAFKA: [&str; 7] = [
-    "bench/bare.rs",
-    "bench/mod.rs",
-    "bench/report.rs",
-    "demo/broker.rs",
-    "mqtt/bridge.rs",
-    "worker/config.rs",
-    "worker/watch.rs",
-];
+/// Files and folders outside of `src/kafka` that know rdkafka, as `ARCHITECTURE.md` lists them.
+const KNOW_RDKAFKA: [&str; 5] =
+    ["bench/", "demo/broker.rs", "mqtt/bridge", "worker/config.rs", "worker/watch.rs"];
 
 #[test]
 fn nobody_else_knows_rdkafka() {
@@ -101,7 +94,8 @@ fn nobody_else_knows_rdkafka() {
         let text = std::fs::read_to_string(&file).expect("readable");
         let knows =
             text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("rdkafka::"));
-        assert!(!knows || KNOW_RDKAFKA.contains(&name), "{name} isn't listed in ARCHITECTURE.md");
+        let listed = KNOW_RDKAFKA.iter().any(|place| name.starts_with(place));
+        assert!(!knows || listed, "{name} isn't listed in ARCHITECTURE.md");
     }
 }
 

@@ -65,7 +65,7 @@ struct Shared {
     #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS", value_parser = super::brokers)]
     brokers: String,
 
-    /// Any librdkafka property, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
+    /// A property of librdkafka's clients, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
     #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
     properties: Vec<SecretString>,
 
