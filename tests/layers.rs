@@ -51,7 +51,7 @@ const SHELL: [&str; 20] = [
     "broker",
     "client",
     "config",
-    "complaints",
+    "log_limit",
     "writer",
 ];
 
