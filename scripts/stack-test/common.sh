@@ -68,6 +68,9 @@ take_down() {
     stranger=
     operator=
     down --volumes --timeout 5 >/dev/null 2>&1 || true
+    # Compose 1.29 leaves the volumes where it can't remove the network.
+    docker volume ls -q --filter "label=com.docker.compose.project=${COMPOSE_PROJECT_NAME:-genwatch-test}" 2>/dev/null |
+        xargs -r docker volume rm >/dev/null 2>&1 || true
 }
 
 bring_up() { # COMPLAINT ARGUMENTS...
