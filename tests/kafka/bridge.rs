@@ -2,9 +2,10 @@
 //!
 //! * [`retained`]: what the broker keeps for subscribers isn't news. [`wills`]: who is online in the end.
 //! * [`left_out`]: what isn't forwarded, and stops nobody.
-//! * [`access`]: who is let in, and who waits. [`shares`]: several bridges.
+//! * [`access`]: who is let in, and who waits. [`shares`]: several bridges. [`bench`]: the benchmark.
 
 mod access;
+mod bench;
 mod left_out;
 mod retained;
 mod shares;
