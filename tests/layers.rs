@@ -14,6 +14,7 @@ const PURE: [&str; 13] = [
     "mqtt/topic.rs",
     "mqtt/message.rs",
     "mqtt/unacked.rs",
+    "mqtt/share.rs",
     "influx/line.rs",
     "influx/batch.rs",
     "influx/ledger.rs",

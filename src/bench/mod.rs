@@ -6,7 +6,7 @@
 //! * [`arena`]: topics and groups of one benchmark, gone when it ends.
 //! * [`contender`]: a program under test, from start to exit.
 //! * [`verify`]: what the alerts must be, and whether they are.
-//! * [`drain`], [`scale`], [`latency`], [`partitions`], [`produce`]: one benchmark each.
+//! * [`drain`], [`scale`], [`latency`], [`partitions`], [`produce`], [`bridge`]: one benchmark each.
 //! * [`sink`]: how fast the sink writes, beside what its [`database`] takes.
 //! * [`bare`]: the baseline, a consumer that does the least.
 //! * [`report`]: machine, versions, results; JSON, CSV and tables, and JSON back. [`plot`]: SVG of results.
@@ -15,6 +15,7 @@
 
 pub mod arena;
 pub mod bare;
+pub mod bridge;
 pub mod contender;
 pub mod database;
 pub mod drain;

@@ -13,6 +13,7 @@ use secrecy::SecretString;
 
 use super::{ClusterOptions, Failure};
 use crate::bench::bare::{self, BARE_LOOPS};
+use crate::bench::bridge::BridgeConfig;
 use crate::bench::contender::Contender;
 use crate::bench::database::Access;
 use crate::bench::drain::DrainConfig;
@@ -47,6 +48,7 @@ enum Benchmark {
     Latency(Latency),
     Partitions(Partitions),
     Produce(Produce),
+    Bridge(Bridge),
     Sink(Sink),
     /// Draw the results in a folder as SVG.
     Plot(Folder),
@@ -341,6 +343,36 @@ struct Sink {
     shared: Shared,
 }
 
+/// Forward messages from MQTT, the bridge and `mosquitto_sub`, which only receives, in turn.
+///
+/// Needs Mosquitto 2 (mosquitto, mosquitto_sub). Each turn has a broker of its own that has queued the same messages for it, by QoS
+/// 1. Kafka must have each of them once, in the order of its generator, or the bridge is disqualified.
+#[derive(Debug, Args)]
+struct Bridge {
+    /// Messages.
+    #[arg(long, default_value_t = 200_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+
+    /// Generators they are of.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    generators: u32,
+
+    /// Partitions of the topic.
+    #[arg(short, long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
+
+    /// How many bridges share the fleet; several numbers by commas.
+    #[arg(long, value_delimiter = ',', default_value = "1", env = "GENWATCH_BRIDGES", value_parser = clap::value_parser!(u32).range(1..=100))]
+    bridges: Vec<u32>,
+
+    /// How often each has its turn; medians count.
+    #[arg(long, default_value_t = 5, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+
+    #[command(flatten)]
+    shared: Shared,
+}
+
 /// Compare all alerts of a topic with a serial evaluation of its readings by the built-in rules.
 ///
 /// For a group that has worked all readings. Exit code 1 where an alert is missing, doubled, different or out of its
@@ -366,6 +398,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Benchmark::Latency(options) => latency(options),
         Benchmark::Partitions(options) => partitions(options),
         Benchmark::Produce(options) => produce(options),
+        Benchmark::Bridge(options) => bridge(options),
         Benchmark::Sink(options) => sink(options),
         Benchmark::Plot(options) => plot(&options.folder),
         Benchmark::Table(options) => table(&options.folder),
@@ -513,6 +546,20 @@ fn sink(options: &Sink) -> Result<(), Failure> {
         seed: options.shared.seed,
     };
     options.shared.publish(|stop, tell| bench::sink::run(&config, stop, tell))?;
+    Ok(())
+}
+
+fn bridge(options: &Bridge) -> Result<(), Failure> {
+    let config = BridgeConfig {
+        connection: options.shared.connection()?,
+        bridges: options.bridges.iter().map(|bridges| *bridges as usize).collect(),
+        count: options.count,
+        generators: options.generators,
+        partitions: options.partitions,
+        repetitions: options.repetitions,
+        seed: options.shared.seed,
+    };
+    options.shared.publish(|stop, tell| bench::bridge::run(&config, stop, tell))?;
     Ok(())
 }
 

@@ -9,19 +9,24 @@ use super::{ClusterOptions, Failure};
 use crate::health::{Health, Obstacle};
 use crate::mqtt::bridge::{BridgeConfig, BridgeError, Observers};
 use crate::mqtt::metrics::BridgeMetrics;
+use crate::mqtt::share::Share;
 
 /// Forward what generators say by MQTT to Kafka.
 ///
 /// Readings go to <TOPIC>, keyed by generator; online and offline, said by generators and their last wills, to <TOPIC>_status.
 /// A message is acknowledged to the MQTT broker when Kafka has it; while the bridge or Kafka is away, the broker keeps them.
 /// The payload is not judged here: what is no reading becomes a dead letter of the worker. For more than one bridge give each
-/// a branch of the tree (--mqtt-topic) and a --client-id. SIGTERM finishes what is under way; at the end one JSON summary is
-/// printed.
+/// a --share. SIGTERM finishes what is under way; at the end one JSON summary is printed.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Names the session that the MQTT broker keeps for the bridge: unique among its clients, the same after a restart.
-    #[arg(long, value_name = "ID", default_value = "genwatch-bridge", env = "GENWATCH_CLIENT_ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    client_id: String,
+    /// Names the session that the MQTT broker keeps for the bridge: unique among its clients, the same after a restart
+    /// [default: genwatch-bridge, with --share 2/4 genwatch-bridge-2-of-4].
+    #[arg(long, value_name = "ID", env = "GENWATCH_CLIENT_ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    client_id: Option<String>,
+
+    /// Forward the generators of one of N shares only, where N bridges run, 1/N to N/N. Each of them subscribes to all.
+    #[arg(long, value_name = "I/N", default_value = "1/1", env = "GENWATCH_SHARE")]
+    share: Share,
 
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
@@ -34,13 +39,28 @@ pub struct Options {
     cluster: ClusterOptions,
 }
 
+impl Options {
+    fn client_id(&self) -> String {
+        self.client_id.clone().unwrap_or_else(|| match self.share.is_partial() {
+            true => format!("genwatch-bridge-{}", self.share.to_string().replace('/', "-of-")),
+            false => "genwatch-bridge".to_owned(),
+        })
+    }
+}
+
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    if !options.mqtt.tree().status.names_the_generator() {
+        let reason =
+            "--mqtt-status-topic must contain the level {generatorID}: a status doesn't say whose it is";
+        return Err(Failure::usage(anyhow::anyhow!(reason)));
+    }
     let config = BridgeConfig {
         connection: options.cluster.connection()?,
         topics: options.cluster.topics(),
         broker: options.mqtt.broker().map_err(Failure::usage)?,
-        client_id: options.client_id.clone(),
+        client_id: options.client_id(),
         tree: options.mqtt.tree(),
+        share: options.share,
     };
     let observers = Observers {
         stop: super::stop_on_signals()?,

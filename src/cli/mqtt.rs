@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::mqtt::broker::{Address, Broker, BrokerError};
+use crate::mqtt::broker::{Access, Address, Broker, BrokerError};
 use crate::mqtt::message::Tree;
 use crate::mqtt::topic::TopicPattern;
 
@@ -46,12 +46,26 @@ pub(super) struct MqttOptions {
     /// Whose certificates to trust, in PEM. Without it: those that this system trusts.
     #[arg(long, value_name = "FILE", env = "GENWATCH_MQTT_CA_FILE")]
     mqtt_ca_file: Option<PathBuf>,
+
+    /// Our certificate, with those between it and its CA, in PEM: for brokers that ask for one.
+    #[arg(long, value_name = "FILE", requires = "mqtt_key_file", env = "GENWATCH_MQTT_CERT_FILE")]
+    mqtt_cert_file: Option<PathBuf>,
+
+    /// Its private key, in PEM, not encrypted. May be the same file.
+    #[arg(long, value_name = "FILE", requires = "mqtt_cert_file", env = "GENWATCH_MQTT_KEY_FILE")]
+    mqtt_key_file: Option<PathBuf>,
 }
 
 impl MqttOptions {
     pub(super) fn broker(&self) -> Result<Broker, BrokerError> {
-        let password_file = self.mqtt_password_file.as_deref();
-        Broker::new(self.mqtt.clone(), self.mqtt_user.as_deref(), password_file, self.mqtt_ca_file.as_deref())
+        let access = Access {
+            user: self.mqtt_user.as_deref(),
+            password_file: self.mqtt_password_file.as_deref(),
+            ca_file: self.mqtt_ca_file.as_deref(),
+            cert_file: self.mqtt_cert_file.as_deref(),
+            key_file: self.mqtt_key_file.as_deref(),
+        };
+        Broker::new(self.mqtt.clone(), access)
     }
 
     pub(super) fn tree(&self) -> Tree {

@@ -8,19 +8,22 @@ use std::time::Duration;
 
 use rumqttc::{
     ConnectReturnCode, ConnectionError, DisconnectReasonCode, MqttOptions, StateError, TlsConfiguration,
-    Transport,
+    TlsError, Transport,
 };
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+
+use super::tls;
 
 /// A broker that is silent for longer is taken for dead.
 const KEEP_ALIVE_SECONDS: u16 = 10;
-/// A reading has at most 1 MiB; what is larger is forwarded too, for the dead letters, up to this.
-const MAX_PACKET_BYTES: u32 = 16 << 20;
+/// A reading has at most 1 MiB; what is larger is forwarded too, for the dead letters, as far as Kafka takes it (16 MiB, where
+/// the topics are ours). What is larger than this the MQTT broker discards without a word (MQTT 5.0, 3.1.2.11.4): so it is more
+/// than Kafka takes, that what Kafka doesn't take is told.
+const MAX_PACKET_BYTES: u32 = 64 << 20;
 
 /// Where the MQTT broker is: `mqtt://host:1883`, or `mqtts://host:8883` for TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
+    /// A name, or an address; of IPv6 without its brackets, as certificates have it.
     host: String,
     port: u16,
     tls: bool,
@@ -47,6 +50,7 @@ impl std::str::FromStr for Address {
             }
             _ => (rest, usual_port),
         };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if host.is_empty() {
             return Err("expected mqtt://HOST:PORT".to_owned());
         }
@@ -56,7 +60,11 @@ impl std::str::FromStr for Address {
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}://{}:{}", if self.tls { "mqtts" } else { "mqtt" }, self.host, self.port)
+        let (scheme, port) = (if self.tls { "mqtts" } else { "mqtt" }, self.port);
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{port}", self.host),
+            false => write!(f, "{scheme}://{}:{port}", self.host),
+        }
     }
 }
 
@@ -66,6 +74,21 @@ pub struct Broker {
     address: Address,
     login: Option<(String, String)>,
     tls: Option<TlsConfiguration>,
+}
+
+/// Files and a name that say who we are to the broker, and whom we trust.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Access<'a> {
+    /// `--mqtt-user`
+    pub user: Option<&'a str>,
+    /// `--mqtt-password-file`
+    pub password_file: Option<&'a Path>,
+    /// `--mqtt-ca-file`
+    pub ca_file: Option<&'a Path>,
+    /// `--mqtt-cert-file`
+    pub cert_file: Option<&'a Path>,
+    /// `--mqtt-key-file`
+    pub key_file: Option<&'a Path>,
 }
 
 /// Why the options for the broker were refused.
@@ -94,9 +117,17 @@ pub enum BrokerError {
     /// The system has no certificates to trust.
     #[error("this system has no certificates to trust ({0}); name some by --mqtt-ca-file")]
     NoCertificates(String),
-    /// A CA without TLS.
-    #[error("--mqtt-ca-file is for mqtts://; {0} is without TLS")]
-    CaWithoutTls(Address),
+    /// Certificates without TLS.
+    #[error("{option} is for mqtts://; {address} is without TLS")]
+    WithoutTls {
+        /// The option.
+        option: &'static str,
+        /// `--mqtt`
+        address: Address,
+    },
+    /// A certificate without its key, or the other way round.
+    #[error("--mqtt-cert-file and --mqtt-key-file go together (they may be one file)")]
+    HalfACertificate,
 }
 
 impl Broker {
@@ -104,18 +135,16 @@ impl Broker {
     ///
     /// # Errors
     /// When a file can't be read, or isn't what it should be.
-    pub fn new(
-        address: Address,
-        user: Option<&str>,
-        password_file: Option<&Path>,
-        ca_file: Option<&Path>,
-    ) -> Result<Broker, BrokerError> {
-        let login =
-            user.map(|user| Ok((user.to_owned(), password_file.map_or(Ok(String::new()), password)?)));
-        let tls = match (address.tls, ca_file) {
+    pub fn new(address: Address, access: Access<'_>) -> Result<Broker, BrokerError> {
+        let login = access
+            .user
+            .map(|user| Ok((user.to_owned(), access.password_file.map_or(Ok(String::new()), password)?)));
+        let files = [("--mqtt-ca-file", access.ca_file), ("--mqtt-cert-file", access.cert_file)];
+        let given = files.into_iter().find(|(_, file)| file.is_some());
+        let tls = match (address.tls, given) {
+            (false, Some((option, _))) => return Err(BrokerError::WithoutTls { option, address }),
             (false, None) => None,
-            (false, Some(_)) => return Err(BrokerError::CaWithoutTls(address)),
-            (true, ca_file) => Some(tls(ca_file)?),
+            (true, _) => Some(tls::configuration(access)?),
         };
         Ok(Broker { login: login.transpose()?, tls, address })
     }
@@ -145,7 +174,7 @@ impl Broker {
     }
 }
 
-fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, BrokerError> {
+pub(super) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, BrokerError> {
     std::fs::read(path).map_err(|error| BrokerError::File { option, path: path.to_owned(), error })
 }
 
@@ -155,34 +184,6 @@ fn password(path: &Path) -> Result<String, BrokerError> {
     let text = String::from_utf8(read(option, path)?).map_err(content)?;
     // Editors end a file with a line break.
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn tls(ca_file: Option<&Path>) -> Result<TlsConfiguration, BrokerError> {
-    let mut roots = rustls::RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            let option = "--mqtt-ca-file";
-            let content = |reason: String| BrokerError::Content { option, path: path.to_owned(), reason };
-            let pem = read(option, path)?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|error| content(error.to_string()))?;
-                roots.add(certificate).map_err(|error| content(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(content("there is no certificate in it (PEM is expected)".to_owned()));
-            }
-        }
-        None => {
-            let native = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(native.certs);
-            if roots.is_empty() {
-                let errors = native.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-                return Err(BrokerError::NoCertificates(errors.join("; ")));
-            }
-        }
-    }
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Ok(TlsConfiguration::Rustls(config.into()))
 }
 
 /// A refusal that no waiting mends, in words; `None` for what may be better in a moment.
@@ -204,19 +205,56 @@ pub fn refusal(error: &ConnectionError) -> Option<String> {
             }
             other => Some(format!("the connection was refused: {other:?}")),
         },
-        ConnectionError::MqttState(StateError::ServerDisconnect {
-            reason_code: DisconnectReasonCode::SessionTakenOver,
-            ..
-        }) => {
+        error if is_taken_over(error) => {
             Some("another client has taken the session over: each needs a --client-id of its own".to_owned())
         }
-        ConnectionError::Tls(error) if error.to_string().contains("certificate") => {
-            Some(format!("the certificate is not trusted ({error}): look at --mqtt-ca-file"))
-        }
-        // Where TLS fails, rustls' word comes in an I/O error.
-        ConnectionError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            Some(format!("TLS failed ({error}): look at --mqtt-ca-file, and at whether the port speaks TLS"))
-        }
+        other => match io_error(other) {
+            // The broker says so by an alert, after its own certificate was accepted.
+            Some(error) if wants_a_certificate(error) => Some(format!(
+                "it asks for a client certificate that it trusts ({error}): look at --mqtt-cert-file"
+            )),
+            // Where TLS fails, rustls' word comes in an I/O error.
+            Some(error) if error.kind() == std::io::ErrorKind::InvalidData => Some(format!(
+                "TLS failed ({error}): look at --mqtt-ca-file, and at whether the port speaks TLS"
+            )),
+            _ => None,
+        },
+    }
+}
+
+/// Whether another client goes by our name: we would take the session from each other for ever.
+#[must_use]
+pub fn is_taken_over(error: &ConnectionError) -> bool {
+    let ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) = error else {
+        return false;
+    };
+    *reason_code == DisconnectReasonCode::SessionTakenOver
+}
+
+fn wants_a_certificate(error: &std::io::Error) -> bool {
+    let alert = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    use rustls::AlertDescription as Alert;
+    matches!(
+        alert,
+        Some(rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+        ))
+    )
+}
+
+fn io_error(error: &ConnectionError) -> Option<&std::io::Error> {
+    match error {
+        ConnectionError::Io(error)
+        | ConnectionError::Tls(TlsError::Io(error))
+        | ConnectionError::MqttState(
+            StateError::Io(error) | StateError::Deserialization(rumqttc::Error::Io(error)),
+        ) => Some(error),
         _ => None,
     }
 }
@@ -224,11 +262,12 @@ pub fn refusal(error: &ConnectionError) -> Option<String> {
 /// rumqttc's words, without the layers they came through.
 #[must_use]
 pub fn in_words(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::Io(error) => error.to_string(),
-        ConnectionError::Timeout(_) => "no answer in time".to_owned(),
-        ConnectionError::MqttState(state) => state.to_string(),
-        other => other.to_string(),
+    match (io_error(error), error) {
+        (Some(error), _) => error.to_string(),
+        (None, ConnectionError::ConnectionRefused(code)) => format!("refused: {code:?}"),
+        (None, ConnectionError::Timeout(_)) => "no answer in time".to_owned(),
+        (None, ConnectionError::MqttState(state)) => state.to_string(),
+        (None, other) => other.to_string(),
     }
 }
 
@@ -248,6 +287,7 @@ mod tests {
         assert_eq!(address("broker:7"), Ok("mqtt://broker:7".to_owned()));
         assert_eq!(address("mqtt://[::1]"), Ok("mqtt://[::1]:1883".to_owned()));
         assert_eq!(address("mqtt://[::1]:7"), Ok("mqtt://[::1]:7".to_owned()));
+        assert_eq!("mqtts://[::1]".parse::<Address>().expect("valid").host, "::1", "as certificates have it");
     }
 
     #[test]

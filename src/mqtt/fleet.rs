@@ -1,16 +1,18 @@
 //! Simulated generators that report by MQTT, as real ones do: each with a connection of its own, `online` and `offline` as
 //! retained messages, the latter left with the broker as last will.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use rumqttc::{
     AsyncClient, Event, EventLoop, LastWill, Outgoing, Packet, PubAckReason, PublishOptions,
     PublishProperties, QoS,
 };
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::broker::{self, Broker};
@@ -18,6 +20,7 @@ use super::client;
 use super::message::{TIMESTAMP, Tree};
 use crate::clock;
 use crate::kafka::producer::Produced;
+use crate::log::Millis;
 
 /// How long all connections together may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,20 +32,28 @@ const RECONNECT: Duration = Duration::from_millis(500);
 const QUEUED: usize = 16;
 /// How long a reading may wait while the broker takes none.
 const STUCK: Duration = Duration::from_secs(60);
+/// What generators say of themselves, the latter also by their last wills.
+const ONLINE: &str = "online";
+const OFFLINE: &str = "offline";
 /// How long the farewells may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The connections of a fleet. A thread of its own serves them.
 pub struct MqttFleet {
-    generators: HashMap<Vec<u8>, Generator>,
+    generators: HashMap<Vec<u8>, mpsc::Sender<Said>>,
     progress: Arc<Progress>,
     thread: JoinHandle<()>,
 }
 
-struct Generator {
-    client: AsyncClient,
-    readings: String,
-    status: String,
+/// What a generator says, and when it said so.
+struct Said {
+    word: Word,
+    at: Millis,
+}
+
+enum Word {
+    Reading(Vec<u8>),
+    Status(&'static str),
 }
 
 #[derive(Debug, Default)]
@@ -104,26 +115,35 @@ impl MqttFleet {
             let status = tree.status.of(&id).ok_or(FleetError::Topic("mqtt-status-topic"))?;
             let mut options = broker.options(&id, SESSION);
             options
-                .set_last_will(LastWill::new(status.clone(), "offline", QoS::AtLeastOnce, true, None))
-                // One at a time: after a reconnect more of them might be sent again in another order.
+                .set_last_will(LastWill::new(status.clone(), OFFLINE, QoS::AtLeastOnce, true, None))
                 .set_outgoing_inflight_upper_limit(1);
             let (client, events) = client::new(options, QUEUED)?;
-            connections.push((events, client.clone(), status.clone()));
-            generators.insert(id.into_bytes(), Generator { client, readings, status });
+            let (sender, queue) = mpsc::channel(QUEUED);
+            let progress = Arc::clone(&progress);
+            let generator = Generator {
+                client,
+                readings,
+                status,
+                queue,
+                progress,
+                next: VecDeque::new(),
+                outstanding: None,
+                connected: false,
+                leaving: false,
+            };
+            connections.push((generator, events));
+            generators.insert(id.into_bytes(), sender);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = {
-            let progress = Arc::clone(&progress);
-            std::thread::Builder::new().name("mqtt".to_owned()).spawn(move || {
-                runtime.block_on(async {
-                    let mut tasks = JoinSet::new();
-                    for (events, client, status) in connections {
-                        tasks.spawn(report(events, client, status, Arc::clone(&progress)));
-                    }
-                    tasks.join_all().await;
-                });
-            })?
-        };
+        let thread = std::thread::Builder::new().name("mqtt".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let mut tasks = JoinSet::new();
+                for (generator, events) in connections {
+                    tasks.spawn(generator.report(events));
+                }
+                tasks.join_all().await;
+            });
+        })?;
         let fleet = MqttFleet { generators, progress, thread };
         fleet.wait_for_connections(broker)?;
         Ok(fleet)
@@ -156,17 +176,14 @@ impl MqttFleet {
     /// # Errors
     /// When the broker refuses, or takes nothing for a long time.
     pub fn send(&self, generator: &[u8], value: &[u8]) -> Result<(), FleetError> {
-        let Some(Generator { client, readings, .. }) = self.generators.get(generator) else { return Ok(()) };
-        let properties = || PublishProperties {
-            user_properties: vec![(TIMESTAMP.to_owned(), clock::now().to_string())],
-            ..PublishProperties::default()
-        };
+        let Some(queue) = self.generators.get(generator) else { return Ok(()) };
+        let mut said = Said { word: Word::Reading(value.to_vec()), at: clock::now() };
         let mut waiting_since = None;
         loop {
-            let options = PublishOptions::at_least_once().properties(properties());
-            if client.try_publish(readings.as_str(), value.to_vec(), options).is_ok() {
-                return Ok(());
-            }
+            said = match queue.try_send(said) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::error::TrySendError::Full(said) | mpsc::error::TrySendError::Closed(said)) => said,
+            };
             if let Some(refusal) = self.progress.refusal() {
                 return Err(FleetError::Refused(refusal));
             }
@@ -191,29 +208,29 @@ impl MqttFleet {
             std::thread::sleep(Duration::from_millis(5));
         }
         let deadline = Instant::now() + FAREWELL;
-        for generator in self.generators.values() {
-            let retained = PublishOptions::at_most_once().retained();
-            let said = generator.client.try_publish(generator.status.as_str(), "offline", retained);
-            // Where the connection is full or gone, the last will does the same: no DISCONNECT, which would revoke it.
-            if said.and_then(|()| generator.client.try_disconnect()).is_err() {
-                tracing::debug!(topic = generator.status, "no farewell");
-            }
-        }
+        // Who hears that no more comes says farewell.
+        drop(self.generators);
         while !self.thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
         if self.progress.unheard.load(Ordering::Relaxed) {
             tracing::warn!("nobody had subscribed to some of the readings: is a bridge running?");
         }
+        let delivered = self.progress.delivered.load(Ordering::Relaxed);
         Produced {
-            delivered: self.progress.delivered.load(Ordering::Relaxed),
-            failed: self.progress.failed.load(Ordering::Relaxed),
+            delivered,
+            // What nobody has acknowledged isn't delivered.
+            failed: sent.saturating_sub(delivered),
             first_error: self.progress.refusal().or_else(|| self.progress.error()),
         }
     }
 }
 
 impl Progress {
+    fn refused(&self, refusal: String) {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refusal);
+    }
+
     fn refusal(&self) -> Option<String> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -221,39 +238,7 @@ impl Progress {
     fn error(&self) -> Option<String> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
 
-/// Serves one generator's connection until its farewell is sent, or it's refused.
-async fn report(mut events: EventLoop, client: AsyncClient, status: String, progress: Arc<Progress>) {
-    let mut ever_connected = false;
-    loop {
-        match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                let retained = PublishOptions::at_most_once().retained();
-                if let Err(error) = client.try_publish(status.as_str(), "online", retained) {
-                    tracing::debug!(%error, "not said to be online");
-                }
-                if !std::mem::replace(&mut ever_connected, true) {
-                    progress.connected.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            Ok(Event::Incoming(Packet::PubAck(answer))) => progress.acknowledged(answer.reason),
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
-            Ok(_) => {}
-            Err(error) => {
-                if let Some(refusal) = broker::refusal(&error) {
-                    progress.refusal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refusal);
-                    return;
-                }
-                *progress.error.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(broker::in_words(&error));
-                tokio::time::sleep(RECONNECT).await;
-            }
-        }
-    }
-}
-
-impl Progress {
     fn acknowledged(&self, reason: PubAckReason) {
         match reason {
             PubAckReason::Success => {}
@@ -266,5 +251,112 @@ impl Progress {
             }
         }
         self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// One generator's connection.
+///
+/// One message is outstanding at a time: after a reconnect several might be sent again in another order.
+struct Generator {
+    client: AsyncClient,
+    readings: String,
+    status: String,
+    queue: mpsc::Receiver<Said>,
+    progress: Arc<Progress>,
+    /// What comes before the queue.
+    next: VecDeque<Said>,
+    outstanding: Option<Said>,
+    connected: bool,
+    leaving: bool,
+}
+
+impl Generator {
+    /// Serves the connection until the farewell is said, or it's refused.
+    async fn report(mut self, events: EventLoop) {
+        let mut ever_connected = false;
+        // A poll that is dropped half-way could lose what it was to send.
+        let mut events =
+            std::pin::pin!(futures::stream::unfold((events, false), |(mut events, failed)| async move {
+                if failed {
+                    tokio::time::sleep(RECONNECT).await;
+                }
+                let event = events.poll().await;
+                let failed = event.is_err();
+                Some((event, (events, failed)))
+            }));
+        loop {
+            // Who has no connection to say farewell on has had its last will said.
+            if !self.connected && self.queue.is_closed() {
+                return;
+            }
+            let idle = self.connected && self.outstanding.is_none() && !self.leaving;
+            if idle && let Some(said) = self.next.pop_front() {
+                self.say(said);
+                continue;
+            }
+            tokio::select! {
+                Some(event) = events.next() => match event {
+                    Ok(Event::Incoming(Packet::ConnAck(answer))) => {
+                        self.connected(answer.session_present);
+                        if !std::mem::replace(&mut ever_connected, true) {
+                            self.progress.connected.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    Ok(Event::Incoming(Packet::PubAck(answer))) => match self.outstanding.take() {
+                        Some(Said { word: Word::Reading(_), .. }) => self.progress.acknowledged(answer.reason),
+                        Some(Said { word: Word::Status(OFFLINE), .. }) => {
+                            self.leaving = self.client.try_disconnect().is_ok();
+                        }
+                        _ => {}
+                    },
+                    Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+                    Ok(_) => {}
+                    Err(error) => {
+                        self.connected = false;
+                        let reason = match broker::refusal(&error) {
+                            Some(refusal) if !ever_connected => return self.progress.refused(refusal),
+                            Some(refusal) => refusal,
+                            None => broker::in_words(&error),
+                        };
+                        *self.progress.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                    }
+                },
+                said = self.queue.recv(), if idle => {
+                    self.say(said.unwrap_or_else(|| Said { word: Word::Status(OFFLINE), at: clock::now() }));
+                }
+            }
+        }
+    }
+
+    /// Says first that it is there. What was outstanding the client sends again, unless the broker has forgotten the session:
+    /// then the client has too.
+    fn connected(&mut self, resumed: bool) {
+        self.connected = true;
+        self.next.retain(|said| matches!(said.word, Word::Reading(_)));
+        if !resumed && let Some(said) = self.outstanding.take_if(|said| matches!(said.word, Word::Reading(_)))
+        {
+            self.next.push_front(said);
+        }
+        if !resumed {
+            self.outstanding = None;
+        }
+        self.next.push_front(Said { word: Word::Status(ONLINE), at: clock::now() });
+    }
+
+    fn say(&mut self, said: Said) {
+        let properties = PublishProperties {
+            user_properties: vec![(TIMESTAMP.to_owned(), said.at.0.to_string())],
+            ..PublishProperties::default()
+        };
+        let options = PublishOptions::at_least_once().properties(properties);
+        let queued = match &said.word {
+            Word::Reading(value) => self.client.try_publish(self.readings.as_str(), value.clone(), options),
+            Word::Status(word) => self.client.try_publish(self.status.as_str(), *word, options.retained()),
+        };
+        match queued {
+            Ok(()) => self.outstanding = Some(said),
+            // As nothing else is queued there's room; should there be none, it isn't lost.
+            Err(_) => self.next.push_front(said),
+        }
     }
 }

@@ -40,8 +40,10 @@ pub enum Translation<'a> {
         /// JSON.
         value: Option<Vec<u8>>,
     },
-    /// Nothing: a status that isn't one.
-    Nothing,
+    /// A status that isn't one: nothing.
+    NotAStatus,
+    /// Of a topic that is neither for readings nor for statuses: nothing.
+    NotSubscribed,
 }
 
 #[derive(Serialize)]
@@ -61,19 +63,22 @@ enum Presence {
 }
 
 impl Tree {
-    /// Judges a message by its topic.
+    /// Judges a message by its topic. `at`: when it was said.
     #[must_use]
-    pub fn translate<'a>(&self, topic: &'a str, payload: &'a [u8], now: Millis) -> Translation<'a> {
+    pub fn translate<'a>(&self, topic: &'a str, payload: &'a [u8], at: Millis) -> Translation<'a> {
         if self.status.matches(topic) {
-            let Some(key) = self.status.generator(topic) else { return Translation::Nothing };
+            let Some(key) = self.status.generator(topic) else { return Translation::NotAStatus };
             // So a retained message is deleted in MQTT.
             if payload.is_empty() {
                 return Translation::Status { key, value: None };
             }
-            let Some(status) = presence(payload) else { return Translation::Nothing };
-            let value = serde_json::to_vec(&Status { generator: key, status, at: now });
+            let Some(status) = presence(payload) else { return Translation::NotAStatus };
+            let value = serde_json::to_vec(&Status { generator: key, status, at });
             return value
-                .map_or(Translation::Nothing, |value| Translation::Status { key, value: Some(value) });
+                .map_or(Translation::NotAStatus, |value| Translation::Status { key, value: Some(value) });
+        }
+        if !self.readings.matches(topic) {
+            return Translation::NotSubscribed;
         }
         let named = self.readings.generator(topic).map(Cow::Borrowed);
         Translation::Reading { key: named.or_else(|| generator_in(payload)) }
@@ -107,9 +112,14 @@ fn generator_in(payload: &[u8]) -> Option<Cow<'_, str>> {
 /// When the reading was taken: what the device says, as far as it can be; else now.
 #[must_use]
 pub fn taken_at(properties: &[(String, String)], now: Millis) -> Millis {
-    let said =
-        properties.iter().find(|(name, _)| name == TIMESTAMP).and_then(|(_, value)| value.parse().ok());
-    said.map(Millis).filter(|at| at.0 >= 0 && at.since(now) <= MAX_AHEAD_MS).unwrap_or(now)
+    said_at(properties).filter(|at| at.0 >= 0 && at.since(now) <= MAX_AHEAD_MS).unwrap_or(now)
+}
+
+/// What the device says of when it was, be it as it may.
+#[must_use]
+pub fn said_at(properties: &[(String, String)]) -> Option<Millis> {
+    let said = properties.iter().find(|(name, _)| name == TIMESTAMP)?;
+    said.1.parse().ok().map(Millis)
 }
 
 #[cfg(test)]
@@ -138,8 +148,8 @@ mod tests {
                 assert_eq!(key, "generator4");
                 Some(value.map(|value| String::from_utf8(value).expect("text")))
             }
-            Translation::Nothing => None,
-            Translation::Reading { .. } => panic!("a status"),
+            Translation::NotAStatus => None,
+            other => panic!("a status, not {other:?}"),
         }
     }
 
@@ -169,6 +179,13 @@ mod tests {
         assert_eq!(status_of(""), Some(None), "deletes");
         assert_eq!(status_of("maybe"), None);
         assert_eq!(status_of(r#"{"state":"online"}"#), None);
+    }
+
+    #[test]
+    fn a_topic_of_another_subscription_is_none_of_ours() {
+        let tree = tree("g/{generatorID}/telemetry");
+        let found = tree.translate("sites/north/generator4/telemetry", b"{}", NOW);
+        assert_eq!(found, Translation::NotSubscribed);
     }
 
     #[test]

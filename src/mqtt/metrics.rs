@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::bridge::Summary;
+use super::bridge::summary::{Reason, Summary};
 
 /// All metrics of a bridge.
 #[derive(Debug)]
@@ -11,7 +11,10 @@ pub struct BridgeMetrics {
     readings: IntCounter,
     statuses: IntCounter,
     repeats: IntCounter,
+    of_others: IntCounter,
     dropped: IntCounter,
+    dropped_by: [(Reason, IntCounter); Reason::ALL.len()],
+    sessions_lost: IntCounter,
     unacknowledged: IntGauge,
     connected: IntGauge,
 }
@@ -23,16 +26,27 @@ impl BridgeMetrics {
     /// When a name is taken, which would be a bug.
     pub fn new() -> prometheus::Result<BridgeMetrics> {
         let registry = Registry::new();
-        let help =
-            "Messages by MQTT: forwarded as readings or as statuses, repeats of what was forwarded, left out";
+        let help = "Messages by MQTT: readings and statuses that Kafka has, repeats of what was forwarded, generators \
+                    of other bridges, left out";
         let messages = IntCounterVec::new(Opts::new("genwatch_bridge_messages_total", help), &["outcome"])?;
         let unacknowledged = IntGauge::new(
             "genwatch_bridge_unacknowledged",
             "Messages that the MQTT broker has no acknowledgement for, as Kafka doesn't have them yet",
         )?;
-        let connected =
-            IntGauge::new("genwatch_bridge_connected", "1: there is a connection to the MQTT broker")?;
+        let dropped = IntCounterVec::new(
+            Opts::new("genwatch_bridge_dropped_total", "Messages by MQTT that were left out, by reason"),
+            &["reason"],
+        )?;
+        let sessions_lost = IntCounter::new(
+            "genwatch_bridge_sessions_lost_total",
+            "How often the MQTT broker had forgotten the bridge's session: what it held is lost",
+        )?;
+        let help = "1: there is a connection to the MQTT broker, as far as is known: while the bridge holds as much as it \
+                    may (Kafka takes nothing), it neither reads nor pings, and the broker may have closed it";
+        let connected = IntGauge::new("genwatch_bridge_connected", help)?;
         registry.register(Box::new(messages.clone()))?;
+        registry.register(Box::new(dropped.clone()))?;
+        registry.register(Box::new(sessions_lost.clone()))?;
         registry.register(Box::new(unacknowledged.clone()))?;
         registry.register(Box::new(connected.clone()))?;
         let of = |outcome| messages.with_label_values(&[outcome]);
@@ -40,7 +54,10 @@ impl BridgeMetrics {
             readings: of("reading"),
             statuses: of("status"),
             repeats: of("repeat"),
+            of_others: of("other_share"),
             dropped: of("dropped"),
+            dropped_by: Reason::ALL.map(|reason| (reason, dropped.with_label_values(&[reason.as_str()]))),
+            sessions_lost,
             unacknowledged,
             connected,
             registry,
@@ -49,12 +66,18 @@ impl BridgeMetrics {
 
     /// What the bridge has done, and how it stands.
     pub(super) fn observe(&self, summary: &Summary, unacknowledged: usize, connected: bool) {
-        for (counter, value) in [
+        let dropped_by = self
+            .dropped_by
+            .iter()
+            .map(|(reason, counter)| (counter, summary.dropped_by.get(reason).copied().unwrap_or(0)));
+        for (counter, value) in dropped_by.chain([
             (&self.readings, summary.readings),
             (&self.statuses, summary.statuses),
             (&self.repeats, summary.repeats),
+            (&self.of_others, summary.of_others),
             (&self.dropped, summary.dropped),
-        ] {
+            (&self.sessions_lost, summary.sessions_lost),
+        ]) {
             counter.inc_by(value.saturating_sub(counter.get()));
         }
         self.unacknowledged.set(i64::try_from(unacknowledged).unwrap_or(i64::MAX));

@@ -37,7 +37,13 @@ impl TopicPattern {
     #[must_use]
     pub fn of(&self, generator: &str) -> Option<String> {
         let one_topic = self.levels.iter().all(|level| matches!(level, Level::Named(_) | Level::Generator));
-        (one_topic && self.levels.contains(&Level::Generator)).then(|| self.join(generator))
+        (one_topic && self.names_the_generator()).then(|| self.join(generator))
+    }
+
+    /// Whether a level names the generator.
+    #[must_use]
+    pub fn names_the_generator(&self) -> bool {
+        self.levels.contains(&Level::Generator)
     }
 
     fn join(&self, generator: &str) -> String {
@@ -75,6 +81,29 @@ impl TopicPattern {
         let level = self.levels.iter().position(|level| *level == Level::Generator)?;
         topic.split('/').nth(level)
     }
+}
+
+/// Deeper topics have too many filters.
+const LEVELS_MAX: usize = 8;
+
+/// Every filter that a message in this topic may have come by: each level by name or as `+`, or `#` from some level on. None
+/// for a topic of more than [`LEVELS_MAX`] levels.
+#[must_use]
+pub fn filters_of(topic: &str) -> Vec<String> {
+    let levels: Vec<&str> = topic.split('/').collect();
+    if levels.len() > LEVELS_MAX {
+        return Vec::new();
+    }
+    let mut beginnings = vec![String::new()];
+    let mut filters = vec!["#".to_owned()];
+    for (depth, level) in levels.iter().enumerate() {
+        let slash = if depth == 0 { "" } else { "/" };
+        let longer = |beginning: &String| [level, "+"].map(|level| format!("{beginning}{slash}{level}"));
+        beginnings = beginnings.iter().flat_map(longer).collect();
+        filters.extend(beginnings.iter().map(|beginning| format!("{beginning}/#")));
+    }
+    filters.extend(beginnings);
+    filters
 }
 
 impl std::str::FromStr for TopicPattern {
@@ -131,7 +160,7 @@ pub enum TopicError {
     /// A shared subscription.
     #[error(
         "a shared subscription would deal one generator's readings out to several bridges, out of order; give each bridge \
-         a branch of the tree instead"
+         a --share or a branch of the tree instead"
     )]
     Shared,
 }
@@ -176,6 +205,22 @@ mod tests {
         ] {
             assert_eq!(pattern(filter).matches(topic), matches, "{filter} {topic}");
         }
+    }
+
+    #[test]
+    fn a_topic_has_these_filters() {
+        let mut filters = filters_of("a/b");
+        filters.sort();
+        assert_eq!(
+            filters,
+            ["#", "+/#", "+/+", "+/+/#", "+/b", "+/b/#", "a/#", "a/+", "a/+/#", "a/b", "a/b/#"]
+        );
+        let topic = "sites/north/generators/g1/telemetry";
+        let all = filters_of(topic);
+        assert!(all.iter().all(|filter| pattern(filter).matches(topic)));
+        assert!(all.contains(&"sites/+/generators/+/telemetry".to_owned()));
+        assert_eq!(filters_of("1/2/3/4/5/6/7/8").len(), 1 + 2 * 255 + 256);
+        assert!(filters_of("1/2/3/4/5/6/7/8/9").is_empty());
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! reconnect the broker sends again whatever it has no acknowledgement for, under the same packet identifier and marked as a
 //! repeat (4.4); what we know to be durable, or under way, needn't be forwarded twice.
 //!
+//! What we have acknowledged may come again too, as the acknowledgement may be lost; or it has arrived, and the broker uses the
+//! identifier for another message, which somebody may have said in the same words. So such a repeat is only taken for one where
+//! the message tells when it was said; in doubt it is forwarded.
+//!
 //! Must not know: clients, clocks.
 
 use std::collections::{HashMap, VecDeque};
@@ -28,8 +32,18 @@ pub struct Unacked {
 struct Message {
     number: u64,
     packet: u16,
-    fingerprint: u64,
+    fingerprint: Fingerprint,
     durable: bool,
+    acknowledged: bool,
+}
+
+/// What tells messages apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Of all that it says.
+    pub hash: u64,
+    /// Whether it tells when it was said, so that the next one can't be the same.
+    pub dated: bool,
 }
 
 /// What to do with a message that came in.
@@ -56,15 +70,15 @@ impl Unacked {
     }
 
     /// A message of QoS 1 came in. `repeat` is MQTT's DUP flag; the fingerprint tells whether it is the same message.
-    pub fn received(&mut self, packet: u16, repeat: bool, fingerprint: u64) -> Receipt {
+    pub fn received(&mut self, packet: u16, repeat: bool, fingerprint: Fingerprint) -> Receipt {
         let known = self.earlier.remove(&packet).filter(|known| repeat && known.fingerprint == fingerprint);
-        if let Some(known) = known {
+        if let Some(known) = known.filter(|known| !known.acknowledged || fingerprint.dated) {
             self.waiting.push_back(known);
             return Receipt::Repeat;
         }
         let number = self.next;
         self.next += 1;
-        self.waiting.push_back(Message { number, packet, fingerprint, durable: false });
+        self.waiting.push_back(Message { number, packet, fingerprint, durable: false, acknowledged: false });
         Receipt::Forward(number)
     }
 
@@ -87,7 +101,8 @@ impl Unacked {
         if self.acknowledged.len() >= RECALLED {
             self.acknowledged.pop_front();
         }
-        self.acknowledged.extend(self.waiting.pop_front());
+        let message = self.waiting.pop_front();
+        self.acknowledged.extend(message.map(|message| Message { acknowledged: true, ..message }));
     }
 
     /// Whether nothing waits for an acknowledgement.
@@ -107,6 +122,12 @@ impl Unacked {
 mod tests {
     use super::*;
 
+    const DATED: bool = true;
+
+    fn fingerprint(hash: u64) -> Fingerprint {
+        Fingerprint { hash, dated: DATED }
+    }
+
     fn acknowledged(unacked: &mut Unacked) -> Vec<u16> {
         let next = || unacked.due().inspect(|_| unacked.acknowledged());
         std::iter::from_fn(next).collect()
@@ -116,7 +137,10 @@ mod tests {
     fn acknowledged_in_the_order_they_came_in() {
         let mut unacked = Unacked::default();
         for packet in 1..=3 {
-            assert_eq!(unacked.received(packet, false, 7), Receipt::Forward(u64::from(packet) - 1));
+            assert_eq!(
+                unacked.received(packet, false, fingerprint(7)),
+                Receipt::Forward(u64::from(packet) - 1)
+            );
         }
         unacked.durable(1);
         unacked.durable(2);
@@ -129,17 +153,17 @@ mod tests {
     #[test]
     fn what_is_under_way_is_not_forwarded_again_after_a_reconnect() {
         let mut unacked = Unacked::default();
-        unacked.received(1, false, 71);
-        unacked.received(2, false, 72);
-        unacked.received(3, false, 73);
+        unacked.received(1, false, fingerprint(71));
+        unacked.received(2, false, fingerprint(72));
+        unacked.received(3, false, fingerprint(73));
         unacked.durable(0);
         assert_eq!(acknowledged(&mut unacked), [1], "which the broker never hears");
         unacked.connected(true);
         unacked.durable(1);
         assert_eq!(unacked.due(), None, "not before it is given again");
-        assert_eq!(unacked.received(1, true, 71), Receipt::Repeat);
-        assert_eq!(unacked.received(2, true, 72), Receipt::Repeat);
-        assert_eq!(unacked.received(3, true, 73), Receipt::Repeat);
+        assert_eq!(unacked.received(1, true, fingerprint(71)), Receipt::Repeat);
+        assert_eq!(unacked.received(2, true, fingerprint(72)), Receipt::Repeat);
+        assert_eq!(unacked.received(3, true, fingerprint(73)), Receipt::Repeat);
         assert_eq!(acknowledged(&mut unacked), [1, 2]);
         unacked.durable(2);
         assert_eq!(acknowledged(&mut unacked), [3]);
@@ -148,30 +172,51 @@ mod tests {
     #[test]
     fn twice_disconnected_is_still_known() {
         let mut unacked = Unacked::default();
-        unacked.received(1, false, 71);
+        unacked.received(1, false, fingerprint(71));
         unacked.connected(true);
         unacked.connected(true);
-        assert_eq!(unacked.received(1, true, 71), Receipt::Repeat);
+        assert_eq!(unacked.received(1, true, fingerprint(71)), Receipt::Repeat);
     }
 
     #[test]
     fn another_message_under_a_known_identifier_is_forwarded() {
         let mut unacked = Unacked::default();
-        unacked.received(1, false, 71);
+        unacked.received(1, false, fingerprint(71));
         unacked.connected(true);
-        assert_eq!(unacked.received(1, true, 99), Receipt::Forward(1));
+        assert_eq!(unacked.received(1, true, fingerprint(99)), Receipt::Forward(1));
         unacked.connected(true);
-        assert_eq!(unacked.received(1, false, 99), Receipt::Forward(2), "not marked as a repeat");
+        assert_eq!(
+            unacked.received(1, false, fingerprint(99)),
+            Receipt::Forward(2),
+            "not marked as a repeat"
+        );
+    }
+
+    #[test]
+    fn in_doubt_a_message_is_forwarded() {
+        let undated = Fingerprint { hash: 71, dated: !DATED };
+        let mut unacked = Unacked::default();
+        unacked.received(1, false, undated);
+        unacked.received(2, false, undated);
+        unacked.durable(0);
+        assert_eq!(acknowledged(&mut unacked), [1]);
+        unacked.connected(true);
+        assert_eq!(
+            unacked.received(1, true, undated),
+            Receipt::Forward(2),
+            "the broker may have had the acknowledgement, and another message in the same words since"
+        );
+        assert_eq!(unacked.received(2, true, undated), Receipt::Repeat, "its identifier wasn't free");
     }
 
     #[test]
     fn a_new_session_knows_nothing() {
         let mut unacked = Unacked::default();
-        unacked.received(1, false, 71);
+        unacked.received(1, false, fingerprint(71));
         unacked.connected(false);
         assert!(unacked.is_empty());
         unacked.durable(0);
-        assert_eq!(unacked.received(1, true, 71), Receipt::Forward(1));
+        assert_eq!(unacked.received(1, true, fingerprint(71)), Receipt::Forward(1));
     }
 
     #[test]
@@ -179,17 +224,17 @@ mod tests {
         let mut unacked = Unacked::default();
         for number in 0..=RECALLED as u64 {
             let packet = u16::try_from(number % RECALLED as u64).expect("16 bits") + 1;
-            unacked.received(packet, false, number);
+            unacked.received(packet, false, fingerprint(number));
             unacked.durable(number);
             assert_eq!(acknowledged(&mut unacked), [packet]);
         }
         unacked.connected(true);
         let next = RECALLED as u64 + 1;
         assert_eq!(
-            unacked.received(1, true, 0),
+            unacked.received(1, true, fingerprint(0)),
             Receipt::Forward(next),
             "the identifier stands for another one"
         );
-        assert_eq!(unacked.received(2, true, 1), Receipt::Repeat);
+        assert_eq!(unacked.received(2, true, fingerprint(1)), Receipt::Repeat);
     }
 }

@@ -1,8 +1,17 @@
 //! What generators say by MQTT reaches Kafka: none lost, in order, whatever ends or breaks on the way.
+//!
+//! * [`retained`]: what the broker keeps for subscribers isn't news. [`wills`]: who is online in the end.
+//! * [`left_out`]: what isn't forwarded, and stops nobody.
+//! * [`access`]: who is let in, and who waits. [`shares`]: several bridges. [`bench`]: the benchmark.
+
+mod access;
+mod bench;
+mod left_out;
+mod retained;
+mod shares;
+mod wills;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -155,6 +164,7 @@ fn whatever_a_device_says_is_carried_and_judged_by_the_worker() {
     assert_eq!(statuses(&world)["g3"], "online");
     let ended = bridge.stop();
     assert_eq!(ended.number("dropped"), 1, "the status that is none");
+    assert_eq!(ended.json()["dropped_by"], json!({ "not_a_status": 1 }));
 
     let readings = world.readings();
     let of_g1: Vec<_> = readings.iter().filter(|record| record.key() == "g1").collect();
@@ -202,63 +212,25 @@ fn a_full_producer_is_waited_for() {
 }
 
 #[test]
-fn a_broker_with_tls_and_passwords_lets_in_who_may() {
-    let secrets = tempfile::tempdir().unwrap();
-    let file = |name: &str| secrets.path().join(name).display().to_string();
-    let certs = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/certs");
-    let made = Command::new(certs).args(["--out", secrets.path().to_str().unwrap()]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    std::fs::write(file("users"), "bridge:hunter2\n").unwrap();
-    std::fs::write(file("acl"), "user bridge\ntopic read generators/#\n").unwrap();
-    std::fs::write(file("password"), "hunter2\n").unwrap();
-    std::fs::write(file("wrong"), "hunter4").unwrap();
-    let hashed = Command::new("mosquitto_passwd").args(["-U", &file("users")]).output().unwrap();
-    assert!(hashed.status.success(), "{}", String::from_utf8_lossy(&hashed.stderr));
-    let mqtt = Mosquitto::configured(|_| {
-        format!(
-            "allow_anonymous false\npassword_file {}\nacl_file {}\ncertfile {}\nkeyfile {}",
-            file("users"),
-            file("acl"),
-            file("mosquitto.pem"),
-            file("mosquitto.pem"),
-        )
-    });
-    let world = World::new(1);
-    let url = format!("mqtts://localhost:{}", mqtt.port());
-    let ca = file("ca.pem");
-    let start = |more: &[&str]| {
-        let all = [&["--mqtt", &url[..], "--mqtt-ca-file", &ca], more].concat();
-        world.start("bridge", &all)
-    };
-    let let_in = start(&["--mqtt-user", "bridge", "--mqtt-password-file", &file("password")]);
-    let_in.wait_until_it_says("connected to the MQTT broker");
-    let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", let_in.id())).unwrap();
-    let ended = let_in.stop();
-    assert!(!format!("{arguments}{}", ended.stderr).contains("hunter2"));
-
-    for login in [
-        &["--mqtt-user", "bridge", "--mqtt-password-file", &file("wrong")][..],
-        &["--mqtt-user", "nobody", "--mqtt-password-file", &file("password")],
-        &[],
-    ] {
-        start(login).wait().refused(1, &["authentication failed", "--mqtt-password-file"]);
+fn only_what_kafka_has_is_counted() {
+    let cluster = Cluster::start("bridge-counts", &[]);
+    let (mqtt, world) = (Mosquitto::start(), World::in_cluster(&cluster, 1));
+    let bridge = bridge(&world, &mqtt, &[]);
+    let mut device = Device::connect(&mqtt, "device");
+    device.say("generators/g1/telemetry", &reading("g1", 1));
+    until("the first is in Kafka", || world.readings().len() == 1);
+    cluster.crash();
+    for fuel in 2..=20 {
+        device.say("generators/g1/telemetry", &reading("g1", fuel));
     }
-    // Another CA, and none.
-    let others = tempfile::tempdir().unwrap();
-    let certs = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/certs");
-    assert!(
-        Command::new(certs)
-            .args(["--out", others.path().to_str().unwrap()])
-            .output()
-            .unwrap()
-            .status
-            .success()
-    );
-    let other_ca = others.path().join("ca.pem").display().to_string();
-    world.run("bridge", &["--mqtt", &url, "--mqtt-ca-file", &other_ca]).refused(1, &["--mqtt-ca-file"]);
-    world
-        .run("bridge", &["--mqtt", &format!("mqtt://localhost:{}", mqtt.port())])
-        .refused(1, &["MQTT broker"]);
+    let why = "Kafka doesn't take readings";
+    bridge.wait_until_it_says(why);
+    let said = bridge.stderr();
+    let line = said.lines().find(|line| line.contains(why)).unwrap();
+    assert!(line.contains(&world.brokers), "who isn't reached, in: {line}");
+    let ended = bridge.stop();
+    assert_eq!((ended.number("received"), ended.number("readings")), (20, 1), "{}", ended.stdout);
+    assert_eq!(ended.number("unacknowledged"), 19);
 }
 
 #[test]
@@ -318,6 +290,21 @@ fn bridge(world: &World, mqtt: &Mosquitto, more: &[&str]) -> Process {
     let bridge = world.start("bridge", &[&["--mqtt", &url], more].concat());
     bridge.wait_until_it_says("connected to the MQTT broker");
     bridge
+}
+
+/// A good reading that tells itself from others.
+fn reading(generator: &str, fuel: u32) -> Vec<u8> {
+    padded_reading(generator, fuel, 0)
+}
+
+/// As [`reading`], with so many bytes more.
+fn padded_reading(generator: &str, fuel: u32, bytes: usize) -> Vec<u8> {
+    let pad = "x".repeat(bytes);
+    json!({
+        "generatorID": generator, "lat": 1, "lon": 2, "temperature": 70, "pressure": 200, "fuel": fuel, "pad": pad,
+    })
+    .to_string()
+    .into_bytes()
 }
 
 fn simulate(world: &World, mqtt: &Mosquitto, generators: &str, count: &str) -> Process {

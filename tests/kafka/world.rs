@@ -7,6 +7,7 @@
 //! Nothing here sleeps for luck: whatever takes time is waited for by [`until`], with a deadline.
 
 pub mod broker;
+pub mod certificates;
 pub mod http;
 pub mod influx;
 pub mod influxdb;

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rumqttc::{Client, Connection, Event, MqttOptions, Packet, PublishOptions, PublishProperties};
+use rumqttc::{
+    Client, Connection, Event, LastWill, MqttOptions, Packet, PublishOptions, PublishProperties, QoS,
+};
 
 use super::{PATIENCE, until};
 use crate::signal::{self, Signal};
@@ -68,6 +70,12 @@ impl Mosquitto {
         self.process.wait().unwrap();
     }
 
+    /// As [`Mosquitto::stop`], and the sessions are gone.
+    pub fn stop_and_forget(&mut self) {
+        self.stop();
+        std::fs::remove_file(self.folder.path().join("mosquitto.db")).expect("it had written its sessions");
+    }
+
     /// Starts it again.
     pub fn start_again(&mut self) {
         self.process = Mosquitto::spawn(self.folder.path());
@@ -95,8 +103,20 @@ pub struct Device {
 impl Device {
     /// Connects under this client id.
     pub fn connect(broker: &Mosquitto, id: &str) -> Device {
+        Device::connect_as(broker, id, |_| {})
+    }
+
+    /// As [`Device::connect`], and leaves a retained `offline` in this topic as last will.
+    pub fn connect_with_will(broker: &Mosquitto, id: &str, status: &str) -> Device {
+        Device::connect_as(broker, id, |options| {
+            options.set_last_will(LastWill::new(status, "offline", QoS::AtLeastOnce, true, None));
+        })
+    }
+
+    fn connect_as(broker: &Mosquitto, id: &str, more: impl Fn(&mut MqttOptions)) -> Device {
         let mut options = MqttOptions::new(id, ("127.0.0.1", broker.port));
         options.set_max_packet_size(Some(32 << 20)).set_clean_start(true);
+        more(&mut options);
         let (client, connection) = Client::builder(options).capacity(100).build();
         let mut device = Device { client, connection };
         device.wait_for("its connection", |packet| matches!(packet, Packet::ConnAck(_)));
@@ -110,10 +130,23 @@ impl Device {
 
     /// As [`Device::say`], with the time at which the reading was taken.
     pub fn say_at(&mut self, topic: &str, payload: &[u8], at: Option<&str>) {
+        self.publish(topic, payload, at, false);
+    }
+
+    /// As [`Device::say_at`], and the broker keeps it for whoever subscribes later.
+    pub fn say_retained(&mut self, topic: &str, payload: &[u8], at: Option<&str>) {
+        self.publish(topic, payload, at, true);
+    }
+
+    fn publish(&mut self, topic: &str, payload: &[u8], at: Option<&str>, retained: bool) {
         let user_properties = at.map(|at| ("timestamp".to_owned(), at.to_owned())).into_iter().collect();
         let properties = PublishProperties { user_properties, ..PublishProperties::default() };
         self.client
-            .publish(topic, payload.to_vec(), PublishOptions::at_least_once().properties(properties))
+            .publish(
+                topic,
+                payload.to_vec(),
+                PublishOptions::at_least_once().retain(retained).properties(properties),
+            )
             .unwrap();
         self.wait_for("an acknowledgement", |packet| matches!(packet, Packet::PubAck(_)));
     }

@@ -1,0 +1,123 @@
+//! Which part of a fleet a bridge forwards, when there are several: `--share 2/4`.
+//!
+//! A shared subscription (`$share/...`) deals out messages, so that two of one generator may overtake each other on two ways.
+//! Here each bridge subscribes to everything, and forwards the generators that are its own: each of them has one way, in order.
+//!
+//! Must not know: clients, clocks.
+
+/// One of so many parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// From 0.
+    index: u32,
+    of: u32,
+}
+
+/// More bridges than this would each read thousands of messages to forward one.
+const SHARES_MAX: u32 = 1000;
+
+impl Share {
+    /// The whole fleet.
+    pub const ALL: Share = Share { index: 0, of: 1 };
+
+    /// Whether the generator of this key is of this part. By the hash that Kafka's partitioner uses: where the number of parts
+    /// divides the number of partitions, each bridge writes to partitions of its own, in larger batches.
+    #[must_use]
+    pub fn has(self, key: &[u8]) -> bool {
+        self.of == 1 || (murmur2(key) & 0x7fff_ffff) % self.of == self.index
+    }
+
+    /// Whether it is less than the whole.
+    #[must_use]
+    pub fn is_partial(self) -> bool {
+        self.of > 1
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index + 1, self.of)
+    }
+}
+
+impl std::str::FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || format!("expected I/N with 1 <= I <= N <= {SHARES_MAX}, such as 2/4");
+        let (index, of) = text.split_once('/').ok_or_else(wanted)?;
+        let (index, of): (u32, u32) =
+            index.parse().ok().zip(of.parse().ok()).filter(|(_, of)| *of <= SHARES_MAX).ok_or_else(wanted)?;
+        if index == 0 || index > of {
+            return Err(wanted());
+        }
+        Ok(Share { index: index - 1, of })
+    }
+}
+
+/// MurmurHash2, 32 bits, as in Kafka's `org.apache.kafka.common.utils.Utils.murmur2`.
+fn murmur2(data: &[u8]) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    const SEED: u32 = 0x9747_b28c;
+    // Kafka's lengths are 32 bits too.
+    let mut hash = SEED ^ data.len() as u32;
+    let mut words = data.chunks_exact(4);
+    for word in &mut words {
+        let mut k = u32::from_le_bytes([word[0], word[1], word[2], word[3]]).wrapping_mul(M);
+        k ^= k >> 24;
+        hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() {
+        for (place, byte) in rest.iter().enumerate() {
+            hash ^= u32::from(*byte) << (8 * place);
+        }
+        hash = hash.wrapping_mul(M);
+    }
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(M);
+    hash ^ (hash >> 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From Kafka's UtilsTest.
+    #[test]
+    fn hashes_are_those_of_kafka() {
+        for (text, hash) in [
+            ("21", -973_932_308),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            ("abc", 479_470_107),
+        ] {
+            assert_eq!(murmur2(text.as_bytes()) as i32, hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_generator_is_in_one_share() {
+        let shares: Vec<Share> =
+            (1..=4).map(|index| format!("{index}/4").parse().expect("a share")).collect();
+        let mut sizes = [0; 4];
+        for number in 0..4000 {
+            let id = format!("generator{number}");
+            let of: Vec<usize> = (0..4).filter(|index| shares[*index].has(id.as_bytes())).collect();
+            assert_eq!(of.len(), 1, "{id}");
+            sizes[of[0]] += 1;
+        }
+        assert!(sizes.iter().all(|size| (800..1200).contains(size)), "{sizes:?}");
+        assert!(Share::ALL.has(b"generator1") && !Share::ALL.is_partial() && shares[1].is_partial());
+    }
+
+    #[test]
+    fn what_is_no_share_is_refused() {
+        for text in ["", "1", "0/4", "5/4", "a/4", "1/b", "1/0", "1/2/3", "1/1001", "-1/4"] {
+            assert!(text.parse::<Share>().is_err(), "{text}");
+        }
+        assert_eq!("2/4".parse::<Share>().map(|share| share.to_string()), Ok("2/4".to_owned()));
+    }
+}
