@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "log.rs",
     "effect.rs",
     "reading",
