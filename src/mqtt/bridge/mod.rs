@@ -136,6 +136,10 @@ pub fn run(config: BridgeConfig, observers: Observers) -> Result<Summary, Bridge
     for topic in topics {
         cluster.require(topic)?;
     }
+    cluster.require_compacted(
+        &config.topics.status,
+        "its retention would delete what is known of a generator",
+    )?;
     let most_bytes = |topic| cluster.topic_config(topic, "max.message.bytes")?.parse().ok();
     let limits = Limits { batch_bytes: topics.into_iter().filter_map(|topic| most_bytes(topic)).min() };
     let oldest = Oldest::of(cluster.topic_config(&config.topics.readings, "message.timestamp.before.max.ms"));
