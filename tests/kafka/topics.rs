@@ -96,7 +96,7 @@ fn readings_from_the_future_are_refused_and_dead_letters_are_not() {
     let world = World::new(1);
     let ahead = Outgoing::reading("g", 80.0, 500.0).at(now_ms() + 2 * HOUR);
     for topic in [&world.topic, &world.alerts_topic(), &world.state_topic()] {
-        records::produce(&world.brokers, topic, &[ahead.clone()]);
+        records::produce(&world.brokers, topic, std::slice::from_ref(&ahead));
         assert_eq!(world.read(topic).0.len(), 0, "{topic}");
     }
     records::produce(&world.brokers, &world.dlq_topic(), &[ahead]);
