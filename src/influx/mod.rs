@@ -372,7 +372,8 @@ impl Sink<'_> {
         }
         let since = self.down.map_or(now, |(since, _)| since);
         self.down = Some((since, now));
-        if self.broker_log.allow((), now).is_some() {
+        // Until then a connection has been tried again, and the reason is the one that lasts.
+        if since.elapsed() >= PROBE_EVERY && self.broker_log.allow((), now).is_some() {
             let reason = self.subscriber.last_broker_error();
             tracing::warn!(reason, seconds = since.elapsed().as_secs(), "no broker answers: waiting");
         }

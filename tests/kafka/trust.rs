@@ -26,6 +26,12 @@ fn the_systems_certificates_are_trusted_and_benchmarks_reach_a_secured_cluster()
         command.args(["topics", "describe", "--brokers", &tls]).args(&secured).output().expect("it runs")
     };
 
+    let ca = format!("ssl.ca.location={}", cluster.secret("ca.pem"));
+    let mut create = genwatch();
+    create.args(["topics", "create", "--partitions", "1", "--brokers", &tls, "-X", &ca]).args(&secured);
+    let created = create.output().expect("it runs");
+    assert_eq!(created.status.code(), Some(0), "a CA that is named: {created:?}");
+
     let unknown = describe(genwatch());
     let said = String::from_utf8_lossy(&unknown.stderr);
     assert!(
@@ -55,7 +61,7 @@ fn the_systems_certificates_are_trusted_and_benchmarks_reach_a_secured_cluster()
         .args(["bench", "drain", "--json", "--count", "2000", "--generators", "20", "--repetitions", "1"])
         .args(["--results", results.path().to_str().expect("UTF-8"), "--brokers", &tls])
         .args(&secured)
-        .args(["-X", &format!("ssl.ca.location={}", cluster.secret("ca.pem"))])
+        .args(["-X", &ca])
         // Of the one who measures, for workers of his own: none of it is for the contenders.
         .envs([
             ("GENWATCH_RULES", "/no/such/file"),
