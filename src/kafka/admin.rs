@@ -182,8 +182,9 @@ impl Cluster {
             if answer.is_ok() {
                 return Ok(());
             }
-            // Serves the error callback, which knows more than the answer does.
-            let _ = self.client.poll(Duration::ZERO);
+            // Serves the error callback, which knows more than the answer does. Each log line is an event of its own before the
+            // error, so all that waits is served.
+            while self.client.poll(Duration::from_millis(1)).is_some() {}
             for (error, words) in context.take_errors() {
                 context.log(rdkafka::config::RDKafkaLogLevel::Debug, "CONNECT", &words);
                 match error.rdkafka_error_code() {
