@@ -486,7 +486,7 @@ impl Cluster {
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut,
             ) => {
-                let _ = self.client.poll(Duration::ZERO);
+                while self.client.poll(Duration::from_millis(1)).is_some() {}
                 let errors = self.client.context().take_errors();
                 // The error callback knows more; that all are down follows from it.
                 let knows =
