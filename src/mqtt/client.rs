@@ -1,7 +1,7 @@
 //! A client of the MQTT broker: rumqttc, with what it leaves to us.
 //!
 //! * The broker keeps sessions across our restarts. rumqttc wants to know what of a session is the client's; as nothing is (who
-//!   only receives by QoS 1 has no state, and a generator's is in its connection), [`Stateless`] says so.
+//!   only receives by QoS 1 has no state, and a generator's is in its connection), `Stateless` says so.
 //! * A socket that is closed with something unread takes back what it sent last: the kernel answers with a reset. rumqttc
 //!   closes right behind its DISCONNECT, and what it sent before are acknowledgements: so [`Socket`] is read to its end first.
 

@@ -87,7 +87,7 @@ impl TopicPattern {
 const LEVELS_MAX: usize = 8;
 
 /// Every filter that a message in this topic may have come by: each level by name or as `+`, or `#` from some level on. None
-/// for a topic of more than [`LEVELS_MAX`] levels.
+/// for a topic of more than `LEVELS_MAX` levels.
 #[must_use]
 pub fn filters_of(topic: &str) -> Vec<String> {
     let levels: Vec<&str> = topic.split('/').collect();

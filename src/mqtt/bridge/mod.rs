@@ -8,7 +8,7 @@
 //! ends, or while Kafka is away, stays with the MQTT broker, in the session of the bridge's client id. At least once: after a
 //! crash of the bridge what was in Kafka and not yet acknowledged comes again.
 //!
-//! One task owns everything here; Kafka's delivery reports come to it as messages. [`link`] has what the MQTT broker says of the
+//! One task owns everything here; Kafka's delivery reports come to it as messages. `link` has what the MQTT broker says of the
 //! connection, `passing` what a message becomes, [`summary`] the numbers.
 
 mod link;
