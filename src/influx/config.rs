@@ -105,7 +105,7 @@ pub enum SinkError {
          points again, which changes nothing"
     )]
     Commit,
-    /// No thread is to be had.
+    /// The system gives no thread.
     #[error("the writer's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
 }

@@ -348,7 +348,7 @@ impl Sink<'_> {
                 }
             }
             // Asked again.
-            Err(error) => tracing::debug!(%error, "what the group has committed is not to be had"),
+            Err(error) => tracing::debug!(%error, "cannot fetch what the group has committed"),
         }
         Ok(())
     }

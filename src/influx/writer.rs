@@ -120,7 +120,7 @@ impl Writers {
     /// like those of batches.
     ///
     /// # Errors
-    /// When no thread is to be had.
+    /// When the system gives no thread.
     pub fn start(
         count: usize,
         client: Client,

@@ -156,25 +156,31 @@ impl Cluster {
     /// # Errors
     /// When there's none within ten seconds, or it refuses our credentials (then at once).
     pub fn connect(connection: &Connection) -> Result<Cluster, ClusterError> {
-        let context = Context::default();
         let failed = |error: KafkaError| ClusterError::Failed {
             what: "the client could not be made".to_owned(),
             reason: error.to_string(),
         };
         let mut config = connection.reader("genwatch_admin", Isolation::Uncommitted);
         config.set("topic.metadata.refresh.interval.ms", "-1");
-        let client: BaseConsumer<Context> = config.create_with_context(context.clone()).map_err(failed)?;
+        let client: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(failed)?;
         let admin = connection.client().create_with_context(Context::default()).map_err(failed)?;
         let brokers = connection.brokers().to_owned();
         let mut cluster = Cluster { brokers, client, admin, embedded: false };
-        cluster.wait_for_answer(&context)?;
+        cluster.wait_for_answer()?;
         // librdkafka's mock cluster names itself so (rdkafka_mock.c).
         let id = cluster.client.client().fetch_cluster_id(REQUEST_TIMEOUT);
         cluster.embedded = id.is_some_and(|id| id.starts_with("mockCluster"));
         Ok(cluster)
     }
 
-    fn wait_for_answer(&self, context: &Context) -> Result<(), ClusterError> {
+    /// What the error callback was told, which knows more than an answer does. Each log line is an event of its own before the
+    /// error, so all that waits is served.
+    fn take_errors(&self) -> Vec<(KafkaError, String)> {
+        while self.client.poll(Duration::from_millis(1)).is_some() {}
+        self.client.context().take_errors()
+    }
+
+    fn wait_for_answer(&self) -> Result<(), ClusterError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let mut reason = "no answer".to_owned();
         loop {
@@ -182,11 +188,8 @@ impl Cluster {
             if answer.is_ok() {
                 return Ok(());
             }
-            // Serves the error callback, which knows more than the answer does. Each log line is an event of its own before the
-            // error, so all that waits is served.
-            while self.client.poll(Duration::from_millis(1)).is_some() {}
-            for (error, words) in context.take_errors() {
-                context.log(rdkafka::config::RDKafkaLogLevel::Debug, "CONNECT", &words);
+            for (error, words) in self.take_errors() {
+                self.client.context().log(rdkafka::config::RDKafkaLogLevel::Debug, "CONNECT", &words);
                 match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
                         return Err(ClusterError::Refused { brokers: self.brokers.clone(), reason: words });
@@ -486,9 +489,8 @@ impl Cluster {
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut,
             ) => {
-                while self.client.poll(Duration::from_millis(1)).is_some() {}
-                let errors = self.client.context().take_errors();
-                // The error callback knows more; that all are down follows from it.
+                let errors = self.take_errors();
+                // That all are down follows from the others.
                 let knows =
                     |error: &KafkaError| error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
                 let last = errors.into_iter().rev().find(|(error, _)| knows(error)).map(|(_, words)| words);
