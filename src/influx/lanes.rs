@@ -1,10 +1,13 @@
 //! Batches on their way to InfluxDB, several at a time.
 //!
-//! Each partition belongs to one lane, and a lane has one batch that fills and one under way, written by a thread of its
-//! own. So the records of a partition are written in their order, and what is acknowledged of it is always all that came
-//! before: nothing has to be put in order again.
+//! Each partition belongs to one lane, and a lane's batches are written one after the other, by a thread of its own. So the
+//! records of a partition are written in their order, and what is acknowledged of it is always all that came before:
+//! nothing has to be put in order again.
+//!
+//! Kafka hands out a partition's records in long runs, more than a batch: the lanes share a bound of full batches, so that a
+//! run on one lane doesn't keep the others from their next records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Origin, Tenure, Until};
@@ -14,11 +17,15 @@ use crate::log::Place;
 
 /// A batch of so many bytes is full, however few records it holds.
 const BATCH_BYTES: usize = 4 << 20;
+/// How many full batches wait, at most, for each thread, whichever it is for.
+const WAITING: usize = 2;
 
 /// All lanes. Owned by the sink's loop; a writer's thread owns a batch while it writes it.
 pub struct Lanes {
     writers: Writers,
     lanes: Vec<Lane>,
+    /// The memory of batches that are done with.
+    spares: Vec<Batch>,
     /// Records of a full batch.
     batch: usize,
     linger: Duration,
@@ -26,10 +33,10 @@ pub struct Lanes {
 
 #[derive(Default)]
 struct Lane {
+    /// Full batches, oldest first.
+    full: VecDeque<Batch>,
     filling: Batch,
-    /// The memory of the batch before.
-    spare: Batch,
-    /// When the first record of the batch was taken in.
+    /// When the first record of the batch that fills was taken in.
     begun: Option<Instant>,
     /// What will be done when the thread has written what it was given.
     writing: Option<BTreeMap<Place, Until>>,
@@ -43,7 +50,7 @@ impl Lanes {
             // Its thread begins by asking whether it may write.
             first.writing = Some(BTreeMap::new());
         }
-        Lanes { writers, lanes, batch, linger }
+        Lanes { writers, lanes, spares: Vec::new(), batch, linger }
     }
 
     /// How long a record waits for others, at most.
@@ -67,56 +74,67 @@ impl Lanes {
         let lane = self.lane_of(origin.place);
         let lane = &mut self.lanes[lane];
         lane.begun.get_or_insert(now);
-        lane.filling.take_in(origin, tenure, shape, record)
+        let taken = lane.filling.take_in(origin, tenure, shape, record);
+        if lane.filling.records() >= self.batch || lane.filling.bytes() >= BATCH_BYTES {
+            let spare = self.spares.pop().unwrap_or_default();
+            lane.full.push_back(std::mem::replace(&mut lane.filling, spare));
+            lane.begun = None;
+        }
+        taken
     }
 
-    /// Whether a lane has no room for a record.
+    /// Whether there is no room for another record.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.lanes.iter().any(|lane| self.has_filled(lane))
+        self.lanes.iter().map(|lane| lane.full.len()).sum::<usize>() >= WAITING * self.lanes.len()
     }
 
     /// Whether all that was taken in is written, and nobody waits for an answer.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.writing.is_none() && lane.begun.is_none())
+        self.lanes.iter().all(|lane| lane.writing.is_none() && lane.waiting().next().is_none())
     }
 
     /// Whether all that was taken in is written; the question whether we may write at all may be open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let is_empty =
-            |lane: &Lane| lane.begun.is_none() && lane.writing.as_ref().is_none_or(BTreeMap::is_empty);
+        let is_empty = |lane: &Lane| {
+            lane.waiting().next().is_none() && lane.writing.as_ref().is_none_or(BTreeMap::is_empty)
+        };
         self.lanes.iter().all(is_empty)
     }
 
     /// Records that wait for others.
     #[must_use]
     pub fn gathered(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.filling.records()).sum()
+        self.lanes.iter().flat_map(Lane::waiting).map(Batch::records).sum()
     }
 
     /// Whether something of this partition was taken in that isn't written yet.
     #[must_use]
     pub fn holds(&self, place: Place) -> bool {
         let lane = &self.lanes[self.lane_of(place)];
-        lane.filling.until().contains_key(&place)
+        lane.waiting().any(|batch| batch.until().contains_key(&place))
             || lane.writing.as_ref().is_some_and(|writing| writing.contains_key(&place))
     }
 
     /// Gives each free thread what its lane has gathered, when that is due, or now.
     pub fn hand_over(&mut self, now: bool) {
-        for number in 0..self.lanes.len() {
-            let lane = &self.lanes[number];
-            let Some(begun) = lane.begun.filter(|_| lane.writing.is_none()) else { continue };
-            if now || self.has_filled(lane) || begun.elapsed() >= self.linger {
-                let lane = &mut self.lanes[number];
-                let spare = std::mem::take(&mut lane.spare);
-                let batch = std::mem::replace(&mut lane.filling, spare);
-                lane.begun = None;
-                lane.writing = Some(batch.until().clone());
-                self.writers.hand_over(number, batch);
+        for (number, lane) in self.lanes.iter_mut().enumerate() {
+            if lane.writing.is_some() {
+                continue;
             }
+            let is_due = |begun: Instant| now || begun.elapsed() >= self.linger;
+            let batch = match lane.full.pop_front() {
+                Some(batch) => batch,
+                None if lane.begun.is_some_and(is_due) => {
+                    lane.begun = None;
+                    std::mem::replace(&mut lane.filling, self.spares.pop().unwrap_or_default())
+                }
+                None => continue,
+            };
+            lane.writing = Some(batch.until().clone());
+            self.writers.hand_over(number, batch);
         }
     }
 
@@ -136,14 +154,17 @@ impl Lanes {
     pub fn reuse(&mut self, written: Written) {
         let mut batch = written.batch;
         batch.clear();
-        self.lanes[written.lane].spare = batch;
+        self.spares.push(batch);
     }
 
     fn lane_of(&self, place: Place) -> usize {
         (place.topic + place.partition.0.unsigned_abs() as usize) % self.lanes.len()
     }
+}
 
-    fn has_filled(&self, lane: &Lane) -> bool {
-        lane.filling.records() >= self.batch || lane.filling.bytes() >= BATCH_BYTES
+impl Lane {
+    /// The batches that aren't under way and hold something, oldest first.
+    fn waiting(&self) -> impl Iterator<Item = &Batch> {
+        self.full.iter().chain(self.begun.map(|_| &self.filling))
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! What is promised: each record that makes a point is there at least once, and a repeat overwrites itself, as a point's
 //! identity is its measurement, tags and time. A committed offset is never ahead of an acknowledged write. Each lane holds
-//! at most two batches: one under way and one that fills; when both are full, partitions are paused, and Kafka is polled
-//! all the same.
+//! one batch under way and one that fills, and all of them together two full ones for each; when there are so many, partitions
+//! are paused, and Kafka is polled all the same.
 //!
 //! What is under way when a partition goes is written all the same and not committed: its next owner writes the same points.
 
