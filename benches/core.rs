@@ -9,7 +9,7 @@ use divan::{Bencher, black_box};
 use genwatch::alarm::detector::{Detector, Source};
 use genwatch::alarm::rules::Rules;
 use genwatch::alarm::state::AlarmState;
-use genwatch::log::{GeneratorId, Millis, Offset, PartitionId};
+use genwatch::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
 use genwatch::pool::{Action, Bounds, CommitPolicy, Handling, Pool, Ticket};
 use genwatch::reading::{self, Parsed};
 use genwatch::simulator::{Faults, Fleet};
@@ -109,7 +109,7 @@ fn inline(bencher: Bencher<'_, '_>) {
                 let Source { partition, offset, at } = source(offset);
                 pool.take_in(partition, offset, at, reading, 128);
             }
-            pool.set_time(Millis(1_000_000));
+            pool.set_now(Now { mono: Mono(1_000_000), wall: Millis(1_000_000) });
             let commit = pool.take_commit().unwrap();
             black_box(pool.committed(commit.id))
         },
@@ -144,7 +144,7 @@ fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
             }
             pool.schedule();
         }
-        pool.set_time(Millis(1_000_000));
+        pool.set_now(Now { mono: Mono(1_000_000), wall: Millis(1_000_000) });
         let commit = pool.take_commit().unwrap();
         black_box(pool.committed(commit.id))
     });

@@ -1,6 +1,6 @@
 //! Whether a worker, a bridge or a sink lives and is ready, as probes ask. Written by its own thread, read by HTTP.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A poll loop that hasn't moved for this long is taken for dead.
@@ -17,6 +17,8 @@ pub enum Obstacle {
     NotConnected,
     /// Some partition waits for its state.
     Restoring,
+    /// Some partition can't be worked.
+    Refused,
     /// Commits don't succeed at the moment.
     CommitsWait,
     /// Kafka takes no records at the moment.
@@ -28,10 +30,11 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    const ALL: [Obstacle; 8] = [
+    const ALL: [Obstacle; 9] = [
         Obstacle::Draining,
         Obstacle::NotJoined,
         Obstacle::NotConnected,
+        Obstacle::Refused,
         Obstacle::Restoring,
         Obstacle::CommitsWait,
         Obstacle::KafkaAway,
@@ -45,6 +48,7 @@ impl Obstacle {
             Obstacle::NotJoined => "not joined the group yet",
             Obstacle::NotConnected => "not connected to the MQTT broker",
             Obstacle::Restoring => "restoring alarm states",
+            Obstacle::Refused => "a partition can't be worked: see the log",
             Obstacle::CommitsWait => "commits wait for the cluster",
             Obstacle::KafkaAway => "Kafka takes no records",
             Obstacle::DatabaseAway => "writes wait for the database",
@@ -52,7 +56,7 @@ impl Obstacle {
         }
     }
 
-    fn bit(self) -> u8 {
+    fn bit(self) -> u16 {
         1 << self as u8
     }
 }
@@ -64,7 +68,7 @@ pub struct Health {
     /// Milliseconds from `started` to the last turn of the loop.
     last_turn: AtomicU64,
     /// A bit for each obstacle.
-    obstacles: AtomicU8,
+    obstacles: AtomicU16,
 }
 
 impl Health {
@@ -74,7 +78,7 @@ impl Health {
         Health {
             started: Instant::now(),
             last_turn: AtomicU64::new(0),
-            obstacles: AtomicU8::new(first.bit()),
+            obstacles: AtomicU16::new(first.bit()),
         }
     }
 

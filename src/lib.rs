@@ -11,6 +11,7 @@
 //! * [`log`]: the words of a partitioned log: partition, offset, time, generator.
 //! * [`reading`]: a reading, parsed and checked.
 //! * [`alarm`]: rules, the alarm state machine, alert events.
+//! * [`engine`]: every decision of a worker: its partitions, memberships, commits.
 //! * [`pool`]: readings worked out of order and retired in order. The heart of the project.
 //! * [`effect`]: what leaves the worker.
 //! * [`simulator`]: a fleet of model generators.
@@ -34,6 +35,7 @@ pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod effect;
+pub mod engine;
 pub mod fleet;
 pub mod flood;
 pub mod health;

@@ -70,6 +70,39 @@ impl fmt::Display for Millis {
     }
 }
 
+/// Milliseconds of a clock that never goes back, from an origin of its own: for deadlines, back-off and the commit policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(pub i64);
+
+impl Mono {
+    /// So many milliseconds later.
+    #[must_use]
+    pub fn after(self, millis: i64) -> Mono {
+        Mono(self.0.saturating_add(millis))
+    }
+
+    /// Milliseconds from `earlier` to `self`.
+    #[must_use]
+    pub fn since(self, earlier: Mono) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The time by both clocks. The wall clock may be set; alerts are stamped by it, and silence is judged by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Never goes back.
+    pub mono: Mono,
+    /// What records are stamped with.
+    pub wall: Millis,
+}
+
+impl Default for Now {
+    fn default() -> Now {
+        Now { mono: Mono(0), wall: Millis(0) }
+    }
+}
+
 /// A generator's identity: the key of its records. Cheap to clone, as effects carry it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GeneratorId(Arc<str>);

@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "log.rs",
     "effect.rs",
     "reading",
     "alarm",
+    "engine",
     "pool",
     "simulator",
     "mqtt/topic.rs",

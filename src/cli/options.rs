@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, PossibleValue};
 use clap::{ArgAction, Args};
 use secrecy::SecretString;
 
 use super::Failure;
+use crate::engine::restore::OnOutOfRange;
 use crate::kafka::config::Connection;
 use crate::kafka::topics::Topics;
 
@@ -32,6 +33,22 @@ pub(super) struct ClusterOptions {
     /// A property of librdkafka's clients, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
     #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
     properties: Vec<SecretString>,
+}
+
+impl clap::ValueEnum for OnOutOfRange {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[OnOutOfRange::Fail, OnOutOfRange::Earliest]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            OnOutOfRange::Fail => PossibleValue::new("fail")
+                .help("Don't go on there: readings were lost before they were worked"),
+            OnOutOfRange::Earliest => {
+                PossibleValue::new("earliest").help("Go on with the earliest record there is, loudly")
+            }
+        })
+    }
 }
 
 impl ClusterOptions {

@@ -9,12 +9,12 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::{ClusterOptions, Failure};
+use crate::engine::restore::OnOutOfRange;
 use crate::health::{Health, Obstacle};
 use crate::influx::client::{Client, Destination, Token};
 use crate::influx::config::{Observers, SinkConfig, SinkError};
 use crate::influx::line::{self, Precision, Shape};
 use crate::influx::metrics::SinkMetrics;
-use crate::kafka::restore::OnOutOfRange;
 use crate::kafka::subscriber::SubscriberError;
 
 /// A token as it is given. Not shown by `Debug`.

@@ -8,10 +8,10 @@ use clap::Args;
 
 use super::{ClusterOptions, Failure};
 use crate::alarm::rules::Rules;
+use crate::engine::restore::OnOutOfRange;
 use crate::health::{Health, Obstacle};
 use crate::kafka::committer::Delivery;
 use crate::kafka::config::{GroupProtocol, replica_name};
-use crate::kafka::restore::OnOutOfRange;
 use crate::metrics::Metrics;
 use crate::pool::Bounds;
 use crate::web::HttpAddress;

@@ -10,10 +10,10 @@ use super::client::Client;
 use super::line::Shape;
 use super::metrics::SinkMetrics;
 use super::writer::Refused;
+use crate::engine::restore::OnOutOfRange;
 use crate::health::Health;
 use crate::kafka::admin::ClusterError;
 use crate::kafka::config::Connection;
-use crate::kafka::restore::OnOutOfRange;
 use crate::kafka::subscriber::SubscriberError;
 use crate::log::{Offset, PartitionId};
 

@@ -38,10 +38,10 @@ use line::{Shape, Source, Unfit};
 use log_limit::LogLimiter;
 use writer::Writers;
 
+use crate::engine::restore::OnOutOfRange;
 use crate::health::Obstacle;
 use crate::kafka::admin::Cluster;
 use crate::kafka::config::ranges;
-use crate::kafka::restore::OnOutOfRange;
 use crate::kafka::subscriber::{self, Change, Record, Subscriber};
 use crate::log::{Offset, PartitionId, Place};
 

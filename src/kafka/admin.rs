@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::ClientContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -96,6 +97,18 @@ pub enum ClusterError {
     NotCreated {
         /// The topic.
         topic: String,
+        /// What the broker said.
+        reason: String,
+    },
+    /// A topic couldn't be grown.
+    #[error(
+        "topic {topic} could not be grown to {partitions} partitions: {reason}; grow it, or let this principal do so (ALTER)"
+    )]
+    NotGrown {
+        /// The topic.
+        topic: String,
+        /// How many it should have.
+        partitions: usize,
         /// What the broker said.
         reason: String,
     },
@@ -367,6 +380,25 @@ impl Cluster {
             }
         }
         Ok(refused)
+    }
+
+    /// Gives a topic more partitions.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer; [`ClusterError::NotGrown`] when it refuses.
+    pub fn grow(&self, topic: &str, partitions: usize) -> Result<(), ClusterError> {
+        let failed = |reason: String| ClusterError::Failed { what: format!("growing {topic}"), reason };
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+        let grown = NewPartitions::new(topic, partitions);
+        let results = futures::executor::block_on(self.admin.create_partitions([&grown], &options))
+            .map_err(|error| failed(error.to_string()))?;
+        match results.into_iter().next() {
+            // Another worker was faster.
+            Some(Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions))) | None => Ok(()),
+            Some(Err((_, code))) => {
+                Err(ClusterError::NotGrown { topic: topic.to_owned(), partitions, reason: code.to_string() })
+            }
+        }
     }
 
     /// Deletes every topic whose name begins so, and tells how many there were.

@@ -28,6 +28,7 @@ use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
 use crate::alarm::state::StoredState;
 use crate::effect::{DeadLetter, Effect, StateChange};
+use crate::engine::membership::{Fence, Refusal};
 use crate::pool::{Commit, CommitId};
 
 /// How long one step waits before it looks whether to give up.
@@ -39,6 +40,9 @@ const OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a cluster that answers may take to find a coordinator of transactions when the worker starts: a broker may have
 /// died just before.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a partition may be unknown to the producer that a topic is said to have.
+const GROWTH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The promise about effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -55,7 +59,7 @@ pub enum Outcome {
     /// It is durable.
     Done(CommitId, Duration),
     /// Nothing of it is visible (exactly-once), or perhaps a part (at-least-once): to be tried again.
-    Refused(CommitId, String),
+    Refused(CommitId, Refusal, String),
     /// No commit can succeed any more.
     Fatal(CommitError),
 }
@@ -87,14 +91,21 @@ pub enum CommitError {
 /// The committer's thread, and the way to it.
 #[derive(Debug)]
 pub struct Committer {
-    commits: Option<Sender<Commit>>,
+    commits: Option<Sender<Sealed>>,
     outcomes: Receiver<Outcome>,
     flags: Flags,
     /// The commit under way, should another thread have to find out how it has ended.
-    under_way: Option<Commit>,
+    under_way: Option<Sealed>,
     setup: Setup,
     waker: Thread,
     thread: Option<JoinHandle<()>>,
+}
+
+/// A commit, and under whom it may leave.
+#[derive(Clone, Debug)]
+struct Sealed {
+    commit: Commit,
+    fence: Fence,
 }
 
 /// What the committer and its thread tell each other.
@@ -192,13 +203,13 @@ impl Committer {
     fn relieve(&mut self) {
         let stuck = self.setup.delivery == Delivery::ExactlyOnce
             && self.flags.calls_for() > self.setup.transaction_timeout;
-        let Some(commit) = self.under_way.as_ref().filter(|_| stuck) else { return };
+        let Some(sealed) = self.under_way.as_ref().filter(|_| stuck) else { return };
         tracing::warn!("the producer waits for a coordinator that is gone: another producer takes over");
         let flags = Flags::default();
         flags.abandoned.store(self.flags.abandoned.load(Ordering::Relaxed), Ordering::Relaxed);
         let work = Work::new(&self.setup, &flags, Deliveries::default(), None);
         self.flags.give_up.store(true, Ordering::Relaxed);
-        match spawn(work, Some(commit.clone()), self.waker.clone()) {
+        match spawn(work, Some(sealed.commit.clone()), self.waker.clone()) {
             Ok((commits, outcomes, thread)) => {
                 self.flags = flags;
                 self.commits = Some(commits);
@@ -211,12 +222,13 @@ impl Committer {
     }
 
     /// Hands over a commit. The next one only after this one's outcome.
-    pub fn begin(&mut self, commit: Commit) {
+    pub fn begin(&mut self, commit: Commit, fence: Fence) {
         self.flags.abandoned.store(false, Ordering::Relaxed);
-        self.under_way = Some(commit.clone());
+        let sealed = Sealed { commit, fence };
+        self.under_way = Some(sealed.clone());
         if let Some(commits) = &self.commits {
             // The receiver lives as long as the thread, which ends only after `commits` is dropped.
-            let _ = commits.send(commit);
+            let _ = commits.send(sealed);
         }
     }
 
@@ -285,15 +297,15 @@ fn make_producer(
 }
 
 /// The way to a thread of the committer: commits in, outcomes out.
-type Way = (Sender<Commit>, Receiver<Outcome>, JoinHandle<()>);
+type Way = (Sender<Sealed>, Receiver<Outcome>, JoinHandle<()>);
 
 /// Starts a thread. `unsettled` is a commit of another producer of the same id that may have succeeded.
 fn spawn(mut work: Work, unsettled: Option<Commit>, waker: Thread) -> Result<Way, CommitError> {
-    let (commits, incoming) = crossbeam_channel::unbounded::<Commit>();
+    let (commits, incoming) = crossbeam_channel::unbounded::<Sealed>();
     let (outgoing, outcomes) = crossbeam_channel::unbounded();
     let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
         let settled = unsettled.map(|commit| work.settle(&commit));
-        for outcome in settled.into_iter().chain(incoming.into_iter().map(|commit| work.commit(&commit))) {
+        for outcome in settled.into_iter().chain(incoming.into_iter().map(|sealed| work.commit(&sealed))) {
             if outgoing.send(outcome).is_err() {
                 return;
             }
@@ -318,7 +330,7 @@ struct Work {
 
 /// Why one try of a commit failed.
 enum Failure {
-    Refused(String),
+    Refused(Refusal, String),
     /// This producer can't go on; a new one may.
     Broken(String),
     Fatal(CommitError),
@@ -341,20 +353,20 @@ impl Work {
         }
     }
 
-    fn commit(&mut self, commit: &Commit) -> Outcome {
+    fn commit(&mut self, Sealed { commit, fence }: &Sealed) -> Outcome {
         let begun = Instant::now();
         self.deliveries.reset();
         self.outcome_unknown = false;
         let result = self.have_producer().and_then(|()| {
             self.begun = Instant::now();
             match self.setup.delivery {
-                Delivery::ExactlyOnce => self.in_transaction(commit),
-                Delivery::AtLeastOnce => self.step_by_step(commit),
+                Delivery::ExactlyOnce => self.in_transaction(commit, fence),
+                Delivery::AtLeastOnce => self.step_by_step(commit, fence),
             }
         });
         match result {
             Ok(()) => Outcome::Done(commit.id, begun.elapsed()),
-            Err(Failure::Refused(reason)) => Outcome::Refused(commit.id, reason),
+            Err(Failure::Refused(refusal, reason)) => Outcome::Refused(commit.id, refusal, reason),
             Err(Failure::Broken(reason)) => self.outcome_after_break(reason, commit, begun),
             Err(Failure::Fatal(error)) => Outcome::Fatal(error),
         }
@@ -370,9 +382,11 @@ impl Work {
     fn outcome_after_break(&mut self, reason: String, commit: &Commit, begun: Instant) -> Outcome {
         match self.after_break(&reason, commit) {
             Ok(true) => Outcome::Done(commit.id, begun.elapsed()),
-            Ok(false) => Outcome::Refused(commit.id, reason),
+            Ok(false) => Outcome::Refused(commit.id, Refusal::Other, reason),
             Err(Failure::Fatal(error)) => Outcome::Fatal(error),
-            Err(Failure::Refused(reason) | Failure::Broken(reason)) => Outcome::Refused(commit.id, reason),
+            Err(Failure::Refused(_, reason) | Failure::Broken(reason)) => {
+                Outcome::Refused(commit.id, Refusal::Other, reason)
+            }
         }
     }
 
@@ -385,13 +399,13 @@ impl Work {
     fn have_producer(&mut self) -> Result<(), Failure> {
         while self.producer.is_none() {
             if self.is_given_up() {
-                return Err(Failure::Refused("the commit is given up".to_owned()));
+                return Err(refused("the commit is given up"));
             }
             match make_producer(&self.setup.config, &self.deliveries, self.setup.delivery, || {
                 self.is_given_up()
             }) {
                 Ok(producer) => self.producer = Some(producer),
-                Err(error) if self.is_given_up() => return Err(Failure::Refused(error.to_string())),
+                Err(error) if self.is_given_up() => return Err(refused(error)),
                 Err(error) => {
                     tracing::warn!(%error, "a commit waits for the cluster; nothing is lost");
                     std::thread::sleep(SLICE);
@@ -420,7 +434,7 @@ impl Work {
             match self.setup.handle.committed(&partitions, OFFSETS_TIMEOUT) {
                 Ok(committed) => break committed,
                 Err(error) if self.is_given_up() => {
-                    return Err(self.unsettled(Failure::Refused(error.to_string())));
+                    return Err(self.unsettled(refused(error)));
                 }
                 Err(error) => tracing::warn!(%error, "a commit waits to know how it has ended"),
             }
@@ -434,7 +448,7 @@ impl Work {
     /// A commit whose end isn't known must not be made again, unless none of its partitions is ours any more.
     fn unsettled(&self, failure: Failure) -> Failure {
         match failure {
-            Failure::Refused(reason) | Failure::Broken(reason)
+            Failure::Refused(_, reason) | Failure::Broken(reason)
                 if !self.flags.abandoned.load(Ordering::Relaxed) =>
             {
                 Failure::Fatal(CommitError::Unsettled(reason))
@@ -450,13 +464,13 @@ impl Work {
 
     /// The producer of the commit under way.
     fn producer(&self) -> Result<&ThreadedProducer<Deliveries>, Failure> {
-        self.producer.as_ref().ok_or_else(|| Failure::Refused("there is no producer".to_owned()))
+        self.producer.as_ref().ok_or_else(|| refused("there is no producer"))
     }
 
-    fn in_transaction(&mut self, commit: &Commit) -> Result<(), Failure> {
+    fn in_transaction(&mut self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
         self.producer()?.begin_transaction().map_err(|error| self.transaction_failure(&error))?;
-        match self.fill_transaction(commit).and_then(|()| self.commit_transaction()) {
-            Err(failure @ (Failure::Refused(_) | Failure::Fatal(_))) => {
+        match self.fill_transaction(commit, fence).and_then(|()| self.commit_transaction()) {
+            Err(failure @ (Failure::Refused(..) | Failure::Fatal(_))) => {
                 self.abort()?;
                 Err(failure)
             }
@@ -464,7 +478,7 @@ impl Work {
         }
     }
 
-    fn fill_transaction(&self, commit: &Commit) -> Result<(), Failure> {
+    fn fill_transaction(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
         let producer = self.producer()?;
         for effect in commit.parts.iter().flat_map(|part| part.effects()) {
             self.send(effect)?;
@@ -476,7 +490,7 @@ impl Work {
             || self.rejected(),
             || {
                 self.flags.calling(Some(Instant::now()));
-                let sent = self.setup.handle.send_offsets(producer, &offsets, &mark, SLICE);
+                let sent = self.setup.handle.send_offsets(producer, &offsets, &mark, fence, SLICE);
                 self.flags.calling(None);
                 sent.map_err(Retry::from)
             },
@@ -507,7 +521,16 @@ impl Work {
         )
     }
 
-    fn step_by_step(&self, commit: &Commit) -> Result<(), Failure> {
+    fn step_by_step(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
+        let result = self.steps(commit, fence);
+        if let (Err(_), Some(producer)) = (&result, &self.producer) {
+            // What is given up must not arrive later, on top of what the next owner has written.
+            producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        }
+        result
+    }
+
+    fn steps(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
         let effects = || commit.parts.iter().flat_map(|part| part.effects());
         for effect in effects().filter(|effect| !matches!(effect, Effect::State(_))) {
             self.send(effect)?;
@@ -527,7 +550,8 @@ impl Work {
         }
         self.flush()?;
         let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
-        self.setup.handle.commit(&offsets).map_err(|error| Failure::Refused(error.to_string()))?;
+        let committed = self.setup.handle.commit(&offsets, fence);
+        committed.map_err(|error| Failure::Refused(refusal_of(error.code), error.to_string()))?;
         let deleted =
             gone.into_values().try_for_each(|change| self.send_state(change)).and_then(|()| self.flush());
         if deleted.is_err() {
@@ -576,14 +600,14 @@ impl Work {
                 return Err(Failure::Broken(retry.reason));
             }
             if !retry.retriable {
-                return Err(Failure::Refused(retry.reason));
+                return Err(Failure::Refused(retry.refusal, retry.reason));
             }
             if self.is_given_up() {
                 // What is asked to end and hasn't yet can't be asked for anything else.
                 return Err(if ENDING.contains(&what) {
                     Failure::Broken(retry.reason)
                 } else {
-                    Failure::Refused(retry.reason)
+                    refused(retry.reason)
                 });
             }
             if self.is_overdue() {
@@ -676,11 +700,22 @@ impl Work {
         V: rdkafka::message::ToBytes + ?Sized,
     {
         let producer = self.producer()?;
+        let begun = Instant::now();
         loop {
             let Err((error, unsent)) = producer.send(record) else {
                 return Ok(());
             };
             match error.rdkafka_error_code() {
+                // A topic that has just grown: the client looks at its metadata every few minutes only.
+                Some(RDKafkaErrorCode::UnknownPartition)
+                    if begun.elapsed() < GROWTH_TIMEOUT && !self.is_given_up() =>
+                {
+                    let asked = producer.client().fetch_metadata(Some(unsent.topic), SLICE);
+                    if let Err(error) = asked {
+                        tracing::debug!(%error, topic = unsent.topic, "no metadata");
+                    }
+                    record = unsent;
+                }
                 Some(RDKafkaErrorCode::QueueFull) if !self.is_given_up() => {
                     record = unsent;
                     std::thread::sleep(Duration::from_millis(2));
@@ -706,13 +741,26 @@ impl Work {
             | RDKafkaErrorCode::UnknownPartition
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::InvalidTimestamp => Failure::Fatal(rejection(&topic, code)),
-            _ => Failure::Refused(format!("a record for {topic} was not delivered: {code}")),
+            _ => refused(format!("a record for {topic} was not delivered: {code}")),
         })
     }
 
     fn transaction_failure(&self, error: &KafkaError) -> Failure {
         let retry = Retry::of(error);
-        if retry.fatal { Failure::Broken(retry.reason) } else { Failure::Refused(retry.reason) }
+        if retry.fatal { Failure::Broken(retry.reason) } else { refused(retry.reason) }
+    }
+}
+
+fn refused(reason: impl ToString) -> Failure {
+    Failure::Refused(Refusal::Other, reason.to_string())
+}
+
+/// What it means for what is held that the group's coordinator answered so.
+fn refusal_of(code: RDKafkaErrorCode) -> Refusal {
+    match code {
+        RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::FencedInstanceId => Refusal::NotAMember,
+        RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::StaleMemberEpoch => Refusal::StaleGeneration,
+        _ => Refusal::Other,
     }
 }
 
@@ -734,6 +782,7 @@ fn rejection(topic: &str, code: RDKafkaErrorCode) -> CommitError {
 struct Retry {
     retriable: bool,
     fatal: bool,
+    refusal: Refusal,
     reason: String,
 }
 
@@ -743,11 +792,13 @@ impl Retry {
             KafkaError::Transaction(inner) => Retry {
                 retriable: inner.is_retriable() && !inner.txn_requires_abort(),
                 fatal: inner.is_fatal(),
+                refusal: refusal_of(inner.code()),
                 reason: inner.string(),
             },
             other => Retry {
                 retriable: false,
                 fatal: other.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal),
+                refusal: Refusal::Other,
                 reason: reason(other),
             },
         }
@@ -755,13 +806,19 @@ impl Retry {
 
     /// Not everything was delivered in a slice of time.
     fn of_delivery() -> Retry {
-        Retry { retriable: true, fatal: false, reason: "the brokers do not take what was sent".to_owned() }
+        let reason = "the brokers do not take what was sent".to_owned();
+        Retry { retriable: true, fatal: false, refusal: Refusal::Other, reason }
     }
 }
 
 impl From<TransactionError> for Retry {
     fn from(failed: TransactionError) -> Retry {
-        Retry { retriable: failed.retriable, fatal: failed.fatal, reason: failed.error.to_string() }
+        Retry {
+            retriable: failed.retriable,
+            fatal: failed.fatal,
+            refusal: refusal_of(failed.error.code),
+            reason: failed.error.to_string(),
+        }
     }
 }
 

@@ -177,7 +177,7 @@ impl<'c> Group<'c> {
         let mut reader = Consumer::new(&config, &self.topic, std::thread::current())?;
         let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
         let refused = |error: super::consumer::ClientError| GroupError::Refused(error.to_string());
-        reader.add(&starts).map_err(refused)?;
+        reader.add(&starts, &starts).map_err(refused)?;
         let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
         while !waiting.is_empty() && std::time::Instant::now() < deadline {
             let batch = reader.poll(usize::MAX);

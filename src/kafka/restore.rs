@@ -1,133 +1,75 @@
-//! Where a partition starts, and the alarm states that moved with it.
+//! The restorer: answers the engine's questions about partitions that are to start ([`crate::engine::restore`] says which,
+//! in which order and why).
 //!
-//! The order matters (KIP-447). A previous owner's last transaction writes its markers to the group's offsets and to the
-//! state partition at different moments, so:
-//! 1. the committed offset is taken first, `read_committed`: while a transaction on it is open, it is waited for;
-//! 2. *then* the state partition's high watermark is taken, and the partition is read up to it, `read_committed`: while
-//!    the last stable offset is below it, the reader waits.
-//!
-//! It runs on a thread of its own, so that the worker goes on polling; requests come by channel, answers too. An outage is
-//! waited out, however long it is, unless the partitions have gone to somebody else meanwhile.
+//! It runs on a thread of its own, so that the worker goes on polling. Each question is about one partition, and is open until
+//! it's answered or forgotten: an outage, or a transaction that a dead owner has left open, is waited out, however long it is,
+//! and holds up the questions about that partition alone. What can be asked together is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation};
 use super::consumer::{ClientError, CommittedOffset, Consumer, Event, Handle, Record};
 use super::topics::Topics;
 use crate::alarm::state::StoredState;
+use crate::engine::restore::{Answer, AskId, Fault, Question};
 use crate::log::{GeneratorId, Offset, PartitionId};
 
 /// An open transaction of a crashed owner ends after its timeout (10 s) plus the broker's check (10 s); beyond that somebody
 /// should know.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Not long, since the leader that is asked may have died: then another has to be found.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Not long, as other questions wait meanwhile.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(1000);
+/// The coordinator answers at once unless an offset is unstable: the client then asks again and again within this time.
+const OFFSETS_TIMEOUT: Duration = Duration::from_millis(300);
+/// Where offsets can't be had together, so many are asked for one by one in a turn.
+const ONE_BY_ONE: usize = 4;
+/// How long a question that had no answer waits before it's asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The longest sleep.
+const TURN: Duration = Duration::from_millis(100);
 
-/// What to do when the committed offset isn't in the log any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum OnOutOfRange {
-    /// Stop with an error: readings were lost before they were worked.
-    Fail,
-    /// Go on with the earliest record there is, loudly.
-    Earliest,
-}
-
-/// A partition that is ready to be worked.
-#[derive(Debug)]
-pub struct RestoredPartition {
-    /// Its number.
-    pub partition: PartitionId,
-    /// The first offset to work.
-    pub start: Offset,
-    /// The end of the log at this moment.
-    pub end: Offset,
-    /// The alarm states of its generators.
-    pub states: Vec<(GeneratorId, StoredState)>,
-}
-
-/// Answer to one request.
-#[derive(Debug)]
-pub struct Restored {
-    /// The request's number.
-    pub request: u64,
-    /// The partitions, or why not.
-    pub outcome: Result<Vec<RestoredPartition>, RestoreError>,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// Why partitions could not be restored.
+/// Why nothing can be restored at all.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The broker didn't answer, or refused.
+    /// The broker refuses, for good.
     #[error("the state of partitions could not be restored: {0}")]
     Kafka(String),
-    /// Nobody waits for them any more.
-    #[error("the partitions have gone to another replica meanwhile")]
-    Unwanted,
-    /// Retention has overtaken the group, or the topic was made anew.
-    #[error(
-        "partition {partition} of {topic} was committed up to offset {committed}, but the log has {low} to {high}: \
-         readings were deleted before they were worked, or the topic was made anew; \
-         pass --on-out-of-range earliest to go on from offset {low}"
-    )]
-    OutOfRange {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionId,
-        /// The committed offset.
-        committed: Offset,
-        /// The first offset in the log.
-        low: Offset,
-        /// The end of the log.
-        high: Offset,
-    },
-    /// Somebody else's record.
-    #[error(
-        "offset {offset} of partition {partition} of {topic} is no alarm state ({reason}): \
-         the topic must be written by genwatch alone"
-    )]
-    Foreign {
-        /// The state topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionId,
-        /// The record's offset.
-        offset: Offset,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// The companion topics can't be looked at or grown.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
-impl From<KafkaError> for RestoreError {
-    fn from(error: KafkaError) -> Self {
+impl From<ClientError> for RestoreError {
+    fn from(error: ClientError) -> Self {
         RestoreError::Kafka(error.to_string())
     }
 }
 
-/// The requests that somebody waits for.
-type Wanted = Arc<Mutex<BTreeSet<u64>>>;
+/// What is known of one partition, or why nothing can be known.
+pub type Answered = Result<(AskId, Answer), RestoreError>;
+
+/// A question on its way.
+type Asked = (AskId, PartitionId, Question);
 
 /// The restorer's thread, and the way to it.
 #[derive(Debug)]
 pub struct Restorer {
-    requests: Option<Sender<(u64, Vec<PartitionId>)>>,
-    wanted: Wanted,
-    answers: Receiver<Restored>,
+    questions: Option<Sender<Asked>>,
+    forgotten: Arc<Mutex<BTreeSet<AskId>>>,
+    answers: Receiver<Answered>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Restorer {
-    /// Starts the thread. `waker` is unparked when an answer is there.
+    /// Starts the thread. `waker` is unparked when an answer is there. The companion topics have so many `partitions`, at least.
     ///
     /// # Errors
     /// When a client can't be made.
@@ -135,243 +77,429 @@ impl Restorer {
         connection: &Connection,
         group: &str,
         topics: &Topics,
+        partitions: usize,
         handle: Arc<Handle>,
-        on_out_of_range: OnOutOfRange,
         waker: Thread,
     ) -> Result<Restorer, KafkaError> {
         let uncommitted =
             connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
         let reader = connection.reader(group, Isolation::Committed);
-        let topics = topics.clone();
-        let (requests, incoming) = crossbeam_channel::unbounded::<(u64, Vec<PartitionId>)>();
-        let (outgoing, answers) = crossbeam_channel::unbounded();
-        let wanted = Wanted::default();
-        let asked = Arc::clone(&wanted);
+        let (questions, incoming) = crossbeam_channel::unbounded::<Asked>();
+        let (answers, outcomes) = crossbeam_channel::unbounded();
+        let forgotten = Arc::<Mutex<BTreeSet<AskId>>>::default();
+        let way = Way { incoming, answers, waker, forgotten: Arc::clone(&forgotten) };
+        let (topics, connection) = (topics.clone(), connection.clone());
         let thread = std::thread::Builder::new().name("restorer".to_owned()).spawn(move || {
             // Made here, as it wakes the thread that polls it.
-            let reader = Consumer::new(&reader, &topics.state, std::thread::current());
-            let mut work = reader.map(|reader| Work {
-                reader,
-                uncommitted,
-                handle,
-                topics,
-                on_out_of_range,
-                wanted: asked,
-                request: 0,
-            });
-            for (request, partitions) in incoming {
-                let begun = Instant::now();
-                let outcome = match &mut work {
-                    Ok(work) => work.restore(request, &partitions),
-                    Err(error) => Err(RestoreError::Kafka(error.to_string())),
-                };
-                if outgoing.send(Restored { request, outcome, took: begun.elapsed() }).is_err() {
-                    return;
+            match Consumer::new(&reader, &topics.state, std::thread::current()) {
+                Ok(reader) => {
+                    let clients = Clients { reader, uncommitted, handle, topics, connection };
+                    let companions = companions(&clients.topics).map(|topic| (topic, partitions));
+                    let companions = companions.into_iter().collect();
+                    Work { way, clients, companions, open: BTreeMap::new() }.run();
                 }
-                waker.unpark();
+                Err(error) => way.send(Err(RestoreError::Kafka(error.to_string()))),
             }
         });
         let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread: {error}")))?;
-        Ok(Restorer { requests: Some(requests), wanted, answers, thread: Some(thread) })
+        Ok(Restorer { questions: Some(questions), forgotten, answers: outcomes, thread: Some(thread) })
     }
 
-    /// Asks for partitions.
-    pub fn request(&self, request: u64, partitions: Vec<PartitionId>) {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(request);
-        if let Some(requests) = &self.requests {
-            // The receiver lives as long as the thread, which ends only after `requests` is dropped.
-            let _ = requests.send((request, partitions));
+    /// Asks.
+    pub fn ask(&self, ask: AskId, partition: PartitionId, question: Question) {
+        if let Some(questions) = &self.questions {
+            // The receiver lives as long as the thread, which ends only after `questions` is dropped.
+            let _ = questions.send((ask, partition, question));
         }
+        self.wake();
     }
 
-    /// The partitions of this request aren't ours any more: it is to make way for the next one.
-    pub fn cancel(&self, request: u64) {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+    /// Nobody waits for this answer any more.
+    pub fn forget(&self, ask: AskId) {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).insert(ask);
+        self.wake();
     }
 
     /// An answer, if there is one.
     #[must_use]
-    pub fn answer(&self) -> Option<Restored> {
-        let answer = self.answers.try_recv().ok()?;
-        self.cancel(answer.request);
-        Some(answer)
+    pub fn answer(&self) -> Option<Answered> {
+        self.answers.try_recv().ok()
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
 impl Drop for Restorer {
     fn drop(&mut self) {
-        self.requests = None;
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        // Detached: a restore under way may wait for a broker, and nothing of it matters any more.
+        self.questions = None;
+        self.wake();
+        // Detached: a request under way may wait for a broker, and nothing of it matters any more.
         drop(self.thread.take());
     }
 }
 
-struct Work {
+/// The thread's end of the way.
+struct Way {
+    incoming: Receiver<Asked>,
+    answers: Sender<Answered>,
+    waker: Thread,
+    forgotten: Arc<Mutex<BTreeSet<AskId>>>,
+}
+
+impl Way {
+    fn send(&self, answer: Answered) {
+        // Whoever is gone needs no answer.
+        if self.answers.send(answer).is_ok() {
+            self.waker.unpark();
+        }
+    }
+}
+
+struct Clients {
+    /// Of the state topic.
     reader: Consumer,
     uncommitted: BaseConsumer<Context>,
     handle: Arc<Handle>,
     topics: Topics,
-    on_out_of_range: OnOutOfRange,
-    wanted: Wanted,
-    /// The request under way.
-    request: u64,
+    connection: Connection,
 }
 
-type States = BTreeMap<PartitionId, HashMap<GeneratorId, StoredState>>;
+struct Work {
+    way: Way,
+    clients: Clients,
+    /// How many partitions each companion topic is known to have.
+    companions: BTreeMap<String, usize>,
+    open: BTreeMap<AskId, Open>,
+}
+
+/// A question without an answer yet.
+struct Open {
+    partition: PartitionId,
+    question: Question,
+    asked: Instant,
+    told: Instant,
+    due: Instant,
+    /// For [`Question::States`], once it's known how far to read.
+    reading: Option<Reading>,
+}
+
+/// The states of one partition, as far as they are read.
+struct Reading {
+    high: Offset,
+    states: HashMap<GeneratorId, StoredState>,
+}
+
+impl Open {
+    /// Says now and then that something is waited for.
+    fn wait(&mut self, what: &str, why: &dyn std::fmt::Display) {
+        self.due = Instant::now() + RETRY_AFTER;
+        tracing::debug!(partition = %self.partition, %why, "no {what} yet");
+        if self.told.elapsed() > PATIENCE {
+            self.told = Instant::now();
+            let seconds = self.asked.elapsed().as_secs();
+            tracing::warn!(partition = %self.partition, %why, seconds, "a partition can't be started: it waits for {what}");
+        }
+    }
+}
 
 impl Work {
-    fn restore(
-        &mut self,
-        request: u64,
-        partitions: &[PartitionId],
-    ) -> Result<Vec<RestoredPartition>, RestoreError> {
-        self.request = request;
-        let committed = self.committed_offsets(partitions)?;
-        let mut restored = Vec::with_capacity(partitions.len());
-        let mut spans = BTreeMap::new();
-        for CommittedOffset { partition, offset, .. } in committed {
-            let (start, end) = self.span_of(partition, offset)?;
-            let (low, high) = self.watermarks(&self.topics.state, partition)?;
-            if high > low {
-                spans.insert(partition, (low, high));
+    fn run(mut self) {
+        while self.take_questions() {
+            if let Err(error) = self.turn() {
+                self.way.send(Err(error));
+                return;
             }
-            restored.push(RestoredPartition { partition, start, end, states: Vec::new() });
+            self.sleep();
         }
-        let mut states = self.read_states(&spans)?;
-        for partition in &mut restored {
-            let states = states.remove(&partition.partition).unwrap_or_default();
-            partition.states = states.into_iter().collect();
-        }
-        Ok(restored)
     }
 
-    /// Step 1. Tried again while the group has no coordinator, or an offset is unstable.
-    fn committed_offsets(&self, partitions: &[PartitionId]) -> Result<Vec<CommittedOffset>, RestoreError> {
-        let mut waiting = Waiting::for_("committed offsets");
+    /// False when nobody will ask any more.
+    fn take_questions(&mut self) -> bool {
         loop {
-            match self.handle.committed(partitions, REQUEST_TIMEOUT) {
-                Ok(offsets) => return Ok(offsets),
-                Err(error) if is_for_good(error.code) => {
-                    return Err(RestoreError::Kafka(format!("no committed offsets: {error}")));
+            match self.way.incoming.try_recv() {
+                Ok((ask, partition, question)) => {
+                    let now = Instant::now();
+                    let open = Open { partition, question, asked: now, told: now, due: now, reading: None };
+                    self.open.insert(ask, open);
                 }
-                Err(error) => {
-                    self.check_wanted()?;
-                    waiting.goes_on(&error);
-                    std::thread::sleep(RETRY_AFTER);
-                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
             }
         }
     }
 
-    fn check_wanted(&self) -> Result<(), RestoreError> {
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if wanted.contains(&self.request) { Ok(()) } else { Err(RestoreError::Unwanted) }
+    fn turn(&mut self) -> Result<(), RestoreError> {
+        self.drop_forgotten()?;
+        self.companions()?;
+        self.committed()?;
+        self.begin_reading()?;
+        self.read()?;
+        self.log()
     }
 
-    fn span_of(
-        &self,
-        partition: PartitionId,
-        committed: Option<Offset>,
-    ) -> Result<(Offset, Offset), RestoreError> {
-        let (low, high) = self.watermarks(&self.topics.readings, partition)?;
-        let Some(committed) = committed else {
-            return Ok((low, high));
-        };
-        if (low..=high).contains(&committed) {
-            return Ok((committed, high));
+    fn sleep(&self) {
+        let due = self.open.values().filter(|open| open.reading.is_none()).map(|open| open.due).min();
+        let wait = due.map_or(TURN, |due| due.saturating_duration_since(Instant::now()).min(TURN));
+        if !wait.is_zero() {
+            std::thread::park_timeout(wait);
         }
-        let topic = self.topics.readings.clone();
-        match self.on_out_of_range {
-            OnOutOfRange::Fail => Err(RestoreError::OutOfRange { topic, partition, committed, low, high }),
-            OnOutOfRange::Earliest => {
-                tracing::error!(%partition, %committed, %low, %high, "the committed offset is not in the log: going on from the earliest record");
-                Ok((low, high))
+    }
+
+    fn drop_forgotten(&mut self) -> Result<(), RestoreError> {
+        let forgotten =
+            std::mem::take(&mut *self.way.forgotten.lock().unwrap_or_else(PoisonError::into_inner));
+        for ask in forgotten {
+            if let Some(Open { partition, reading: Some(_), .. }) = self.open.remove(&ask) {
+                self.clients.reader.remove(&[partition])?;
             }
         }
+        Ok(())
     }
 
-    /// First offset and high watermark, whatever transactions are open. Tried again while the partition has no leader.
-    fn watermarks(&self, topic: &str, partition: PartitionId) -> Result<(Offset, Offset), RestoreError> {
-        let mut waiting = Waiting::for_("watermarks");
-        loop {
-            match self.uncommitted.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
-                Ok((low, high)) => return Ok((Offset(low), Offset(high))),
-                Err(error) if error.rdkafka_error_code().is_some_and(is_for_good) => {
-                    return Err(RestoreError::Kafka(format!("no watermarks of {topic}: {error}")));
+    fn answer(&mut self, ask: AskId, answer: Answer) {
+        self.open.remove(&ask);
+        self.way.send(Ok((ask, answer)));
+    }
+
+    /// The questions of one kind that are due.
+    fn due(&self, question: Question) -> Vec<(AskId, PartitionId)> {
+        let now = Instant::now();
+        let is_due = |open: &Open| open.question == question && open.reading.is_none() && open.due <= now;
+        self.open.iter().filter(|(_, open)| is_due(open)).map(|(ask, open)| (*ask, open.partition)).collect()
+    }
+
+    fn wait(&mut self, ask: AskId, what: &str, why: &dyn std::fmt::Display) {
+        if let Some(open) = self.open.get_mut(&ask) {
+            open.wait(what, why);
+        }
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+
+    fn companions(&mut self) -> Result<(), RestoreError> {
+        for (ask, partition) in self.due(Question::Companions) {
+            let lacks =
+                |topic: &String| self.companions.get(topic).is_none_or(|n| *n <= partition.0 as usize);
+            let lacking: Vec<String> = companions(&self.clients.topics).into_iter().filter(lacks).collect();
+            match self.clients.grow(&lacking, partition) {
+                Ok(counts) => {
+                    self.companions.extend(counts);
+                    self.answer(ask, Answer::Companions);
                 }
-                Err(error) => {
-                    self.check_wanted()?;
-                    waiting.goes_on(&error);
-                    std::thread::sleep(RETRY_AFTER);
-                    // librdkafka 2.12.1 takes "no leader", once it's in its cache, for final, and says "unknown partition"
-                    // until somebody asks for metadata (rd_kafka_topic_partition_list_get_leaders): this client does nothing
-                    // else that would.
-                    if let Err(error) = self.uncommitted.fetch_metadata(Some(topic), REQUEST_TIMEOUT) {
-                        tracing::debug!(%error, topic, "no metadata");
+                Err(NotGrown::Yet(why)) => self.wait(ask, "the companion topics' partition", &why),
+                Err(NotGrown::Ever(reason)) => {
+                    self.answer(ask, Answer::Never(Fault::Companion { reason }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) -> Result<(), RestoreError> {
+        let due = self.due(Question::Committed);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<PartitionId> = due.iter().map(|(_, partition)| *partition).collect();
+        let asks: BTreeMap<PartitionId, AskId> =
+            due.iter().map(|(ask, partition)| (*partition, *ask)).collect();
+        match self.clients.committed(&partitions)? {
+            Ok(offsets) => {
+                for CommittedOffset { partition, offset, .. } in offsets {
+                    if let Some(ask) = asks.get(&partition) {
+                        self.answer(*ask, Answer::Committed(offset));
+                    }
+                }
+            }
+            Err(why) => {
+                for (ask, _) in &due {
+                    self.wait(*ask, "its committed offset", &why);
+                }
+                // One that is unstable keeps the answer for all of them back.
+                for (ask, partition) in due.iter().take(if due.len() > 1 { ONE_BY_ONE } else { 0 }) {
+                    if let Ok(offsets) = self.clients.committed(&[*partition])? {
+                        let offset = offsets.first().and_then(|committed| committed.offset);
+                        self.answer(*ask, Answer::Committed(offset));
+                    } else if let Some(open) = self.open.get_mut(ask) {
+                        // Others are asked for first the next time.
+                        open.due += RETRY_AFTER;
                     }
                 }
             }
         }
+        Ok(())
     }
 
-    /// Step 2: reads each partition of the state topic from its first offset up to its high watermark.
-    fn read_states(
-        &mut self,
-        spans: &BTreeMap<PartitionId, (Offset, Offset)>,
-    ) -> Result<States, RestoreError> {
-        let mut states = States::new();
-        if spans.is_empty() {
-            return Ok(states);
+    fn begin_reading(&mut self) -> Result<(), RestoreError> {
+        let mut starts = Vec::new();
+        for (ask, partition) in self.due(Question::States) {
+            match self.clients.watermarks(&self.clients.topics.state, partition)? {
+                Ok((low, high)) if low >= high => self.answer(ask, Answer::States(Vec::new())),
+                Ok((low, high)) => {
+                    starts.push((partition, low));
+                    if let Some(open) = self.open.get_mut(&ask) {
+                        open.reading = Some(Reading { high, states: HashMap::new() });
+                    }
+                }
+                Err(why) => self.wait(ask, "the state topic", &why),
+            }
         }
-        let starts: Vec<_> = spans.iter().map(|(partition, (low, _))| (*partition, *low)).collect();
-        let kafka = |error: ClientError| RestoreError::Kafka(error.to_string());
-        self.reader.add(&starts).map_err(kafka)?;
-        let outcome = self.read_up_to(spans, &mut states);
-        self.reader.remove(&[]).map_err(kafka)?;
-        outcome.map(|()| states)
+        if !starts.is_empty() {
+            self.clients.reader.add(&starts, &starts)?;
+        }
+        Ok(())
     }
 
-    fn read_up_to(
-        &mut self,
-        spans: &BTreeMap<PartitionId, (Offset, Offset)>,
-        states: &mut States,
-    ) -> Result<(), RestoreError> {
-        let mut open: BTreeMap<PartitionId, Offset> =
-            spans.iter().map(|(id, (_, high))| (*id, *high)).collect();
-        let mut waiting = Waiting::for_("the end of transactions in the state topic");
-        while !open.is_empty() {
-            self.check_wanted()?;
-            let batch = self.reader.poll(usize::MAX);
+    /// Reads what there is of the state topic, up to the ends.
+    fn read(&mut self) -> Result<(), RestoreError> {
+        let Work { open, clients, .. } = self;
+        let mut reading: BTreeMap<PartitionId, (AskId, &mut Open)> = open
+            .iter_mut()
+            .filter(|(_, open)| open.reading.is_some())
+            .map(|(ask, open)| (open.partition, (*ask, open)))
+            .collect();
+        let mut done: Vec<(AskId, PartitionId, Option<Fault>)> = Vec::new();
+        while !reading.is_empty() {
+            let batch = clients.reader.poll(usize::MAX);
             if batch.is_empty() {
-                drop(batch);
-                waiting.goes_on(&"nothing comes");
-                std::thread::park_timeout(Duration::from_millis(100));
-                continue;
+                break;
             }
             for event in batch.events() {
                 let (partition, reached) = match event {
                     Event::Record(record) => {
-                        apply(states.entry(record.partition).or_default(), &self.topics.state, &record)?;
+                        let Some((ask, open)) = reading.get_mut(&record.partition) else { continue };
+                        let Some(states) = open.reading.as_mut().map(|reading| &mut reading.states) else {
+                            continue;
+                        };
+                        if let Err(fault) = apply(states, &clients.topics.state, &record) {
+                            done.push((*ask, record.partition, Some(fault)));
+                            reading.remove(&record.partition);
+                            continue;
+                        }
                         (record.partition, record.offset.next())
                     }
                     // The end as a reader of committed records sees it: an open transaction keeps it below the high
                     // watermark, and another notice follows when it has ended.
                     Event::End(partition, end) => (partition, end),
-                    Event::Error(_, error) if is_for_good(error.code) => {
-                        return Err(RestoreError::Kafka(error.to_string()));
-                    }
+                    Event::Error(_, error) if is_for_good(error.code) => return Err(error.into()),
                     Event::Error(_, error) => {
                         tracing::debug!(%error, "reading the state topic is interrupted");
                         continue;
                     }
                 };
-                if open.get(&partition).is_some_and(|high| reached >= *high) {
-                    open.remove(&partition);
+                let is_done =
+                    |open: &Open| open.reading.as_ref().is_some_and(|reading| reached >= reading.high);
+                if reading.get(&partition).is_some_and(|(_, open)| is_done(open)) {
+                    done.extend(reading.remove(&partition).map(|(ask, _)| (ask, partition, None)));
                 }
             }
         }
+        for (_, open) in reading.values_mut() {
+            open.wait("the end of a transaction in the state topic", &"nothing comes");
+        }
+        for (ask, partition, fault) in done {
+            self.clients.reader.remove(&[partition])?;
+            let read = self.open.get_mut(&ask).and_then(|open| open.reading.take());
+            let states = read.map(|reading| reading.states.into_iter().collect()).unwrap_or_default();
+            self.answer(ask, fault.map_or(Answer::States(states), Answer::Never));
+        }
         Ok(())
+    }
+
+    fn log(&mut self) -> Result<(), RestoreError> {
+        for (ask, partition) in self.due(Question::Log) {
+            match self.clients.watermarks(&self.clients.topics.readings, partition)? {
+                Ok((low, high)) => self.answer(ask, Answer::Log { low, high }),
+                Err(why) => self.wait(ask, "the bounds of its log", &why),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The topics that have a partition for each of the readings topic.
+fn companions(topics: &Topics) -> [String; 3] {
+    [topics.state.clone(), topics.dead_letters.clone(), topics.alerts.clone()]
+}
+
+/// Why a companion topic doesn't have a partition.
+enum NotGrown {
+    Yet(String),
+    Ever(String),
+}
+
+impl Clients {
+    /// Whether each of these topics has the partition, which they don't as far as is known: asks, and grows those that don't.
+    /// Gives how many partitions each has.
+    fn grow(&self, lacking: &[String], partition: PartitionId) -> Result<Vec<(String, usize)>, NotGrown> {
+        if lacking.is_empty() {
+            return Ok(Vec::new());
+        }
+        let yet = |error: ClusterError| NotGrown::Yet(error.to_string());
+        let cluster = Cluster::connect(&self.connection).map_err(yet)?;
+        let wanted = cluster.require(&self.topics.readings).map_err(yet)?.max(partition.0 as usize + 1);
+        let mut counts = Vec::new();
+        for topic in lacking {
+            let mut found = cluster.require(topic).map_err(yet)?;
+            if found <= partition.0 as usize {
+                tracing::warn!(
+                    topic,
+                    partitions = found,
+                    wanted,
+                    "the readings topic has grown: growing this one"
+                );
+                cluster.grow(topic, wanted).map_err(|error| match error {
+                    ClusterError::NotGrown { .. } => NotGrown::Ever(error.to_string()),
+                    error => NotGrown::Yet(error.to_string()),
+                })?;
+                found = cluster.require(topic).map_err(yet)?;
+                if found <= partition.0 as usize {
+                    return Err(NotGrown::Yet(format!("{topic} has {found} partitions")));
+                }
+            }
+            counts.push((topic.clone(), found));
+        }
+        Ok(counts)
+    }
+
+    /// The outer error is for good.
+    fn committed(
+        &self,
+        partitions: &[PartitionId],
+    ) -> Result<Result<Vec<CommittedOffset>, ClientError>, RestoreError> {
+        match self.handle.committed(partitions, OFFSETS_TIMEOUT) {
+            Err(error) if is_for_good(error.code) => {
+                Err(RestoreError::Kafka(format!("no committed offsets: {error}")))
+            }
+            result => Ok(result),
+        }
+    }
+
+    /// First offset and high watermark, whatever transactions are open. The outer error is for good.
+    fn watermarks(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<Result<(Offset, Offset), KafkaError>, RestoreError> {
+        match self.uncommitted.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
+            Ok((low, high)) => Ok(Ok((Offset(low), Offset(high)))),
+            Err(error) if error.rdkafka_error_code().is_some_and(is_for_good) => {
+                Err(RestoreError::Kafka(format!("no watermarks of {topic}: {error}")))
+            }
+            Err(error) => {
+                // librdkafka 2.12.1 takes "no leader", once it's in its cache, for final, and says "unknown partition"
+                // until somebody asks for metadata (rd_kafka_topic_partition_list_get_leaders): this client does nothing
+                // else that would.
+                if let Err(error) = self.uncommitted.fetch_metadata(Some(topic), REQUEST_TIMEOUT) {
+                    tracing::debug!(%error, topic, "no metadata");
+                }
+                Ok(Err(error))
+            }
+        }
     }
 }
 
@@ -379,12 +507,12 @@ fn apply(
     states: &mut HashMap<GeneratorId, StoredState>,
     topic: &str,
     record: &Record<'_>,
-) -> Result<(), RestoreError> {
-    let foreign = |reason: String| RestoreError::Foreign {
-        topic: topic.to_owned(),
-        partition: record.partition,
-        offset: record.offset,
-        reason,
+) -> Result<(), Fault> {
+    let foreign = |reason: String| Fault::Foreign {
+        reason: format!(
+            "offset {} of partition {} of {topic} is none ({reason})",
+            record.offset, record.partition
+        ),
     };
     let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
     let generator = key.ok_or_else(|| foreign("its key is no generatorID".to_owned()))?;
@@ -398,26 +526,6 @@ fn apply(
         }
     }
     Ok(())
-}
-
-/// Says now and then that something is waited for.
-struct Waiting {
-    what: &'static str,
-    told: Instant,
-}
-
-impl Waiting {
-    fn for_(what: &'static str) -> Waiting {
-        Waiting { what, told: Instant::now() }
-    }
-
-    fn goes_on(&mut self, why: &dyn std::fmt::Display) {
-        tracing::debug!(%why, "{} are not to be had yet", self.what);
-        if self.told.elapsed() > PATIENCE {
-            self.told = Instant::now();
-            tracing::warn!(%why, "partitions can't be started: still waiting for {}", self.what);
-        }
-    }
 }
 
 /// Errors that waiting doesn't mend.

@@ -82,7 +82,7 @@ impl Tail {
                 open.insert(PartitionId(id), Offset(high));
             }
         }
-        consumer.add(&starts)?;
+        consumer.add(&starts, &starts)?;
         let reached = starts.into_iter().collect();
         Ok(Tail { consumer, open, reached, outage: Outage::default(), probed: Instant::now() })
     }

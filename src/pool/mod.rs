@@ -34,7 +34,7 @@ use std::sync::Arc;
 use crate::alarm::detector::{Detector, Source};
 use crate::alarm::state::StoredState;
 use crate::effect::{DeadLetter, Effect};
-use crate::log::{GeneratorId, Millis, Offset, PartitionId};
+use crate::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
 use crate::reading::Parsed;
 use partition::{PartitionWork, Stage};
 
@@ -164,9 +164,10 @@ pub struct Pool {
     turn: PartitionId,
     running: usize,
     now: Millis,
+    mono: Mono,
     epoch: u64,
     commit: Option<CommitUnderWay>,
-    last_commit: (CommitId, Millis),
+    last_commit: (CommitId, Mono),
     actions: Vec<Action>,
     late: Vec<u64>,
     records: u64,
@@ -193,20 +194,20 @@ impl Pool {
             turn: PartitionId(-1),
             running: 0,
             now: Millis(0),
+            mono: Mono(0),
             epoch: 0,
             commit: None,
-            last_commit: (CommitId(0), Millis::NEVER),
+            last_commit: (CommitId(0), Mono(i64::MIN)),
             actions: Vec::new(),
             late,
             records: 0,
         }
     }
 
-    /// Tells the wall-clock time; deadman rules and the commit policy go by it.
-    pub fn set_time(&mut self, now: Millis) {
-        self.now = now;
-        // A clock that was set back must not put off the next commit until it has caught up.
-        self.last_commit.1 = self.last_commit.1.min(now);
+    /// Tells the time: deadman rules go by the wall clock, the commit policy by the other one.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now.wall;
+        self.mono = now.mono;
     }
 
     /// A partition has been assigned and its state restored: readings from `start` on are welcome.
@@ -338,7 +339,7 @@ impl Pool {
             return None;
         }
         let id = CommitId(self.last_commit.0.0 + 1);
-        self.last_commit = (id, self.now);
+        self.last_commit = (id, self.mono);
         let assignment = |part: &CommitPart| self.partitions[&part.partition].assignment();
         let under_way = parts.iter().map(|part| (part.partition, assignment(part), part.offset));
         self.commit = Some(CommitUnderWay { id, parts: under_way.collect() });
@@ -347,12 +348,12 @@ impl Pool {
 
     /// When [`Pool::take_commit`] is to be asked next; `None` while there's nothing to commit, or one is under way.
     #[must_use]
-    pub fn next_commit(&self) -> Option<Millis> {
+    pub fn next_commit(&self) -> Option<Mono> {
         if self.commit.is_some() {
             return None;
         }
         let wait = self.partitions.values().filter_map(|work| work.commit_wait(self.policy)).min()?;
-        Some(Millis(self.last_commit.1.0.saturating_add(wait)))
+        Some(self.last_commit.1.after(wait))
     }
 
     /// The commit is durable.
@@ -454,7 +455,7 @@ impl Pool {
     }
 
     fn commit_is_due(&self) -> bool {
-        self.next_commit().is_some_and(|due| due <= self.now)
+        self.next_commit().is_some_and(|due| due <= self.mono)
     }
 
     /// The next partition, in turn, that has a reading ready to start.

@@ -9,6 +9,7 @@ use rdkafka::error::KafkaError;
 use serde::Serialize;
 
 use crate::alarm::rules::Rules;
+use crate::engine::restore::{Fault, OnOutOfRange};
 use crate::fleet::Fleet;
 use crate::flood;
 use crate::health::Health;
@@ -16,7 +17,8 @@ use crate::kafka::admin::ClusterError;
 use crate::kafka::committer::{CommitError, Delivery};
 use crate::kafka::config::{Connection, GroupProtocol};
 use crate::kafka::consumer::ClientError;
-use crate::kafka::restore::{OnOutOfRange, RestoreError};
+use crate::kafka::restore::RestoreError;
+use crate::log::PartitionId;
 use crate::metrics::Metrics;
 use crate::pool::Bounds;
 
@@ -113,6 +115,16 @@ pub enum WorkerError {
     GroupUnauthorized {
         /// The group.
         group: String,
+    },
+    /// A partition couldn't be worked.
+    #[error("partition {partition} of {topic} {fault}")]
+    Refused {
+        /// The readings topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionId,
+        /// Why.
+        fault: Fault,
     },
     /// State couldn't be restored.
     #[error(transparent)]

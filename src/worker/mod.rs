@@ -1,23 +1,29 @@
 //! The worker: joins the pool and Kafka. This file shows the way of a reading, top-down:
 //!
 //! ```text
-//! take_in ─► parse ─► pool (lanes, reorder buffer) ─► begin_commit ─► committer ─► take_outcome
+//! take_in ─► parse ─► engine (pool: lanes, reorder buffer) ─► begin_commit ─► committer ─► take_outcome
 //! ```
+//!
+//! The engine decides, this folder executes: it asks librdkafka, the committer and the restorer, tells the engine what they
+//! say, and does what the engine asks for. `group.rs` does so for what the group says and for partitions that start.
 //!
 //! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
 //! it when there's something to do. It always polls, also while every partition is paused or being drained, since
 //! rebalances come by the same way.
 
-mod assignment;
 mod config;
+mod group;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::alarm::detector::Detector;
-use crate::clock::now;
+use crate::clock;
 use crate::effect::{DeadLetter, Effect};
+use crate::engine::restore::Fault;
+use crate::engine::{Action, Engine, Settings};
 use crate::flood::FloodGate;
 use crate::health::Obstacle;
 use crate::kafka::admin::{Cluster, TopicPlan};
@@ -26,12 +32,11 @@ use crate::kafka::consumer::{Consumer, Event, Record};
 use crate::kafka::ends::EndWatch;
 use crate::kafka::restore::Restorer;
 use crate::kafka::topics::{Cleanup, Topics};
-use crate::log::PartitionId;
-use crate::pool::{Action, CommitPolicy, Committed, Handling, Pool};
+use crate::log::{Offset, PartitionId};
+use crate::pool::{CommitPolicy, Committed, Handling, Pool};
 use crate::rate::Pacer;
 use crate::reading;
 use crate::work::WorkQueue;
-use assignment::{Ending, Held, Revocation};
 
 pub use config::{Observers, Summary, WorkerConfig, WorkerError};
 
@@ -41,11 +46,9 @@ const TURN: Duration = Duration::from_millis(100);
 const COMMIT_LINGER: Duration = Duration::from_millis(2);
 /// How long the coordinator has to finish a transaction before the next begins. Who begins too early is told so and waits
 /// 20 ms (librdkafka 2.12.1, rd_kafka_txn_handle_AddPartitionsToTxn).
-const TRANSACTION_SETTLES: Duration = Duration::from_millis(1);
+const TRANSACTION_SETTLES: Duration = Duration::from_millis(2);
 /// How late Linux may wake a thread: its timer slack, and the way back onto a core.
 const WATCHED: Duration = Duration::from_micros(120);
-/// After a refused commit the next one waits this long.
-const COMMIT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Runs a worker on this thread until it's told to stop, or reaches the end it was to reach, or fails.
 ///
@@ -64,34 +67,33 @@ struct Worker {
     /// Only where a deadman rule needs it.
     ends: Option<EndWatch>,
     committer: Committer,
-    pool: Pool,
+    engine: Engine,
     work: WorkQueue,
     intake: Option<Pacer>,
     flood_gate: Option<FloodGate>,
-    /// The partitions that the group says are ours.
-    held: BTreeMap<PartitionId, Held>,
-    /// Those of them that librdkafka fetches.
-    added: BTreeSet<PartitionId>,
-    /// The revocations that librdkafka waits for, oldest first.
-    revocations: Vec<Revocation>,
-    requests: u64,
-    draining: Option<Instant>,
-    commit_not_before: Option<Instant>,
-    ending: Ending,
     summary: Summary,
     first_record: Option<Instant>,
     last_commit: Option<Instant>,
     /// When the commit under way began.
     committing: Option<Instant>,
+    /// The committed offset of each partition when the watchdog last saw it move, and when that was.
+    progress: BTreeMap<PartitionId, (Offset, Instant)>,
+    /// Since when partitions wait for their state.
+    restoring: Option<Instant>,
     observed: Instant,
     positions_followed: Instant,
+    member_asked: Instant,
+    /// The first partition that couldn't be worked, and why.
+    fault: Option<(PartitionId, Fault)>,
+    /// Whether it was told that the worker drains.
+    draining: bool,
     error_logged: Option<Instant>,
 }
 
 impl Worker {
     fn start(config: WorkerConfig, observers: Observers) -> Result<Worker, WorkerError> {
         let topics = Topics::new(&config.topic, &config.group);
-        check_topics(&config, &topics)?;
+        let partitions = check_topics(&config, &topics)?;
 
         let me = std::thread::current();
         let consumer_config = config.connection.group_consumer(&config.group, config.protocol);
@@ -100,8 +102,8 @@ impl Worker {
             &config.connection,
             &config.group,
             &topics,
+            partitions,
             consumer.handle(),
-            config.on_out_of_range,
             me.clone(),
         )?;
         let watch = || EndWatch::start(&config.connection, &config.group, &topics.readings, me.clone());
@@ -120,37 +122,40 @@ impl Worker {
         } else {
             Handling::Lanes { concurrency: config.concurrency }
         };
-        let interval = i64::try_from(config.commit_interval.as_millis()).unwrap_or(i64::MAX);
-        let linger = i64::try_from(COMMIT_LINGER.as_millis()).unwrap_or(0).min(interval);
+        let interval = clock::millis(config.commit_interval);
+        let linger = clock::millis(COMMIT_LINGER).min(interval);
         let pool = Pool::new(
             Detector::new(config.rules.clone()),
             handling,
             config.bounds,
             CommitPolicy { interval, linger },
         );
+        let settings = Settings {
+            drain: clock::millis(config.drain_timeout),
+            on_out_of_range: config.on_out_of_range,
+            exit_at_end: config.exit_at_end,
+        };
         Ok(Worker {
             topics,
             consumer,
             restorer,
             ends,
             committer,
-            pool,
+            engine: Engine::new(pool, settings),
             work: WorkQueue::new(config.work, config.work_of.clone()),
             flood_gate: config.max_bad_ratio.map(FloodGate::new),
             intake: config.rate_limit.map(|rate| Pacer::new(f64::from(rate), Instant::now())),
-            held: BTreeMap::new(),
-            added: BTreeSet::new(),
-            revocations: Vec::new(),
-            requests: 0,
-            draining: None,
-            commit_not_before: None,
-            ending: Ending::default(),
             summary: Summary::default(),
             first_record: None,
             last_commit: None,
             committing: None,
+            progress: BTreeMap::new(),
+            restoring: None,
             observed: Instant::now(),
             positions_followed: Instant::now(),
+            member_asked: Instant::now(),
+            fault: None,
+            draining: false,
             error_logged: None,
             config,
             observers,
@@ -167,17 +172,19 @@ impl Worker {
             group = self.config.group,
             "the worker joins its group"
         );
-        while !self.is_done() {
-            self.pool.set_time(now());
+        while !self.engine.is_done() {
+            self.engine.set_now(clock::both());
             let taken = self.take_in()?;
-            self.serve_rebalances()?;
-            self.start_restored()?;
+            self.follow_group();
+            self.take_answers()?;
             self.finish_work();
             self.take_outcome()?;
             self.begin_commit();
+            if self.observers.stop.load(Ordering::Relaxed) {
+                self.engine.stop();
+            }
+            self.engine.tick();
             self.perform()?;
-            self.begin_drain_if_told();
-            self.give_up_overdue();
             self.watch_silence();
             self.observe();
             if taken == 0 {
@@ -186,6 +193,7 @@ impl Worker {
             }
         }
         self.leave();
+        self.check_faults()?;
         Ok(self.summarize())
     }
 
@@ -205,14 +213,14 @@ impl Worker {
             match event {
                 Event::Record(record) => {
                     records += 1;
-                    let good = take_in_record(&mut self.pool, &record);
+                    let good = take_in_record(&mut self.engine, &record);
                     if let Some(bad) = self.flood_gate.as_mut().and_then(|gate| gate.count(!good)) {
                         return Err(WorkerError::Flood { bad, topic: self.topics.dead_letters.clone() });
                     }
                 }
                 // Not asked for here: see `Connection::group_consumer`.
                 Event::End(..) => {}
-                Event::Error(partition, error) => errors.push((partition, error)),
+                Event::Error(place, error) => errors.push((place, error)),
             }
         }
         let taken = batch.len();
@@ -223,8 +231,8 @@ impl Worker {
         if records > 0 {
             self.first_record.get_or_insert_with(Instant::now);
         }
-        for (partition, error) in errors {
-            self.judge(partition, error)?;
+        for (place, error) in errors {
+            self.judge(place, error)?;
         }
         self.log_client_errors();
         Ok(taken)
@@ -235,9 +243,9 @@ impl Worker {
         let now = Instant::now();
         while let Some((ticket, took)) = self.work.finished(now) {
             self.observers.metrics.handler_seconds.observe(took.as_secs_f64());
-            self.pool.finished(ticket);
+            self.engine.finished(ticket);
         }
-        self.pool.schedule();
+        self.engine.schedule();
     }
 
     /// Learns how the commit under way ended.
@@ -248,24 +256,25 @@ impl Worker {
         self.committing = None;
         match outcome {
             Outcome::Done(id, took) => {
-                if self.config.delivery == Delivery::ExactlyOnce {
-                    self.commit_not_before = Some(Instant::now() + TRANSACTION_SETTLES);
-                }
-                let committed = self.pool.committed(id);
+                let settles = match self.config.delivery {
+                    Delivery::ExactlyOnce => clock::millis(TRANSACTION_SETTLES),
+                    Delivery::AtLeastOnce => 0,
+                };
+                let committed = self.engine.committed(id, settles);
                 self.observers.health.set(Obstacle::CommitsWait, false);
-                self.observers.metrics.committed(&committed, took, now());
+                self.observers.metrics.committed(&committed, took, clock::now());
                 self.count(&committed);
                 Ok(())
             }
-            Outcome::Refused(id, reason) => {
+            Outcome::Refused(id, refusal, reason) => {
                 tracing::warn!(
                     worker = self.config.name,
                     reason,
                     "a commit was refused; its effects go into the next one"
                 );
                 self.observers.health.set(Obstacle::CommitsWait, true);
-                self.commit_not_before = Some(Instant::now() + COMMIT_BACKOFF);
-                self.pool.commit_failed(id);
+                self.engine.refused(id, refusal);
+                self.ask_for_member();
                 Ok(())
             }
             Outcome::Fatal(error) => Err(error.into()),
@@ -290,23 +299,19 @@ impl Worker {
         }
     }
 
-    /// Hands what has retired to the committer, when it's time.
+    /// Hands what is done to the committer, when it's time.
     fn begin_commit(&mut self) {
-        if self.commit_not_before.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
-        self.commit_not_before = None;
-        if let Some(commit) = self.pool.take_commit() {
+        if let Some((commit, fence)) = self.engine.take_commit() {
             self.committing = Some(Instant::now());
-            self.committer.begin(commit);
+            self.committer.begin(commit, fence);
         }
     }
 
-    /// Does what the pool asks for.
+    /// Does what the engine asks for.
     fn perform(&mut self) -> Result<(), WorkerError> {
         let now = Instant::now();
-        let mut released = Vec::new();
-        for action in self.pool.actions() {
+        let (mut starts, mut dropped) = (Vec::new(), Vec::new());
+        for action in self.engine.actions() {
             let done = match action {
                 Action::Run { ticket, generator, offset } => {
                     if let Some(fleet) = &self.observers.fleet {
@@ -317,34 +322,57 @@ impl Worker {
                 }
                 Action::Pause(partition) => self.consumer.pause(&[partition]),
                 Action::Resume(partition) => self.consumer.resume(&[partition]),
-                Action::Release(partition) => {
-                    released.push(partition);
+                Action::Acknowledge => {
+                    let held: Vec<_> = self.engine.added().collect();
+                    self.consumer.acknowledge_assigned(&held)
+                }
+                Action::Add(partition, offset) => {
+                    starts.push((partition, offset));
+                    Ok(())
+                }
+                Action::Seek(partition, offset) => {
+                    self.seek(partition, offset);
+                    Ok(())
+                }
+                Action::Unassign(partitions) => self.consumer.remove(&partitions),
+                Action::Ask(ask, partition, question) => {
+                    self.restorer.ask(ask, partition, question);
+                    Ok(())
+                }
+                Action::Forget(ask) => {
+                    self.restorer.forget(ask);
+                    Ok(())
+                }
+                Action::Abandon => {
+                    self.committer.abandon();
+                    Ok(())
+                }
+                Action::GiveUp => {
+                    self.committer.give_up();
+                    Ok(())
+                }
+                Action::Gone(partition) => {
+                    self.gone(partition);
+                    Ok(())
+                }
+                Action::Tell(partition, told) => {
+                    self.tell(partition, told, &mut dropped);
                     Ok(())
                 }
             };
-            done.map_err(|error| WorkerError::Consumer { what: "pausing or resuming failed", error })?;
+            done.map_err(|error| WorkerError::Consumer { what: "the assignment was not taken", error })?;
         }
-        for partition in released {
-            self.held.remove(&partition);
-            self.observers.metrics.forget(partition);
-            if let Some(fleet) = &self.observers.fleet {
-                fleet.released(&self.config.name, partition);
-            }
-            for revocation in &mut self.revocations {
-                revocation.waiting.remove(&partition);
-            }
-        }
-        self.remove_drained()
+        self.tell_dropped(&dropped);
+        self.start_fetching(&starts)?;
+        self.show_status();
+        Ok(())
     }
 
     /// Sleeps until something is to be done; librdkafka, committer and restorer wake us.
     fn sleep(&self) {
         let mut wait = TURN;
-        if let Some(due) = self.pool.next_commit() {
-            wait = wait.min(Duration::from_millis(u64::try_from(due.since(now())).unwrap_or(0)));
-            if let Some(at) = self.commit_not_before {
-                wait = wait.max(at.saturating_duration_since(Instant::now())).min(TURN);
-            }
+        if let Some(due) = self.engine.next_commit() {
+            wait = wait.min(Duration::from_millis(u64::try_from(due.since(clock::mono())).unwrap_or(0)));
         }
         if let Some(pacer) = &self.intake {
             wait = wait.min(pacer.wait(Instant::now()));
@@ -369,8 +397,8 @@ impl Worker {
         if let Err(error) = self.consumer.close() {
             tracing::warn!(%error, "leaving the group failed; its session timeout will tell it");
         }
-        for partition in self.held.keys() {
-            self.observers.metrics.forget(*partition);
+        for slot in self.engine.slots() {
+            self.observers.metrics.forget(slot.partition);
         }
         if let Some(fleet) = &self.observers.fleet {
             fleet.left(&self.config.name);
@@ -393,16 +421,16 @@ impl Worker {
     }
 }
 
-/// Parses a record and gives it to the pool: to its generator's lane, or, if it's bad, as a dead letter. Whether it was
+/// Parses a record and gives it to the engine: to its generator's lane, or, if it's bad, as a dead letter. Whether it was
 /// good.
-fn take_in_record(pool: &mut Pool, record: &Record<'_>) -> bool {
+fn take_in_record(engine: &mut Engine, record: &Record<'_>) -> bool {
     match reading::parse(record.key, record.value) {
         Ok(parsed) => {
-            pool.take_in(record.partition, record.offset, record.timestamp, &parsed, record.bytes());
+            engine.take_in(record.partition, record.offset, record.timestamp, &parsed, record.bytes());
             true
         }
         Err(error) => {
-            pool.take_in_bad(DeadLetter {
+            engine.take_in_bad(DeadLetter {
                 partition: record.partition,
                 offset: record.offset,
                 timestamp: record.timestamp,
@@ -416,8 +444,9 @@ fn take_in_record(pool: &mut Pool, record: &Record<'_>) -> bool {
     }
 }
 
-/// Checks the topics before anything is joined; makes the state topic where it's missing.
-fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<(), WorkerError> {
+/// Checks the topics before anything is joined; makes the state topic where it's missing. Gives how many partitions they
+/// have.
+fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerError> {
     let cluster = Cluster::connect(&config.connection)?;
     let partitions = cluster.require(&topics.readings)?;
     cluster.require_copartitioned(&topics.dead_letters, &topics.readings, partitions)?;
@@ -431,5 +460,5 @@ fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<(), WorkerErro
     cluster.require_copartitioned(&topics.state, &topics.readings, partitions)?;
     let consequence = "alarm states would be deleted after its retention time";
     cluster.require_compacted(&topics.state, consequence)?;
-    Ok(())
+    Ok(partitions)
 }

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::assignment::Held;
 use super::{TURN, Worker, WorkerError};
+use crate::engine::{Notice, Standing};
 use crate::health::Obstacle;
 use crate::kafka::admin::ClusterError;
 use crate::kafka::consumer::ClientError;
 use crate::kafka::ends::EndWatch;
-use crate::log::PartitionId;
+use crate::log::{Offset, PartitionId};
 
 /// How often gauges are written and silence is looked for.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
@@ -25,26 +25,25 @@ impl Worker {
     /// Decides about an error of the consumer: most mend themselves.
     pub(super) fn judge(
         &mut self,
-        partition: Option<PartitionId>,
+        place: Option<(PartitionId, Offset)>,
         error: ClientError,
     ) -> Result<(), WorkerError> {
-        match error.code {
-            RDKafkaErrorCode::GroupAuthorizationFailed => {
+        match (error.code, place) {
+            (RDKafkaErrorCode::GroupAuthorizationFailed, _) => {
                 Err(WorkerError::GroupUnauthorized { group: self.config.group.clone() })
             }
-            RDKafkaErrorCode::TopicAuthorizationFailed => {
+            (RDKafkaErrorCode::TopicAuthorizationFailed, _) => {
                 Err(ClusterError::Unauthorized { topic: self.topics.readings.clone() }.into())
             }
-            RDKafkaErrorCode::Fatal => {
+            (RDKafkaErrorCode::Fatal, _) => {
                 let error = self.consumer.fatal_error().unwrap_or(error);
                 Err(WorkerError::Consumer { what: "the consumer cannot go on", error })
             }
-            RDKafkaErrorCode::AutoOffsetReset => Err(WorkerError::Consumer {
-                what: "the log was truncated below our position: restart with --on-out-of-range to choose where to go on",
-                error,
-            }),
-            _ => {
-                tracing::warn!(partition = partition.map(|p| p.0), %error, "the consumer reports");
+            (_, place) => {
+                tracing::warn!(partition = place.map(|(p, _)| p.0), %error, "the consumer reports");
+                if let Some((partition, offset)) = place {
+                    self.engine.notice(partition, offset, notice_of(&error));
+                }
                 Ok(())
             }
         }
@@ -67,10 +66,10 @@ impl Worker {
             return;
         }
         self.positions_followed = Instant::now();
-        let working = |(id, held): (&PartitionId, &Held)| matches!(held, Held::Working { .. }).then_some(*id);
-        let ids: Vec<PartitionId> = self.held.iter().filter_map(working).collect();
+        let worked = self.engine.slots().filter(|slot| slot.standing == Standing::Worked);
+        let ids: Vec<PartitionId> = worked.map(|slot| slot.partition).collect();
         for (id, position) in self.consumer.positions(&ids) {
-            self.pool.reached(id, position);
+            self.engine.position(id, position);
         }
     }
 
@@ -78,7 +77,7 @@ impl Worker {
     pub(super) fn watch_silence(&mut self) {
         let Some(ends) = self.ends.as_mut().and_then(EndWatch::answer) else { return };
         for (partition, end) in ends {
-            self.pool.watch_silence(partition, end);
+            self.engine.end(partition, end);
         }
     }
 
@@ -93,38 +92,53 @@ impl Worker {
             self.observers.health.set(Obstacle::CommitsWait, true);
         }
         if let Some(ends) = &mut self.ends {
-            ends.ask(self.held.keys().copied().collect());
+            ends.ask(self.engine.slots().map(|slot| slot.partition).collect());
         }
         let metrics = &self.observers.metrics;
-        metrics.in_flight.set(i64::try_from(self.pool.in_flight()).unwrap_or(i64::MAX));
-        for (partition, records) in self.pool.take_record_counts() {
+        metrics.in_flight.set(i64::try_from(self.engine.pool().in_flight()).unwrap_or(i64::MAX));
+        for (partition, records) in self.engine.pool_mut().take_record_counts() {
             metrics.records.with_label_values(&[&partition.to_string()]).inc_by(records);
         }
-        let late = self.pool.take_late();
-        for (rule, late) in self.pool.rules().as_slice().iter().zip(late) {
+        let late = self.engine.pool_mut().take_late();
+        for (rule, late) in self.engine.pool().rules().as_slice().iter().zip(late) {
             metrics.late.with_label_values(&[&rule.name]).inc_by(late);
         }
         let handle = self.consumer.handle();
-        for (partition, held) in &mut self.held {
-            let Held::Working { progress, end } = held else {
-                continue;
-            };
-            let committed = self.pool.committed_offset(*partition).unwrap_or(progress.0);
-            if committed > progress.0 {
-                *progress = (committed, Instant::now());
+        for slot in self.engine.slots() {
+            // Of a partition that has never been started, nothing is known but that it isn't worked.
+            let committed = slot.committed.unwrap_or(Offset(0));
+            let (moved, since) =
+                self.progress.entry(slot.partition).or_insert_with(|| (committed, Instant::now()));
+            if committed > *moved {
+                (*moved, *since) = (committed, Instant::now());
             }
-            let log_end = handle.cached_end(*partition).unwrap_or(*end).max(*end);
-            let lag = (log_end.0 - committed.0).max(0);
-            let stalled = lag > 0 && progress.1.elapsed() >= STALLED_AFTER;
-            if lag == 0 {
-                progress.1 = Instant::now();
+            let log_end = handle.cached_end(slot.partition).max(slot.end);
+            let lag = log_end.map_or(0, |end| (end.0 - committed.0).max(0));
+            let is_worked = slot.standing == Standing::Worked;
+            if lag == 0 && is_worked {
+                *since = Instant::now();
             }
-            let label = partition.to_string();
-            metrics.lag.with_label_values(&[&label]).set(lag);
+            let stalled = slot.standing == Standing::Refused || since.elapsed() >= STALLED_AFTER;
+            let label = slot.partition.to_string();
+            if slot.committed.is_some() {
+                metrics.lag.with_label_values(&[&label]).set(lag);
+            }
             metrics.stalled.with_label_values(&[&label]).set(if stalled { 1.0 } else { 0.0 });
-            if let Some(fleet) = &self.observers.fleet {
-                fleet.holds(&self.config.name, *partition, committed, log_end);
+            if let (Some(fleet), Some(log_end), true) = (&self.observers.fleet, log_end, is_worked) {
+                fleet.holds(&self.config.name, slot.partition, committed, log_end);
             }
         }
+    }
+}
+
+/// What an error in the place of a record means for its partition.
+fn notice_of(error: &ClientError) -> Notice {
+    match error.code {
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => Notice::OutOfRange,
+        RDKafkaErrorCode::BadMessage
+        | RDKafkaErrorCode::BadCompression
+        | RDKafkaErrorCode::InvalidMessage
+        | RDKafkaErrorCode::NotImplemented => Notice::Unreadable(error.to_string()),
+        _ => Notice::Transient,
     }
 }

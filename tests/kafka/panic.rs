@@ -9,10 +9,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use genwatch::alarm::rules::Rules;
+use genwatch::engine::restore::OnOutOfRange;
 use genwatch::health::{Health, Obstacle};
 use genwatch::kafka::committer::Delivery;
 use genwatch::kafka::config::{Connection, GroupProtocol};
-use genwatch::kafka::restore::OnOutOfRange;
 use genwatch::metrics::Metrics;
 use genwatch::pool::Bounds;
 use genwatch::worker::{Observers, WorkerConfig};

@@ -226,6 +226,11 @@ impl Cluster {
         self.partitions.iter().all(|partition| partition.committed == partition.end)
     }
 
+    /// The same of one partition.
+    pub fn is_drained_of(&self, id: usize) -> bool {
+        self.partitions[id].committed == self.partitions[id].end
+    }
+
     /// The generators whose silence nobody has noticed.
     pub fn not_silent(&self) -> Vec<&str> {
         let judges = self.partitions.iter().filter_map(|partition| match &partition.judge {

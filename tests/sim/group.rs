@@ -1,31 +1,34 @@
 //! The group coordinator: members, generations, cooperative rebalances, session timeouts.
 //!
-//! As with Kafka, a rebalance gives each member what is free and tells others what to give up; what is given up is free
-//! only when its owner has said so or was evicted. Each rebalance is a new generation, and who commits offsets under an
+//! As with Kafka, a rebalance waits until every member has joined it, or has taken too long and is thrown out; it gives each
+//! member what nobody claims and withholds from others what they are to give up, which is free as soon as its owner joins
+//! without claiming it, or isn't a member any more. Each rebalance is a new generation, and who commits offsets under an
 //! older one, or isn't a member, is refused. It does not look at *whose* partitions are committed: neither does Kafka.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Names one membership; a replica that joins again has another.
+/// Names one membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MemberId(pub u64);
-
-/// What a rebalance tells one member.
-#[derive(Clone, Debug)]
-pub struct Sync {
-    /// The new generation.
-    pub generation: u64,
-    /// Partitions that are the member's from now on.
-    pub assigned: Vec<i32>,
-    /// Partitions to be given up.
-    pub revoked: Vec<i32>,
-}
 
 #[derive(Debug)]
 struct Member {
     heard_of: i64,
-    owned: BTreeSet<i32>,
-    revoking: BTreeSet<i32>,
+    instance: Option<usize>,
+    /// Has joined the rebalance under way.
+    joined: bool,
+    claims: BTreeSet<i32>,
+}
+
+/// A rebalance that is complete.
+#[derive(Debug)]
+pub struct Rebalanced {
+    /// The new generation.
+    pub generation: u64,
+    /// What each member has in it.
+    pub lists: BTreeMap<MemberId, Vec<i32>>,
+    /// Who was thrown out.
+    pub late: Vec<MemberId>,
 }
 
 /// The coordinator of one group.
@@ -34,51 +37,60 @@ pub struct Group {
     partitions: i32,
     generation: u64,
     members: BTreeMap<MemberId, Member>,
-    joined: u64,
+    ids: u64,
+    /// Ids that nobody has joined with yet.
+    pending: BTreeSet<MemberId>,
+    /// Whose each partition is: until somebody else gets it.
+    owners: BTreeMap<i32, MemberId>,
+    /// Since when a rebalance waits for members.
+    preparing: Option<i64>,
+    /// How long it does.
+    patience: i64,
     /// Turned by the scheduler, so that partitions move although nobody came or went.
-    pub rotation: usize,
-    /// Whether a rebalance is due.
-    pub unbalanced: bool,
+    rotation: usize,
 }
 
 impl Group {
-    /// A group without members.
-    pub fn new(partitions: i32) -> Group {
+    /// A group without members, which waits so long for members in a rebalance.
+    pub fn new(partitions: i32, patience: i64) -> Group {
         Group {
             partitions,
             generation: 0,
             members: BTreeMap::new(),
-            joined: 0,
+            ids: 0,
+            pending: BTreeSet::new(),
+            owners: BTreeMap::new(),
+            preparing: None,
+            patience,
             rotation: 0,
-            unbalanced: false,
         }
     }
 
-    /// A new member.
-    pub fn join(&mut self, now: i64) -> MemberId {
-        self.joined += 1;
-        let id = MemberId(self.joined);
-        let member = Member { heard_of: now, owned: BTreeSet::new(), revoking: BTreeSet::new() };
-        self.members.insert(id, member);
-        self.unbalanced = true;
-        id
+    /// An id for somebody who is about to join.
+    pub fn new_id(&mut self) -> MemberId {
+        self.ids += 1;
+        self.pending.insert(MemberId(self.ids));
+        MemberId(self.ids)
+    }
+
+    /// A JoinGroup request. A static member takes the place of its former self. Whether the id is known.
+    pub fn join(&mut self, id: MemberId, instance: Option<usize>, claims: BTreeSet<i32>, now: i64) -> bool {
+        if !self.members.contains_key(&id) && !self.pending.remove(&id) {
+            return false;
+        }
+        if instance.is_some() {
+            self.members.retain(|other, member| member.instance != instance || *other == id);
+        }
+        self.members.insert(id, Member { heard_of: now, instance, joined: true, claims });
+        self.preparing.get_or_insert(now);
+        true
     }
 
     /// A member has gone.
-    pub fn leave(&mut self, id: MemberId) {
+    pub fn leave(&mut self, id: MemberId, now: i64) {
         if self.members.remove(&id).is_some() {
-            self.unbalanced = true;
-        }
-    }
-
-    /// A member gives partitions back.
-    pub fn give_back(&mut self, id: MemberId, partitions: &[i32]) {
-        if let Some(member) = self.members.get_mut(&id) {
-            for partition in partitions {
-                member.owned.remove(partition);
-                member.revoking.remove(partition);
-            }
-            self.unbalanced = true;
+            self.owners.retain(|_, owner| *owner != id);
+            self.preparing.get_or_insert(now);
         }
     }
 
@@ -88,12 +100,17 @@ impl Group {
         member.map(|member| member.heard_of = now).is_some()
     }
 
+    /// Whether a rebalance waits for this member.
+    pub fn awaits(&self, id: MemberId) -> bool {
+        self.preparing.is_some() && self.members.get(&id).is_some_and(|member| !member.joined)
+    }
+
     /// Evicts who hasn't been heard of for too long.
     pub fn evict(&mut self, now: i64, session: i64) -> Vec<MemberId> {
         let silent = |(id, member): (&MemberId, &Member)| (now - member.heard_of > session).then_some(*id);
         let evicted: Vec<MemberId> = self.members.iter().filter_map(silent).collect();
         for id in &evicted {
-            self.leave(*id);
+            self.leave(*id, now);
         }
         evicted
     }
@@ -108,39 +125,53 @@ impl Group {
         self.members.contains_key(&id)
     }
 
-    /// Who owns a partition.
+    /// Whose a partition is.
     pub fn owner(&self, partition: i32) -> Option<MemberId> {
-        let owns = |(id, member): (&MemberId, &Member)| member.owned.contains(&partition).then_some(*id);
-        self.members.iter().find_map(owns)
+        self.owners.get(&partition).copied()
     }
 
-    /// A new generation: what each member is told.
-    pub fn rebalance(&mut self) -> Vec<(MemberId, Sync)> {
-        self.unbalanced = false;
+    /// Partitions are to move, although nobody came or went.
+    pub fn rotate(&mut self, now: i64) {
+        self.rotation += 1;
+        self.preparing.get_or_insert(now);
+    }
+
+    /// Completes the rebalance that is under way, if every member has joined or has been waited for long enough.
+    pub fn rebalance(&mut self, now: i64) -> Option<Rebalanced> {
+        let since = self.preparing?;
+        let is_late = |(id, member): (&MemberId, &Member)| (!member.joined).then_some(*id);
+        let late: Vec<MemberId> = self.members.iter().filter_map(is_late).collect();
+        if !late.is_empty() && now - since <= self.patience {
+            return None;
+        }
+        for id in &late {
+            self.leave(*id, now);
+        }
+        self.preparing = None;
         self.generation += 1;
         let ids: Vec<MemberId> = self.members.keys().copied().collect();
-        let generation = self.generation;
-        let told = |id: &MemberId| (*id, Sync { generation, assigned: Vec::new(), revoked: Vec::new() });
-        let mut syncs: BTreeMap<MemberId, Sync> = ids.iter().map(told).collect();
+        let mut lists: BTreeMap<MemberId, Vec<i32>> = ids.iter().map(|id| (*id, Vec::new())).collect();
         for partition in 0..self.partitions {
             let Some(target) = ids.get((partition as usize + self.rotation) % ids.len().max(1)) else {
                 continue;
             };
-            let (holder, assign) = match self.owner(partition) {
-                None => (*target, true),
-                Some(owner) if owner != *target => (owner, false),
-                Some(_) => continue,
-            };
-            let (Some(member), Some(sync)) = (self.members.get_mut(&holder), syncs.get_mut(&holder)) else {
-                continue;
-            };
-            if assign {
-                member.owned.insert(partition);
-                sync.assigned.push(partition);
-            } else if member.revoking.insert(partition) {
-                sync.revoked.push(partition);
+            let claims =
+                |(id, member): (&MemberId, &Member)| member.claims.contains(&partition).then_some(*id);
+            let mut claimants = self.members.iter().filter_map(claims).collect::<Vec<_>>();
+            // Of two that claim it, it's whose it was last.
+            claimants.sort_by_key(|id| self.owners.get(&partition) != Some(id));
+            match claimants.first() {
+                Some(holder) if holder != target => {}
+                _ => {
+                    self.owners.insert(partition, *target);
+                    lists.entry(*target).or_default().push(partition);
+                }
             }
         }
-        syncs.into_iter().collect()
+        for (id, member) in &mut self.members {
+            member.joined = false;
+            member.claims = lists[id].iter().copied().collect();
+        }
+        Some(Rebalanced { generation: self.generation, lists, late })
     }
 }

@@ -26,6 +26,12 @@ pub enum Invariant {
     HeadOfLine,
     /// What the pool counts is what happened.
     Counts,
+    /// What librdkafka asks is answered once, in order, and with what it gave; nothing is open as the group is left.
+    Answered,
+    /// Once nothing fails any more, every worker is a member, and each partition is worked by one of them.
+    Rejoined,
+    /// A partition that can't be restored holds up no other.
+    Isolated,
     /// Once nothing fails any more, everything is worked and committed soon.
     Progress,
 }

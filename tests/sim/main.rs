@@ -1,12 +1,12 @@
-//! The pool under everything that can happen to it, in virtual time, over a log in memory.
+//! The engine under everything that can happen to it, in virtual time, over a log in memory.
 //!
 //! One seed is one run: a random scenario, then a random interleaving of producers, replicas, rebalances, crashes, zombies,
 //! refused commits and slow readings, checked at each step against an oracle that evaluates the log serially.
 //!
 //! * [`oracle`]: the serial evaluation; shares nothing with the code under test. [`records`]: records and what they mean.
 //! * [`scenario`]: what a seed decides beforehand. [`scheduler`]: who takes the next step, what fails, how it ends.
-//! * [`cluster`], [`group`]: Kafka in memory: logs, transactions, states; the coordinator.
-//! * [`replica`], [`client`]: drive a real `genwatch::pool::Pool` as `src/worker` does.
+//! * [`cluster`], [`group`], [`librdkafka`]: Kafka in memory: logs, transactions, states; the coordinator; its client.
+//! * [`replica`]: executes what a real `genwatch::engine::Engine` asks for, as `src/worker` does with the real ones.
 //! * [`invariants`], [`ledger`], [`judge`]: what must hold; of an assignment; of what becomes visible.
 //! * [`properties`]: the pool alone, with shrinking. [`mutations`]: shows that the simulation finds bugs.
 //!
@@ -15,12 +15,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-mod client;
 mod cluster;
 mod group;
 mod invariants;
 mod judge;
 mod ledger;
+mod librdkafka;
 mod mutations;
 mod oracle;
 mod properties;

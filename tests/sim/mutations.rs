@@ -180,13 +180,6 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: &[Progress],
     },
     Mutation {
-        name: "waits_for_a_clock_that_was_set_back",
-        file: "pool/mod.rs",
-        before: "self.last_commit.1 = self.last_commit.1.min(now);",
-        after: "",
-        caught_by: &[Progress],
-    },
-    Mutation {
         name: "forgets_what_was_pending_when_the_partition_moves",
         file: "alarm/state.rs",
         before: "state.standings[index] = standing;",
@@ -200,19 +193,143 @@ const MUTATIONS: &[Mutation] = &[
         after: "",
         caught_by: &[Effects],
     },
+    Mutation {
+        name: "keeps_what_it_works_under_another_membership",
+        file: "engine/mod.rs",
+        before: "Phase::Active => self.drop_then(id, Then::Wait),",
+        after: "Phase::Active => {}",
+        caught_by: &[Owner, Effects, Offsets],
+    },
+    Mutation {
+        name: "lets_a_commit_leave_under_another_member_id",
+        file: "engine/membership.rs",
+        before: "member.filter(|member| member.id == self.member).ok_or(Refusal::NotAMember)?;",
+        after: "member.ok_or(Refusal::NotAMember)?;",
+        caught_by: &[Owner, Effects, Offsets],
+    },
+    Mutation {
+        name: "leaves_the_group_before_it_has_drained",
+        file: "engine/mod.rs",
+        before: "settled || self.now.mono > stop_by.after(2 * LAST_COMMIT)",
+        after: "settled || self.now.mono > Mono(0)",
+        caught_by: &[Answered],
+    },
+    Mutation {
+        name: "gives_back_what_it_never_fetched",
+        file: "engine/mod.rs",
+        before: ".filter(|id| self.added.contains(id)).collect();",
+        after: ".collect();",
+        caught_by: &[Answered],
+    },
+    Mutation {
+        name: "does_not_answer_an_empty_assignment",
+        file: "engine/mod.rs",
+        before: "self.actions.push(Action::Acknowledge);",
+        after: "if !partitions.is_empty() { self.actions.push(Action::Acknowledge); }",
+        caught_by: &[Progress, Isolated],
+    },
+    Mutation {
+        name: "asks_for_states_before_the_offset",
+        file: "engine/restore.rs",
+        before: "Answer::Companions => Next::Ask(Question::Committed),\n            Answer::Committed(committed) => {\n                \
+                 self.committed = committed;\n                Next::Ask(Question::States)\n            }\n            \
+                 Answer::States(states) => {\n                self.states = states;\n                Next::Ask(Question::Log)",
+        after: "Answer::Companions => Next::Ask(Question::States), Answer::Committed(committed) => { \
+                self.committed = committed; Next::Ask(Question::Log) } Answer::States(states) => { \
+                self.states = states; Next::Ask(Question::Committed)",
+        caught_by: &[Effects],
+    },
+    Mutation {
+        name: "takes_the_answer_to_a_forgotten_question",
+        file: "engine/mod.rs",
+        before: "Phase::Restoring(restore) if restore.ask == ask)",
+        after: "Phase::Restoring(_))",
+        caught_by: &[Effects, Offsets],
+    },
+    Mutation {
+        name: "restores_one_partition_after_the_other",
+        file: "engine/mod.rs",
+        before: "Some(Phase::Waiting) => self.restore(id),",
+        after: "Some(Phase::Waiting) if self.slots.values().any(|slot| matches!(slot.phase, Phase::Restoring(_))) => {} \
+                Some(Phase::Waiting) => self.restore(id),",
+        caught_by: &[Isolated, Progress],
+    },
+    Mutation {
+        name: "does_not_seek_after_a_notice",
+        file: "engine/mod.rs",
+        before: "if next <= offset {",
+        after: "if next <= offset && next.0 < 0 {",
+        caught_by: &[Effects, Offsets],
+    },
+    Mutation {
+        name: "heeds_the_position_behind_a_notice",
+        file: "engine/mod.rs",
+        before: "matches!(slot.phase, Phase::Active) && slot.suspect.is_none()",
+        after: "matches!(slot.phase, Phase::Active)",
+        caught_by: &[Effects, Offsets],
+    },
+    Mutation {
+        name: "takes_a_seek_for_done_that_was_refused",
+        file: "engine/mod.rs",
+        before: "slot.suspect = Some(self.now.mono.after(SEEK_AGAIN));",
+        after: "slot.suspect = None;",
+        caught_by: &[Effects, Offsets],
+    },
+    Mutation {
+        name: "starts_a_partition_anew_that_stays_paused",
+        file: "engine/mod.rs",
+        before: "self.actions.push(Action::Resume(id));\n        }\n    }",
+        after: "}\n    }",
+        caught_by: &[Progress, Isolated],
+    },
+    Mutation {
+        name: "starts_a_partition_anew_where_the_fetcher_stands",
+        file: "engine/mod.rs",
+        before: "self.actions.push(Action::Seek(id, offset));\n            self",
+        after: "self",
+        caught_by: &[Effects, Offsets],
+    },
+    Mutation {
+        name: "restores_before_the_group_has_said_that_it_is_ours",
+        file: "engine/mod.rs",
+        before: "Then::Wait => self.set_phase(id, Phase::Waiting),",
+        after: "Then::Wait => self.restore(id),",
+        caught_by: &[Owner, Effects, Offsets, OneAtATime],
+    },
+    Mutation {
+        name: "forgets_to_answer_a_revocation",
+        file: "engine/mod.rs",
+        before: "self.rebalances.released(id);",
+        after: "",
+        caught_by: &[Progress, Isolated],
+    },
+    Mutation {
+        name: "works_on_while_it_drains",
+        file: "engine/mod.rs",
+        before: "engine.pool.revoke(id);",
+        after: "",
+        caught_by: &[GivenUp],
+    },
+    Mutation {
+        name: "drains_what_is_lost",
+        file: "engine/mod.rs",
+        before: "|engine, id, _| engine.drop_then(id, Then::Gone));",
+        after: "|engine, id, _| { engine.set_phase(id, Phase::Draining { generation: None }); engine.pool.revoke(id); });",
+        caught_by: &[GivenUp, Owner],
+    },
 ];
 
 /// The pure sources, below `src`.
-const PURE: [&str; 5] = ["alarm", "effect.rs", "log.rs", "pool", "reading"];
+const PURE: [&str; 6] = ["alarm", "effect.rs", "engine", "log.rs", "pool", "reading"];
 
 /// The simulation, in this folder.
 const SIMULATION: [&str; 13] = [
-    "client",
     "cluster",
     "group",
     "invariants",
     "judge",
     "ledger",
+    "librdkafka",
     "oracle",
     "records",
     "replica",
@@ -328,8 +445,9 @@ fn manifest(package: &str) -> String {
 
 /// One crate of core and simulation; the simulation calls the core `genwatch`, as it does here.
 fn main_file() -> String {
-    let core =
-        ["alarm", "effect", "log", "pool", "reading"].map(|name| format!("pub mod {name};\n")).concat();
+    let core = ["alarm", "effect", "engine", "log", "pool", "reading"]
+        .map(|name| format!("pub mod {name};\n"))
+        .concat();
     let simulation = |name: &&str| {
         let folder = project().join("tests/sim");
         let file = folder.join(format!("{name}.rs"));

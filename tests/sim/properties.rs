@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use genwatch::alarm::detector::Detector;
 use genwatch::alarm::rules::Rules;
 use genwatch::effect::DeadLetter;
-use genwatch::log::{Millis, Offset, PartitionId};
+use genwatch::log::{Millis, Mono, Now, Offset, PartitionId};
 use genwatch::pool::{Action, Bounds, CommitPolicy, Handling, Pool, Ticket};
 use genwatch::reading;
 use proptest::collection::vec;
@@ -217,7 +217,7 @@ impl Bench {
             Event::Finish(choice) => self.finish(choice),
             Event::Pass(time) => {
                 self.now += time;
-                self.pool.set_time(Millis(self.now));
+                self.pool.set_now(Now { mono: Mono(self.now), wall: Millis(self.now) });
             }
             Event::BeginCommit => {
                 if let Some(commit) = self.pool.take_commit() {

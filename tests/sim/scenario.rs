@@ -51,6 +51,12 @@ pub struct Scenario {
     pub tick: i64,
     /// A member that isn't heard of for this long is evicted.
     pub session: i64,
+    /// A rebalance waits this long for members.
+    pub patience: i64,
+    /// Members are static ones (KIP-345).
+    pub is_static: bool,
+    /// The state of this partition can't be restored until everything else has settled.
+    pub blocked: Option<i32>,
     /// A transaction that stays open for this long is aborted.
     pub transaction: i64,
     /// A revoked partition may drain this long.
@@ -63,6 +69,8 @@ pub struct Scenario {
     pub faults: f64,
     /// How often a step of a commit is refused.
     pub refusals: f64,
+    /// How often a fetch fails, and a notice comes in the place of a record.
+    pub notices: f64,
     /// How often the fetcher repeats records.
     pub repeats: f64,
     /// How often offsets are left out of the log.
@@ -102,12 +110,16 @@ impl Scenario {
             steps: rng.random_range(200..=1500),
             tick: *[1, 4, 12].choose(rng).unwrap_or(&4),
             session: rng.random_range(300..=1500),
+            patience: rng.random_range(300..=3000),
+            is_static: rng.random_bool(0.3),
+            blocked: rng.random_bool(0.1).then_some(0),
             transaction: rng.random_range(200..=1500),
             drain: *[1, 100, 1000].choose(rng).unwrap_or(&100),
             work: *[0, 3, 20, 60].choose(rng).unwrap_or(&3),
             slow_work: *[50, 500, 2000].choose(rng).unwrap_or(&500),
             faults,
             refusals: if faults > 0.0 { *[0.0, 0.05, 0.3].choose(rng).unwrap_or(&0.0) } else { 0.0 },
+            notices: *[0.0, 0.0, 0.02, 0.1].choose(rng).unwrap_or(&0.0),
             repeats: *[0.0, 0.02, 0.1].choose(rng).unwrap_or(&0.0),
             gaps: *[0.0, 0.1, 0.4].choose(rng).unwrap_or(&0.0),
         }

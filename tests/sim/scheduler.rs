@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::cluster::Cluster;
-use crate::group::{Group, MemberId};
+use crate::group::{Group, MemberId, Rebalanced};
 use crate::invariants::{Invariant, Violation, ensure};
 use crate::records;
 use crate::replica::{Replica, Surroundings, Turn};
@@ -81,6 +81,7 @@ struct World {
     started: usize,
     produced: usize,
     now: i64,
+    blocked: Option<i32>,
     settling: bool,
     trace: Trace,
     seen: Seen,
@@ -96,11 +97,12 @@ impl World {
         say!(trace, "{scenario:#?}\n{text}");
         World {
             cluster: Cluster::new(&scenario),
-            group: Group::new(scenario.partitions as i32),
+            group: Group::new(scenario.partitions as i32, scenario.patience),
             replicas: Vec::new(),
             started: 0,
             produced: 0,
             now: 0,
+            blocked: scenario.blocked,
             settling: false,
             seen: Seen::default(),
             rng,
@@ -128,11 +130,10 @@ impl World {
     fn step(&mut self) -> Result<(), Violation> {
         match self.rng.random_range(0..100) {
             0..12 => self.produce(),
-            12..16 if self.group.unbalanced => self.rebalance(),
             12..16 => {
-                if self.rng.random_bool(0.02) {
-                    self.group.rotation += 1;
-                    self.group.unbalanced = true;
+                self.rebalance();
+                if self.rng.random_bool(0.01) {
+                    self.group.rotate(self.now);
                 }
             }
             choice => {
@@ -167,7 +168,7 @@ impl World {
         }
         for MemberId(id) in self.group.evict(self.now, self.scenario.session) {
             say!(self.trace, "member {id} is evicted");
-            let is_it = |replica: &Replica| replica.client.view().is_some_and(|view| view.0 == MemberId(id));
+            let is_it = |replica: &Replica| replica.client.is_called(MemberId(id));
             self.seen.zombies += u64::from(self.replicas.iter().any(is_it));
         }
         let timeout = self.scenario.transaction;
@@ -206,24 +207,23 @@ impl World {
     }
 
     fn rebalance(&mut self) {
+        let Some(Rebalanced { generation, lists, late }) = self.group.rebalance(self.now) else { return };
         self.seen.rebalances += 1;
-        for (id, sync) in self.group.rebalance() {
-            say!(self.trace, "member {} is sent {sync:?}", id.0);
-            let view = |replica: &&mut Replica| replica.client.view().is_some_and(|view| view.0 == id);
-            if let Some(replica) = self.replicas.iter_mut().find(view) {
-                replica.client.send(sync);
+        for MemberId(id) in late {
+            say!(self.trace, "member {id} hasn't joined the rebalance in time");
+        }
+        for (id, list) in lists {
+            say!(self.trace, "member {} has {list:?} in generation {generation}", id.0);
+            if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.client.is_called(id)) {
+                replica.client.joined(generation, list);
             }
         }
     }
 
     fn serve_client(&mut self, index: usize) {
         let replica = &mut self.replicas[index];
-        if !replica.is_connected(self.now) {
-            return;
-        }
-        replica.client.receive();
-        if !replica.is_stopping() && replica.client.join(&mut self.group, self.now) {
-            say!(self.trace, "r{} joins as {:?}", replica.id, replica.client.view());
+        if replica.is_connected(self.now) {
+            replica.client.step(&mut self.group, self.now);
         }
     }
 
@@ -243,6 +243,7 @@ impl World {
             rng: &mut self.rng,
             scenario: &self.scenario,
             now: self.now,
+            blocked: self.blocked,
             settling: self.settling,
             trace: &mut self.trace,
         };
@@ -260,6 +261,7 @@ impl World {
             rng: &mut self.rng,
             scenario: &self.scenario,
             now: self.now,
+            blocked: self.blocked,
             settling: self.settling,
             trace: &mut self.trace,
         };
@@ -347,20 +349,47 @@ impl World {
     fn settle(&mut self) -> Result<(), Violation> {
         say!(self.trace, "--- faults cease");
         self.settling = true;
-        self.group.unbalanced = true;
+        self.group.rotate(self.now);
         for replica in &mut self.replicas {
             (replica.frozen_until, replica.isolated_until) = (0, 0);
         }
         let rounds = 6000;
-        self.rounds(rounds, "committed", |world| {
+        if let Some(blocked) = self.blocked {
+            self.rounds(rounds, Invariant::Isolated, "committed but one partition", |world| {
+                let ready = |id: usize| id as i32 == blocked || world.cluster.is_drained_of(id);
+                (0..world.scenario.partitions).all(ready)
+            })?;
+            self.blocked = None;
+        }
+        self.rounds(rounds, Invariant::Progress, "committed", |world| {
             world.cluster.is_drained() && world.replicas.iter().all(Replica::is_idle)
         })?;
-        self.rounds(rounds, "noticed as silent", |world| world.cluster.not_silent().is_empty())?;
+        self.rounds(rounds, Invariant::Rejoined, "worked by somebody", World::is_whole)?;
+        self.rounds(rounds, Invariant::Progress, "noticed as silent", |world| {
+            world.cluster.not_silent().is_empty()
+        })?;
         self.cluster.check_states()
     }
 
+    /// Whether everybody is a member, and each partition is worked by exactly one.
+    fn is_whole(&self) -> bool {
+        let works =
+            |id: i32| self.replicas.iter().flat_map(Replica::works).filter(|other| *other == id).count();
+        self.replicas
+            .iter()
+            .filter(|replica| !replica.is_stopping())
+            .all(|replica| replica.client.is_settled())
+            && (0..self.scenario.partitions as i32).all(|id| works(id) == 1)
+    }
+
     /// Lets everybody act in turn until it's done; a violation if that takes too many rounds.
-    fn rounds(&mut self, most: usize, what: &str, done: impl Fn(&World) -> bool) -> Result<(), Violation> {
+    fn rounds(
+        &mut self,
+        most: usize,
+        invariant: Invariant,
+        what: &str,
+        done: impl Fn(&World) -> bool,
+    ) -> Result<(), Violation> {
         for _ in 0..most {
             if done(self) {
                 return Ok(());
@@ -369,9 +398,7 @@ impl World {
             if self.replicas.iter().all(Replica::is_stopping) {
                 self.start_replica();
             }
-            if self.group.unbalanced {
-                self.rebalance();
-            }
+            self.rebalance();
             for index in (0..self.replicas.len()).rev() {
                 self.serve_client(index);
                 self.with(index, |replica, around| {
@@ -386,7 +413,7 @@ impl World {
         let offsets: Vec<_> = self.cluster.partitions.iter().map(offsets).collect();
         let idle: Vec<_> = self.replicas.iter().map(|replica| (replica.id, replica.is_idle())).collect();
         Err(Violation {
-            invariant: Invariant::Progress,
+            invariant,
             what: format!(
                 "after {most} rounds not everything is {what}: committed and end are {offsets:?}, idle are {idle:?}, \
                  not silent are {:?}",

@@ -7,7 +7,7 @@
 //! How rebalances go: the callback only notes what librdkafka wants ([`Rebalance`]). librdkafka then waits, heartbeats
 //! going on, until [`Consumer::acknowledge_assigned`] or [`Consumer::remove`] is called, so that the worker's one loop
 //! drains a partition while it goes on polling. An assignment is acknowledged at once with an empty list (partitions
-//! that stay go on), and a partition is added, at an offset of our choice, when its state has been restored:
+//! that stay go on), and each partition is added, at an offset of our choice, when its state has been restored:
 //! `rd_kafka_incremental_assign` may be called outside of the callback.
 //!
 //! Ownership: the [`Consumer`] belongs to one thread. The [`Handle`] is shared with the committer and the restorer;
@@ -27,6 +27,7 @@ use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use crate::engine::membership::{Fence, Member, Refusal};
 use crate::log::{Millis, Offset, PartitionId};
 
 /// Records asked for in one call. More don't make it faster, fewer show.
@@ -50,8 +51,8 @@ pub enum Event<'a> {
     Record(Record<'a>),
     /// The partition is read up to its end, which is at this offset.
     End(PartitionId, Offset),
-    /// An error about one partition, or about all.
-    Error(Option<PartitionId>, ClientError),
+    /// An error about one partition, at an offset, or about all.
+    Error(Option<(PartitionId, Offset)>, ClientError),
 }
 
 /// A record, borrowed from the batch.
@@ -228,35 +229,32 @@ impl Consumer {
         }
     }
 
-    /// Answers [`Rebalance::Assigned`]: what we have goes on, the new partitions follow by [`Consumer::add`]. Under an
-    /// eager protocol there's nothing that could go on, so `add` is the answer.
+    /// Answers [`Rebalance::Assigned`]: what we have goes on, the new partitions follow by [`Consumer::add`].
     ///
     /// # Errors
     /// When librdkafka refuses.
-    pub fn acknowledge_assigned(&self) -> Result<(), ClientError> {
-        if self.is_cooperative() { self.assign_incrementally(&TopicPartitionList::new()) } else { Ok(()) }
+    pub fn acknowledge_assigned(&self, held: &[(PartitionId, Offset)]) -> Result<(), ClientError> {
+        if self.is_eager() {
+            self.assign(held)
+        } else {
+            self.assign_incrementally(&TopicPartitionList::new())
+        }
     }
 
-    /// Starts fetching partitions, each at its offset.
+    /// Starts fetching partitions, each at its offset. An eager protocol knows whole assignments only: there `held` is what we
+    /// have, the new ones among them, each with the offset to go on from.
     ///
     /// # Errors
-    /// When librdkafka refuses, as when the assignment was lost meanwhile.
-    pub fn add(&self, starts: &[(PartitionId, Offset)]) -> Result<(), ClientError> {
-        let mut list = TopicPartitionList::with_capacity(starts.len());
-        for (partition, offset) in starts {
-            let added =
-                list.add_partition_offset(&self.handle.topic, partition.0, KafkaOffset::Offset(offset.0));
-            added.map_err(|error| ClientError {
-                code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument),
-                reason: error.to_string(),
-            })?;
-        }
-        if self.is_cooperative() {
-            self.assign_incrementally(&list)?;
+    /// When librdkafka refuses. That an assignment was lost meanwhile is no reason for it to.
+    pub fn add(
+        &self,
+        starts: &[(PartitionId, Offset)],
+        held: &[(PartitionId, Offset)],
+    ) -> Result<(), ClientError> {
+        if self.is_eager() {
+            self.assign(held)?;
         } else {
-            // Eager: everything was revoked before, so this is the whole assignment.
-            // SAFETY: client and list are alive during the call; librdkafka copies the list.
-            check(unsafe { sys::rd_kafka_assign(self.handle.client.as_ptr(), list.ptr()) })?;
+            self.assign_incrementally(&self.list_of(starts)?)?;
         }
         // A partition that was paused when it left comes back paused.
         self.resume(&starts.iter().map(|start| start.0).collect::<Vec<_>>())
@@ -268,16 +266,37 @@ impl Consumer {
     /// # Errors
     /// When librdkafka refuses.
     pub fn remove(&self, added: &[PartitionId]) -> Result<(), ClientError> {
-        if self.is_cooperative() {
+        if self.is_eager() {
+            // SAFETY: NULL is documented as "no assignment".
+            check(unsafe { sys::rd_kafka_assign(self.handle.client.as_ptr(), ptr::null()) })
+        } else {
             let list = self.list(added);
             // SAFETY: client and list are alive during the call; librdkafka copies the list.
             check_error(unsafe {
                 sys::rd_kafka_incremental_unassign(self.handle.client.as_ptr(), list.ptr())
             })
-        } else {
-            // SAFETY: NULL is documented as "no assignment".
-            check(unsafe { sys::rd_kafka_assign(self.handle.client.as_ptr(), ptr::null()) })
         }
+    }
+
+    /// Goes on fetching a partition from `offset`; what was fetched and not handed out is void. Waits for librdkafka's own
+    /// threads, not for a broker.
+    ///
+    /// # Errors
+    /// When the partition isn't fetched at the moment.
+    pub fn seek(&self, partition: PartitionId, offset: Offset) -> Result<(), ClientError> {
+        const TIMEOUT_MS: c_int = 1000;
+        let list = self.list_of(&[(partition, offset)])?;
+        // SAFETY: client and list are alive during the call, which fills in the list.
+        check_error(unsafe {
+            sys::rd_kafka_seek_partitions(self.handle.client.as_ptr(), list.ptr(), TIMEOUT_MS)
+        })?;
+        let failed = list.elements().into_iter().find_map(|element| element.error().err());
+        failed.map_or(Ok(()), |error| {
+            Err(ClientError {
+                code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
+                reason: error.to_string(),
+            })
+        })
     }
 
     /// Stops fetching partitions; what was fetched and not handed out is dropped, and fetched again on resume.
@@ -318,13 +337,6 @@ impl Consumer {
         list.elements().iter().filter_map(known).collect()
     }
 
-    /// Whether the assignment was lost and the revocation has not been served yet.
-    #[must_use]
-    pub fn assignment_lost(&self) -> bool {
-        // SAFETY: the client is alive.
-        unsafe { sys::rd_kafka_assignment_lost(self.handle.client.as_ptr()) != 0 }
-    }
-
     /// Leaves the group. Blocks for the round trip; partitions that are still assigned are given up as they are.
     ///
     /// # Errors
@@ -343,8 +355,27 @@ impl Consumer {
         list
     }
 
-    fn is_cooperative(&self) -> bool {
-        is_cooperative(self.handle.client.as_ptr())
+    fn list_of(&self, starts: &[(PartitionId, Offset)]) -> Result<TopicPartitionList, ClientError> {
+        let mut list = TopicPartitionList::with_capacity(starts.len());
+        for (partition, offset) in starts {
+            let added =
+                list.add_partition_offset(&self.handle.topic, partition.0, KafkaOffset::Offset(offset.0));
+            added.map_err(|error| ClientError {
+                code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument),
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(list)
+    }
+
+    fn is_eager(&self) -> bool {
+        is_eager(self.handle.client.as_ptr())
+    }
+
+    fn assign(&self, all: &[(PartitionId, Offset)]) -> Result<(), ClientError> {
+        let list = self.list_of(all)?;
+        // SAFETY: client and list are alive during the call; librdkafka copies the list.
+        check(unsafe { sys::rd_kafka_assign(self.handle.client.as_ptr(), list.ptr()) })
     }
 
     fn assign_incrementally(&self, list: &TopicPartitionList) -> Result<(), ClientError> {
@@ -377,11 +408,18 @@ impl Drop for Handle {
 }
 
 impl Handle {
+    /// Who we are in the group; `None` while we are no member of it.
+    #[must_use]
+    pub fn member(&self) -> Option<Member> {
+        GroupMetadata::of(self).as_ref().and_then(GroupMetadata::member)
+    }
+
     /// Commits offsets for the group, outside of any transaction.
     ///
     /// # Errors
-    /// When the group has moved on (the partition may be another's), or no coordinator answered.
-    pub fn commit(&self, offsets: &[(PartitionId, Offset)]) -> Result<(), ClientError> {
+    /// When the fence doesn't let them pass, the group has moved on, or no coordinator answered.
+    pub fn commit(&self, offsets: &[(PartitionId, Offset)], fence: &Fence) -> Result<(), ClientError> {
+        fence.check(self.member().as_ref()).map_err(fenced)?;
         let list = self.offsets(offsets, "")?;
         // SAFETY: client and list are alive during the call, which waits for the answer.
         check(unsafe { sys::rd_kafka_commit(self.client.as_ptr(), list.ptr(), 0) })
@@ -409,10 +447,7 @@ impl Handle {
             .map(|element| {
                 element.error().map_err(|error| ClientError {
                     code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
-                    reason: format!(
-                        "the committed offset of partition {} is not to be had",
-                        element.partition()
-                    ),
+                    reason: format!("the committed offset of partition {} is not known", element.partition()),
                 })?;
                 let offset = match element.offset() {
                     KafkaOffset::Offset(offset) => Some(Offset(offset)),
@@ -448,25 +483,27 @@ impl Handle {
     /// Adds offsets to the producer's open transaction, as this group member; `metadata` goes with each of them.
     ///
     /// Where the member has been thrown out, librdkafka's metadata has no member and no generation, and a broker takes
-    /// such offsets from anybody: a zombie's would overwrite the new owner's. So that is refused here.
+    /// such offsets from anybody: a zombie's would overwrite the new owner's. And Kafka doesn't look at who owns a partition.
+    /// So the fence is checked here, on the very metadata that is sent: what is stale behind that, the broker refuses.
     ///
     /// # Errors
-    /// When we aren't a member, or the broker fences us.
+    /// When the fence doesn't let them pass, or the broker refuses.
     pub fn send_offsets<C: ProducerContext + 'static>(
         &self,
         producer: &ThreadedProducer<C>,
         offsets: &[(PartitionId, Offset)],
         metadata: &str,
+        fence: &Fence,
         timeout: Duration,
     ) -> Result<(), TransactionError> {
         let list = self.offsets(offsets, metadata).map_err(TransactionError::abortable)?;
         let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-        let member = GroupMetadata::of(self).filter(GroupMetadata::is_member).ok_or_else(|| {
-            TransactionError::abortable(ClientError {
-                code: RDKafkaErrorCode::UnknownMemberId,
-                reason: "this replica is no member of the group at the moment".to_owned(),
-            })
-        })?;
+        let metadata = GroupMetadata::of(self);
+        let member = metadata.as_ref().and_then(GroupMetadata::member);
+        fence.check(member.as_ref()).map_err(|refusal| TransactionError::abortable(fenced(refusal)))?;
+        let Some(member) = metadata else {
+            return Err(TransactionError::abortable(fenced(Refusal::NotAMember)));
+        };
         // SAFETY: producer, list and member are alive during the call.
         let error = unsafe {
             sys::rd_kafka_send_offsets_to_transaction(
@@ -559,26 +596,30 @@ impl GroupMetadata {
             .map(GroupMetadata)
     }
 
-    /// Whether there is a generation. librdkafka has no getter for it; its serialized form is
-    /// `"CGMDv2:" <generation: i32> <group> …` (rdkafka_cgrp.c).
-    fn is_member(&self) -> bool {
-        const MAGIC: &[u8] = b"CGMDv2:";
-        let (mut buffer, mut size) = (ptr::null_mut::<c_void>(), 0_usize);
-        // SAFETY: librdkafka allocates `size` bytes, which are copied out and freed with its own allocator.
-        let bytes = unsafe {
-            let error = sys::rd_kafka_consumer_group_metadata_write(self.0.as_ptr(), &mut buffer, &mut size);
-            if !error.is_null() || buffer.is_null() {
-                if !error.is_null() {
-                    sys::rd_kafka_error_destroy(error);
-                }
-                return false;
-            }
-            let bytes = std::slice::from_raw_parts(buffer.cast::<u8>(), size).to_vec();
-            sys::rd_kafka_mem_free(ptr::null_mut(), buffer);
-            bytes
+    /// `None` where the client is no member at the moment.
+    fn member(&self) -> Option<Member> {
+        // SAFETY: the object is alive; the text belongs to it and is copied.
+        let (generation, id) = unsafe {
+            (
+                sys::rd_kafka_consumer_group_metadata_generation_id(self.0.as_ptr()),
+                text(sys::rd_kafka_consumer_group_metadata_member_id(self.0.as_ptr())),
+            )
         };
-        let generation = bytes.strip_prefix(MAGIC).and_then(|rest| rest.first_chunk::<4>());
-        generation.is_some_and(|generation| i32::from_ne_bytes(*generation) >= 0)
+        (generation >= 0 && !id.is_empty()).then(|| Member { id: id.into(), generation })
+    }
+}
+
+/// What a commit is told that isn't let pass.
+fn fenced(refusal: Refusal) -> ClientError {
+    match refusal {
+        Refusal::NotAMember => ClientError {
+            code: RDKafkaErrorCode::UnknownMemberId,
+            reason: "this worker is not the member any more that the partitions were given to".to_owned(),
+        },
+        Refusal::StaleGeneration | Refusal::Other => ClientError {
+            code: RDKafkaErrorCode::IllegalGeneration,
+            reason: "the group has gone on while partitions were given back".to_owned(),
+        },
     }
 }
 
@@ -609,8 +650,8 @@ impl Batch<'_> {
                 code => {
                     // SAFETY: the text belongs to the message and is copied at once.
                     let reason = unsafe { text(sys::rd_kafka_message_errstr(message)) };
-                    let partition = (message.partition >= 0).then_some(PartitionId(message.partition));
-                    Event::Error(partition, ClientError::new(code, reason))
+                    let place = (PartitionId(message.partition), Offset(message.offset));
+                    Event::Error((message.partition >= 0).then_some(place), ClientError::new(code, reason))
                 }
             }
         })
@@ -715,9 +756,10 @@ fn check_error(error: *mut sys::rd_kafka_error_t) -> Result<(), ClientError> {
     TransactionError::check(error).map_err(|error| error.error)
 }
 
-fn is_cooperative(client: *mut sys::rd_kafka_t) -> bool {
+/// Of a client that has joined no group that is false, too.
+fn is_eager(client: *mut sys::rd_kafka_t) -> bool {
     // SAFETY: the client is alive; the answer is a static text or NULL.
-    unsafe { text(sys::rd_kafka_rebalance_protocol(client)) == "COOPERATIVE" }
+    unsafe { text(sys::rd_kafka_rebalance_protocol(client)) == "EAGER" }
 }
 
 extern "C" fn on_queue_ready(_client: *mut sys::rd_kafka_t, waker: *mut c_void) {
@@ -743,14 +785,14 @@ extern "C" fn on_rebalance(
     if inbox.closing.load(Ordering::Acquire) {
         // SAFETY: called by `rd_kafka_consumer_close` on our thread; unassigning is what it waits for.
         unsafe {
-            if is_cooperative(client) {
+            if is_eager(client) {
+                sys::rd_kafka_assign(client, ptr::null());
+            } else {
                 let error = sys::rd_kafka_incremental_unassign(client, partitions);
                 if !error.is_null() {
                     sys::rd_kafka_error_destroy(error);
                     sys::rd_kafka_assign(client, ptr::null());
                 }
-            } else {
-                sys::rd_kafka_assign(client, ptr::null());
             }
         }
         return;

@@ -12,12 +12,12 @@ impl Replica {
     pub(super) fn check(&self, around: &Surroundings<'_>) -> Result<(), Violation> {
         let scenario = around.scenario;
         let live = self.work.iter().filter(|work| !work.void).count();
-        let running = self.pool.running();
+        let running = self.engine.pool().running();
         ensure!(running == live, Counts, "the pool says that {running} readings run, {live} do");
         let concurrency = self.lanes.unwrap_or(0);
         ensure!(live <= concurrency, Bounds, "{live} readings run at once, {concurrency} may");
         let in_flight: usize = self.ledgers.values().map(Ledger::in_flight).sum();
-        let held = self.pool.in_flight();
+        let held = self.engine.pool().in_flight();
         ensure!(
             held >= in_flight,
             Counts,
@@ -31,9 +31,9 @@ impl Replica {
                 "{idle:?} waits, though only {live} of {concurrency} readings run"
             );
         }
-        for (id, fetch) in &self.fetched {
-            let Some(ledger) = self.ledgers.get(id) else { continue };
-            let full = fetch.full && ledger.stage() == Stage::Working && ledger.in_flight() >= self.share();
+        for (id, fetch) in &self.client.fetched {
+            let (Some(ledger), Some(load)) = (self.ledgers.get(id), self.loads.get(id)) else { continue };
+            let full = load.full && ledger.stage() == Stage::Working && ledger.in_flight() >= self.share();
             ensure!(
                 !full || fetch.paused,
                 Bounds,
@@ -46,9 +46,9 @@ impl Replica {
         let shares: usize = (1..=scenario.partitions).map(|n| (scenario.bounds.bytes / n).max(1)).sum();
         // What was in flight at that time has its effects still to come.
         let record = scenario.effect_bytes() + MAX_RECORD_BYTES;
-        let backlog: usize = self.fetched.values().map(|fetch| fetch.backlog).sum();
+        let backlog: usize = self.loads.values().map(|load| load.backlog).sum();
         let slack = scenario.partitions * (scenario.batch + 1) * record + backlog * scenario.effect_bytes();
-        let bytes = self.pool.bytes();
+        let bytes = self.engine.pool().bytes();
         ensure!(
             bytes <= shares + slack,
             Bounds,

@@ -1,34 +1,35 @@
-//! A replica: drives a real [`Pool`] as `src/worker` does, turn by turn, with virtual time and the cluster in memory.
+//! A replica: executes what a real [`Engine`] asks for, with virtual time and the cluster in memory.
 //!
-//! Owns what dies with the process: the pool, the client's view of the group, what is fetched, worked, restored and being
-//! committed. [`client`](crate::client) is its view of the group; [`Ledger`]s check the pool at each call.
+//! Owns what dies with the process: the engine, its client ([`librdkafka`](crate::librdkafka)), what is worked, asked and being
+//! committed. [`Ledger`]s check what the engine's pool does. What happens in a turn happens in any order, as the engine is
+//! promised nothing about it.
 
-mod assignment;
 mod check;
+mod restorer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use genwatch::alarm::detector::Detector;
 use genwatch::alarm::rules::Rules;
 use genwatch::effect::DeadLetter;
-use genwatch::log::{GeneratorId, Millis, Offset, PartitionId};
-use genwatch::pool::{Action, Bounds, CommitId, Handling, Pool, Ticket};
+use genwatch::engine::membership::{Fence, Refusal};
+use genwatch::engine::restore::{Answer, AskId, OnOutOfRange, Question};
+use genwatch::engine::{Action, Engine, Notice, Settings, Told};
+use genwatch::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
+use genwatch::pool::{Bounds, CommitId, Handling, Pool, Ticket};
 use genwatch::reading;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::client::Client;
 use crate::cluster::{Cluster, Progress, TransactionId};
 use crate::group::Group;
 use crate::invariants::{Violation, ensure};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Stage};
+use crate::librdkafka::{Client, Fetch, Rebalance};
 use crate::oracle::{Entry, Meaning};
 use crate::scenario::Scenario;
 use crate::trace::{Trace, say};
-use assignment::{Held, Restore, Restored, Revocation};
 
-/// After a refused commit the next one waits this long.
-const COMMIT_BACKOFF: i64 = 100;
 /// How often silence is looked for.
 const OBSERVE_EVERY: i64 = 100;
 
@@ -44,19 +45,20 @@ pub struct Surroundings<'a> {
     pub scenario: &'a Scenario,
     /// Virtual time.
     pub now: i64,
+    /// The partition whose state can't be restored at the moment.
+    pub blocked: Option<i32>,
     /// Whether faults are over: readings are quick, nothing is repeated or refused.
     pub settling: bool,
     /// What happens, for the reader of a replay.
     pub trace: &'a mut Trace,
 }
 
-#[derive(Debug)]
-struct Fetch {
-    next: i64,
-    paused: bool,
-    /// The share was full when a record was last taken in.
+/// How full a partition's share was when a record was last taken in.
+#[derive(Debug, Default)]
+struct Load {
+    /// Whether it was full.
     full: bool,
-    /// Records in flight when one was last taken in.
+    /// Records in flight.
     backlog: usize,
 }
 
@@ -69,6 +71,17 @@ struct Work {
     done_at: i64,
     /// Its assignment is over, or its drain was: the pool must ignore it.
     void: bool,
+}
+
+/// The commit under way.
+#[derive(Debug)]
+struct Commit {
+    id: CommitId,
+    transaction: TransactionId,
+    partitions: Vec<i32>,
+    fence: Fence,
+    progress: Progress,
+    refusal: Refusal,
 }
 
 /// What became of a turn.
@@ -92,20 +105,17 @@ pub struct Replica {
     pub isolated_until: i64,
     /// Its wall clock, ahead of virtual time.
     pub clock: i64,
-    pool: Pool,
+    engine: Engine,
     bounds: Bounds,
     lanes: Option<usize>,
-    held: BTreeMap<i32, Held>,
-    fetched: BTreeMap<i32, Fetch>,
-    revocations: Vec<Revocation>,
-    requests: u64,
-    restores: Vec<Restore>,
-    answers: Vec<(u64, Vec<Restored>)>,
+    loads: BTreeMap<i32, Load>,
+    /// Revocations and losses that were told, and not answered: what must be unassigned by the answer.
+    told: VecDeque<Vec<i32>>,
+    asked: BTreeMap<AskId, (i32, Question)>,
+    answers: Vec<(AskId, Answer)>,
     work: Vec<Work>,
-    commit: Option<(CommitId, TransactionId, Vec<i32>, Progress)>,
-    commit_not_before: i64,
+    commit: Option<Commit>,
     stop: bool,
-    draining: Option<i64>,
     observed: i64,
     serial: u64,
     ledgers: BTreeMap<i32, Ledger>,
@@ -121,26 +131,25 @@ impl Replica {
             Handling::Inline => None,
             Handling::Lanes { concurrency } => Some(concurrency),
         };
+        let pool = Pool::new(detector, scenario.handling, scenario.bounds, scenario.policy);
+        let settings =
+            Settings { drain: scenario.drain, on_out_of_range: OnOutOfRange::Fail, exit_at_end: false };
         Replica {
             id,
-            client: Client::default(),
+            client: Client::new(scenario.is_static.then_some(id)),
             frozen_until: 0,
             isolated_until: 0,
             clock,
-            pool: Pool::new(detector, scenario.handling, scenario.bounds, scenario.policy),
+            engine: Engine::new(pool, settings),
             bounds: scenario.bounds,
             lanes,
-            held: BTreeMap::new(),
-            fetched: BTreeMap::new(),
-            revocations: Vec::new(),
-            requests: 0,
-            restores: Vec::new(),
+            loads: BTreeMap::new(),
+            told: VecDeque::new(),
+            asked: BTreeMap::new(),
             answers: Vec::new(),
             work: Vec::new(),
             commit: None,
-            commit_not_before: 0,
             stop: false,
-            draining: None,
             observed: 0,
             serial: 0,
             ledgers: BTreeMap::new(),
@@ -165,14 +174,19 @@ impl Replica {
 
     /// Whether nothing is left to be done.
     pub fn is_idle(&self) -> bool {
-        self.pool.in_flight() == 0
-            && self.pool.running() == 0
-            && self.pool.bytes() == 0
+        let pool = self.engine.pool();
+        pool.in_flight() == 0
+            && pool.running() == 0
+            && pool.bytes() == 0
             && self.commit.is_none()
-            && self.revocations.is_empty()
-            && self.held.values().all(|held| matches!(held, Held::Working))
-            && self.fetched.values().all(|fetch| !fetch.paused)
+            && self.told.is_empty()
+            && self.client.fetched.values().all(|fetch| !fetch.paused)
             && self.ledgers.values().all(Ledger::is_settled)
+    }
+
+    /// The partitions that it works.
+    pub fn works(&self) -> impl Iterator<Item = i32> {
+        self.ledgers.iter().filter(|(_, ledger)| ledger.stage() == Stage::Working).map(|(id, _)| *id)
     }
 
     /// Whether a reading of this generator is being worked.
@@ -187,20 +201,29 @@ impl Replica {
 
     /// One turn of the worker's loop.
     pub fn turn(&mut self, around: &mut Surroundings<'_>) -> Result<Turn, Violation> {
-        self.pool.set_time(Millis(around.now + self.clock));
+        let now = Now { mono: Mono(around.now), wall: Millis(around.now + self.clock) };
+        self.engine.set_now(now);
         let taken = self.take_in(around)?;
-        self.serve_rebalances(around);
-        self.start_restored(around);
+        self.follow_group(around)?;
+        for (ask, answer) in std::mem::take(&mut self.answers) {
+            self.engine.answered(ask, answer);
+        }
+        self.perform(around)?;
         self.finish_work(around)?;
         self.take_outcome(around)?;
         self.begin_commit(around)?;
         self.perform(around)?;
         self.check(around)?;
-        self.begin_drain_if_told(around);
-        self.give_up_overdue(around);
+        if self.stop && !self.engine.status().draining {
+            say!(around.trace, "r{} drains", self.id);
+            self.engine.stop();
+            self.ledgers.values_mut().for_each(Ledger::revoke);
+        }
+        self.engine.tick();
+        self.perform(around)?;
         self.observe(around)?;
-        if self.is_done(around.now) {
-            self.client.leave(around.group);
+        if self.engine.is_done() {
+            self.client.leave(around.group, around.now)?;
             return Ok(Turn::Left);
         }
         if taken == 0 {
@@ -209,9 +232,47 @@ impl Replica {
         Ok(Turn::Goes)
     }
 
+    /// What librdkafka wants, and, where the engine asks for it, who we are.
+    fn follow_group(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
+        if self.engine.asks_for_member() {
+            self.engine.member(self.client.metadata());
+            self.perform(around)?;
+        }
+        while let Some(rebalance) = self.client.take_rebalance() {
+            say!(around.trace, "r{} is told {rebalance:?} as {:?}", self.id, self.client.metadata());
+            self.engine.member(self.client.metadata());
+            self.perform(around)?;
+            let ids = |list: &[i32]| list.iter().map(|id| PartitionId(*id)).collect::<Vec<_>>();
+            match rebalance {
+                Rebalance::Assigned(list) => self.engine.assigned(&ids(&list)),
+                Rebalance::Revoked(list) => {
+                    for id in &list {
+                        self.ledgers.entry(*id).and_modify(Ledger::revoke);
+                    }
+                    self.told.push_back(list.clone());
+                    self.engine.revoked(&ids(&list));
+                }
+                Rebalance::Lost(list) => {
+                    for id in &list {
+                        self.lose(*id);
+                    }
+                    self.told.push_back(list.clone());
+                    self.engine.lost(&ids(&list));
+                }
+            }
+            self.perform(around)?;
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, id: i32) {
+        self.ledgers.entry(id).and_modify(Ledger::lose);
+        self.forget_work(id);
+    }
+
     /// Takes a batch of what is fetched, of random size.
     fn take_in(&mut self, around: &mut Surroundings<'_>) -> Result<usize, Violation> {
-        if !self.is_connected(around.now) {
+        if !self.is_connected(around.now) || !self.client.hands_out() {
             return Ok(0);
         }
         let limit = if around.settling {
@@ -220,24 +281,30 @@ impl Replica {
             around.rng.random_range(0..=around.scenario.batch)
         };
         let mut batch: Vec<(i32, usize)> = Vec::new();
+        let mut notices: Vec<(i32, i64)> = Vec::new();
         for _ in 0..limit {
             let partitions = &around.cluster.partitions;
             let waiting = |(id, fetch): (&i32, &Fetch)| {
                 let index = partitions[*id as usize].index(fetch.next);
                 (!fetch.paused && index < partitions[*id as usize].log.len()).then_some((*id, index))
             };
-            let waiting: Vec<(i32, usize)> = self.fetched.iter().filter_map(waiting).collect();
+            let waiting: Vec<(i32, usize)> = self.client.fetched.iter().filter_map(waiting).collect();
             if waiting.is_empty() {
                 break;
             }
             let (id, index) = waiting[around.rng.random_range(0..waiting.len())];
             let start = self.ledgers.get(&id).map_or(0, Ledger::started_at);
             let offset = partitions[id as usize].log[index].offset;
-            if let Some(fetch) = self.fetched.get_mut(&id) {
-                fetch.next = offset + 1;
-                if !around.settling && around.rng.random_bool(around.scenario.repeats) {
-                    fetch.next = around.rng.random_range(start..=fetch.next.max(start));
-                }
+            let Some(fetch) = self.client.fetched.get_mut(&id) else { continue };
+            if !around.settling && around.rng.random_bool(around.scenario.notices) {
+                // The fetch failed: a notice comes in the place of the record, and the next fetch is of the same offset.
+                fetch.misled = Some(fetch.next + 1);
+                notices.push((id, fetch.next));
+                continue;
+            }
+            (fetch.next, fetch.misled) = (offset + 1, None);
+            if !around.settling && around.rng.random_bool(around.scenario.repeats) {
+                fetch.next = around.rng.random_range(start..=fetch.next.max(start));
             }
             batch.push((id, index));
         }
@@ -246,6 +313,10 @@ impl Replica {
             say!(around.trace, "r{} takes in {id}/{}", self.id, entry.offset);
             self.take_in_record(*id, entry);
         }
+        for (id, offset) in notices {
+            say!(around.trace, "r{} is given a notice of {id}/{offset}", self.id);
+            self.engine.notice(PartitionId(id), Offset(offset), Notice::Transient);
+        }
         Ok(batch.len())
     }
 
@@ -253,8 +324,8 @@ impl Replica {
         let (partition, offset, at) = (PartitionId(id), Offset(entry.offset), Millis(entry.at));
         let bytes = entry.key.as_ref().map_or(0, Vec::len) + entry.value.as_ref().map_or(0, Vec::len);
         match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
-            Ok(parsed) => self.pool.take_in(partition, offset, at, &parsed, bytes),
-            Err(error) => self.pool.take_in_bad(DeadLetter {
+            Ok(parsed) => self.engine.take_in(partition, offset, at, &parsed, bytes),
+            Err(error) => self.engine.take_in_bad(DeadLetter {
                 partition,
                 offset,
                 timestamp: at,
@@ -266,12 +337,11 @@ impl Replica {
         }
         let waits = self.lanes.is_some() && !matches!(entry.meaning, Meaning::Bad(_));
         let share = self.share();
-        let (Some(ledger), Some(fetch)) = (self.ledgers.get_mut(&id), self.fetched.get_mut(&id)) else {
-            return;
-        };
+        let Some(ledger) = self.ledgers.get_mut(&id) else { return };
+        let load = self.loads.entry(id).or_default();
         if ledger.take_in(entry.offset, waits.then_some(entry.generator.as_str())) {
-            fetch.full = ledger.in_flight() >= share;
-            fetch.backlog = ledger.in_flight();
+            load.full = ledger.in_flight() >= share;
+            load.backlog = ledger.in_flight();
         }
     }
 
@@ -292,10 +362,10 @@ impl Replica {
                 ticket.partition,
                 if void { ", void" } else { "" }
             );
-            let before = self.pool.bytes();
-            self.pool.finished(ticket);
+            let before = self.engine.pool().bytes();
+            self.engine.finished(ticket);
             // What is held counts from then on, not only when all before it is finished too.
-            let grown = self.pool.bytes().saturating_sub(before);
+            let grown = self.engine.pool().bytes().saturating_sub(before);
             let most = around.scenario.effect_bytes();
             ensure!(
                 grown <= most,
@@ -307,43 +377,37 @@ impl Replica {
                 ledger.finish(&generator, offset);
             }
         }
-        self.pool.schedule();
+        self.engine.schedule();
         Ok(())
     }
 
     fn take_outcome(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
-        let Some((id, .., progress)) = &self.commit else { return Ok(()) };
-        let (id, progress) = (*id, *progress);
-        match progress {
-            Progress::UnderWay => return Ok(()),
-            Progress::Done => {
-                say!(around.trace, "r{} learns that commit {} is done", self.id, id.0);
-                for part in self.pool.committed(id).parts {
-                    if let Some(ledger) = self.ledgers.get_mut(&part.partition.0) {
-                        ledger.acknowledge(part.offset.0, part.records)?;
-                    }
+        let Some(commit) = self.commit.take_if(|commit| commit.progress != Progress::UnderWay) else {
+            return Ok(());
+        };
+        let id = commit.id;
+        if commit.progress == Progress::Done {
+            say!(around.trace, "r{} learns that commit {} is done", self.id, id.0);
+            for part in self.engine.committed(id, 0).parts {
+                if let Some(ledger) = self.ledgers.get_mut(&part.partition.0) {
+                    ledger.acknowledge(part.offset.0, part.records)?;
                 }
             }
-            Progress::Refused => {
-                say!(around.trace, "r{} learns that commit {} was refused", self.id, id.0);
-                self.commit_not_before = around.now + COMMIT_BACKOFF;
-                self.pool.commit_failed(id);
-            }
+        } else {
+            say!(around.trace, "r{} learns that commit {} was refused: {:?}", self.id, id.0, commit.refusal);
+            self.engine.refused(id, commit.refusal);
+            self.engine.member(self.client.metadata());
         }
-        self.commit = None;
         Ok(())
     }
 
     fn begin_commit(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
-        if around.now < self.commit_not_before {
-            return Ok(());
-        }
-        let Some(commit) = self.pool.take_commit() else { return Ok(()) };
+        let Some((commit, fence)) = self.engine.take_commit() else { return Ok(()) };
         ensure!(self.commit.is_none(), Offsets, "two commits of one replica at once");
         for part in &commit.parts {
             say!(
                 around.trace,
-                "r{} begins commit {}: {} at {} with {:?}",
+                "r{} begins commit {} under {fence:?}: {} at {} with {:?}",
                 self.id,
                 commit.id.0,
                 part.partition,
@@ -359,59 +423,108 @@ impl Replica {
         let partitions = commit.parts.iter().map(|part| part.partition.0).collect();
         let id = commit.id;
         let transaction = around.cluster.begin(commit, around.now);
-        self.commit = Some((id, transaction, partitions, Progress::UnderWay));
+        let (progress, refusal) = (Progress::UnderWay, Refusal::Other);
+        self.commit = Some(Commit { id, transaction, partitions, fence, progress, refusal });
         Ok(())
     }
 
     /// The committer goes on with the commit under way.
     pub fn advance_commit(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
-        let Some((_, transaction, _, progress)) = &mut self.commit else { return Ok(()) };
-        if *progress == Progress::UnderWay {
-            let refuse = !around.settling && around.rng.random_bool(around.scenario.refusals);
-            let amount = around.rng.random_range(1..=8);
-            let view = self.client.view();
-            *progress = around.cluster.advance(*transaction, around.group, view, refuse, amount)?;
-        }
+        let Some(commit) = self.commit.as_mut().filter(|commit| commit.progress == Progress::UnderWay) else {
+            return Ok(());
+        };
+        let refuse = !around.settling && around.rng.random_bool(around.scenario.refusals);
+        let amount = around.rng.random_range(1..=8);
+        // What the fence doesn't let pass is as if we were nobody; else the coordinator says.
+        let admitted = commit.fence.check(self.client.metadata().as_ref());
+        let view = self.client.view().filter(|_| admitted.is_ok());
+        commit.progress = around.cluster.advance(commit.transaction, around.group, view, refuse, amount)?;
+        commit.refusal = match (admitted, view) {
+            (Err(refusal), _) => refusal,
+            (Ok(()), Some((id, _))) if !around.group.is_member(id) => Refusal::NotAMember,
+            (Ok(()), Some(view)) if !around.group.accepts(Some(view)) => Refusal::StaleGeneration,
+            _ => Refusal::Other,
+        };
         Ok(())
     }
 
     fn perform(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
-        let mut released = Vec::new();
-        let actions: Vec<Action> = self.pool.actions().collect();
-        for action in actions {
+        for action in self.engine.actions() {
             match action {
                 Action::Run { ticket, generator, offset } => {
                     self.begin_work(ticket, &generator, offset, around)?
                 }
                 Action::Pause(id) => self.pause(id, true, around),
                 Action::Resume(id) => self.pause(id, false, around),
-                Action::Release(id) => released.push(id.0),
+                Action::Acknowledge => self.client.acknowledge()?,
+                Action::Add(id, offset) => self.client.add(id.0, offset.0)?,
+                Action::Seek(id, offset) => {
+                    // Refused now and then: the partition isn't fetched at this moment.
+                    if around.settling || around.rng.random_bool(0.7) {
+                        say!(around.trace, "r{} seeks {id}/{offset}", self.id);
+                        self.client.seek(id.0, offset.0);
+                        self.engine.sought(id);
+                    }
+                }
+                Action::Unassign(list) => {
+                    say!(around.trace, "r{} gives back {list:?}", self.id);
+                    self.client.unassign(&list.iter().map(|id| id.0).collect::<Vec<_>>())?;
+                    let told = self.told.pop_front();
+                    ensure!(told.is_some(), Answered, "{list:?} are given back, and nobody asked");
+                    self.client.check_unassigned(&told.unwrap_or_default())?;
+                }
+                Action::Ask(ask, id, question) => {
+                    self.asked.insert(ask, (id.0, question));
+                }
+                // The answer may be on its way.
+                Action::Forget(ask) => {
+                    self.asked.remove(&ask);
+                }
+                Action::Abandon | Action::GiveUp => {}
+                Action::Gone(id) => self.gone(id.0, around)?,
+                Action::Tell(id, told) => self.told(id.0, told, around)?,
             }
         }
-        for id in released {
-            say!(around.trace, "r{} releases {id}", self.id);
-            let holds = self.commit.as_ref().is_some_and(|(_, _, partitions, _)| partitions.contains(&id));
+        Ok(())
+    }
+
+    fn gone(&mut self, id: i32, around: &mut Surroundings<'_>) -> Result<(), Violation> {
+        say!(around.trace, "r{} is done with {id}", self.id);
+        if let Some(ledger) = self.ledgers.remove(&id) {
+            let holds = self.commit.as_ref().is_some_and(|commit| commit.partitions.contains(&id));
             ensure!(!holds, Release, "partition {id} was released while a commit holds it");
-            let ledger = self.ledgers.remove(&id);
-            ensure!(ledger.is_some(), Release, "partition {id} was released and not held");
-            if let Some(ledger) = ledger {
-                ledger.release()?;
+            ledger.release()?;
+        }
+        self.loads.remove(&id);
+        self.forget_work(id);
+        Ok(())
+    }
+
+    fn told(&mut self, id: i32, told: Told, around: &mut Surroundings<'_>) -> Result<(), Violation> {
+        say!(around.trace, "r{} says of {id}: {told:?}", self.id);
+        match told {
+            Told::Started { start, .. } => {
+                self.serial += 1;
+                let ledger = Ledger::new(id, self.serial, start.0, self.lanes == Some(1));
+                let before = self.ledgers.insert(id, ledger);
+                ensure!(before.is_none(), Release, "partition {id} was started twice");
             }
-            self.forget_work(id);
-            self.held.remove(&id);
-            for revocation in &mut self.revocations {
-                revocation.waiting.remove(&id);
+            Told::Dropped => self.lose(id),
+            Told::Abandoned => {
+                self.ledgers.entry(id).and_modify(Ledger::abandon);
+                self.forget_work(id);
+            }
+            Told::Refused(_) | Told::Skipped { .. } => {
+                ensure!(false, Progress, "partition {id} was given up for no reason: {told:?}");
             }
         }
-        self.remove_drained(around);
         Ok(())
     }
 
     fn pause(&mut self, id: PartitionId, paused: bool, around: &mut Surroundings<'_>) {
         say!(around.trace, "r{} {} {id}", self.id, if paused { "pauses" } else { "resumes" });
-        if let Some(fetch) = self.fetched.get_mut(&id.0) {
-            (fetch.paused, fetch.full) = (paused, paused);
-        }
+        self.client.pause(id.0, paused);
+        self.loads.entry(id.0).or_default().full = paused;
     }
 
     fn begin_work(
@@ -459,10 +572,10 @@ impl Replica {
         self.observed = around.now;
         for (id, ledger) in &self.ledgers {
             let end = around.cluster.partitions[*id as usize].end;
-            let held = self.pool.bytes();
-            self.pool.watch_silence(PartitionId(*id), Offset(end));
+            let held = self.engine.pool().bytes();
+            self.engine.end(PartitionId(*id), Offset(end));
             ensure!(
-                ledger.has_reached(end) || self.pool.bytes() == held,
+                ledger.has_reached(end) || self.engine.pool().bytes() == held,
                 Effects,
                 "silence was told of partition {id}, though not all up to its end at {end} was taken in"
             );
@@ -475,13 +588,14 @@ impl Replica {
         if !self.is_connected(around.now) {
             return;
         }
-        for (id, fetch) in &self.fetched {
+        for (id, fetch) in &self.client.fetched {
             let partition = &around.cluster.partitions[*id as usize];
             let next = partition.log.get(partition.index(fetch.next)).map(|entry| entry.offset);
-            let position = next.unwrap_or(partition.end);
-            let Some(ledger) = self.ledgers.get_mut(id) else { continue };
-            self.pool.reached(PartitionId(*id), Offset(position));
-            ledger.reached(position);
+            let position = fetch.misled.unwrap_or(next.unwrap_or(partition.end));
+            self.engine.position(PartitionId(*id), Offset(position));
+            if let (Some(ledger), None) = (self.ledgers.get_mut(id), fetch.misled) {
+                ledger.reached(position);
+            }
         }
     }
 }

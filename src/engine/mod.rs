@@ -1,0 +1,743 @@
+//! The engine: every decision that a worker takes. Worker and simulation are its two executors.
+//!
+//! Calls tell it what happened (the group's word, answers of the restorer, outcomes of commits, the time), [`Action`]s and
+//! commits say what to do about it. There is no Kafka in it, no clock, thread or randomness, and nothing that a record
+//! passes but the [`Pool`].
+//!
+//! * `slot`: one partition that the group says is ours, and the phase it is in.
+//! * [`restore`]: what is asked of the cluster before a partition starts, in which order, and where it starts.
+//! * `rebalance`: what librdkafka waits for an answer to.
+//! * [`membership`]: who we are in the group, and the fence that a commit carries.
+//! * this file: how they change one another.
+//!
+//! What the group does and what it means for a partition:
+//!
+//! ```text
+//! assigned ─► waiting ─► restoring ─► active ─► draining ─► given back
+//!    (no membership)          │          │          │
+//!                             └► refused ◄┴► dropped ┴► given back, or restored again
+//! ```
+//!
+//! The one rule behind them all: a partition is held *under a membership*. When that is over (another member id, or none;
+//! for one that drains, also another generation) everything of it is dropped, whatever librdkafka says or keeps to itself
+//! about the loss (`rd_kafka_cgrp_handle_heartbeat_error_op`, librdkafka 2.12.1: a member that is thrown out while a
+//! revocation is unanswered isn't told). The same is compared once more as a commit leaves, see [`Fence`].
+
+pub mod membership;
+mod rebalance;
+pub mod restore;
+mod slot;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::effect::DeadLetter;
+use crate::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
+use crate::pool::{self, Commit, CommitId, Committed, Pool, Ticket};
+use crate::reading::Parsed;
+use membership::{Fence, Member, Refusal};
+use rebalance::Rebalances;
+use restore::{Answer, AskId, Fault, Next, OnOutOfRange, Question, Restore, Start};
+use slot::{Phase, Slot, Then};
+
+pub use slot::{SlotView, Standing};
+
+/// With `--exit-at-end`, how long a worker without partitions waits for some, in milliseconds.
+const EMPTY_HANDED: i64 = 10_000;
+/// After a refused commit the next one waits this long, in milliseconds.
+const COMMIT_BACKOFF: i64 = 100;
+/// How long beyond its drain a partition may wait for its last commit, in milliseconds.
+const LAST_COMMIT: i64 = 3_000;
+/// A seek that was refused is asked for again after so many milliseconds.
+const SEEK_AGAIN: i64 = 100;
+
+/// What an engine is told once.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a partition that is given up may drain, in milliseconds.
+    pub drain: i64,
+    /// What to do when the committed offset isn't in the log.
+    pub on_out_of_range: OnOutOfRange,
+    /// Stop by itself when every partition has reached the end it had when it was assigned.
+    pub exit_at_end: bool,
+}
+
+/// What the engine asks of its executor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Do the work of this reading, then call [`Engine::finished`].
+    Run {
+        /// To be given back.
+        ticket: Ticket,
+        /// Whose reading.
+        generator: GeneratorId,
+        /// Its offset.
+        offset: Offset,
+    },
+    /// Stop fetching.
+    Pause(PartitionId),
+    /// Go on fetching.
+    Resume(PartitionId),
+    /// Answer the assignment that was told: at once, always.
+    Acknowledge,
+    /// Start fetching at this offset.
+    Add(PartitionId, Offset),
+    /// Fetch from this offset on; what was fetched and not handed out is void. Then call [`Engine::sought`].
+    Seek(PartitionId, Offset),
+    /// Answer the oldest revocation or loss: these are fetched no more.
+    Unassign(Vec<PartitionId>),
+    /// Ask the cluster, then call [`Engine::answered`].
+    Ask(AskId, PartitionId, Question),
+    /// Nobody waits for this answer any more.
+    Forget(AskId),
+    /// Nothing that the commit under way holds is ours any more: it's to end soon, however.
+    Abandon,
+    /// The time to drain is over: no commit is to wait for the cluster any more.
+    GiveUp,
+    /// A partition is ours no more, or not for now: metrics of it are void.
+    Gone(PartitionId),
+    /// Worth a line in the log.
+    Tell(PartitionId, Told),
+}
+
+/// What a user is to know of a partition.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// It is worked from this offset on.
+    Started {
+        /// The first offset.
+        start: Offset,
+        /// Generators whose state came with it.
+        generators: usize,
+    },
+    /// Its committed offset isn't in the log: it starts at the first offset that is.
+    Skipped {
+        /// Where the group was.
+        committed: Offset,
+        /// The first offset in the log.
+        low: Offset,
+    },
+    /// It isn't worked, until the fault is mended and the worker started again.
+    Refused(Fault),
+    /// What isn't committed of it is dropped: the membership that it was held under is over, or its time is.
+    Dropped,
+    /// What was still being worked of it when its time was over is left to the next owner.
+    Abandoned,
+}
+
+/// What stands in the way of work, as probes ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The group has given an assignment, and not taken it all back.
+    pub joined: bool,
+    /// Some partition waits for its state.
+    pub restoring: bool,
+    /// Some partition is refused.
+    pub refused: bool,
+    /// On its way out.
+    pub draining: bool,
+}
+
+/// A notice of the client about one partition, in the place of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It mends itself. The client has moved on to behind the offset that it bears, as if there had been a record
+    /// (`rd_kafka_q_serve_rkmessages`, librdkafka 2.12.1).
+    Transient,
+    /// The offset that we are at isn't in the log any more.
+    OutOfRange,
+    /// What is there can't be read.
+    Unreadable(String),
+}
+
+/// All partitions of a worker and what is under way about them. Owned by the one thread that drives it.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    pool: Pool,
+    now: Now,
+    member: Option<Member>,
+    slots: BTreeMap<PartitionId, Slot>,
+    /// What the client fetches.
+    added: BTreeSet<PartitionId>,
+    rebalances: Rebalances,
+    asks: u64,
+    committing: Option<Committing>,
+    commit_not_before: Mono,
+    /// When the group first said what is ours, and not since.
+    joined: bool,
+    assigned_at: Option<Mono>,
+    /// Set once it's stopping: until when it may drain.
+    stop_by: Option<Mono>,
+    given_up: bool,
+    actions: Vec<Action>,
+}
+
+/// The commit under way.
+#[derive(Debug)]
+struct Committing {
+    id: CommitId,
+    partitions: Vec<PartitionId>,
+    abandoned: bool,
+}
+
+impl Engine {
+    /// An engine that holds nothing yet.
+    #[must_use]
+    pub fn new(pool: Pool, settings: Settings) -> Engine {
+        Engine {
+            settings,
+            pool,
+            now: Now::default(),
+            member: None,
+            slots: BTreeMap::new(),
+            added: BTreeSet::new(),
+            rebalances: Rebalances::default(),
+            asks: 0,
+            committing: None,
+            commit_not_before: Mono(i64::MIN),
+            joined: false,
+            assigned_at: None,
+            stop_by: None,
+            given_up: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Tells the time, once a turn.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+        self.pool.set_now(now);
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+    // Records. What isn't active is dropped by the pool, which doesn't hold it.
+
+    /// Takes in a good record. `bytes` is its size, for the bounds.
+    pub fn take_in(
+        &mut self,
+        id: PartitionId,
+        offset: Offset,
+        at: Millis,
+        parsed: &Parsed<'_>,
+        bytes: usize,
+    ) {
+        self.pool.take_in(id, offset, at, parsed, bytes);
+    }
+
+    /// Takes in a bad record.
+    pub fn take_in_bad(&mut self, letter: DeadLetter) {
+        self.pool.take_in_bad(letter);
+    }
+
+    /// The work of a reading is done.
+    pub fn finished(&mut self, ticket: Ticket) {
+        self.pool.finished(ticket);
+    }
+
+    /// Hands out readings while there is concurrency left. Call it after taking in and finishing.
+    pub fn schedule(&mut self) {
+        self.pool.schedule();
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+    // The group.
+
+    /// Whether it matters now who we are in the group; in steady state it doesn't.
+    #[must_use]
+    pub fn asks_for_member(&self) -> bool {
+        let unsettled = |slot: &Slot| !matches!(slot.phase, Phase::Active | Phase::Refused);
+        !self.rebalances.is_empty() || self.slots.values().any(unsettled)
+    }
+
+    /// Who we are in the group, as the client knows it; `None`: no member.
+    pub fn member(&mut self, member: Option<Member>) {
+        let same = match (&self.member, &member) {
+            (Some(old), Some(new)) => old.id == new.id,
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        self.member = member;
+        if same {
+            self.drop_draining_of_another_generation();
+        } else {
+            self.drop_all_of_another_membership();
+        }
+        if self.member.is_none() {
+            self.joined = false;
+        }
+        self.follow_pool();
+    }
+
+    /// The metadata of the topic may make librdkafka join anew whatever is unanswered
+    /// (`rd_kafka_cgrp_metadata_update_check`, librdkafka 2.12.1): what drains may then be somebody else's, who doesn't wait.
+    fn drop_draining_of_another_generation(&mut self) {
+        let Some(generation) = self.member.as_ref().map(|member| member.generation) else { return };
+        let is_stale = |(id, slot): (&PartitionId, &Slot)| match slot.phase {
+            Phase::Draining { generation: Some(of) } if of != generation => Some(*id),
+            _ => None,
+        };
+        for id in self.slots.iter().filter_map(is_stale).collect::<Vec<_>>() {
+            self.drop_then(id, Then::Gone);
+        }
+    }
+
+    fn drop_all_of_another_membership(&mut self) {
+        for id in self.slots.keys().copied().collect::<Vec<_>>() {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            match &slot.phase {
+                Phase::Waiting | Phase::Refused => slot.phase = Phase::Waiting,
+                Phase::Restoring(restore) => {
+                    self.actions.push(Action::Forget(restore.ask));
+                    slot.phase = Phase::Waiting;
+                }
+                Phase::Active => self.drop_then(id, Then::Wait),
+                Phase::Draining { .. } => self.drop_then(id, Then::Gone),
+                Phase::Dropping(Then::Gone) => {}
+                Phase::Dropping(_) => slot.phase = Phase::Dropping(Then::Wait),
+            }
+        }
+    }
+
+    /// These are ours now.
+    pub fn assigned(&mut self, partitions: &[PartitionId]) {
+        self.actions.push(Action::Acknowledge);
+        self.assigned_at = Some(self.now.mono);
+        self.joined = true;
+        if self.stop_by.is_none() {
+            for id in partitions {
+                self.slots.entry(*id).or_insert_with(|| Slot::new(self.now.mono));
+            }
+            self.restore_what_waits();
+        }
+        self.follow_pool();
+    }
+
+    /// These are to be given up; the client waits until they are unassigned.
+    pub fn revoked(&mut self, partitions: &[PartitionId]) {
+        let generation = self.member.as_ref().map(|member| member.generation);
+        self.give_back(partitions, |engine, id, phase| match phase {
+            Phase::Active => {
+                engine.set_phase(id, Phase::Draining { generation });
+                engine.pool.revoke(id);
+            }
+            Phase::Draining { .. } => engine.set_phase(id, Phase::Draining { generation }),
+            _ => {}
+        });
+    }
+
+    /// These are somebody else's already.
+    pub fn lost(&mut self, partitions: &[PartitionId]) {
+        self.joined = false;
+        self.give_back(partitions, |engine, id, _| engine.drop_then(id, Then::Gone));
+    }
+
+    fn give_back(&mut self, partitions: &[PartitionId], how: impl Fn(&mut Engine, PartitionId, Phase)) {
+        let listed = partitions.iter().copied().filter(|id| self.added.contains(id)).collect();
+        let mut waiting = BTreeSet::new();
+        for id in partitions {
+            match self.slots.get(id).map(|slot| &slot.phase) {
+                None => {}
+                Some(Phase::Waiting | Phase::Restoring(_) | Phase::Refused) => self.forget(*id),
+                Some(_) => {
+                    waiting.insert(*id);
+                }
+            }
+        }
+        let pooled: Vec<PartitionId> = waiting.iter().copied().collect();
+        let run_by = self.now.mono.after(self.settings.drain);
+        self.rebalances.open(waiting, listed, run_by, run_by.after(LAST_COMMIT));
+        for id in pooled {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            match &mut slot.phase {
+                Phase::Dropping(then) => *then = Then::Gone,
+                phase => {
+                    let phase = phase.clone();
+                    how(self, id, phase);
+                }
+            }
+        }
+        self.follow_pool();
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+    // Restoring.
+
+    /// Any assignment, be it empty, says that all else that we had stays ours. One that was under way when the membership
+    /// ended is told all the same, and doesn't.
+    fn restore_what_waits(&mut self) {
+        if self.member.is_none() {
+            return;
+        }
+        for id in self.slots.keys().copied().collect::<Vec<_>>() {
+            match self.slots.get(&id).map(|slot| &slot.phase) {
+                Some(Phase::Waiting) => self.restore(id),
+                Some(Phase::Dropping(Then::Wait)) => self.set_phase(id, Phase::Dropping(Then::Restore)),
+                _ => {}
+            }
+        }
+    }
+
+    fn restore(&mut self, id: PartitionId) {
+        self.asks += 1;
+        let restore = Restore::new(AskId(self.asks));
+        self.actions.push(Action::Ask(restore.ask, id, Restore::FIRST));
+        self.set_phase(id, Phase::Restoring(restore));
+    }
+
+    /// An answer to a question; to one that was forgotten it's ignored.
+    pub fn answered(&mut self, ask: AskId, answer: Answer) {
+        let asked = |slot: &Slot| matches!(&slot.phase, Phase::Restoring(restore) if restore.ask == ask);
+        let Some((&id, slot)) = self.slots.iter_mut().find(|(_, slot)| asked(slot)) else { return };
+        let Phase::Restoring(restore) = &mut slot.phase else { return };
+        match restore.next(answer, self.settings.on_out_of_range) {
+            Next::Ask(question) => {
+                self.asks += 1;
+                restore.ask = AskId(self.asks);
+                self.actions.push(Action::Ask(restore.ask, id, question));
+            }
+            Next::Start(start) => self.start(id, start),
+            Next::Refuse(fault) => self.refuse(id, fault),
+        }
+        self.follow_pool();
+    }
+
+    fn start(&mut self, id: PartitionId, start: Start) {
+        let Start { offset, end, states, skipped } = start;
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.begin(offset, end, self.now.mono);
+        if let Some(committed) = skipped {
+            self.actions.push(Action::Tell(id, Told::Skipped { committed, low: offset }));
+        }
+        self.actions.push(Action::Tell(id, Told::Started { start: offset, generators: states.len() }));
+        // The pool first: a record may come as soon as it's asked for.
+        self.pool.assign(id, offset, states);
+        if self.added.insert(id) {
+            self.actions.push(Action::Add(id, offset));
+        } else {
+            self.actions.push(Action::Seek(id, offset));
+            self.actions.push(Action::Resume(id));
+        }
+    }
+
+    fn refuse(&mut self, id: PartitionId, fault: Fault) {
+        self.actions.push(Action::Tell(id, Told::Refused(fault)));
+        self.set_phase(id, Phase::Refused);
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+    // The client's fetcher.
+
+    /// The client has put a notice in the place of a record. Call it when all records of the same poll are taken in.
+    pub fn notice(&mut self, id: PartitionId, offset: Offset, notice: Notice) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        match (&slot.phase, notice) {
+            (Phase::Active | Phase::Draining { .. }, Notice::Transient) => {
+                let next = self.pool.next_offset(id).unwrap_or(offset);
+                // A record behind the notice has put the client's position right.
+                if next <= offset {
+                    slot.suspect = Some(self.now.mono);
+                    self.seek_suspects();
+                }
+            }
+            (Phase::Active, Notice::OutOfRange) => match self.settings.on_out_of_range {
+                OnOutOfRange::Earliest => self.drop_then(id, Then::Restore),
+                OnOutOfRange::Fail => self.drop_then(id, Then::Refuse(Fault::Truncated { offset })),
+            },
+            (Phase::Active, Notice::Unreadable(reason)) => {
+                self.drop_then(id, Then::Refuse(Fault::Unreadable { offset, reason }));
+            }
+            _ => {}
+        }
+        self.follow_pool();
+    }
+
+    fn seek_suspects(&mut self) {
+        for (id, slot) in &mut self.slots {
+            let is_due = slot.suspect.is_some_and(|at| at <= self.now.mono);
+            if let (true, Phase::Active, Some(next)) = (is_due, &slot.phase, self.pool.next_offset(*id)) {
+                slot.suspect = Some(self.now.mono.after(SEEK_AGAIN));
+                self.actions.push(Action::Seek(*id, next));
+            }
+        }
+    }
+
+    /// A seek has been done.
+    pub fn sought(&mut self, id: PartitionId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.suspect = None;
+        }
+    }
+
+    /// The client stands at `position`: what lies between the last record and it holds nothing to work.
+    pub fn position(&mut self, id: PartitionId, position: Offset) {
+        let trusted = |slot: &&Slot| matches!(slot.phase, Phase::Active) && slot.suspect.is_none();
+        if self.slots.get(&id).filter(trusted).is_some() {
+            self.pool.reached(id, position);
+        }
+    }
+
+    /// A partition ended there a moment ago: looks for generators that have fallen silent.
+    pub fn end(&mut self, id: PartitionId, end: Offset) {
+        self.pool.watch_silence(id, end);
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+    // Commits.
+
+    /// The next commit, if one is due, with what it has to be compared with as it leaves.
+    pub fn take_commit(&mut self) -> Option<(Commit, Fence)> {
+        if self.now.mono < self.commit_not_before {
+            return None;
+        }
+        let member = self.member.as_ref()?.id.clone();
+        let commit = self.pool.take_commit()?;
+        let partitions: Vec<PartitionId> = commit.parts.iter().map(|part| part.partition).collect();
+        let generation = |id: &PartitionId| match self.slots.get(id)?.phase {
+            Phase::Draining { generation } => generation,
+            _ => None,
+        };
+        let generation = partitions.iter().find_map(generation);
+        self.committing = Some(Committing { id: commit.id, partitions, abandoned: false });
+        Some((commit, Fence { member, generation }))
+    }
+
+    /// When [`Engine::take_commit`] is to be asked next; `None` while there's nothing to commit, or one is under way.
+    #[must_use]
+    pub fn next_commit(&self) -> Option<Mono> {
+        self.pool.next_commit().map(|due| due.max(self.commit_not_before))
+    }
+
+    /// Whether a commit is under way.
+    #[must_use]
+    pub fn is_committing(&self) -> bool {
+        self.committing.is_some()
+    }
+
+    /// The commit is durable. The next one may begin after `pause` milliseconds.
+    pub fn committed(&mut self, id: CommitId, pause: i64) -> Committed {
+        self.committing.take_if(|committing| committing.id == id);
+        self.commit_not_before = self.now.mono.after(pause);
+        let committed = self.pool.committed(id);
+        self.follow_pool();
+        committed
+    }
+
+    /// The commit was refused.
+    pub fn refused(&mut self, id: CommitId, refusal: Refusal) {
+        let committing = self.committing.take_if(|committing| committing.id == id);
+        self.commit_not_before = self.now.mono.after(COMMIT_BACKOFF);
+        self.pool.commit_failed(id);
+        // Of what stays ours we are told, or who we are has changed. Of what drains nobody says a word.
+        if let (Refusal::NotAMember, Some(committing)) = (refusal, committing) {
+            for id in committing.partitions {
+                if self.slots.get(&id).is_some_and(|slot| matches!(slot.phase, Phase::Draining { .. })) {
+                    self.drop_then(id, Then::Gone);
+                }
+            }
+        }
+        self.follow_pool();
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+    // Time, and the end.
+
+    /// What time does: drains that take too long, ends that are reached. Once a turn.
+    pub fn tick(&mut self) {
+        if self.settings.exit_at_end && self.has_reached_end() {
+            self.stop();
+        }
+        self.seek_suspects();
+        self.give_up_overdue();
+        self.follow_pool();
+    }
+
+    /// Finish what has begun, commit it, take in nothing more.
+    pub fn stop(&mut self) {
+        if self.stop_by.is_some() {
+            return;
+        }
+        self.stop_by = Some(self.now.mono.after(self.settings.drain));
+        for id in self.slots.keys().copied().collect::<Vec<_>>() {
+            match self.slots.get_mut(&id).map(|slot| &mut slot.phase) {
+                Some(Phase::Waiting | Phase::Restoring(_) | Phase::Refused) => self.forget(id),
+                Some(phase @ Phase::Active) => {
+                    *phase = Phase::Draining { generation: None };
+                    self.pool.revoke(id);
+                }
+                Some(Phase::Dropping(then)) => *then = Then::Gone,
+                Some(Phase::Draining { .. }) | None => {}
+            }
+        }
+        self.follow_pool();
+    }
+
+    fn has_reached_end(&self) -> bool {
+        let Some(assigned) = self.assigned_at else { return false };
+        let reached = |(id, slot): (&PartitionId, &Slot)| match &slot.phase {
+            Phase::Active => slot.end.is_some_and(|end| self.pool.committed_offset(*id) >= Some(end)),
+            Phase::Refused => true,
+            _ => false,
+        };
+        if self.slots.is_empty() {
+            self.rebalances.is_empty() && self.now.mono.since(assigned) > EMPTY_HANDED
+        } else {
+            self.slots.iter().all(reached)
+        }
+    }
+
+    /// What hasn't drained in time is worked again by the next owner; what isn't committed in time is dropped: an answer
+    /// that is owed to the group can't wait for ever.
+    fn give_up_overdue(&mut self) {
+        let now = self.now.mono;
+        let (mut abandoned, mut dropped) = self.rebalances.overdue(now);
+        if self.stop_by.is_some_and(|stop_by| now >= stop_by) && !self.given_up {
+            self.given_up = true;
+            self.actions.push(Action::GiveUp);
+            abandoned.extend(self.pool.partitions());
+        }
+        if self.stop_by.is_some_and(|stop_by| now >= stop_by.after(LAST_COMMIT)) {
+            dropped.extend(self.pool.partitions());
+        }
+        for id in abandoned {
+            self.actions.push(Action::Tell(id, Told::Abandoned));
+            self.pool.abandon(id);
+        }
+        for id in dropped {
+            self.drop_then(id, Then::Gone);
+        }
+    }
+
+    /// Whether nothing is left to be done: the group can be left, as no answer is owed to it. Some time after the drain is
+    /// over that is true whatever is left.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let Some(stop_by) = self.stop_by else { return false };
+        let settled = self.pool.partitions().next().is_none() && self.rebalances.is_empty();
+        settled || self.now.mono > stop_by.after(2 * LAST_COMMIT)
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+    // Between pool and slots.
+
+    fn set_phase(&mut self, id: PartitionId, phase: Phase) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.phase = phase;
+        }
+    }
+
+    /// Everything of the partition is dropped; when no commit holds it any more, `then` is next.
+    fn drop_then(&mut self, id: PartitionId, then: Then) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        match &mut slot.phase {
+            Phase::Dropping(planned) if then == Then::Gone => *planned = then,
+            Phase::Dropping(_) => {}
+            phase => {
+                self.actions.push(Action::Pause(id));
+                self.actions.push(Action::Tell(id, Told::Dropped));
+                *phase = Phase::Dropping(then);
+                self.pool.lose(id);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: PartitionId) {
+        if let Some(Slot { phase: Phase::Restoring(restore), .. }) = self.slots.remove(&id) {
+            self.actions.push(Action::Forget(restore.ask));
+        }
+        self.actions.push(Action::Gone(id));
+    }
+
+    /// Passes on what the pool asks for, and follows the partitions that it has let go of.
+    fn follow_pool(&mut self) {
+        let mut released = Vec::new();
+        for action in self.pool.actions() {
+            match action {
+                pool::Action::Run { ticket, generator, offset } => {
+                    self.actions.push(Action::Run { ticket, generator, offset });
+                }
+                pool::Action::Pause(id) => self.actions.push(Action::Pause(id)),
+                pool::Action::Resume(id) => self.actions.push(Action::Resume(id)),
+                pool::Action::Release(id) => released.push(id),
+            }
+        }
+        for id in released {
+            self.released(id);
+        }
+        self.abandon_what_nobody_waits_for();
+        for listed in self.rebalances.answers() {
+            self.added.retain(|id| !listed.contains(id));
+            self.actions.push(Action::Unassign(listed));
+        }
+    }
+
+    fn abandon_what_nobody_waits_for(&mut self) {
+        let dropped =
+            |id: &PartitionId| self.slots.get(id).is_none_or(|slot| matches!(slot.phase, Phase::Dropping(_)));
+        let Some(committing) = &mut self.committing else { return };
+        if !committing.abandoned && committing.partitions.iter().all(dropped) {
+            committing.abandoned = true;
+            self.actions.push(Action::Abandon);
+        }
+    }
+
+    fn released(&mut self, id: PartitionId) {
+        self.actions.push(Action::Gone(id));
+        let then = match self.slots.get_mut(&id).map(|slot| &mut slot.phase) {
+            Some(Phase::Dropping(then)) => std::mem::replace(then, Then::Gone),
+            _ => Then::Gone,
+        };
+        match then {
+            Then::Gone => {
+                self.slots.remove(&id);
+                self.rebalances.released(id);
+            }
+            Then::Wait => self.set_phase(id, Phase::Waiting),
+            Then::Restore => self.restore(id),
+            Then::Refuse(fault) => self.refuse(id, fault),
+        }
+    }
+
+    /// The actions since the last call.
+    pub fn actions(&mut self) -> Vec<Action> {
+        self.follow_pool();
+        std::mem::take(&mut self.actions)
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+    // Views.
+
+    /// What stands in the way of work.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let any = |is: fn(&Phase) -> bool| self.slots.values().any(|slot| is(&slot.phase));
+        Status {
+            joined: self.joined,
+            restoring: any(|phase| {
+                matches!(phase, Phase::Waiting | Phase::Restoring(_))
+                    || matches!(phase, Phase::Dropping(Then::Wait | Then::Restore))
+            }),
+            refused: any(|phase| matches!(phase, Phase::Refused)),
+            draining: self.stop_by.is_some(),
+        }
+    }
+
+    /// Every partition that the group says is ours, also one that isn't worked.
+    pub fn slots(&self) -> impl Iterator<Item = SlotView> {
+        self.slots.iter().map(|(id, slot)| slot.view(*id, self.pool.committed_offset(*id)))
+    }
+
+    /// Where the client is to fetch what it has been given: for a protocol that always names its whole assignment.
+    pub fn added(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
+        self.added.iter().filter_map(|id| Some((*id, self.pool.next_offset(*id)?)))
+    }
+
+    /// The pool, to look at.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The pool, for its counters.
+    pub fn pool_mut(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+}

@@ -1,0 +1,165 @@
+//! What the group says, on its way to the engine; and partitions that come and go, on their way to librdkafka.
+
+use std::time::Instant;
+
+use super::{TURN, Worker, WorkerError};
+use crate::engine::Told;
+use crate::health::Obstacle;
+use crate::kafka::config::ranges;
+use crate::kafka::consumer::Rebalance;
+use crate::log::{Offset, PartitionId};
+
+impl Worker {
+    /// Tells the engine what librdkafka wants about the assignment, and, where it matters, who we are.
+    pub(super) fn follow_group(&mut self) {
+        let rebalances = self.consumer.take_rebalances();
+        let is_due = self.engine.asks_for_member() && self.member_asked.elapsed() >= TURN;
+        if is_due || !rebalances.is_empty() {
+            self.ask_for_member();
+        }
+        for rebalance in rebalances {
+            let (Rebalance::Assigned(partitions)
+            | Rebalance::Revoked(partitions)
+            | Rebalance::Lost(partitions)) = &rebalance;
+            // An answer to a revocation, or nothing for us yet: not worth a line.
+            let is_news = !partitions.is_empty();
+            if is_news {
+                self.summary.rebalances += 1;
+                self.observers.metrics.rebalances.inc();
+            }
+            let worker = &self.config.name;
+            match rebalance {
+                Rebalance::Assigned(partitions) => {
+                    if is_news && !self.draining {
+                        tracing::info!(worker, assigned = ranges(&partitions), "rebalance");
+                    }
+                    self.engine.assigned(&partitions);
+                }
+                Rebalance::Revoked(partitions) => {
+                    tracing::info!(worker, revoked = ranges(&partitions), "rebalance");
+                    self.engine.revoked(&partitions);
+                }
+                Rebalance::Lost(partitions) => {
+                    tracing::warn!(
+                        worker,
+                        lost = ranges(&partitions),
+                        "rebalance: the group went on without us"
+                    );
+                    self.engine.lost(&partitions);
+                }
+            }
+        }
+    }
+
+    pub(super) fn ask_for_member(&mut self) {
+        self.member_asked = Instant::now();
+        self.engine.member(self.consumer.handle().member());
+    }
+
+    /// Passes on what the restorer has found.
+    pub(super) fn take_answers(&mut self) -> Result<(), WorkerError> {
+        while let Some(answered) = self.restorer.answer() {
+            let (ask, answer) = answered?;
+            self.engine.answered(ask, answer);
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_fetching(&mut self, starts: &[(PartitionId, Offset)]) -> Result<(), WorkerError> {
+        if starts.is_empty() {
+            return Ok(());
+        }
+        let held: Vec<_> = self.engine.added().collect();
+        self.consumer
+            .add(starts, &held)
+            .map_err(|error| WorkerError::Consumer { what: "partitions could not be started", error })
+    }
+
+    pub(super) fn seek(&mut self, partition: PartitionId, offset: Offset) {
+        match self.consumer.seek(partition, offset) {
+            Ok(()) => self.engine.sought(partition),
+            // The engine asks again.
+            Err(error) => tracing::debug!(%partition, %error, "no seek"),
+        }
+    }
+
+    /// A partition isn't worked any more, or not for now.
+    pub(super) fn gone(&mut self, partition: PartitionId) {
+        self.progress.remove(&partition);
+        self.observers.metrics.forget(partition);
+        if let Some(fleet) = &self.observers.fleet {
+            fleet.released(&self.config.name, partition);
+        }
+    }
+
+    pub(super) fn tell(&mut self, partition: PartitionId, told: Told, dropped: &mut Vec<PartitionId>) {
+        let worker = &self.config.name;
+        match told {
+            Told::Started { start, generators } => {
+                tracing::debug!(worker, %partition, %start, generators, "restored");
+            }
+            Told::Skipped { committed, low } => tracing::error!(
+                worker,
+                %partition,
+                %committed,
+                %low,
+                "the committed offset is not in the log: going on from the earliest record"
+            ),
+            Told::Refused(fault) => {
+                let topic = &self.topics.readings;
+                tracing::error!(
+                    worker,
+                    "partition {partition} of {topic} {fault}; it is not worked, the others are"
+                );
+                self.fault.get_or_insert((partition, fault));
+            }
+            Told::Dropped => dropped.push(partition),
+            Told::Abandoned => {
+                tracing::debug!(worker, %partition, "drained for long enough: the rest is left to the next owner");
+            }
+        }
+    }
+
+    pub(super) fn tell_dropped(&self, dropped: &[PartitionId]) {
+        if !dropped.is_empty() {
+            tracing::warn!(
+                worker = self.config.name,
+                dropped = ranges(dropped),
+                "what was not committed of these partitions is dropped; their next owner works it"
+            );
+        }
+    }
+
+    /// Shows probes what is in the way.
+    pub(super) fn show_status(&mut self) {
+        let status = self.engine.status();
+        let health = &self.observers.health;
+        health.set(Obstacle::NotJoined, !status.joined);
+        health.set(Obstacle::Restoring, status.restoring);
+        health.set(Obstacle::Refused, status.refused);
+        health.set(Obstacle::Draining, status.draining);
+        if status.draining && !self.draining {
+            self.draining = true;
+            let in_flight = self.engine.pool().in_flight();
+            tracing::info!(worker = self.config.name, in_flight, "draining");
+        }
+        match (status.restoring, self.restoring) {
+            (true, None) => self.restoring = Some(Instant::now()),
+            (false, Some(since)) => {
+                self.restoring = None;
+                self.observers.metrics.restore_seconds.set(since.elapsed().as_secs_f64());
+            }
+            _ => {}
+        }
+    }
+
+    /// With `--exit-at-end`, a partition that couldn't be worked is a failure; else it was told long ago.
+    pub(super) fn check_faults(&self) -> Result<(), WorkerError> {
+        match self.fault.clone() {
+            Some((partition, fault)) if self.config.exit_at_end => {
+                Err(WorkerError::Refused { topic: self.topics.readings.clone(), partition, fault })
+            }
+            _ => Ok(()),
+        }
+    }
+}
