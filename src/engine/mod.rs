@@ -413,8 +413,7 @@ impl Engine {
         if self.added.insert(id) {
             self.actions.push(Action::Add(id, offset));
         } else {
-            self.actions.push(Action::Seek(id, offset));
-            self.actions.push(Action::Resume(id));
+            self.seek(id);
         }
     }
 
@@ -434,8 +433,7 @@ impl Engine {
                 let next = self.pool.next_offset(id).unwrap_or(offset);
                 // A record behind the notice has put the client's position right.
                 if next <= offset {
-                    slot.suspect = Some(self.now.mono);
-                    self.seek_suspects();
+                    self.seek(id);
                 }
             }
             (Phase::Active, Notice::OutOfRange) => match self.settings.on_out_of_range {
@@ -450,6 +448,16 @@ impl Engine {
         self.follow_pool();
     }
 
+    /// Puts the fetcher where the pool is. It stays paused until that is done: what comes from elsewhere would be taken for what
+    /// is next.
+    fn seek(&mut self, id: PartitionId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.suspect = Some(self.now.mono);
+            self.actions.push(Action::Pause(id));
+        }
+        self.seek_suspects();
+    }
+
     fn seek_suspects(&mut self) {
         for (id, slot) in &mut self.slots {
             let is_due = slot.suspect.is_some_and(|at| at <= self.now.mono);
@@ -462,8 +470,9 @@ impl Engine {
 
     /// A seek has been done.
     pub fn sought(&mut self, id: PartitionId) {
-        if let Some(slot) = self.slots.get_mut(&id) {
-            slot.suspect = None;
+        let suspect = self.slots.get_mut(&id).and_then(|slot| slot.suspect.take());
+        if suspect.is_some() && !self.pool.is_paused(id) {
+            self.actions.push(Action::Resume(id));
         }
     }
 
@@ -655,7 +664,11 @@ impl Engine {
                     self.actions.push(Action::Run { ticket, generator, offset });
                 }
                 pool::Action::Pause(id) => self.actions.push(Action::Pause(id)),
-                pool::Action::Resume(id) => self.actions.push(Action::Resume(id)),
+                pool::Action::Resume(id) => {
+                    if self.slots.get(&id).is_some_and(|slot| slot.suspect.is_none()) {
+                        self.actions.push(Action::Resume(id));
+                    }
+                }
                 pool::Action::Release(id) => released.push(id),
             }
         }

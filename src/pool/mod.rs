@@ -413,6 +413,12 @@ impl Pool {
         self.partitions.get(&id).map(PartitionWork::committed)
     }
 
+    /// Whether it asked for a pause of the partition that isn't over.
+    #[must_use]
+    pub fn is_paused(&self, id: PartitionId) -> bool {
+        self.partitions.get(&id).is_some_and(PartitionWork::is_paused)
+    }
+
     /// Readings being worked right now.
     #[must_use]
     pub fn running(&self) -> usize {

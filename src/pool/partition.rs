@@ -254,6 +254,10 @@ impl PartitionWork {
         resume
     }
 
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     pub(super) fn stage(&self) -> Stage {
         self.stage
     }

@@ -109,6 +109,8 @@ pub struct Replica {
     bounds: Bounds,
     lanes: Option<usize>,
     loads: BTreeMap<i32, Load>,
+    /// The offset of which a notice came in the place of the record, which is still to come.
+    owed: BTreeMap<i32, i64>,
     /// Revocations and losses that were told, and not answered: what must be unassigned by the answer.
     told: VecDeque<Vec<i32>>,
     asked: BTreeMap<AskId, (i32, Question)>,
@@ -144,6 +146,7 @@ impl Replica {
             bounds: scenario.bounds,
             lanes,
             loads: BTreeMap::new(),
+            owed: BTreeMap::new(),
             told: VecDeque::new(),
             asked: BTreeMap::new(),
             answers: Vec::new(),
@@ -315,6 +318,7 @@ impl Replica {
         }
         for (id, offset) in notices {
             say!(around.trace, "r{} is given a notice of {id}/{offset}", self.id);
+            self.owed.insert(id, offset);
             self.engine.notice(PartitionId(id), Offset(offset), Notice::Transient);
         }
         Ok(batch.len())
@@ -463,6 +467,7 @@ impl Replica {
                     if around.settling || around.rng.random_bool(0.7) {
                         say!(around.trace, "r{} seeks {id}/{offset}", self.id);
                         self.client.seek(id.0, offset.0);
+                        self.owed.remove(&id.0);
                         self.engine.sought(id);
                     }
                 }
@@ -496,6 +501,7 @@ impl Replica {
             ledger.release()?;
         }
         self.loads.remove(&id);
+        self.owed.remove(&id);
         self.forget_work(id);
         Ok(())
     }
@@ -593,7 +599,8 @@ impl Replica {
             let next = partition.log.get(partition.index(fetch.next)).map(|entry| entry.offset);
             let position = fetch.misled.unwrap_or(next.unwrap_or(partition.end));
             self.engine.position(PartitionId(*id), Offset(position));
-            if let (Some(ledger), None) = (self.ledgers.get_mut(id), fetch.misled) {
+            let owed = self.owed.get(id).copied().unwrap_or(-1);
+            if let Some(ledger) = self.ledgers.get_mut(id).filter(|ledger| ledger.has_reached(owed + 1)) {
                 ledger.reached(position);
             }
         }
