@@ -131,6 +131,8 @@ impl Connection {
             // rd_kafka_q_serve_rkmessages).
             .set("enable.partition.eof", "false")
             .set("allow.auto.create.topics", "false")
+            // How long a topic that has grown goes unnoticed; librdkafka's default is five minutes.
+            .set("topic.metadata.refresh.interval.ms", "30000")
             // Starts are always explicit; should librdkafka ever have to choose, `latest` would lose records.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")

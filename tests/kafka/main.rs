@@ -24,6 +24,7 @@ mod bridge;
 mod formats;
 mod health;
 mod influx;
+mod isolation;
 mod load;
 mod logs;
 mod observing;

@@ -120,3 +120,36 @@ fn a_replica_that_slept_through_its_session_says_nothing_more_and_joins_again() 
 
     verify::all(&world);
 }
+
+/// A member that stands still from the moment at which it is asked for partitions until the group has thrown it out.
+fn thrown_out_while_it_drains(options: &[&str]) {
+    let world = World::new(6);
+    // Each reading takes a while, so that something is under way when partitions are asked back.
+    let slow = ["--work", "1500ms", "--concurrency", "64", "-X", "session.timeout.ms=6000"];
+    world.produce(&stormy_readings(60, 600));
+    let sleeper = world.working(&[&slow[..], options].concat());
+    until("it is at work", || world.progress().done() > 0);
+    let other = world.worker(&["--work", "10ms", "-X", "session.timeout.ms=6000"]);
+    until("it is asked for partitions", || !sleeper.revocations().is_empty());
+    sleeper.signal("STOP");
+    other.wait_until_assigned();
+    until("the other one has all partitions", || set(&other.assignments()).len() == 6);
+    let assigned = sleeper.assignments().len();
+    sleeper.signal("CONT");
+    until("it has joined again", || sleeper.assignments().len() > assigned);
+    world.produce(&stormy_readings(60, 600));
+    world.wait_until_worked();
+    sleeper.stop();
+    other.stop();
+    verify::all(&world);
+}
+
+#[test]
+fn a_member_thrown_out_while_it_drains_joins_again_by_itself() {
+    thrown_out_while_it_drains(&[]);
+}
+
+#[test]
+fn a_static_member_thrown_out_while_it_drains_joins_again_by_itself() {
+    thrown_out_while_it_drains(&["-X", "group.instance.id=sleeper"]);
+}
