@@ -412,7 +412,7 @@ impl Waiting {
     }
 
     fn goes_on(&mut self, why: &dyn std::fmt::Display) {
-        tracing::debug!(%why, "{} are not to be had yet", self.what);
+        tracing::debug!(%why, "cannot get {} yet", self.what);
         if self.told.elapsed() > PATIENCE {
             self.told = Instant::now();
             tracing::warn!(%why, "partitions can't be started: still waiting for {}", self.what);
