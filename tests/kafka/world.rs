@@ -14,6 +14,7 @@ pub mod influxdb;
 pub mod mosquitto;
 pub mod process;
 pub mod records;
+pub mod system;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
