@@ -57,8 +57,14 @@ impl World {
         world
     }
 
-    /// As [`World::new`], and no other test runs meanwhile.
+    /// As [`World::new`], and no other test runs meanwhile. For tests in a module `alone`, which `scripts/test` runs before all
+    /// others: so that nobody waits for them.
     pub fn alone(partitions: u32) -> World {
+        let thread = std::thread::current();
+        assert!(
+            thread.name().is_none_or(|test| test == "main" || test.contains("::alone::")),
+            "not in a module `alone`"
+        );
         let turn = Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner));
         let world = World::on(broker::shared(), turn);
         world.create_topics(partitions);
