@@ -28,11 +28,14 @@ have_engine() {
             docker.io docker-compose debootstrap iptables; } >"$scratch/apt.log" 2>&1 ||
             { tail -n 5 "$scratch/apt.log" >&2; no_engine "docker.io can't be installed (apt-get's last words are above)"; }
     fi
+    # Images last longer than a checkout: they are made again when what they are made from has changed. One engine at a time.
+    local data=$target/docker images=${XDG_CACHE_HOME:-$HOME/.cache}/genwatch/docker
+    mkdir -p "$data" "$images"
+    exec 8>"$images.lock"
+    flock -n 8 || { say "waiting for another scripts/stack test"; flock 8; }
     say "starting a Docker engine for this test"
-    local data=$target/docker
-    mkdir -p "$data"
-    dockerd --data-root "$data/data" --exec-root "$data/exec" --pidfile "$data/pid" --host "unix://$data/socket" \
-        >"$data/log" 2>&1 </dev/null &
+    dockerd --data-root "$images" --exec-root "$data/exec" --pidfile "$data/pid" --host "unix://$data/socket" \
+        >"$data/log" 2>&1 </dev/null 8>&- &
     engine_pid=$!
     export DOCKER_HOST=unix://$data/socket
     local deadline=$((SECONDS + 60))
@@ -55,6 +58,8 @@ finish_test() {
     fi
     take_down
     if [[ -n $engine_pid ]]; then
+        # What has lost its name to a newer image.
+        docker system prune --force >/dev/null 2>&1 || true
         kill "$engine_pid" 2>/dev/null || true
         wait "$engine_pid" 2>/dev/null || true
     fi

@@ -81,8 +81,8 @@ const LINES: &[Line] = &[
         found: |all| across(all, "plain consumer"),
     },
     Line {
-        what: "capacity of n serial replicas, the worst n",
-        against: "n × one replica × skew bound",
+        what: "capacity of n serial workers, the worst n",
+        against: "n × one worker × skew bound",
         target: Target::AtLeast(0.95),
         found: |all| rows(all, "scale").filter_map(|row| row["efficiency"].as_f64()).reduce(f64::min),
     },

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::Context as _;
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::Serialize;
 
@@ -119,8 +120,25 @@ pub fn main() -> ExitCode {
 }
 
 fn parse() -> Cli {
-    let matches = options::flags_by_environment(Cli::command()).get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let parsed = options::flags_by_environment(Cli::command()).try_get_matches();
+    parsed
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .unwrap_or_else(|error| without_credentials(error).exit())
+}
+
+/// clap repeats what it doesn't take, also an URL with a password in it.
+fn without_credentials(mut error: clap::Error) -> clap::Error {
+    let shown: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, options::without_credentials(text)?)),
+            _ => None,
+        })
+        .collect();
+    for (kind, text) in shown {
+        error.insert(kind, ContextValue::String(text));
+    }
+    error
 }
 
 fn run(command: Command) -> Result<(), Failure> {

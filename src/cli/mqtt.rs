@@ -13,7 +13,13 @@ use crate::mqtt::topic::TopicPattern;
 #[command(next_help_heading = "MQTT")]
 pub(super) struct MqttOptions {
     /// Where the MQTT broker is (MQTT 5): mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS.
-    #[arg(long, value_name = "URL", default_value = "mqtt://localhost:1883", env = "GENWATCH_MQTT")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "mqtt://localhost:1883",
+        env = "GENWATCH_MQTT",
+        hide_env_values = true
+    )]
     mqtt: Address,
 
     /// Where generators report their readings: a topic filter. The level {generatorID} names the generator; without one the

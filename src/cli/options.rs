@@ -72,6 +72,13 @@ pub(super) fn flags_by_environment(command: clap::Command) -> clap::Command {
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, flags_by_environment))
 }
 
+/// `mqtt://me:secret@host` as `mqtt://...@host`; `None` for a text without a name and a password.
+pub(super) fn without_credentials(text: &str) -> Option<String> {
+    let (before, host) = text.rsplit_once('@')?;
+    let start = before.find("://").map(|at| at + "://".len());
+    (start.is_some() || before.contains(':')).then(|| format!("{}...@{host}", &before[..start.unwrap_or(0)]))
+}
+
 /// Addresses of brokers; librdkafka would take an empty list, and wait for nobody.
 pub(super) fn brokers(text: &str) -> Result<String, String> {
     if text.split(',').any(|broker| broker.trim().is_empty()) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
+use super::terminal::printable;
 use super::{ClusterOptions, Failure};
 use crate::kafka::admin::Cluster;
 use crate::kafka::config::Connection;
@@ -236,8 +237,9 @@ fn print(out: &mut impl std::io::Write, status: &Status) -> std::io::Result<()> 
     let wide = if several { names.iter().map(|name| name.len()).max().unwrap_or(0) + 2 } else { 0 };
     let column = |text: &str| if several { format!("{text:wide$}") } else { String::new() };
     let rows = || topics.iter().flat_map(|of| of.partitions.iter().map(|p| (of.topic.as_str(), p)));
-    let owners = rows().filter_map(|(_, p)| p.owner.as_deref());
-    let width = owners.map(str::len).max().unwrap_or(0).max("OWNER".len());
+    // Any member of the group chooses its own client id.
+    let owner = |p: &PartitionStatus| printable(p.owner.as_deref().unwrap_or("-")).into_owned();
+    let width = rows().map(|(_, p)| owner(p).chars().count()).max().unwrap_or(0).max("OWNER".len());
     writeln!(
         out,
         "{}{:>9}  {:width$}  {:>12}  {:>12}  {:>10}  {:>9}  VERDICT",
@@ -255,7 +257,7 @@ fn print(out: &mut impl std::io::Write, status: &Status) -> std::io::Result<()> 
             "{}{:>9}  {:width$}  {:>12}  {:>12}  {:>10}  {:>8.1}s  {}",
             column(topic),
             p.partition,
-            p.owner.as_deref().unwrap_or("-"),
+            owner(p),
             p.committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
             p.end,
             p.lag,
@@ -286,5 +288,25 @@ mod tests {
         assert_eq!(verdict(at(Some(5), 10), at(Some(6), 10), true, short), Verdict::Ok);
         assert_eq!(verdict(at(Some(5), 10), at(Some(6), 10), true, long), Verdict::Behind);
         assert_eq!(verdict(at(None, 10), at(None, 10), true, long), Verdict::Stalled);
+    }
+
+    #[test]
+    fn a_client_id_with_escape_sequences_is_shown_and_not_done() {
+        let mut partition = judge(
+            PartitionId(0),
+            &BTreeMap::new(),
+            &progress(Some(1), 1),
+            &BTreeMap::new(),
+            &BTreeMap::new(),
+        );
+        partition.owner = Some("me\u{1b}[2J\nOK".to_owned());
+        let main = TopicStatus { topic: "t".to_owned(), partitions: vec![partition] };
+        let status = Status { group: "g".to_owned(), main, other_topics: vec![], at: None };
+        let mut shown = Vec::new();
+        print(&mut shown, &status).unwrap();
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.contains("me\\u{1b}[2J\\u{a}OK  "), "{shown}");
+        assert!(!shown.contains('\u{1b}'), "{shown}");
+        assert_eq!(shown.lines().count(), 4, "{shown}");
     }
 }

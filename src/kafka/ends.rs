@@ -88,7 +88,7 @@ fn ask(client: &BaseConsumer<Context>, topic: &str, partitions: &[PartitionId]) 
         match client.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
             Ok((_, high)) => ends.push((*partition, Offset(high))),
             Err(error) => {
-                tracing::debug!(%error, topic, %partition, "the end of a partition is not to be had");
+                tracing::debug!(%error, topic, %partition, "cannot fetch the high watermark of a partition");
                 // As in `restore`: librdkafka takes "no leader", once in its cache, for final until asked for metadata.
                 if client.fetch_metadata(Some(topic), REQUEST_TIMEOUT).is_err() {
                     break;

@@ -33,6 +33,10 @@ impl std::str::FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // First, so that no other error repeats a password.
+        if text.contains('@') {
+            return Err("expected mqtt://HOST:PORT; user and password have options of their own".to_owned());
+        }
         let (scheme, rest) = text.split_once("://").unwrap_or(("mqtt", text));
         let (tls, usual_port) = match scheme {
             "mqtt" | "tcp" => (false, 1883),
@@ -40,8 +44,8 @@ impl std::str::FromStr for Address {
             other => return Err(format!("'{other}' is neither mqtt nor mqtts")),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['@', '/', '?', '#']) {
-            return Err("expected mqtt://HOST:PORT; user and password have options of their own".to_owned());
+        if rest.contains(['/', '?', '#']) {
+            return Err("expected mqtt://HOST:PORT".to_owned());
         }
         // The colons of an IPv6 address are in brackets.
         let (host, port) = match rest.rsplit_once(':') {

@@ -176,6 +176,43 @@ fn a_wrong_command_line_is_bad_usage_and_names_what_is_wrong() {
 }
 
 #[test]
+fn a_password_in_an_url_is_not_repeated() {
+    let with_password = "mqtt://me:hunter2@localhost";
+    for arguments in [
+        &["bridge", "--mqtt", with_password][..],
+        &["bridge", "--mqtt", "me:hunter2@localhost"],
+        &["bridge", "--mqtt", "mqtt://localhost", with_password],
+        &["simulate", "--to", with_password],
+        &[
+            "sink",
+            "influx",
+            "--url",
+            "http://me:hunter2@localhost:8086",
+            "--org",
+            "o",
+            "--bucket",
+            "b",
+            "--token",
+            "t",
+        ],
+        &["sink", "influx", "--batch", "http://me:hunter2@localhost:8086"],
+    ] {
+        assert_refused(arguments, 2, &[]);
+        let said = text(&genwatch(arguments).stderr);
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    assert_refused(&["bridge", "--mqtt", with_password], 2, &["'mqtt://...@localhost' for '--mqtt <URL>'"]);
+
+    for (name, command_line) in [("GENWATCH_MQTT", &["bridge"][..]), ("GENWATCH_URL", &["sink", "influx"])] {
+        for arguments in [command_line.to_vec(), [command_line, &["--help"]].concat()] {
+            let output = command(&arguments).env(name, with_password).output().unwrap();
+            let said = text(&output.stderr) + &text(&output.stdout);
+            assert!(!said.contains("hunter2"), "{arguments:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn an_environment_variable_is_an_option_and_checked_as_one() {
     let output = command(&["worker"]).env("GENWATCH_CONCURRENCY", "none").output().unwrap();
     assert_eq!(output.status.code(), Some(2));

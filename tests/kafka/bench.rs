@@ -12,42 +12,6 @@ use crate::world::records::{Outgoing, produce, stormy_readings};
 use crate::world::{PATIENCE, World, until};
 
 #[test]
-fn a_drain_is_measured_and_verified_and_leaves_nothing_behind_even_when_stopped() {
-    // Alone, as it measures; and nobody else's benchmark is to be found among the topics.
-    let world = World::alone(1);
-    let folder = tempfile::tempdir().unwrap();
-
-    let ended = drain(&world, folder.path(), &["--json"]).wait().success();
-
-    let report = ended.json();
-    let results = report["results"].as_array().unwrap();
-    let names: Vec<_> = results.iter().map(|row| row["contender"].as_str().unwrap()).collect();
-    assert_eq!(names, ["genwatch", "bare BaseConsumer", "bare StreamConsumer", "bare + transactions"]);
-    for row in results {
-        assert!(row["records_per_s"].as_f64().unwrap() > 0.0, "{row}");
-        assert!(row["cpu_us_per_record"].as_f64().unwrap() > 0.0, "{row}");
-        let makes_alerts = row["contender"] == "genwatch" || row["contender"] == "bare + transactions";
-        assert_eq!(row["alerts_verified"].is_number(), makes_alerts, "{row}");
-    }
-    // Nobody can say that the slower one was taken to compare with.
-    let bare = results.iter().filter(|row| row["contender"].as_str().unwrap().ends_with("Consumer"));
-    let fastest = bare.max_by_key(|row| row["records_per_s"].as_f64().unwrap() as u64).unwrap();
-    assert_eq!(report["configuration"]["baseline"], fastest["contender"]);
-    assert_eq!(fastest["rate_ratio"], 1.0);
-    let day = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-    let table = std::fs::read_to_string(day.join("drain.csv")).unwrap();
-    assert_eq!(table.lines().count(), 1 + 4, "{table}");
-    assert_eq!(leftovers(&world), Vec::<String>::new());
-
-    let stopped = drain(&world, folder.path(), &["--count", "100000000"]);
-    until("its topics are there", || !leftovers(&world).is_empty());
-    stopped.signal("INT");
-    let ended = stopped.wait().exited(1);
-    assert!(ended.stderr.contains("stopped; its topics and processes are gone"), "{}", ended.stderr);
-    until("its topics are gone", || leftovers(&world).is_empty());
-}
-
-#[test]
 fn alerts_that_are_right_are_verified_and_one_too_many_is_found() {
     let world = World::new(3);
     let mut readings = stormy_readings(20, 2000);
@@ -95,27 +59,6 @@ fn alerts_of_a_real_topic_are_verified_too() {
     world.run("bench verify", &[]).refused(1, &[&world.alerts_topic(), "partition 1", "offset"]);
 }
 
-/// The guard against a slower hot path. CPU times, as rates of one run are those of whoever had a core to itself; with a wide
-/// margin (docs/performance.md has what was measured).
-#[test]
-fn a_backlog_is_drained_for_less_cpu_time_than_by_a_bare_loop() {
-    let world = World::alone(1);
-    let folder = tempfile::tempdir().unwrap();
-
-    let arguments = ["--json", "--count", "1000000", "--repetitions", "3"];
-    let report = drain(&world, folder.path(), &arguments).wait().success().json();
-
-    let cpu = |name: &str| {
-        let rows = report["results"].as_array().unwrap();
-        rows.iter().find(|row| row["contender"] == name).unwrap()["cpu_us_per_record"].as_f64().unwrap()
-    };
-    let bare = cpu("bare BaseConsumer").min(cpu("bare StreamConsumer"));
-    let (to_bare, to_twin) = (cpu("genwatch") / bare, cpu("genwatch") / cpu("bare + transactions"));
-    eprintln!("CPU time {to_bare:.2} of a bare loop's, {to_twin:.2} of its twin's, which does the same job");
-    assert!(to_bare < 0.9, "{to_bare} of the CPU time of a bare loop: {report:#}");
-    assert!(to_twin < 0.8, "{to_twin} of the CPU time of a loop that does the same job: {report:#}");
-}
-
 #[test]
 fn who_does_less_is_disqualified() {
     let world = World::empty();
@@ -131,30 +74,95 @@ fn who_does_less_is_disqualified() {
     assert!(ended.stderr.contains("liar is disqualified: 0 alerts instead of"), "{}", ended.stderr);
 }
 
-#[test]
-fn a_sink_is_measured_beside_a_bare_client_and_leaves_nothing_behind() {
-    let world = World::alone(1);
-    let server = influxdb::shared();
-    let folder = tempfile::tempdir().unwrap();
-    let brokers =
-        ["bench", "sink", "--brokers", &world.brokers, "--results", folder.path().to_str().unwrap()];
-    let database = ["--url", &server.url, "--org", &server.org, "--token", &server.token];
-    let small = ["--json", "--count", "20000", "--repetitions", "1", "--generators", "100"];
-    let ended = Process::start("bench sink", &[&brokers[..], &database, &small].concat()).wait().success();
+/// Measured with the machine to themselves.
+mod alone {
+    use super::*;
 
-    let report = ended.json();
-    let results = report["results"].as_array().unwrap();
-    let names: Vec<_> = results.iter().map(|row| row["contender"].as_str().unwrap()).collect();
-    let bare = [1, 2, 4].map(|connections| format!("bare client, {connections} connections"));
-    let expected: Vec<&str> = bare.iter().map(String::as_str).chain(["genwatch sink influx"]).collect();
-    assert_eq!(names, expected);
-    for row in results {
-        assert!(row["points_per_s"].as_f64().unwrap() > 0.0, "{row}");
-        assert!(row["of_the_best_bare_client"].as_f64().unwrap() > 0.0, "{row}");
+    #[test]
+    fn a_drain_is_measured_and_verified_and_leaves_nothing_behind_even_when_stopped() {
+        // Nobody else's benchmark is to be found among the topics.
+        let world = World::alone(1);
+        let folder = tempfile::tempdir().unwrap();
+
+        let ended = drain(&world, folder.path(), &["--json"]).wait().success();
+
+        let report = ended.json();
+        let results = report["results"].as_array().unwrap();
+        let names: Vec<_> = results.iter().map(|row| row["contender"].as_str().unwrap()).collect();
+        assert_eq!(names, ["genwatch", "bare BaseConsumer", "bare StreamConsumer", "bare + transactions"]);
+        for row in results {
+            assert!(row["records_per_s"].as_f64().unwrap() > 0.0, "{row}");
+            assert!(row["cpu_us_per_record"].as_f64().unwrap() > 0.0, "{row}");
+            let makes_alerts = row["contender"] == "genwatch" || row["contender"] == "bare + transactions";
+            assert_eq!(row["alerts_verified"].is_number(), makes_alerts, "{row}");
+        }
+        // Nobody can say that the slower one was taken to compare with.
+        let bare = results.iter().filter(|row| row["contender"].as_str().unwrap().ends_with("Consumer"));
+        let fastest = bare.max_by_key(|row| row["records_per_s"].as_f64().unwrap() as u64).unwrap();
+        assert_eq!(report["configuration"]["baseline"], fastest["contender"]);
+        assert_eq!(fastest["rate_ratio"], 1.0);
+        let day = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let table = std::fs::read_to_string(day.join("drain.csv")).unwrap();
+        assert_eq!(table.lines().count(), 1 + 4, "{table}");
+        assert_eq!(leftovers(&world), Vec::<String>::new());
+
+        let stopped = drain(&world, folder.path(), &["--count", "100000000"]);
+        until("its topics are there", || !leftovers(&world).is_empty());
+        stopped.signal("INT");
+        let ended = stopped.wait().exited(1);
+        assert!(ended.stderr.contains("stopped; its topics and processes are gone"), "{}", ended.stderr);
+        until("its topics are gone", || leftovers(&world).is_empty());
     }
-    assert_eq!(leftovers(&world), Vec::<String>::new());
-    let left = server.buckets().into_iter().filter(|name| name.starts_with("genwatch-bench-"));
-    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
+
+    /// The guard against a slower hot path. CPU times, as rates of one run are those of whoever had a core to itself; with a wide
+    /// margin (docs/performance.md has what was measured).
+    #[test]
+    fn a_backlog_is_drained_for_less_cpu_time_than_by_a_bare_loop() {
+        let world = World::alone(1);
+        let folder = tempfile::tempdir().unwrap();
+
+        let arguments = ["--json", "--count", "1000000", "--repetitions", "3"];
+        let report = drain(&world, folder.path(), &arguments).wait().success().json();
+
+        let cpu = |name: &str| {
+            let rows = report["results"].as_array().unwrap();
+            rows.iter().find(|row| row["contender"] == name).unwrap()["cpu_us_per_record"].as_f64().unwrap()
+        };
+        let bare = cpu("bare BaseConsumer").min(cpu("bare StreamConsumer"));
+        let (to_bare, to_twin) = (cpu("genwatch") / bare, cpu("genwatch") / cpu("bare + transactions"));
+        eprintln!(
+            "CPU time {to_bare:.2} of a bare loop's, {to_twin:.2} of its twin's, which does the same job"
+        );
+        assert!(to_bare < 0.9, "{to_bare} of the CPU time of a bare loop: {report:#}");
+        assert!(to_twin < 0.8, "{to_twin} of the CPU time of a loop that does the same job: {report:#}");
+    }
+
+    #[test]
+    fn a_sink_is_measured_beside_a_bare_client_and_leaves_nothing_behind() {
+        let world = World::alone(1);
+        let server = influxdb::shared();
+        let folder = tempfile::tempdir().unwrap();
+        let brokers =
+            ["bench", "sink", "--brokers", &world.brokers, "--results", folder.path().to_str().unwrap()];
+        let database = ["--url", &server.url, "--org", &server.org, "--token", &server.token];
+        let small = ["--json", "--count", "20000", "--repetitions", "1", "--generators", "100"];
+        let ended =
+            Process::start("bench sink", &[&brokers[..], &database, &small].concat()).wait().success();
+
+        let report = ended.json();
+        let results = report["results"].as_array().unwrap();
+        let names: Vec<_> = results.iter().map(|row| row["contender"].as_str().unwrap()).collect();
+        let bare = [1, 2, 4].map(|connections| format!("bare client, {connections} connections"));
+        let expected: Vec<&str> = bare.iter().map(String::as_str).chain(["genwatch sink influx"]).collect();
+        assert_eq!(names, expected);
+        for row in results {
+            assert!(row["points_per_s"].as_f64().unwrap() > 0.0, "{row}");
+            assert!(row["of_the_best_bare_client"].as_f64().unwrap() > 0.0, "{row}");
+        }
+        assert_eq!(leftovers(&world), Vec::<String>::new());
+        let left = server.buckets().into_iter().filter(|name| name.starts_with("genwatch-bench-"));
+        assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
+    }
 }
 
 fn drain(world: &World, folder: &Path, arguments: &[&str]) -> Process {

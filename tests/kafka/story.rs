@@ -59,61 +59,6 @@ impl Stretch {
     }
 }
 
-#[test]
-fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_concurrent_does_it_alone() {
-    let world = World::alone(12);
-    let rate = demanding_rate(&world).to_string();
-    let simulator = world.start("simulate", &["--rate", &rate, "--generators", "1000", "--seed", "3"]);
-    println!(
-        "{:<24} {:>10} {:>11} {:>6} {:>10} {:>9}",
-        "replicas", "produced/s", "processed/s", "ratio", "lag before", "lag after"
-    );
-    let growth = |stretch: &Stretch| stretch.lag_after - stretch.lag_before;
-
-    let first = world.working(&SERIAL);
-    let begun = world.progress().done();
-    until("the first is at work", || world.progress().done() > begun);
-    let one = Stretch::measure(&world, Duration::from_secs(8));
-    one.print("1 serial");
-    assert!(one.ratio() < 0.8 && growth(&one) > 0, "one serial replica falls behind");
-
-    let second = world.working(&SERIAL);
-    until_shared(&[&first, &second]);
-    let two = Stretch::measure(&world, Duration::from_secs(8));
-    two.print("2 serial");
-    assert!(two.processed > 1.4 * one.processed, "two do nearly twice as much");
-    assert!(growth(&two) < growth(&one) / 2, "the lag has stopped growing, or nearly");
-
-    let third = world.working(&SERIAL);
-    until_shared(&[&first, &second, &third]);
-    let (before, begun) = (world.progress(), Instant::now());
-    until("the backlog is gone, as three do more than comes in", || world.progress().lag() < 300);
-    let three = Stretch::between(&before, &world.progress(), begun.elapsed().as_secs_f64());
-    three.print("3 serial");
-    assert!(three.processed > 1.8 * one.processed, "three do nearly three times as much");
-
-    let serial: u64 = [first, second, third].map(|worker| worker.stop().number("records")).iter().sum();
-    let alone = world.working(&CONCURRENT);
-    until("the concurrent one has caught up", || world.progress().lag() < 300);
-    let concurrent = Stretch::measure(&world, Duration::from_secs(8));
-    concurrent.print("1 with --concurrency 64");
-    assert!(
-        concurrent.processed > 1.4 * one.processed,
-        "one concurrent replica does far more than a serial one"
-    );
-    until("and it holds the rate", || world.progress().lag() < 300);
-
-    simulator.signal("TERM");
-    let sent = simulator.wait().success().number("sent");
-    world.wait_until_worked();
-    assert_eq!(serial + alone.stop().number("records"), sent);
-    let expected = verify::all(&world);
-    println!(
-        "{sent} readings, {} alerts, each verified, in order for each generator",
-        expected.alert_count()
-    );
-}
-
 /// Readings of the trial.
 const TRIAL: u64 = 1000;
 
@@ -150,6 +95,66 @@ fn count(ranges: &[String]) -> usize {
 }
 
 /// A rule that tells of every reading that is later than the one before shows the order in which readings are evaluated.
+/// Measured with the machine to themselves.
+mod alone {
+    use super::*;
+
+    #[test]
+    fn one_serial_replica_falls_behind_a_second_holds_a_third_catches_up_and_one_concurrent_does_it_alone() {
+        let world = World::alone(12);
+        let rate = demanding_rate(&world).to_string();
+        let simulator = world.start("simulate", &["--rate", &rate, "--generators", "1000", "--seed", "3"]);
+        println!(
+            "{:<24} {:>10} {:>11} {:>6} {:>10} {:>9}",
+            "replicas", "produced/s", "processed/s", "ratio", "lag before", "lag after"
+        );
+        let growth = |stretch: &Stretch| stretch.lag_after - stretch.lag_before;
+
+        let first = world.working(&SERIAL);
+        let begun = world.progress().done();
+        until("the first is at work", || world.progress().done() > begun);
+        let one = Stretch::measure(&world, Duration::from_secs(8));
+        one.print("1 serial");
+        assert!(one.ratio() < 0.8 && growth(&one) > 0, "one serial replica falls behind");
+
+        let second = world.working(&SERIAL);
+        until_shared(&[&first, &second]);
+        let two = Stretch::measure(&world, Duration::from_secs(8));
+        two.print("2 serial");
+        assert!(two.processed > 1.4 * one.processed, "two do nearly twice as much");
+        assert!(growth(&two) < growth(&one) / 2, "the lag has stopped growing, or nearly");
+
+        let third = world.working(&SERIAL);
+        until_shared(&[&first, &second, &third]);
+        let (before, begun) = (world.progress(), Instant::now());
+        until("the backlog is gone, as three do more than comes in", || world.progress().lag() < 300);
+        let three = Stretch::between(&before, &world.progress(), begun.elapsed().as_secs_f64());
+        three.print("3 serial");
+        assert!(three.processed > 1.8 * one.processed, "three do nearly three times as much");
+
+        let serial: u64 = [first, second, third].map(|worker| worker.stop().number("records")).iter().sum();
+        let alone = world.working(&CONCURRENT);
+        until("the concurrent one has caught up", || world.progress().lag() < 300);
+        let concurrent = Stretch::measure(&world, Duration::from_secs(8));
+        concurrent.print("1 with --concurrency 64");
+        assert!(
+            concurrent.processed > 1.4 * one.processed,
+            "one concurrent replica does far more than a serial one"
+        );
+        until("and it holds the rate", || world.progress().lag() < 300);
+
+        simulator.signal("TERM");
+        let sent = simulator.wait().success().number("sent");
+        world.wait_until_worked();
+        assert_eq!(serial + alone.stop().number("records"), sent);
+        let expected = verify::all(&world);
+        println!(
+            "{sent} readings, {} alerts, each verified, in order for each generator",
+            expected.alert_count()
+        );
+    }
+}
+
 #[test]
 fn every_reading_is_evaluated_once_and_in_order_while_replicas_come_and_go() {
     let world = World::new(6);

@@ -1,13 +1,10 @@
 //! TLS as with a managed Kafka: its certificate is of a CA that the system trusts. And benchmarks reach such a cluster, with all
 //! their contenders.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::world::broker::Cluster;
-
-/// Where Debian and its like keep the certificates of CAs.
-const STORE: &str = "/etc/ssl/certs";
+use crate::world::system::{genwatch, genwatch_in_a_system_with};
 
 #[test]
 fn the_systems_certificates_are_trusted_and_benchmarks_reach_a_secured_cluster() {
@@ -39,16 +36,9 @@ fn the_systems_certificates_are_trusted_and_benchmarks_reach_a_secured_cluster()
         "a CA that nobody knows: {unknown:?}"
     );
 
-    let store = tempfile::tempdir().expect("a folder");
-    std::fs::copy(cluster.secret("ca.pem"), store.path().join("ca-certificates.crt")).expect("a copy");
-    match in_a_system_with(store.path()) {
-        Some(command) => {
-            let known = describe(command);
-            assert_eq!(known.status.code(), Some(0), "a CA of the system's store: {known:?}");
-        }
-        None => eprintln!(
-            "SKIPPED: no mount namespace can be made here, so no CA was put into the system's store"
-        ),
+    if let Some(command) = genwatch_in_a_system_with(&cluster.secret("ca.pem")) {
+        let known = describe(command);
+        assert_eq!(known.status.code(), Some(0), "a CA of the system's store: {known:?}");
     }
 
     let mut command = genwatch();
@@ -76,29 +66,4 @@ fn the_systems_certificates_are_trusted_and_benchmarks_reach_a_secured_cluster()
         report["results"].as_array().expect("results").len() >= 3,
         "genwatch and the baselines: {report:#}"
     );
-}
-
-fn genwatch() -> Command {
-    without_openssls_variables(Command::new(env!("CARGO_BIN_EXE_genwatch")))
-}
-
-fn without_openssls_variables(mut command: Command) -> Command {
-    command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
-    command
-}
-
-/// genwatch where these are the certificates of the system, if that can be had: a mount namespace needs root, or one's own users.
-fn in_a_system_with(certificates: &Path) -> Option<Command> {
-    let script = format!("mount --bind \"$0\" {STORE} && exec \"$@\"");
-    let unshared = |how: &[&str], what: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(how).args(["sh", "-c", &script]).arg(certificates).args(what);
-        command
-    };
-    for how in [&["--mount"][..], &["--user", "--map-root-user", "--mount"]] {
-        if unshared(how, &["true"]).output().is_ok_and(|output| output.status.success()) {
-            return Some(without_openssls_variables(unshared(how, &[env!("CARGO_BIN_EXE_genwatch")])));
-        }
-    }
-    None
 }

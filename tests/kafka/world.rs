@@ -14,6 +14,7 @@ pub mod influxdb;
 pub mod mosquitto;
 pub mod process;
 pub mod records;
+pub mod system;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -56,8 +57,14 @@ impl World {
         world
     }
 
-    /// As [`World::new`], and no other test runs meanwhile.
+    /// As [`World::new`], and no other test runs meanwhile. For tests in a module `alone`, which `scripts/test` runs before all
+    /// others: so that nobody waits for them.
     pub fn alone(partitions: u32) -> World {
+        let thread = std::thread::current();
+        assert!(
+            thread.name().is_none_or(|test| test == "main" || test.contains("::alone::")),
+            "not in a module `alone`"
+        );
         let turn = Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner));
         let world = World::on(broker::shared(), turn);
         world.create_topics(partitions);

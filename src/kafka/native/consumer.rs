@@ -447,7 +447,7 @@ impl Handle {
             .map(|element| {
                 element.error().map_err(|error| ClientError {
                     code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
-                    reason: format!("the committed offset of partition {} is not known", element.partition()),
+                    reason: format!("cannot fetch the committed offset of partition {}", element.partition()),
                 })?;
                 let offset = match element.offset() {
                     KafkaOffset::Offset(offset) => Some(Offset(offset)),

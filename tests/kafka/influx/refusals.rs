@@ -3,6 +3,7 @@
 use super::{progress, readings, sink_to_the_end};
 use crate::world::World;
 use crate::world::influxdb::{Server, shared};
+use crate::world::system::{genwatch, genwatch_in_a_system_with};
 
 #[test]
 fn a_wrong_token_organization_or_bucket_is_one_clear_sentence() {
@@ -93,4 +94,23 @@ fn https_is_written_to_by_who_knows_the_ca_and_by_nobody_else() {
     let bucket = server.bucket();
     sink_to_the_end(&world, &bucket, &[]);
     assert_eq!(bucket.count_and_sum(&world.topic, "fuel").0, 100);
+
+    // A CA of the system's store has no need to be named; without it there, nothing else would do.
+    let bucket = server.bucket();
+    let by_the_system = |mut command: std::process::Command, group: &str| {
+        command
+            .args(["sink", "influx", "--exit-at-end", "--url", &server.url, "--org", &server.org])
+            .args(["--bucket", &bucket.name, "--token", &server.token])
+            .args(["--brokers", &world.brokers, "--topic", &world.topic, "--group", group])
+            .output()
+            .expect("it runs")
+    };
+    let unknown = by_the_system(genwatch(), &world.group);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(unknown.status.code() == Some(1) && said.contains("certificate"), "{unknown:?}");
+    if let Some(command) = genwatch_in_a_system_with(&ca_file) {
+        let known = by_the_system(command, &format!("{}-system", world.group));
+        assert_eq!(known.status.code(), Some(0), "a CA of the system's store: {known:?}");
+        assert_eq!(bucket.count_and_sum(&world.topic, "fuel").0, 100);
+    }
 }
