@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::alarm::detector::{Detector, Source};
+use crate::alarm::detector::{Detector, Silence, Source};
 use crate::alarm::state::{AlarmState, StoredState};
 use crate::effect::Effect;
 use crate::log::{GeneratorId, Millis, Offset, PartitionId};
@@ -45,7 +45,8 @@ pub struct Lanes {
 struct Lane {
     generator: GeneratorId,
     state: AlarmState,
-    /// The offset of the last reading evaluated.
+    /// The highest offset of a record that was applied or is part of the state; where a state was restored, the one it
+    /// names.
     last: Offset,
     waiting: VecDeque<Task>,
     running: Option<Task>,
@@ -161,10 +162,17 @@ impl Lanes {
     }
 
     /// Looks for idle generators that have fallen silent.
-    pub fn watch_silence(&mut self, detector: &Detector, partition: PartitionId, now: Millis) -> Vec<Effect> {
+    pub fn watch_silence(
+        &mut self,
+        detector: &Detector,
+        partition: PartitionId,
+        asked: Millis,
+        now: Millis,
+    ) -> Vec<Effect> {
         let mut effects = Vec::new();
         for lane in self.lanes.iter_mut().filter(|lane| lane.running.is_none() && lane.waiting.is_empty()) {
-            detector.silence(&lane.generator, &mut lane.state, partition, lane.last, now, &mut effects);
+            let at = Silence { partition, last: lane.last, asked, now };
+            detector.silence(&lane.generator, &mut lane.state, at, &mut effects);
         }
         effects
     }
@@ -220,7 +228,8 @@ impl Lane {
             source.offset > self.last || source.offset <= self.state.applied,
             "out of the order of the log"
         );
-        self.last = source.offset;
+        // A repeat after a crash is older than the state that was restored.
+        self.last = self.last.max(source.offset);
         match job {
             Job::Reading(values) => {
                 detector.reading(&self.generator, &mut self.state, &values, source, now, effects, late);

@@ -381,12 +381,13 @@ impl Pool {
         }
     }
 
-    /// Looks for generators that have fallen silent, on a partition that ended at `end` a moment ago: only where all of
-    /// it has been taken in, as a backlog isn't silence. Costs a pass over its generators, so call it about once a
+    /// Looks for generators that were silent when somebody `asked` where the partition ends, and was told `end`: only
+    /// where all of it has been taken in, as a backlog isn't silence. What came after the question may still be on its
+    /// way, so silence is measured up to then. Costs a pass over the partition's generators, so call it about once a
     /// second.
-    pub fn watch_silence(&mut self, id: PartitionId, end: Offset) {
+    pub fn watch_silence(&mut self, id: PartitionId, end: Offset, asked: Millis) {
         if let Some(work) = self.partitions.get_mut(&id) {
-            work.watch_silence(end, &self.detector, self.now);
+            work.watch_silence(end, &self.detector, asked, self.now);
         }
     }
 

@@ -158,9 +158,9 @@ impl PartitionWork {
         true
     }
 
-    pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, now: Millis) {
+    pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, asked: Millis, now: Millis) {
         if self.stage == Stage::Working && self.next >= end {
-            let effects = self.lanes.watch_silence(detector, self.id, now);
+            let effects = self.lanes.watch_silence(detector, self.id, asked, now);
             if !effects.is_empty() {
                 self.buffer.append(effects, &mut self.retired);
             }

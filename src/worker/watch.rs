@@ -76,9 +76,9 @@ impl Worker {
 
     /// Looks for silent generators where it has become known how far the log goes.
     pub(super) fn watch_silence(&mut self) {
-        let Some(ends) = self.ends.as_mut().and_then(EndWatch::answer) else { return };
+        let Some((asked, ends)) = self.ends.as_mut().and_then(EndWatch::answer) else { return };
         for (partition, end) in ends {
-            self.pool.watch_silence(partition, end);
+            self.pool.watch_silence(partition, end, asked);
         }
     }
 

@@ -229,6 +229,8 @@ impl Oracle {
         generator.rules[index] = (Phase::Raised, Some(at));
         let rule = &self.rules[index];
         let offset = alert["source"]["offset"].as_i64().unwrap_or(-1);
+        // The state covers the last reading before the silence.
+        generator.changed_at = generator.changed_at.max(offset);
         let mut expected = alert_json(self.partition, rule, "raised", offset, &id);
         expected["id"] = json!(format!("{TOPIC}-{}-{offset}-{}-silent", self.partition, rule.name));
         expected["value"] = json!((at - since) as f64 / 1000.0);

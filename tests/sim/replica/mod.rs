@@ -460,7 +460,7 @@ impl Replica {
         for (id, ledger) in &self.ledgers {
             let end = around.cluster.partitions[*id as usize].end;
             let held = self.pool.bytes();
-            self.pool.watch_silence(PartitionId(*id), Offset(end));
+            self.pool.watch_silence(PartitionId(*id), Offset(end), Millis(around.now + self.clock));
             ensure!(
                 ledger.has_reached(end) || self.pool.bytes() == held,
                 Effects,
