@@ -125,7 +125,8 @@ impl Detector {
         }
     }
 
-    /// The generator is decommissioned: active alarms are cleared, the state is deleted.
+    /// The generator is decommissioned: active alarms are cleared, the state is deleted. Whether it is; a record that is
+    /// part of the state already (a repeat after a crash) changes nothing, as the generator has come back since.
     pub fn decommission(
         &self,
         generator: &GeneratorId,
@@ -133,9 +134,9 @@ impl Detector {
         source: Source,
         now: Millis,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         if source.offset <= state.applied {
-            return;
+            return false;
         }
         for (rule, standing) in self.rules.as_slice().iter().zip(&state.standings) {
             if standing.phase.is_active() {
@@ -162,6 +163,7 @@ impl Detector {
             }));
         }
         *state = AlarmState::new(&self.rules, now);
+        true
     }
 
     /// Looks whether the generator has been silent for too long. Gives the effects of the alarms that are raised by it.

@@ -89,8 +89,7 @@ impl Lanes {
         let index = self.lane_of(generator, detector, now);
         let lane = &mut self.lanes[index as usize];
         debug_assert!(lane.running.is_none() && lane.waiting.is_empty());
-        lane.apply(detector, source, job, now, effects, late);
-        if job == Job::Decommission {
+        if lane.apply(detector, source, job, now, effects, late) {
             self.free(index);
         }
     }
@@ -142,12 +141,12 @@ impl Lanes {
         let lane = self.lanes.get_mut(index as usize)?;
         let task = lane.running.take_if(|task| task.seq == seq)?;
         let mut effects = Vec::new();
-        lane.apply(detector, task.source, task.job, now, &mut effects, late);
+        let gone = lane.apply(detector, task.source, task.job, now, &mut effects, late);
         match lane.waiting.front() {
             Some(next) => {
                 self.ready.insert((next.seq, index));
             }
-            None if task.job == Job::Decommission => self.free(index),
+            None if gone => self.free(index),
             None => {}
         }
         Some(effects)
@@ -215,6 +214,7 @@ impl Lanes {
 }
 
 impl Lane {
+    /// Whether the generator is gone.
     fn apply(
         &mut self,
         detector: &Detector,
@@ -223,7 +223,7 @@ impl Lane {
         now: Millis,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
-    ) {
+    ) -> bool {
         debug_assert!(
             source.offset > self.last || source.offset <= self.state.applied,
             "out of the order of the log"
@@ -233,6 +233,7 @@ impl Lane {
         match job {
             Job::Reading(values) => {
                 detector.reading(&self.generator, &mut self.state, &values, source, now, effects, late);
+                false
             }
             Job::Decommission => {
                 detector.decommission(&self.generator, &mut self.state, source, now, effects)
@@ -265,5 +266,53 @@ mod tests {
             }
         }
         assert_eq!((lanes.lanes.len(), lanes.by_generator.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_decommissioning_that_is_repeated_leaves_the_generator_that_came_back() {
+        let detector = Detector::new(Rules::default());
+        let raised = br#"{"generatorID":"g","offset":60,"rules":{"low_fuel":{"phase":"raised","since":3}}}"#;
+        let stored = StoredState::from_json(raised).expect("valid");
+        for mut lanes in [Handled::Inline, Handled::Queued].map(|handled| {
+            (Lanes::restore([(GeneratorId::from("g"), stored.clone())], &detector, Millis(0)), handled)
+        }) {
+            let mut effects = Vec::new();
+            for (offset, text) in [(50, None), (60, Some(LOW)), (61, Some(LOW))] {
+                effects.extend(lanes.1.apply(&mut lanes.0, &detector, offset, text));
+            }
+            assert_eq!(effects, [], "it was raised at 60, and is");
+        }
+    }
+
+    const LOW: &str = r#"{"generatorID":"g","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":10}"#;
+
+    enum Handled {
+        Inline,
+        Queued,
+    }
+
+    impl Handled {
+        fn apply(
+            &self,
+            lanes: &mut Lanes,
+            detector: &Detector,
+            offset: i64,
+            text: Option<&str>,
+        ) -> Vec<Effect> {
+            let parsed = crate::reading::parse(Some(b"g"), text.map(str::as_bytes)).expect("valid");
+            let source = Source { partition: PartitionId(0), offset: Offset(offset), at: Millis(offset) };
+            let mut effects = Vec::new();
+            match self {
+                Handled::Inline => {
+                    lanes.evaluate(detector, &parsed, source, Millis(0), &mut effects, &mut [0, 0]);
+                }
+                Handled::Queued => {
+                    lanes.enqueue(detector, &parsed, source, 0, Millis(0));
+                    let (seq, lane, ..) = lanes.start_next().expect("ready");
+                    effects = lanes.finish(lane, seq, detector, Millis(0), &mut [0, 0]).expect("it ran");
+                }
+            }
+            effects
+        }
     }
 }

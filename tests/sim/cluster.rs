@@ -115,8 +115,9 @@ impl Cluster {
     pub fn append(&mut self, partition: usize, entry: Entry) {
         let partition = &mut self.partitions[partition];
         partition.end = entry.offset + 1;
-        if let Judge::AtLeastOnce(judge) = &mut partition.judge {
-            judge.appended(&entry);
+        match &mut partition.judge {
+            Judge::ExactlyOnce(judge) => judge.appended(&entry),
+            Judge::AtLeastOnce(judge) => judge.appended(&entry),
         }
         partition.log.push(entry);
     }

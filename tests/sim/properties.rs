@@ -138,9 +138,14 @@ impl Bench {
         for id in partitions.clone() {
             pool.assign(PartitionId(id), Offset(0), []);
         }
+        let judge = |id: i32| {
+            let mut judge = ExactlyOnce::new(id, rules);
+            logs[id as usize].iter().for_each(|entry| judge.appended(entry));
+            judge
+        };
         Bench {
             pool,
-            judges: partitions.map(|id| ExactlyOnce::new(id, rules)).collect(),
+            judges: partitions.map(judge).collect(),
             fetched: vec![0; logs.len()],
             paused: vec![false; logs.len()],
             running: Vec::new(),
