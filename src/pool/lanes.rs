@@ -37,7 +37,7 @@ pub struct Lanes {
     /// Lanes whose generator is decommissioned: for the next new ones.
     free: Vec<u32>,
     /// Lanes that could start, by the sequence number of the reading at their front: the oldest is started first, as it
-    /// is the one that holds up the reorder buffer.
+    /// is the one that holds up the watermark.
     ready: BTreeSet<(u64, u32)>,
 }
 
@@ -57,6 +57,7 @@ struct Task {
     seq: u64,
     source: Source,
     job: Job,
+    bytes: u32,
 }
 
 impl Lanes {
@@ -94,13 +95,14 @@ impl Lanes {
         }
     }
 
-    /// Queues a record behind its generator's others.
+    /// Queues a record of so many bytes behind its generator's others.
     pub fn enqueue(
         &mut self,
         detector: &Detector,
         parsed: &Parsed<'_>,
         source: Source,
         seq: u64,
+        bytes: usize,
         now: Millis,
     ) {
         let (generator, job) = Job::of(parsed);
@@ -109,7 +111,8 @@ impl Lanes {
         if lane.running.is_none() && lane.waiting.is_empty() {
             self.ready.insert((seq, index));
         }
-        lane.waiting.push_back(Task { seq, source, job });
+        // A record of a partition is smaller than 2 GiB.
+        lane.waiting.push_back(Task { seq, source, job, bytes: bytes as u32 });
     }
 
     /// Whether some lane could start.
@@ -129,19 +132,20 @@ impl Lanes {
         Some((seq, index, lane.generator.clone(), task.source.offset))
     }
 
-    /// The running reading of a lane is done: evaluates it. `None` if that reading isn't the one that runs.
+    /// The running reading of a lane is done: evaluates it, and gives its bytes. `None` if that reading isn't the one that
+    /// runs.
     pub fn finish(
         &mut self,
         index: u32,
         seq: u64,
         detector: &Detector,
         now: Millis,
+        effects: &mut Vec<Effect>,
         late: &mut [u64],
-    ) -> Option<Vec<Effect>> {
+    ) -> Option<usize> {
         let lane = self.lanes.get_mut(index as usize)?;
         let task = lane.running.take_if(|task| task.seq == seq)?;
-        let mut effects = Vec::new();
-        let gone = lane.apply(detector, task.source, task.job, now, &mut effects, late);
+        let gone = lane.apply(detector, task.source, task.job, now, effects, late);
         match lane.waiting.front() {
             Some(next) => {
                 self.ready.insert((next.seq, index));
@@ -149,7 +153,7 @@ impl Lanes {
             None if gone => self.free(index),
             None => {}
         }
-        Some(effects)
+        Some(task.bytes as usize)
     }
 
     /// Forgets all that waits: nothing starts any more.
@@ -167,13 +171,12 @@ impl Lanes {
         partition: PartitionId,
         asked: Millis,
         now: Millis,
-    ) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        effects: &mut Vec<Effect>,
+    ) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.running.is_none() && lane.waiting.is_empty()) {
             let at = Silence { partition, last: lane.last, asked, now };
-            detector.silence(&lane.generator, &mut lane.state, at, &mut effects);
+            detector.silence(&lane.generator, &mut lane.state, at, effects);
         }
-        effects
     }
 
     fn lane_of(&mut self, generator: &str, detector: &Detector, now: Millis) -> u32 {
@@ -307,9 +310,10 @@ mod tests {
                     lanes.evaluate(detector, &parsed, source, Millis(0), &mut effects, &mut [0, 0]);
                 }
                 Handled::Queued => {
-                    lanes.enqueue(detector, &parsed, source, 0, Millis(0));
+                    lanes.enqueue(detector, &parsed, source, 0, 100, Millis(0));
                     let (seq, lane, ..) = lanes.start_next().expect("ready");
-                    effects = lanes.finish(lane, seq, detector, Millis(0), &mut [0, 0]).expect("it ran");
+                    let bytes = lanes.finish(lane, seq, detector, Millis(0), &mut effects, &mut [0, 0]);
+                    assert_eq!(bytes, Some(100));
                 }
             }
             effects

@@ -27,6 +27,9 @@ pub enum Invariant {
     Bounds,
     /// A generator whose reading could be worked is worked while there is concurrency left. (G7)
     HeadOfLine,
+    /// What a finished reading calls for is in the next commit, which leaves after the linger, however long the work of
+    /// other generators of its partition takes. (G7)
+    Visible,
     /// What the pool counts is what happened.
     Counts,
     /// Once nothing fails any more, everything is worked and committed soon.

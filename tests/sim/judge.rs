@@ -23,6 +23,8 @@ pub struct ExactlyOnce {
     ahead: BTreeMap<String, VecDeque<usize>>,
     /// The bad records whose dead letters aren't visible.
     bad: VecDeque<usize>,
+    /// The decommissionings whose farewell stands in the state's place.
+    farewells: BTreeMap<String, i64>,
     committed: i64,
 }
 
@@ -35,6 +37,7 @@ impl ExactlyOnce {
             appended: 0,
             ahead: BTreeMap::new(),
             bad: VecDeque::new(),
+            farewells: BTreeMap::new(),
             committed: 0,
         }
     }
@@ -69,6 +72,15 @@ impl ExactlyOnce {
                     self.letter(log, letter, effect)?;
                     continue;
                 }
+                Effect::State(change) if change.json.is_none() => {
+                    let gone = self.farewells.remove(change.generator.as_str());
+                    ensure!(
+                        group.is_empty() && gone == Some(change.offset.0) && change.offset.0 < offset,
+                        Effects,
+                        "{here}: {effect:?} deletes a state, the farewell is that of {gone:?}"
+                    );
+                    continue;
+                }
                 Effect::Alert(alert) => alert.generator.as_str(),
                 Effect::State(change) => change.generator.as_str(),
             };
@@ -80,6 +92,12 @@ impl ExactlyOnce {
                 break;
             };
             check(partition, &wanted, effect, log)?;
+            if let Expected::State(generator, state) = wanted {
+                match state["offset"].as_i64().filter(|_| state["decommissioned"] == true) {
+                    Some(offset) => self.farewells.insert(generator, offset),
+                    None => self.farewells.remove(&generator),
+                };
+            }
         }
         ensure!(group.is_empty(), Effects, "{here}: {group:?} was split off");
         for (generator, ahead) in &mut self.ahead {
@@ -250,10 +268,10 @@ pub fn check(partition: i32, wanted: &Expected, effect: &Effect, log: &[Entry]) 
     let same = match (wanted, effect) {
         (Expected::Alert(json), Effect::Alert(_)) => alert_json(effect).as_ref() == Some(json),
         (Expected::State(generator, json), Effect::State(change)) => {
-            let parsed = change.json.as_ref().map(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+            let parsed = change.json.as_ref().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
             change.generator.as_str() == generator
                 && change.partition.0 == partition
-                && parsed == json.clone().map(Some)
+                && parsed.as_ref() == Some(json)
         }
         (Expected::DeadLetter(offset, code), Effect::DeadLetter(letter)) => {
             let index = log.partition_point(|entry| entry.offset < *offset);

@@ -120,7 +120,7 @@ impl Replica {
                 self.serial += 1;
                 self.fetched.insert(id, Fetch { next: start, paused: false, full: false, backlog: 0 });
                 self.held.insert(id, Held::Working);
-                self.ledgers.insert(id, Ledger::new(id, self.serial, start, self.lanes == Some(1)));
+                self.ledgers.insert(id, Ledger::new(id, self.serial, start, self.lanes == Some(1), &states));
                 self.pool.assign(PartitionId(id), Offset(start), states);
             }
         }

@@ -104,6 +104,8 @@ pub struct Replica {
     work: Vec<Work>,
     commit: Option<(CommitId, TransactionId, Vec<i32>, Progress)>,
     commit_not_before: i64,
+    /// When the last commit was begun, by the replica's clock.
+    last_commit: i64,
     stop: bool,
     draining: Option<i64>,
     observed: i64,
@@ -139,6 +141,7 @@ impl Replica {
             work: Vec::new(),
             commit: None,
             commit_not_before: 0,
+            last_commit: i64::MIN / 2,
             stop: false,
             draining: None,
             observed: 0,
@@ -242,14 +245,15 @@ impl Replica {
             batch.push((id, index));
         }
         for (id, index) in &batch {
-            let entry = &around.cluster.partitions[*id as usize].log[*index];
+            let partition = &around.cluster.partitions[*id as usize];
+            let entry = &partition.log[*index];
             say!(around.trace, "r{} takes in {id}/{}", self.id, entry.offset);
-            self.take_in_record(*id, entry);
+            self.take_in_record(*id, entry, partition.calls_for_effects(entry.offset));
         }
         Ok(batch.len())
     }
 
-    fn take_in_record(&mut self, id: i32, entry: &Entry) {
+    fn take_in_record(&mut self, id: i32, entry: &Entry, calls: bool) {
         let (partition, offset, at) = (PartitionId(id), Offset(entry.offset), Millis(entry.at));
         let bytes = entry.key.as_ref().map_or(0, Vec::len) + entry.value.as_ref().map_or(0, Vec::len);
         match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
@@ -272,6 +276,9 @@ impl Replica {
         if ledger.take_in(entry.offset, waits.then_some(entry.generator.as_str())) {
             fetch.full = ledger.in_flight() >= share;
             fetch.backlog = ledger.in_flight();
+            if !waits && calls {
+                ledger.owe(&entry.generator, entry.offset);
+            }
         }
     }
 
@@ -294,7 +301,7 @@ impl Replica {
             );
             let before = self.pool.bytes();
             self.pool.finished(ticket);
-            // What is held counts from then on, not only when all before it is finished too.
+            // What is held counts from then on.
             let grown = self.pool.bytes().saturating_sub(before);
             let most = around.scenario.effect_bytes();
             ensure!(
@@ -305,6 +312,9 @@ impl Replica {
             let ledger = self.ledgers.get_mut(&ticket.partition.0).filter(|ledger| ledger.serial == serial);
             if let (Some(ledger), false) = (ledger, void) {
                 ledger.finish(&generator, offset);
+                if around.cluster.partitions[ticket.partition.0 as usize].calls_for_effects(offset) {
+                    ledger.owe(&generator, offset);
+                }
             }
         }
         self.pool.schedule();
@@ -338,7 +348,20 @@ impl Replica {
         if around.now < self.commit_not_before {
             return Ok(());
         }
-        let Some(commit) = self.pool.take_commit() else { return Ok(()) };
+        let time = around.now + self.clock;
+        let due = time - self.last_commit.min(time) >= around.scenario.policy.linger;
+        self.last_commit = self.last_commit.min(time);
+        let Some(commit) = self.pool.take_commit() else {
+            let waits = self.ledgers.iter().find(|(_, ledger)| ledger.owes());
+            ensure!(
+                waits.is_none() || !due || self.commit.is_some(),
+                Visible,
+                "effects of {waits:?} wait, the last commit was begun at {} and it is {time}",
+                self.last_commit
+            );
+            return Ok(());
+        };
+        self.last_commit = time;
         ensure!(self.commit.is_none(), Offsets, "two commits of one replica at once");
         for part in &commit.parts {
             say!(
@@ -350,12 +373,15 @@ impl Replica {
                 part.offset,
                 part.effects().collect::<Vec<_>>()
             );
-            let ledger = self.ledgers.get(&part.partition.0);
+            let ledger = self.ledgers.get_mut(&part.partition.0);
             ensure!(ledger.is_some(), Owner, "partition {} is committed and not held", part.partition);
             if let Some(ledger) = ledger {
-                ledger.commit(part.offset.0)?;
+                ledger.commit(part)?;
             }
         }
+        let holds = |id: &i32| commit.parts.iter().any(|part| part.partition.0 == *id);
+        let left = self.ledgers.iter().find(|(id, ledger)| ledger.owes() && !holds(id));
+        ensure!(left.is_none(), Visible, "a commit leaves out the effects of {left:?}");
         let partitions = commit.parts.iter().map(|part| part.partition.0).collect();
         let id = commit.id;
         let transaction = around.cluster.begin(commit, around.now);
