@@ -11,7 +11,7 @@
 //! * [`log`]: the words of a partitioned log: partition, offset, time, generator.
 //! * [`reading`]: a reading, parsed and checked.
 //! * [`alarm`]: rules, the alarm state machine, alert events.
-//! * [`pool`]: readings worked out of order and retired in order. The heart of the project.
+//! * [`pool`]: readings worked side by side, effects published as they are done. The heart of the project.
 //! * [`effect`]: what leaves the worker.
 //! * [`simulator`]: a fleet of model generators.
 //!

@@ -29,6 +29,8 @@ pub struct Outbox {
     letters: VecDeque<Box<DeadLetter>>,
     /// Of all this.
     bytes: usize,
+    open_bytes: usize,
+    sealed_bytes: usize,
     farewells: Farewells,
 }
 
@@ -42,6 +44,8 @@ impl Outbox {
             sealed: Vec::new(),
             letters: VecDeque::new(),
             bytes: 0,
+            open_bytes: 0,
+            sealed_bytes: 0,
             farewells: Farewells::default(),
         }
     }
@@ -86,8 +90,11 @@ impl Outbox {
     /// The effects for a commit with this offset: all groups there are, and the dead letters below it.
     pub fn seal(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect>>> {
         while self.has_letter_below(offset) {
-            self.open.extend(self.letters.pop_front().map(Effect::DeadLetter));
+            let letter = self.letters.pop_front().map(Effect::DeadLetter);
+            self.open_bytes += letter.as_ref().map_or(0, Effect::bytes);
+            self.open.extend(letter);
         }
+        self.sealed_bytes += std::mem::take(&mut self.open_bytes);
         if !self.open.is_empty() {
             self.sealed.push(Arc::new(std::mem::take(&mut self.open)));
         }
@@ -97,7 +104,7 @@ impl Outbox {
     /// What the last commit held is durable, and so is its offset.
     pub fn acknowledge(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect>>> {
         let done = std::mem::take(&mut self.sealed);
-        self.bytes -= done.iter().flat_map(|chunk| chunk.iter()).map(Effect::bytes).sum::<usize>();
+        self.bytes -= std::mem::take(&mut self.sealed_bytes);
         while let Some((generator, offset)) = self.farewells.take_below(offset) {
             self.delete(generator, offset);
         }
@@ -129,7 +136,9 @@ impl Outbox {
                     self.farewells.cancel(&change.generator);
                 }
             }
-            self.bytes += effect.bytes();
+            let bytes = effect.bytes();
+            self.bytes += bytes;
+            self.open_bytes += bytes;
         }
     }
 
@@ -137,6 +146,7 @@ impl Outbox {
         let deletion =
             Effect::State(StateChange { generator, partition: self.partition, json: None, offset });
         self.bytes += deletion.bytes();
+        self.open_bytes += deletion.bytes();
         self.open.push(deletion);
     }
 }
@@ -157,6 +167,10 @@ impl Farewells {
 
     /// The generator has come back: its new state stands in the farewell's place.
     fn cancel(&mut self, generator: &GeneratorId) {
+        // Nearly always: it isn't even worth a hash.
+        if self.by_generator.is_empty() {
+            return;
+        }
         if let Some(offset) = self.by_generator.remove(generator) {
             self.by_offset.remove(&offset);
         }

@@ -1,7 +1,7 @@
 //! The worker: joins the pool and Kafka. This file shows the way of a reading, top-down:
 //!
 //! ```text
-//! take_in ─► parse ─► pool (lanes, reorder buffer) ─► begin_commit ─► committer ─► take_outcome
+//! take_in ─► parse ─► pool (lanes, outbox) ─► begin_commit ─► committer ─► take_outcome
 //! ```
 //!
 //! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
@@ -290,7 +290,7 @@ impl Worker {
         }
     }
 
-    /// Hands what has retired to the committer, when it's time.
+    /// Hands what is finished to the committer, when it's time.
     fn begin_commit(&mut self) {
         if self.commit_not_before.is_some_and(|at| Instant::now() < at) {
             return;
