@@ -1,4 +1,4 @@
-//! The pure core, piece by piece: parse, evaluate, hand out to lanes, retire. `cargo bench` runs them.
+//! The pure core, piece by piece: parse, evaluate, hand out to lanes, publish. `cargo bench` runs them.
 //!
 //! What matters on a real broker is measured by `genwatch bench`; these say which piece a change has touched.
 
@@ -98,7 +98,7 @@ fn evaluate(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A fast handler: taken in, evaluated, retired, committed.
+/// A fast handler: taken in, evaluated, published, committed.
 #[divan::bench]
 fn inline(bencher: Bencher<'_, '_>) {
     let records = records();
@@ -116,7 +116,7 @@ fn inline(bencher: Bencher<'_, '_>) {
     );
 }
 
-/// A slow handler: to a lane, handed out, finished, put in order, retired, committed.
+/// A slow handler: to a lane, handed out, finished, published, committed.
 #[divan::bench(args = [1, 64, 1000])]
 fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
     let records = records();
@@ -138,7 +138,7 @@ fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
             if running.is_empty() {
                 break;
             }
-            // The newest first, so that the reorder buffer has something to do.
+            // The newest first, so that the watermark has something to wait for.
             for ticket in running.drain(..).rev() {
                 pool.finished(ticket);
             }

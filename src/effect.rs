@@ -17,14 +17,14 @@ pub enum Effect {
     DeadLetter(Box<DeadLetter>),
 }
 
-/// The new state of a generator; `None` deletes it.
+/// The new state of a generator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateChange {
     /// Whose state.
     pub generator: GeneratorId,
     /// The partition its readings come from; the record goes to the one of the same number.
     pub partition: PartitionId,
-    /// The record's value, JSON.
+    /// The record's value, JSON; `None` deletes the state.
     pub json: Option<Vec<u8>>,
     /// The offset of the record that brought it; of the last reading, where silence did.
     pub offset: Offset,

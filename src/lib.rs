@@ -12,7 +12,7 @@
 //! * [`reading`]: a reading, parsed and checked.
 //! * [`alarm`]: rules, the alarm state machine, alert events.
 //! * [`engine`]: every decision of a worker: its partitions, memberships, commits.
-//! * [`pool`]: readings worked out of order and retired in order. The heart of the project.
+//! * [`pool`]: readings worked side by side, effects published as they are done. The heart of the project.
 //! * [`effect`]: what leaves the worker.
 //! * [`simulator`]: a fleet of model generators.
 //!

@@ -40,8 +40,10 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// `genwatch_handler_seconds`
     pub handler_seconds: Histogram,
-    /// `genwatch_end_to_end_seconds`: record timestamp to committed.
+    /// `genwatch_end_to_end_seconds`: record timestamp to committed offset.
     pub end_to_end_seconds: Histogram,
+    /// `genwatch_alert_seconds`: timestamp of the deciding reading to the alert's commit, which needn't wait for the offset.
+    pub alert_seconds: Histogram,
     /// `genwatch_rebalances_total`
     pub rebalances: IntCounter,
     /// `genwatch_restore_seconds`: the last restore.
@@ -76,7 +78,7 @@ impl Metrics {
             Opts::new("genwatch_lag", "Records from the committed offset to the end, of owned partitions."),
             &["partition"],
         )?;
-        let in_flight = IntGauge::new("genwatch_in_flight", "Records taken in and not retired.")?;
+        let in_flight = IntGauge::new("genwatch_in_flight", "Records taken in and not finished.")?;
         let commit_seconds = histogram("genwatch_commit_seconds", "Duration of a commit.", &COMMIT_BUCKETS)?;
         let handler_seconds = histogram(
             "genwatch_handler_seconds",
@@ -85,7 +87,12 @@ impl Metrics {
         )?;
         let end_to_end_seconds = histogram(
             "genwatch_end_to_end_seconds",
-            "From a record's timestamp to its commit.",
+            "From a record's timestamp to the commit of an offset behind it.",
+            &END_TO_END_BUCKETS,
+        )?;
+        let alert_seconds = histogram(
+            "genwatch_alert_seconds",
+            "From the timestamp of the deciding reading to the commit of the alert.",
             &END_TO_END_BUCKETS,
         )?;
         let rebalances = IntCounter::new("genwatch_rebalances_total", "Changes of the assignment.")?;
@@ -111,6 +118,7 @@ impl Metrics {
             commit_seconds,
             handler_seconds,
             end_to_end_seconds,
+            alert_seconds,
             rebalances,
             restore_seconds,
             stalled,
@@ -131,6 +139,7 @@ impl Metrics {
             for effect in part.effects.iter().flat_map(|chunk| chunk.iter()) {
                 match effect {
                     Effect::Alert(event) => {
+                        self.alert_seconds.observe(now.since(event.at).max(0) as f64 / 1000.0);
                         self.alerts
                             .with_label_values(&[event.rule.name.as_str(), event.state.as_str()])
                             .inc();

@@ -21,6 +21,19 @@ pub struct Source {
     pub at: Millis,
 }
 
+/// When and where silence is looked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Silence {
+    /// The generator's partition.
+    pub partition: PartitionId,
+    /// The offset of the last reading seen of it.
+    pub last: Offset,
+    /// The moment up to which it is known that no reading of it waits in the log; wall clock.
+    pub asked: Millis,
+    /// Wall clock.
+    pub now: Millis,
+}
+
 /// The rules in force, ready to be applied. Stateless: the state is the caller's.
 #[derive(Debug)]
 pub struct Detector {
@@ -55,10 +68,11 @@ impl Detector {
         effects: &mut Vec<Effect>,
         late: &mut [u64],
     ) {
+        // A repeat shows life too: what this errs by is a silence that is noticed later.
+        state.last_seen = now;
         if source.offset <= state.applied {
             return;
         }
-        state.last_seen = now;
         let mut changed = self.watch_silence && !state.stored;
         for (index, rule) in self.rules.as_slice().iter().enumerate() {
             let standing = &mut state.standings[index];
@@ -111,7 +125,8 @@ impl Detector {
         }
     }
 
-    /// The generator is decommissioned: active alarms are cleared, the state is deleted.
+    /// The generator is decommissioned: active alarms are cleared, the state is deleted. Whether it is; a record that is
+    /// part of the state already (a repeat after a crash) changes nothing, as the generator has come back since.
     pub fn decommission(
         &self,
         generator: &GeneratorId,
@@ -119,9 +134,9 @@ impl Detector {
         source: Source,
         now: Millis,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         if source.offset <= state.applied {
-            return;
+            return false;
         }
         for (rule, standing) in self.rules.as_slice().iter().zip(&state.standings) {
             if standing.phase.is_active() {
@@ -148,17 +163,15 @@ impl Detector {
             }));
         }
         *state = AlarmState::new(&self.rules, now);
+        true
     }
 
-    /// Looks whether the generator has been silent for too long at `now`, wall clock. `last` is the offset of the last
-    /// reading seen of it. Gives the effects of the alarms that are raised by it.
+    /// Looks whether the generator has been silent for too long. Gives the effects of the alarms that are raised by it.
     pub fn silence(
         &self,
         generator: &GeneratorId,
         state: &mut AlarmState,
-        partition: PartitionId,
-        last: Offset,
-        now: Millis,
+        Silence { partition, last, asked, now }: Silence,
         effects: &mut Vec<Effect>,
     ) {
         if !state.stored {
@@ -166,7 +179,9 @@ impl Detector {
         }
         // A clock that was set back must not put off the alarm until it has caught up: silence counts anew from here.
         state.last_seen = state.last_seen.min(now);
-        let quiet = now.since(state.last_seen);
+        // Nor may the time before it was set back be counted in.
+        let at = asked.min(now);
+        let quiet = at.since(state.last_seen);
         let mut changed = false;
         for (rule, standing) in self.rules.as_slice().iter().zip(&mut state.standings) {
             let raise = |after: i64| quiet >= after && !standing.phase.is_active();
@@ -176,14 +191,14 @@ impl Detector {
             if !raise(after) {
                 continue;
             }
-            *standing = Standing { phase: Phase::Raised, since: now };
+            *standing = Standing { phase: Phase::Raised, since: at };
             changed = true;
             effects.push(Effect::Alert(Box::new(AlertEvent {
                 generator: generator.clone(),
                 rule: Arc::clone(rule),
                 state: AlertState::Raised,
                 value: Some(quiet as f64 / 1000.0),
-                at: now,
+                at,
                 since: state.last_seen,
                 position: None,
                 partition,
@@ -192,6 +207,8 @@ impl Detector {
             })));
         }
         if changed {
+            // The silence came after the last reading. Were that evaluated again after a crash, it would end the silence.
+            state.applied = state.applied.max(last);
             effects.push(self.state_change(generator, partition, state));
         }
     }
@@ -203,5 +220,82 @@ impl Detector {
             json: Some(state.to_json(generator, &self.rules)),
             offset: state.applied,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alarm::state::StoredState;
+
+    const DEADMAN: &str = "[[rule]]\nname = \"gone\"\nsilent_for = \"10s\"\n";
+
+    fn detector() -> Detector {
+        Detector::new(Rules::parse(DEADMAN, "rules.toml".as_ref()).expect("valid rules"))
+    }
+
+    fn read(detector: &Detector, state: &mut AlarmState, offset: i64, now: i64) -> Vec<Effect> {
+        let text = br#"{"generatorID":"g","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":10}"#;
+        let Ok(crate::reading::Parsed::Reading { values, .. }) =
+            crate::reading::parse(Some(b"g"), Some(text))
+        else {
+            panic!("a reading");
+        };
+        let source = Source { partition: PartitionId(0), offset: Offset(offset), at: Millis(0) };
+        let mut effects = Vec::new();
+        detector.reading(
+            &GeneratorId::from("g"),
+            state,
+            &values,
+            source,
+            Millis(now),
+            &mut effects,
+            &mut [0],
+        );
+        effects
+    }
+
+    fn look(
+        detector: &Detector,
+        state: &mut AlarmState,
+        last: i64,
+        asked: i64,
+        now: i64,
+    ) -> Option<StoredState> {
+        let mut effects = Vec::new();
+        let at =
+            Silence { partition: PartitionId(0), last: Offset(last), asked: Millis(asked), now: Millis(now) };
+        detector.silence(&GeneratorId::from("g"), state, at, &mut effects);
+        let json = effects.last()?.as_state()?.json.as_ref()?;
+        Some(StoredState::from_json(json).expect("own format"))
+    }
+
+    #[test]
+    fn a_silence_is_not_ended_by_readings_before_it() {
+        let detector = detector();
+        let mut state = AlarmState::new(detector.rules(), Millis(0));
+        assert_eq!(read(&detector, &mut state, 5, 0).len(), 1, "it is known from now on");
+        assert_eq!(read(&detector, &mut state, 9, 0).len(), 0, "nothing new");
+        let stored = look(&detector, &mut state, 9, 10_000, 10_000).expect("raised");
+        assert_eq!(stored.offset, Offset(9));
+
+        let mut next = AlarmState::restore(stored, detector.rules(), Millis(20_000));
+        assert_eq!(read(&detector, &mut next, 9, 20_000), [], "a repeat");
+        assert_eq!(read(&detector, &mut next, 10, 20_000).len(), 2, "back again");
+    }
+
+    #[test]
+    fn silence_is_measured_up_to_the_question_and_a_repeat_shows_life() {
+        let detector = detector();
+        let mut state = AlarmState::new(detector.rules(), Millis(0));
+        read(&detector, &mut state, 5, 0);
+        assert!(look(&detector, &mut state, 5, 9_999, 60_000).is_none(), "nobody knows what came since");
+        read(&detector, &mut state, 5, 8_000);
+        assert!(look(&detector, &mut state, 5, 17_999, 17_999).is_none());
+        assert!(
+            look(&detector, &mut state, 5, 500_000, 17_999).is_none(),
+            "the clock was set back meanwhile"
+        );
+        assert!(look(&detector, &mut state, 5, 18_000, 18_000).is_some());
     }
 }

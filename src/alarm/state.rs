@@ -101,9 +101,9 @@ impl StoredState {
         serde_json::from_slice(value)
     }
 
-    /// What stands for the state of a decommissioned generator until the offset behind the decommissioning is committed,
-    /// where states and offsets don't become durable together: were the state deleted at once, a crash between the two
-    /// would have the next owner evaluate readings again that it can't tell from new ones.
+    /// What stands for the state of a decommissioned generator until the committed offset has passed the decommissioning:
+    /// were the state deleted at once, a crash before that would have the next owner evaluate readings again that it can't
+    /// tell from new ones. See [`crate::pool::outbox`].
     #[must_use]
     pub fn farewell(generator: &GeneratorId, offset: Offset) -> StoredState {
         let generator = generator.as_str().to_owned();

@@ -77,7 +77,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = OnOutOfRange::Fail, env = "GENWATCH_ON_OUT_OF_RANGE")]
     on_out_of_range: OnOutOfRange,
 
-    /// Records taken in and not retired, over all partitions; a partition whose share is full is paused.
+    /// Records taken in and not finished, over all partitions; a partition whose share is full is paused.
     #[arg(long, value_name = "RECORDS", default_value_t = 100_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
 

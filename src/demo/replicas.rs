@@ -59,7 +59,7 @@ impl<'b> Replicas<'b> {
             group: self.broker.group().to_owned(),
             rules: self.rules.clone(),
             concurrency: 64,
-            // So that lanes are at work: readings are worked side by side and retired in order.
+            // So that lanes are at work: readings are worked side by side.
             work: Duration::from_millis(2),
             work_of: HashMap::new(),
             delivery: Delivery::AtLeastOnce,

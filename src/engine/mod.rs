@@ -484,9 +484,9 @@ impl Engine {
         }
     }
 
-    /// A partition ended there a moment ago: looks for generators that have fallen silent.
-    pub fn end(&mut self, id: PartitionId, end: Offset) {
-        self.pool.watch_silence(id, end);
+    /// A partition ended there when that was asked, by the wall clock: looks for generators that had fallen silent then.
+    pub fn end(&mut self, id: PartitionId, end: Offset, asked: Millis) {
+        self.pool.watch_silence(id, end, asked);
     }
 
     // ----------------------------------------------------------------------------------------------------------------

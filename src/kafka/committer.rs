@@ -3,12 +3,10 @@
 //! It runs on a thread of its own and has one [`Commit`] at a time. Exactly-once puts effects and offsets of all
 //! partitions in one transaction. At-least-once uses the same path with an idempotent producer: alerts and dead letters
 //! first, then states, then offsets, each step durable before the next, so that a crash between them repeats an alert (with
-//! the same id) and never loses one. The state of a decommissioned generator is deleted last, see
-//! [`StoredState::farewell`].
+//! the same id) and never loses one.
 //!
 //! An outage is waited out: the commit is tried again until it succeeds, is refused, or the worker gives up.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -26,7 +24,6 @@ use super::consumer::{Handle, TransactionError};
 use super::native;
 use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
-use crate::alarm::state::StoredState;
 use crate::effect::{DeadLetter, Effect, StateChange};
 use crate::engine::membership::{Fence, Refusal};
 use crate::pool::{Commit, CommitId};
@@ -536,29 +533,13 @@ impl Work {
             self.send(effect)?;
         }
         self.flush()?;
-        let changes = || effects().filter_map(Effect::as_state);
-        let mut gone = BTreeMap::new();
-        for change in changes() {
-            if change.json.is_some() {
-                self.send_state(change)?;
-                gone.remove(&change.generator);
-            } else {
-                let farewell = StoredState::farewell(&change.generator, change.offset).to_json();
-                self.send_state(&StateChange { json: Some(farewell), ..change.clone() })?;
-                gone.insert(&change.generator, change);
-            }
+        for change in effects().filter_map(Effect::as_state) {
+            self.send_state(change)?;
         }
         self.flush()?;
         let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
         let committed = self.setup.handle.commit(&offsets, fence);
-        committed.map_err(|error| Failure::Refused(refusal_of(error.code), error.to_string()))?;
-        let deleted =
-            gone.into_values().try_for_each(|change| self.send_state(change)).and_then(|()| self.flush());
-        if deleted.is_err() {
-            // A farewell that stays does no harm. A deletion that comes late would: to the next owner's state.
-            self.producer()?.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
-        }
-        Ok(())
+        committed.map_err(|error| Failure::Refused(refusal_of(error.code), error.to_string()))
     }
 
     /// Waits until all that was sent is durable.

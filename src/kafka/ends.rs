@@ -12,7 +12,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 
 use super::config::{Connection, Context, Isolation};
-use crate::log::{Offset, PartitionId};
+use crate::clock::now;
+use crate::log::{Millis, Offset, PartitionId};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -24,8 +25,8 @@ pub type Ends = Vec<(PartitionId, Offset)>;
 pub struct EndWatch {
     questions: Option<Sender<Vec<PartitionId>>>,
     answers: Receiver<Ends>,
-    /// A question is under way: the next one would only queue behind it.
-    asking: bool,
+    /// When the question under way was asked: the next one would only queue behind it.
+    asking: Option<Millis>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,23 +55,24 @@ impl EndWatch {
             }
         });
         let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread: {error}")))?;
-        Ok(EndWatch { questions: Some(questions), answers, asking: false, thread: Some(thread) })
+        Ok(EndWatch { questions: Some(questions), answers, asking: None, thread: Some(thread) })
     }
 
     /// Asks for the ends of these partitions, unless the last question is still open.
     pub fn ask(&mut self, partitions: Vec<PartitionId>) {
-        if let Some(questions) = self.questions.as_ref().filter(|_| !self.asking && !partitions.is_empty()) {
+        if let Some(questions) =
+            self.questions.as_ref().filter(|_| self.asking.is_none() && !partitions.is_empty())
+        {
             // The receiver lives as long as the thread, which ends only after `questions` is dropped.
-            self.asking = questions.send(partitions).is_ok();
+            self.asking = questions.send(partitions).is_ok().then(now);
         }
     }
 
-    /// The answer, if there is one.
+    /// The answer, if there is one, and when the question was asked.
     #[must_use]
-    pub fn answer(&mut self) -> Option<Ends> {
+    pub fn answer(&mut self) -> Option<(Millis, Ends)> {
         let ends = self.answers.try_recv().ok()?;
-        self.asking = false;
-        Some(ends)
+        Some((self.asking.take()?, ends))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::alarm::detector::{Detector, Source};
+use crate::alarm::detector::{Detector, Silence, Source};
 use crate::alarm::state::{AlarmState, StoredState};
 use crate::effect::Effect;
 use crate::log::{GeneratorId, Millis, Offset, PartitionId};
@@ -37,7 +37,7 @@ pub struct Lanes {
     /// Lanes whose generator is decommissioned: for the next new ones.
     free: Vec<u32>,
     /// Lanes that could start, by the sequence number of the reading at their front: the oldest is started first, as it
-    /// is the one that holds up the reorder buffer.
+    /// is the one that holds up the watermark.
     ready: BTreeSet<(u64, u32)>,
 }
 
@@ -45,7 +45,8 @@ pub struct Lanes {
 struct Lane {
     generator: GeneratorId,
     state: AlarmState,
-    /// The offset of the last reading evaluated.
+    /// The highest offset of a record that was applied or is part of the state; where a state was restored, the one it
+    /// names.
     last: Offset,
     waiting: VecDeque<Task>,
     running: Option<Task>,
@@ -56,6 +57,7 @@ struct Task {
     seq: u64,
     source: Source,
     job: Job,
+    bytes: u32,
 }
 
 impl Lanes {
@@ -88,19 +90,19 @@ impl Lanes {
         let index = self.lane_of(generator, detector, now);
         let lane = &mut self.lanes[index as usize];
         debug_assert!(lane.running.is_none() && lane.waiting.is_empty());
-        lane.apply(detector, source, job, now, effects, late);
-        if job == Job::Decommission {
+        if lane.apply(detector, source, job, now, effects, late) {
             self.free(index);
         }
     }
 
-    /// Queues a record behind its generator's others.
+    /// Queues a record of so many bytes behind its generator's others.
     pub fn enqueue(
         &mut self,
         detector: &Detector,
         parsed: &Parsed<'_>,
         source: Source,
         seq: u64,
+        bytes: usize,
         now: Millis,
     ) {
         let (generator, job) = Job::of(parsed);
@@ -109,7 +111,8 @@ impl Lanes {
         if lane.running.is_none() && lane.waiting.is_empty() {
             self.ready.insert((seq, index));
         }
-        lane.waiting.push_back(Task { seq, source, job });
+        // A record of a partition is smaller than 2 GiB.
+        lane.waiting.push_back(Task { seq, source, job, bytes: bytes as u32 });
     }
 
     /// Whether some lane could start.
@@ -129,27 +132,28 @@ impl Lanes {
         Some((seq, index, lane.generator.clone(), task.source.offset))
     }
 
-    /// The running reading of a lane is done: evaluates it. `None` if that reading isn't the one that runs.
+    /// The running reading of a lane is done: evaluates it, and gives its bytes. `None` if that reading isn't the one that
+    /// runs.
     pub fn finish(
         &mut self,
         index: u32,
         seq: u64,
         detector: &Detector,
         now: Millis,
+        effects: &mut Vec<Effect>,
         late: &mut [u64],
-    ) -> Option<Vec<Effect>> {
+    ) -> Option<usize> {
         let lane = self.lanes.get_mut(index as usize)?;
         let task = lane.running.take_if(|task| task.seq == seq)?;
-        let mut effects = Vec::new();
-        lane.apply(detector, task.source, task.job, now, &mut effects, late);
+        let gone = lane.apply(detector, task.source, task.job, now, effects, late);
         match lane.waiting.front() {
             Some(next) => {
                 self.ready.insert((next.seq, index));
             }
-            None if task.job == Job::Decommission => self.free(index),
+            None if gone => self.free(index),
             None => {}
         }
-        Some(effects)
+        Some(task.bytes as usize)
     }
 
     /// Forgets all that waits: nothing starts any more.
@@ -161,12 +165,18 @@ impl Lanes {
     }
 
     /// Looks for idle generators that have fallen silent.
-    pub fn watch_silence(&mut self, detector: &Detector, partition: PartitionId, now: Millis) -> Vec<Effect> {
-        let mut effects = Vec::new();
+    pub fn watch_silence(
+        &mut self,
+        detector: &Detector,
+        partition: PartitionId,
+        asked: Millis,
+        now: Millis,
+        effects: &mut Vec<Effect>,
+    ) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.running.is_none() && lane.waiting.is_empty()) {
-            detector.silence(&lane.generator, &mut lane.state, partition, lane.last, now, &mut effects);
+            let at = Silence { partition, last: lane.last, asked, now };
+            detector.silence(&lane.generator, &mut lane.state, at, effects);
         }
-        effects
     }
 
     fn lane_of(&mut self, generator: &str, detector: &Detector, now: Millis) -> u32 {
@@ -207,6 +217,7 @@ impl Lanes {
 }
 
 impl Lane {
+    /// Whether the generator is gone.
     fn apply(
         &mut self,
         detector: &Detector,
@@ -215,15 +226,17 @@ impl Lane {
         now: Millis,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
-    ) {
+    ) -> bool {
         debug_assert!(
             source.offset > self.last || source.offset <= self.state.applied,
             "out of the order of the log"
         );
-        self.last = source.offset;
+        // A repeat after a crash is older than the state that was restored.
+        self.last = self.last.max(source.offset);
         match job {
             Job::Reading(values) => {
                 detector.reading(&self.generator, &mut self.state, &values, source, now, effects, late);
+                false
             }
             Job::Decommission => {
                 detector.decommission(&self.generator, &mut self.state, source, now, effects)
@@ -256,5 +269,54 @@ mod tests {
             }
         }
         assert_eq!((lanes.lanes.len(), lanes.by_generator.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_decommissioning_that_is_repeated_leaves_the_generator_that_came_back() {
+        let detector = Detector::new(Rules::default());
+        let raised = br#"{"generatorID":"g","offset":60,"rules":{"low_fuel":{"phase":"raised","since":3}}}"#;
+        let stored = StoredState::from_json(raised).expect("valid");
+        for mut lanes in [Handled::Inline, Handled::Queued].map(|handled| {
+            (Lanes::restore([(GeneratorId::from("g"), stored.clone())], &detector, Millis(0)), handled)
+        }) {
+            let mut effects = Vec::new();
+            for (offset, text) in [(50, None), (60, Some(LOW)), (61, Some(LOW))] {
+                effects.extend(lanes.1.apply(&mut lanes.0, &detector, offset, text));
+            }
+            assert_eq!(effects, [], "it was raised at 60, and is");
+        }
+    }
+
+    const LOW: &str = r#"{"generatorID":"g","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":10}"#;
+
+    enum Handled {
+        Inline,
+        Queued,
+    }
+
+    impl Handled {
+        fn apply(
+            &self,
+            lanes: &mut Lanes,
+            detector: &Detector,
+            offset: i64,
+            text: Option<&str>,
+        ) -> Vec<Effect> {
+            let parsed = crate::reading::parse(Some(b"g"), text.map(str::as_bytes)).expect("valid");
+            let source = Source { partition: PartitionId(0), offset: Offset(offset), at: Millis(offset) };
+            let mut effects = Vec::new();
+            match self {
+                Handled::Inline => {
+                    lanes.evaluate(detector, &parsed, source, Millis(0), &mut effects, &mut [0, 0]);
+                }
+                Handled::Queued => {
+                    lanes.enqueue(detector, &parsed, source, 0, 100, Millis(0));
+                    let (seq, lane, ..) = lanes.start_next().expect("ready");
+                    let bytes = lanes.finish(lane, seq, detector, Millis(0), &mut effects, &mut [0, 0]);
+                    assert_eq!(bytes, Some(100));
+                }
+            }
+            effects
+        }
     }
 }

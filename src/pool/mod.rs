@@ -1,32 +1,36 @@
-//! The pool: readings are worked out of order and retired in order.
-//!
-//! A processor executes instructions side by side and retires them in program order, so that an interrupt always sees
-//! a consistent state. A partition is worked the same way:
+//! The pool: readings of many generators are worked side by side, and their effects leave as soon as they are there.
 //!
 //! ```text
-//! records ─► lanes (one at a time per generator, ─► reorder buffer ─► commits (a contiguous prefix:
-//!            many generators side by side)          (per partition)   effects and the offset behind them)
+//! records ─► lanes (one at a time per generator, ─┬─► outbox (effects, as they are finished) ─────┬─► commits
+//!            many generators side by side)        └─► watermark (all before it is finished) ──────┘
 //! ```
 //!
+//! A commit holds the effects that are there, and as its offset the watermark. Effects may be ahead of it: the state
+//! record among them names the reading that it covers, and whoever works that reading again after a crash skips it. So no
+//! generator waits for another, and nothing is said twice.
+//!
 //! * [`lanes`]: the generators of one partition; each has its alarm state and a queue of waiting readings.
-//! * [`reorder`]: finished or not, in the order of the log; gives up the finished prefix.
-//! * `partition`: one partition, from assignment to release: lanes, buffer, what waits for a commit.
-//! * this file: all partitions of a replica; shares the concurrency and the buffer among them, makes the commits.
+//! * [`watermark`]: how far the log is finished without a gap.
+//! * [`outbox`]: effects on their way into a commit.
+//! * `partition`: one partition, from assignment to release: it has lanes, a watermark and an outbox.
+//! * this file: all partitions of a replica; shares the concurrency and the bounds among them, makes the commits.
 //!
 //! The pool is a state machine without Kafka, clock, thread or randomness: calls tell it what happened, [`Action`]s and
 //! [`Commit`]s say what to do. The worker drives it with a real broker; tests drive it with a log in memory.
 //!
 //! Invariants (numbered in `docs/guarantees.md`):
 //! 1. Of one generator, at most one reading is being worked, the one with the lowest offset first.
-//! 2. A commit of a partition holds the effects of exactly the records below its offset that no earlier acknowledged
-//!    commit holds, in the order of the log.
+//! 2. A commit of a partition holds all effects of finished records that no earlier acknowledged commit holds, dead letters
+//!    only if they are below its offset; of each generator they are in the order of the log. Everything below its offset
+//!    is finished.
 //! 3. Nothing of a partition is committed after it was lost, nor worked or taken in after it was revoked.
 //! 4. Records and bytes held are bounded by [`Bounds`], give or take the batch that was under way.
 //! 5. A partition is released only when no commit that holds it is under way.
 
 pub mod lanes;
+pub mod outbox;
 mod partition;
-pub mod reorder;
+pub mod watermark;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,10 +58,22 @@ pub enum Handling {
 /// What the pool may hold, over all partitions; each owned partition has an equal share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Records taken in and not retired.
+    /// Records taken in and not finished. Finished ones behind an unfinished one cost 16 bytes each and are bounded by
+    /// [`MAX_FINISHED`].
     pub records: usize,
-    /// Bytes of these, and of effects that wait for a commit.
+    /// Bytes of unfinished records, and of effects that wait for a commit.
     pub bytes: usize,
+}
+
+/// Finished records that the watermark hasn't passed, over all partitions: what a crash has the next owner work again.
+pub const MAX_FINISHED: usize = 1_000_000;
+
+/// What one partition may hold.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    records: usize,
+    finished: usize,
+    bytes: usize,
 }
 
 /// When commits are made.
@@ -91,7 +107,7 @@ pub enum Action {
         /// Its offset.
         offset: Offset,
     },
-    /// Stop taking in this partition: its share of the buffer is full.
+    /// Stop taking in this partition: its share of the bounds is used up.
     Pause(PartitionId),
     /// Go on with it.
     Resume(PartitionId),
@@ -119,12 +135,13 @@ pub struct CommitPart {
     pub partition: PartitionId,
     /// The offset to commit: everything before it is done.
     pub offset: Offset,
-    /// The effects of what is done and not yet acknowledged, in the order of the log.
+    /// The effects of what is done and not yet acknowledged: of each generator in the order of the log, and none of a
+    /// reading without its others.
     pub effects: Vec<Arc<Vec<Effect>>>,
 }
 
 impl CommitPart {
-    /// The effects, in the order of the log.
+    /// The effects, in their order.
     pub fn effects(&self) -> impl Iterator<Item = &Effect> {
         self.effects.iter().flat_map(|chunk| chunk.iter())
     }
@@ -251,15 +268,14 @@ impl Pool {
     /// Takes in a bad record: done as it arrives, as it belongs to no generator.
     pub fn take_in_bad(&mut self, letter: DeadLetter) {
         let id = letter.partition;
-        let (offset, at) = (letter.offset, letter.timestamp);
         let Some(work) = self.partitions.get_mut(&id) else {
             return;
         };
-        if !work.accepts(offset) {
+        if !work.accepts(letter.offset) {
             return;
         }
         self.records += 1;
-        work.done(offset, at, vec![Effect::DeadLetter(Box::new(letter))]);
+        work.bad(letter);
         self.pause_if_full(id);
     }
 
@@ -311,7 +327,7 @@ impl Pool {
     }
 
     /// The drain of a revoked partition has taken too long: what still runs is forgotten (the next owner works it
-    /// again), the finished prefix is committed.
+    /// again), what is finished is committed.
     pub fn abandon(&mut self, id: PartitionId) {
         if let Some(work) = self.partitions.get_mut(&id) {
             self.running -= work.forget_running(&mut self.epoch);
@@ -382,12 +398,13 @@ impl Pool {
         }
     }
 
-    /// Looks for generators that have fallen silent, on a partition that ended at `end` a moment ago: only where all of
-    /// it has been taken in, as a backlog isn't silence. Costs a pass over its generators, so call it about once a
+    /// Looks for generators that were silent when somebody `asked` where the partition ends, and was told `end`: only
+    /// where all of it has been taken in, as a backlog isn't silence. What came after the question may still be on its
+    /// way, so silence is measured up to then. Costs a pass over the partition's generators, so call it about once a
     /// second.
-    pub fn watch_silence(&mut self, id: PartitionId, end: Offset) {
+    pub fn watch_silence(&mut self, id: PartitionId, end: Offset, asked: Millis) {
         if let Some(work) = self.partitions.get_mut(&id) {
-            work.watch_silence(end, &self.detector, self.now);
+            work.watch_silence(end, &self.detector, asked, self.now);
         }
     }
 
@@ -425,13 +442,13 @@ impl Pool {
         self.running
     }
 
-    /// Records taken in and not retired.
+    /// Records taken in and not finished.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.partitions.values().map(PartitionWork::in_flight).sum()
     }
 
-    /// Bytes held: records not retired, effects not acknowledged.
+    /// Bytes held: records not finished, effects not acknowledged.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.partitions.values().map(PartitionWork::bytes).sum()
@@ -472,10 +489,11 @@ impl Pool {
         later.chain(self.partitions.range(..=self.turn)).find(ready).map(|(id, _)| *id)
     }
 
-    fn share(&self) -> Bounds {
+    fn share(&self) -> Share {
         let partitions = self.partitions.len().max(1);
-        Bounds {
+        Share {
             records: (self.bounds.records / partitions).max(1),
+            finished: (MAX_FINISHED / partitions).max(1),
             bytes: (self.bounds.bytes / partitions).max(1),
         }
     }

@@ -1,13 +1,12 @@
 //! One partition, from assignment to release. It lives exactly as long as the replica holds the partition.
 
-use std::sync::Arc;
-
 use super::lanes::Lanes;
-use super::reorder::{MAX_TIME_RUNS, ReorderBuffer, Retired};
-use super::{Bounds, CommitPart, CommitPolicy, CommittedPart, Ticket};
+use super::outbox::Outbox;
+use super::watermark::{Passed, Watermark};
+use super::{CommitPart, CommitPolicy, CommittedPart, Share, Ticket};
 use crate::alarm::detector::{Detector, Source};
 use crate::alarm::state::StoredState;
-use crate::effect::Effect;
+use crate::effect::DeadLetter;
 use crate::log::{GeneratorId, Millis, Offset, PartitionId};
 use crate::reading::Parsed;
 
@@ -33,22 +32,18 @@ pub(super) struct PartitionWork {
     /// The next offset to take in; one below it is a repeat of the fetcher's.
     next: Offset,
     lanes: Lanes,
-    buffer: ReorderBuffer,
+    watermark: Watermark,
+    outbox: Outbox,
     running: usize,
+    /// Bytes of the records that aren't finished.
+    unfinished_bytes: usize,
     paused: bool,
-    retired: Retired,
-    unacknowledged: Unacknowledged,
+    /// What the watermark has passed, and no commit covers.
+    passed: Passed,
+    /// What a commit covers that isn't acknowledged.
+    covered: Passed,
     committed: Offset,
     records: u64,
-}
-
-/// What has been part of a commit that isn't acknowledged: kept, as it must be part of the next one should this fail.
-#[derive(Debug, Default)]
-struct Unacknowledged {
-    effects: Vec<Arc<Vec<Effect>>>,
-    bytes: usize,
-    records: u64,
-    times: Vec<(Millis, u32)>,
 }
 
 impl PartitionWork {
@@ -60,18 +55,26 @@ impl PartitionWork {
         detector: &Detector,
         now: Millis,
     ) -> PartitionWork {
+        let mut outbox = Outbox::new(id);
+        // A farewell that the log has passed covers nothing any more: it has no lane.
+        let states = states.into_iter().filter(|(generator, stored)| {
+            !stored.decommissioned || outbox.restore_farewell(generator, stored.offset, start)
+        });
+        let lanes = Lanes::restore(states, detector, now);
         PartitionWork {
             id,
             assignment,
             epoch: assignment,
             stage: Stage::Working,
             next: start,
-            lanes: Lanes::restore(states, detector, now),
-            buffer: ReorderBuffer::new(start),
+            lanes,
+            watermark: Watermark::new(start),
+            outbox,
             running: 0,
+            unfinished_bytes: 0,
             paused: false,
-            retired: Retired::default(),
-            unacknowledged: Unacknowledged::default(),
+            passed: Passed::default(),
+            covered: Passed::default(),
             committed: start,
             records: 0,
         }
@@ -96,12 +99,10 @@ impl PartitionWork {
         now: Millis,
         late: &mut [u64],
     ) {
-        debug_assert!(self.buffer.is_empty());
-        let before = self.retired.effects.len();
-        self.lanes.evaluate(detector, parsed, source, now, &mut self.retired.effects, late);
-        self.retired.bytes += self.retired.effects[before..].iter().map(Effect::bytes).sum::<usize>();
-        self.retired.count(source.at);
-        self.buffer.skip_to(source.offset.next());
+        debug_assert!(self.watermark.unfinished() == 0);
+        let lanes = &mut self.lanes;
+        self.outbox.publish(|effects| lanes.evaluate(detector, parsed, source, now, effects, late));
+        self.watermark.pass(source.offset, source.at, &mut self.passed);
     }
 
     /// Queues a record on its generator's lane.
@@ -113,19 +114,21 @@ impl PartitionWork {
         bytes: usize,
         now: Millis,
     ) {
-        let seq = self.buffer.push(source.offset, source.at, bytes);
-        self.lanes.enqueue(detector, parsed, source, seq, now);
+        let seq = self.watermark.begin(source.offset, source.at);
+        self.unfinished_bytes += bytes;
+        self.lanes.enqueue(detector, parsed, source, seq, bytes, now);
     }
 
-    /// A record that needs no work.
-    pub(super) fn done(&mut self, offset: Offset, at: Millis, effects: Vec<Effect>) {
-        self.buffer.pass(offset, at, effects, &mut self.retired);
+    /// A bad record needs no work.
+    pub(super) fn bad(&mut self, letter: DeadLetter) {
+        self.watermark.pass(letter.offset, letter.timestamp, &mut self.passed);
+        self.outbox.post(letter);
     }
 
     pub(super) fn reached(&mut self, position: Offset) {
         if self.stage == Stage::Working && position >= self.next {
             self.next = position;
-            self.buffer.skip_to(position);
+            self.watermark.skip_to(position);
         }
     }
 
@@ -150,20 +153,23 @@ impl PartitionWork {
         if ticket.epoch != self.epoch {
             return false;
         }
-        let Some(effects) = self.lanes.finish(ticket.lane, ticket.seq, detector, now, late) else {
+        let lanes = &mut self.lanes;
+        let (lane, seq) = (ticket.lane, ticket.seq);
+        let finished = self.outbox.publish(|effects| lanes.finish(lane, seq, detector, now, effects, late));
+        let Some(bytes) = finished else {
             return false;
         };
         self.running -= 1;
-        self.buffer.finish(ticket.seq, effects, &mut self.retired);
+        self.unfinished_bytes -= bytes;
+        self.watermark.finish(seq, &mut self.passed);
         true
     }
 
-    pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, now: Millis) {
+    pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, asked: Millis, now: Millis) {
         if self.stage == Stage::Working && self.next >= end {
-            let effects = self.lanes.watch_silence(detector, self.id, now);
-            if !effects.is_empty() {
-                self.buffer.append(effects, &mut self.retired);
-            }
+            let lanes = &mut self.lanes;
+            // Nothing of a silent generator is being worked, so its silence comes behind all of its readings.
+            self.outbox.publish(|effects| lanes.watch_silence(detector, self.id, asked, now, effects));
         }
     }
 
@@ -177,8 +183,8 @@ impl PartitionWork {
     pub(super) fn lose(&mut self) {
         self.stage = Stage::Lost;
         self.lanes.stop();
-        self.retired = Retired::default();
-        self.unacknowledged = Unacknowledged::default();
+        self.outbox = Outbox::new(self.id);
+        (self.passed, self.covered) = (Passed::default(), Passed::default());
     }
 
     /// Forgets what runs, under a new epoch so that its tickets are void; gives how many there were.
@@ -188,17 +194,17 @@ impl PartitionWork {
         std::mem::take(&mut self.running)
     }
 
-    /// Whether nothing runs and all that has retired is committed.
+    /// Whether nothing runs and all that is finished is committed.
     pub(super) fn is_drained(&self) -> bool {
         self.running == 0 && !self.has_uncommitted()
     }
 
     fn has_uncommitted(&self) -> bool {
-        self.has_effects() || self.buffer.position() > self.committed
+        self.has_effects() || self.watermark.offset() > self.committed
     }
 
     fn has_effects(&self) -> bool {
-        !self.retired.effects.is_empty() || !self.unacknowledged.effects.is_empty()
+        self.outbox.is_ready(self.watermark.offset())
     }
 
     /// How long after the last commit this partition wants the next one, in milliseconds.
@@ -216,39 +222,32 @@ impl PartitionWork {
         if self.stage == Stage::Lost || !self.has_uncommitted() {
             return None;
         }
-        let retired = std::mem::take(&mut self.retired);
-        let pending = &mut self.unacknowledged;
-        if !retired.effects.is_empty() {
-            pending.effects.push(Arc::new(retired.effects));
-            pending.bytes += retired.bytes;
-        }
-        pending.records += retired.records;
-        if pending.times.len() < MAX_TIME_RUNS {
-            pending.times.extend(retired.times);
-        }
-        Some(CommitPart {
-            partition: self.id,
-            offset: self.buffer.position(),
-            effects: pending.effects.clone(),
-        })
+        self.covered.add(std::mem::take(&mut self.passed));
+        let offset = self.watermark.offset();
+        Some(CommitPart { partition: self.id, offset, effects: self.outbox.seal(offset) })
     }
 
     pub(super) fn acknowledge(&mut self, offset: Offset) -> CommittedPart {
         self.committed = self.committed.max(offset);
-        let Unacknowledged { effects, records, times, .. } = std::mem::take(&mut self.unacknowledged);
+        let Passed { records, times } = std::mem::take(&mut self.covered);
+        let effects = self.outbox.acknowledge(offset);
         CommittedPart { partition: self.id, offset, records, times, effects }
     }
 
-    pub(super) fn pause_if_full(&mut self, share: Bounds) -> bool {
-        let full = self.buffer.len() >= share.records || self.bytes() >= share.bytes;
+    pub(super) fn pause_if_full(&mut self, share: Share) -> bool {
+        let full = self.watermark.unfinished() >= share.records
+            || self.watermark.finished() >= share.finished
+            || self.bytes() >= share.bytes;
         let pause = full && !self.paused && self.stage == Stage::Working;
         self.paused |= pause;
         pause
     }
 
-    pub(super) fn resume_if_drained(&mut self, share: Bounds) -> bool {
+    pub(super) fn resume_if_drained(&mut self, share: Share) -> bool {
         // Half of the share, so that pausing isn't flapping: each pause makes librdkafka fetch anew.
-        let drained = self.buffer.len() <= share.records / 2 && self.bytes() <= share.bytes / 2;
+        let drained = self.watermark.unfinished() <= share.records / 2
+            && self.watermark.finished() <= share.finished / 2
+            && self.bytes() <= share.bytes / 2;
         let resume = drained && self.paused && self.stage == Stage::Working;
         self.paused &= !resume;
         resume
@@ -279,11 +278,11 @@ impl PartitionWork {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.buffer.len()
+        self.watermark.unfinished()
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.buffer.bytes() + self.retired.bytes + self.unacknowledged.bytes
+        self.unfinished_bytes + self.outbox.bytes()
     }
 
     pub(super) fn take_record_count(&mut self) -> u64 {

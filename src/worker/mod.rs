@@ -1,7 +1,7 @@
 //! The worker: joins the pool and Kafka. This file shows the way of a reading, top-down:
 //!
 //! ```text
-//! take_in ─► parse ─► engine (pool: lanes, reorder buffer) ─► begin_commit ─► committer ─► take_outcome
+//! take_in ─► parse ─► engine (pool: lanes, outbox) ─► begin_commit ─► committer ─► take_outcome
 //! ```
 //!
 //! The engine decides, this folder executes: it asks librdkafka, the committer and the restorer, tells the engine what they
@@ -299,7 +299,7 @@ impl Worker {
         }
     }
 
-    /// Hands what is done to the committer, when it's time.
+    /// Hands what is finished to the committer, when it's time.
     fn begin_commit(&mut self) {
         if let Some((commit, fence)) = self.engine.take_commit() {
             self.committing = Some(Instant::now());

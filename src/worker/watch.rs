@@ -75,9 +75,9 @@ impl Worker {
 
     /// Looks for silent generators where it has become known how far the log goes.
     pub(super) fn watch_silence(&mut self) {
-        let Some(ends) = self.ends.as_mut().and_then(EndWatch::answer) else { return };
+        let Some((asked, ends)) = self.ends.as_mut().and_then(EndWatch::answer) else { return };
         for (partition, end) in ends {
-            self.engine.end(partition, end);
+            self.engine.end(partition, end, asked);
         }
     }
 

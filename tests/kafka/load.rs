@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use crate::oracle::{self, Rule};
 use crate::verify;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, http, until};
@@ -16,11 +17,6 @@ fn peak_memory_mib(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") / 1024
-}
-
-fn handled(address: &str) -> u64 {
-    let page = http::get(address, "/metrics").1;
-    http::samples(&page, "genwatch_handler_seconds_count").first().map_or(0, |(_, count)| *count as u64)
 }
 
 /// Measured with the machine to themselves.
@@ -69,8 +65,11 @@ fn a_slow_generator_holds_up_only_itself() {
     let world = World::new(1);
     world.produce(&[Outgoing::reading("slow", 70.0, 900.0)]);
     world.produce(&stormy_readings(20, 2000));
-    let worker = world.working(&["--work", "1ms", "--work-of", "slow=10s", "--http", "127.0.0.1:0"]);
-    until("all others are worked", || handled(&worker.http()) == 2000);
+    let expected = oracle::evaluate(&world.topic, &world.readings(), &Rule::BUILT_IN);
+    assert!(expected.alert_count() > 0 && !expected.alerts.contains_key("slow"));
+    let worker = world.working(&["--work", "1ms", "--work-of", "slow=20s"]);
+    until("the alerts of all others are visible", || world.alerts().len() == expected.alert_count());
+    oracle::check_alerts(&expected, world.alerts());
     assert_eq!(world.progress().done(), 0, "the slow one, which comes first, is still being worked");
     world.wait_until_worked();
     worker.stop();

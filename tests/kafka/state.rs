@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::oracle::log::Stored;
 use crate::verify;
 use crate::world::World;
 use crate::world::records::Outgoing;
@@ -41,8 +42,10 @@ fn a_tombstone_clears_what_is_active_and_deletes_the_state() {
     assert!(alerts[2..4].iter().all(|alert| alert["reason"] == "decommissioned"), "{alerts:#?}");
     let states = world.read(&world.state_topic());
     assert!(states.compacted().is_empty());
-    let tombstones = states.iter().filter(|record| record.value.is_none());
-    assert_eq!(tombstones.map(|record| record.key()).collect::<Vec<_>>(), ["hot and empty"; 2]);
+    // A farewell each time; whether the first one is deleted before its generator is back depends on when commits are made.
+    let farewell = |record: &&Stored| record.value.is_some() && record.json()["decommissioned"] == true;
+    assert_eq!(states.iter().filter(farewell).count(), 2);
+    assert!(states.iter().last().expect("states").value.is_none(), "deleted behind the offset");
 }
 
 #[test]

@@ -140,7 +140,7 @@ pub fn check_states(expected: &Expected, states: &Records) {
     let found: BTreeMap<String, Vec<(i32, Standings)>> = states
         .compacted()
         .into_iter()
-        // At-least-once, after a crash: the state of a decommissioned generator that nobody got to delete.
+        // After a crash: the state of a decommissioned generator that nobody got to delete yet.
         .filter(|(_, record)| record.json()["decommissioned"] != true)
         .map(|(generator, record)| {
             let json = record.json();

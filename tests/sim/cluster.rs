@@ -3,9 +3,9 @@
 //! Owns everything that survives a replica. A commit under exactly-once is a transaction: its offsets are accepted under
 //! the member's generation, then its end is requested, then it is visible, all at once, then the replica may learn of it;
 //! between these steps anything can happen. Under at-least-once a commit's alerts and dead letters become visible one by
-//! one, then its states, then its offsets, then what is deleted.
+//! one, then its states, then its offsets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use genwatch::alarm::state::StoredState;
 use genwatch::effect::Effect;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::group::{Group, MemberId};
 use crate::invariants::{Violation, ensure};
 use crate::judge::{AtLeastOnce, ExactlyOnce};
-use crate::oracle::Entry;
+use crate::oracle::{Entry, Kind, Meaning, Oracle};
 use crate::scenario::{Delivery, Scenario};
 
 /// One partition of the readings topic, and of those that follow it.
@@ -31,6 +31,10 @@ pub struct Partition {
     /// The state partition of the same number, compacted.
     states: BTreeMap<String, Vec<u8>>,
     judge: Judge,
+    /// Evaluates the log as it is appended; `None` where a clock has a say in it.
+    serial: Option<Oracle>,
+    /// The offsets of the readings that call for effects.
+    calling: BTreeSet<i64>,
 }
 
 #[derive(Debug)]
@@ -43,6 +47,11 @@ impl Partition {
     /// Where the first record at or behind `offset` stands in the log.
     pub fn index(&self, offset: i64) -> usize {
         self.log.partition_point(|entry| entry.offset < offset)
+    }
+
+    /// Whether the reading at `offset` calls for effects; false where that isn't known beforehand.
+    pub fn calls_for_effects(&self, offset: i64) -> bool {
+        self.calling.contains(&offset)
     }
 }
 
@@ -71,8 +80,6 @@ enum Stage {
     Aborted,
     /// At-least-once: what is still to be written, of which partition; offsets follow.
     Writing(VecDeque<(i32, Effect)>),
-    /// At-least-once: the offsets are committed, what is to be deleted isn't all.
-    Deleting(VecDeque<(i32, Effect)>),
 }
 
 /// What a replica learns about its commit.
@@ -105,7 +112,16 @@ impl Cluster {
                 Delivery::ExactlyOnce => Judge::ExactlyOnce(ExactlyOnce::new(id, &scenario.rules)),
                 Delivery::AtLeastOnce => Judge::AtLeastOnce(AtLeastOnce::new(id, &scenario.rules)),
             };
-            Partition { log: Vec::new(), end: 0, committed: 0, states: BTreeMap::new(), judge }
+            let deadman = scenario.rules.iter().any(|rule| matches!(rule.kind, Kind::Deadman(_)));
+            Partition {
+                log: Vec::new(),
+                end: 0,
+                committed: 0,
+                states: BTreeMap::new(),
+                judge,
+                serial: (!deadman).then(|| Oracle::new(id, &scenario.rules)),
+                calling: BTreeSet::new(),
+            }
         };
         let partitions = (0..scenario.partitions).map(partition).collect();
         Cluster { partitions, delivery: scenario.delivery, transactions: BTreeMap::new(), begun: 0 }
@@ -115,8 +131,13 @@ impl Cluster {
     pub fn append(&mut self, partition: usize, entry: Entry) {
         let partition = &mut self.partitions[partition];
         partition.end = entry.offset + 1;
-        if let Judge::AtLeastOnce(judge) = &mut partition.judge {
-            judge.appended(&entry);
+        let calls = partition.serial.as_mut().is_some_and(|serial| !serial.evaluate(&entry).is_empty());
+        if calls && !matches!(entry.meaning, Meaning::Bad(_)) {
+            partition.calling.insert(entry.offset);
+        }
+        match &mut partition.judge {
+            Judge::ExactlyOnce(judge) => judge.appended(&entry),
+            Judge::AtLeastOnce(judge) => judge.appended(&entry),
         }
         partition.log.push(entry);
     }
@@ -189,12 +210,7 @@ impl Cluster {
             Stage::Writing(_) if allowed => {
                 ensure_owner(&transaction.parts, group, view)?;
                 self.commit_offsets(&transaction.parts)?;
-                Stage::Deleting(deletions(&transaction.parts))
-            }
-            Stage::Deleting(rest) if rest.is_empty() => Stage::Committed,
-            Stage::Deleting(mut rest) => {
-                self.write(&mut rest, amount)?;
-                Stage::Deleting(rest)
+                Stage::Committed
             }
             Stage::Writing(_) => return Ok(Progress::Refused),
         };
@@ -221,9 +237,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether everything in the log is committed.
+    /// Whether everything in the log is committed, and no farewell is left.
     pub fn is_drained(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.committed == partition.end)
+        let farewell = |json: &Vec<u8>| json.ends_with(b"\"decommissioned\":true}");
+        self.partitions
+            .iter()
+            .all(|partition| partition.committed == partition.end && !partition.states.values().any(farewell))
     }
 
     /// The same of one partition.
@@ -250,9 +269,7 @@ impl Cluster {
             let parse = |(id, json): (&String, &Vec<u8>)| {
                 (id.clone(), serde_json::from_slice(json).unwrap_or_default())
             };
-            // A farewell that a crash has left behind stands for no state.
-            let there = |(_, state): &(String, Value)| state["decommissioned"] != true;
-            let stored: BTreeMap<String, Value> = partition.states.iter().map(parse).filter(there).collect();
+            let stored: BTreeMap<String, Value> = partition.states.iter().map(parse).collect();
             ensure!(
                 stored == expected,
                 Effects,
@@ -296,7 +313,17 @@ impl Cluster {
                 (Effect::Alert(_) | Effect::DeadLetter(_), Judge::AtLeastOnce(judge)) => {
                     judge.visible(&partition.log, &effect)?;
                 }
-                _ => partition.store(&effect),
+                (Effect::State(change), _) => {
+                    let passed = change.offset.0 < partition.committed;
+                    ensure!(
+                        change.json.is_some() || passed,
+                        Effects,
+                        "{effect:?} deletes a state of partition {id}, which is committed at {}",
+                        partition.committed
+                    );
+                    partition.store(&effect);
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -321,30 +348,12 @@ impl Transaction {
     }
 }
 
-/// The effects of a commit in the order in which at-least-once writes them: states behind everything else, a farewell where
-/// one is deleted.
+/// The effects of a commit in the order in which at-least-once writes them: states behind everything else.
 fn states_last(parts: &[CommitPart]) -> VecDeque<(i32, Effect)> {
-    let others = effects(parts)
-        .filter(|(_, effect)| effect.as_state().is_none())
-        .map(|(id, effect)| (id, effect.clone()));
-    let states = effects(parts).filter_map(|(id, effect)| {
-        let mut change = effect.as_state()?.clone();
-        let farewell = || StoredState::farewell(&change.generator, change.offset).to_json();
-        change.json = Some(change.json.clone().unwrap_or_else(farewell));
-        Some((id, Effect::State(change)))
-    });
-    others.chain(states).collect()
-}
-
-/// The states of a commit that are deleted behind its offsets: those of generators that it leaves without any.
-fn deletions(parts: &[CommitPart]) -> VecDeque<(i32, Effect)> {
-    let changes =
-        effects(parts).filter_map(|(id, effect)| Some((&effect.as_state()?.generator, (id, effect))));
-    let last: BTreeMap<_, _> = changes.collect();
-    let gone = last
-        .into_values()
-        .filter(|(_, effect)| effect.as_state().is_some_and(|change| change.json.is_none()));
-    gone.map(|(id, effect)| (id, effect.clone())).collect()
+    let is_state = |effect: &Effect| effect.as_state().is_some();
+    let others = effects(parts).filter(|(_, effect)| !is_state(effect));
+    let states = effects(parts).filter(|(_, effect)| is_state(effect));
+    others.chain(states).map(|(id, effect)| (id, effect.clone())).collect()
 }
 
 fn effects(parts: &[CommitPart]) -> impl Iterator<Item = (i32, &Effect)> {

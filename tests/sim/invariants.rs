@@ -5,9 +5,12 @@ use std::fmt;
 /// What a run may not break. The numbers in brackets are those of `docs/guarantees.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invariant {
-    /// What a partition has made visible is what the oracle says about the records below its committed offset: nothing
-    /// lost, nothing twice, in order; and the alarm states to be restored are the oracle's. (G2, G9)
+    /// What is visible of a generator is a prefix of what the oracle says about its records, at least as far as the
+    /// committed offset: nothing lost, nothing twice, in order, no group of effects split; and the alarm states to be
+    /// restored are the oracle's. (G2, G9)
     Effects,
+    /// The dead letters that are visible are those of the bad records below the committed offset. (G2, G10)
+    Letters,
     /// A committed offset never goes back, nor beyond a record that isn't finished. (G2, G3)
     Offsets,
     /// Of a generator, one reading is worked at a time in the group of those who are members. (G1)
@@ -24,6 +27,9 @@ pub enum Invariant {
     Bounds,
     /// A generator whose reading could be worked is worked while there is concurrency left. (G7)
     HeadOfLine,
+    /// What a finished reading calls for is in the next commit, which leaves after the linger, however long the work of
+    /// other generators of its partition takes. (G7)
+    Visible,
     /// What the pool counts is what happened.
     Counts,
     /// What librdkafka asks is answered once, in order, and with what it gave; nothing is open as the group is left.

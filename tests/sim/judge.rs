@@ -3,26 +3,54 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use genwatch::alarm::event::Reason;
-use genwatch::effect::Effect;
+use genwatch::effect::{DeadLetter, Effect};
 use serde_json::Value;
 
 use crate::invariants::{Violation, ensure};
 use crate::oracle::{Entry, Expected, Meaning, Oracle, Rule, TOPIC};
 
-/// Judges one partition under exactly-once: each commit must hold precisely what its records call for.
+/// Judges one partition under exactly-once.
+///
+/// Generators are judged apart from each other: what is visible of each is a prefix of its serial sequence, the states in
+/// it name the offsets that the oracle names, and everything below the committed offset is there. What is ahead of the
+/// offset needn't be: it is there as soon as its own generator's work is done.
 #[derive(Debug)]
 pub struct ExactlyOnce {
     partition: i32,
     oracle: Oracle,
-    /// Entries of the log that the oracle has evaluated.
-    evaluated: usize,
+    appended: usize,
+    /// The entries that the oracle hasn't evaluated, by generator.
+    ahead: BTreeMap<String, VecDeque<usize>>,
+    /// The bad records whose dead letters aren't visible.
+    bad: VecDeque<usize>,
+    /// The decommissionings whose farewell stands in the state's place.
+    farewells: BTreeMap<String, i64>,
     committed: i64,
 }
 
 impl ExactlyOnce {
-    /// Before the first commit.
+    /// Before the first record.
     pub fn new(partition: i32, rules: &[Rule]) -> ExactlyOnce {
-        ExactlyOnce { partition, oracle: Oracle::new(partition, rules), evaluated: 0, committed: 0 }
+        ExactlyOnce {
+            partition,
+            oracle: Oracle::new(partition, rules),
+            appended: 0,
+            ahead: BTreeMap::new(),
+            bad: VecDeque::new(),
+            farewells: BTreeMap::new(),
+            committed: 0,
+        }
+    }
+
+    /// A record has been appended to the log.
+    pub fn appended(&mut self, entry: &Entry) {
+        match entry.meaning {
+            Meaning::Bad(_) => self.bad.push_back(self.appended),
+            Meaning::Reading(_) | Meaning::Decommissioned => {
+                self.ahead.entry(entry.generator.clone()).or_default().push_back(self.appended);
+            }
+        }
+        self.appended += 1;
     }
 
     /// A commit has become visible.
@@ -35,42 +63,52 @@ impl ExactlyOnce {
         let (partition, before) = (self.partition, self.committed);
         ensure!(offset >= before, Offsets, "partition {partition} went back from {before} to {offset}");
         self.committed = offset;
-        let mut expected = VecDeque::new();
+        let here = format!("partition {partition}, commit of {before}..{offset}");
+        // What is left of the group that has begun: groups aren't split, nor woven into each other.
+        let mut group = VecDeque::new();
         for effect in effects {
-            if is_silence(effect) {
-                self.evaluate(log, offset.min(effect_offset(effect) + 1), &mut expected);
-                ensure!(
-                    expected.is_empty(),
-                    Effects,
-                    "partition {partition} lost {expected:?} before {effect:?}"
-                );
-                let told = self.oracle.silence(&alert_json(effect).unwrap_or_default());
-                match told {
-                    Ok(told) => expected.extend(told),
-                    Err(reason) => ensure!(false, Effects, "partition {partition}: {reason}"),
+            let generator = match effect {
+                Effect::DeadLetter(letter) => {
+                    self.letter(log, letter, effect)?;
+                    continue;
                 }
+                Effect::State(change) if change.json.is_none() => {
+                    let gone = self.farewells.remove(change.generator.as_str());
+                    ensure!(
+                        group.is_empty() && gone == Some(change.offset.0) && change.offset.0 < offset,
+                        Effects,
+                        "{here}: {effect:?} deletes a state, the farewell is that of {gone:?}"
+                    );
+                    continue;
+                }
+                Effect::Alert(alert) => alert.generator.as_str(),
+                Effect::State(change) => change.generator.as_str(),
+            };
+            if group.is_empty() {
+                group = self.next_group(log, generator, effect)?;
             }
-            while expected.is_empty() && self.next_below(log, offset) {
-                let next = log[self.evaluated].offset + 1;
-                self.evaluate(log, next, &mut expected);
-            }
-            let Some(wanted) = expected.pop_front() else {
-                let text = format!("{effect:?}");
-                ensure!(
-                    false,
-                    Effects,
-                    "partition {partition}, commit of {before}..{offset}: nothing calls for {text}"
-                );
+            let Some(wanted) = group.pop_front() else {
+                ensure!(false, Effects, "{here}: nothing calls for {effect:?}");
                 break;
             };
             check(partition, &wanted, effect, log)?;
+            if let Expected::State(generator, state) = wanted {
+                match state["offset"].as_i64().filter(|_| state["decommissioned"] == true) {
+                    Some(offset) => self.farewells.insert(generator, offset),
+                    None => self.farewells.remove(&generator),
+                };
+            }
         }
-        self.evaluate(log, offset, &mut expected);
-        ensure!(
-            expected.is_empty(),
-            Effects,
-            "partition {partition}, commit of {before}..{offset}: lost are {expected:?}"
-        );
+        ensure!(group.is_empty(), Effects, "{here}: {group:?} was split off");
+        for (generator, ahead) in &mut self.ahead {
+            while ahead.front().is_some_and(|index| log[*index].offset < offset) {
+                let lost = ahead.pop_front().map(|index| self.oracle.evaluate(&log[index]));
+                let lost = lost.unwrap_or_default();
+                ensure!(lost.is_empty(), Effects, "{here}: {lost:?} of {generator} are lost");
+            }
+        }
+        let missing = self.bad.front().filter(|index| log[**index].offset < offset);
+        ensure!(missing.is_none(), Letters, "{here}: the dead letter of {missing:?} is lost");
         Ok(())
     }
 
@@ -84,15 +122,50 @@ impl ExactlyOnce {
         self.oracle.states()
     }
 
-    fn next_below(&self, log: &[Entry], offset: i64) -> bool {
-        log.get(self.evaluated).is_some_and(|entry| entry.offset < offset)
+    /// Dead letters are those of the bad records below the committed offset: were one visible earlier, it would come twice.
+    fn letter(&mut self, log: &[Entry], letter: &DeadLetter, effect: &Effect) -> Result<(), Violation> {
+        let (partition, committed) = (self.partition, self.committed);
+        let offset = letter.offset.0;
+        ensure!(
+            offset < committed,
+            Letters,
+            "partition {partition}: the dead letter of {offset} is visible, the offset is {committed}"
+        );
+        let next = self.bad.pop_front().map(|index| &log[index]);
+        let Some((entry, Meaning::Bad(code))) = next.map(|entry| (entry, &entry.meaning)) else {
+            ensure!(false, Letters, "partition {partition}: nothing calls for {effect:?}");
+            return Ok(());
+        };
+        let wanted = Expected::DeadLetter(entry.offset, code);
+        let same = check(partition, &wanted, effect, log).is_ok();
+        ensure!(same, Letters, "partition {partition}: wanted {wanted:?}, there is {effect:?}");
+        Ok(())
     }
 
-    fn evaluate(&mut self, log: &[Entry], below: i64, expected: &mut VecDeque<Expected>) {
-        while self.next_below(log, below) {
-            expected.extend(self.oracle.evaluate(&log[self.evaluated]));
-            self.evaluated += 1;
+    /// The generator's next group, which begins with this effect if all is well.
+    fn next_group(
+        &mut self,
+        log: &[Entry],
+        generator: &str,
+        effect: &Effect,
+    ) -> Result<VecDeque<Expected>, Violation> {
+        let partition = self.partition;
+        let silence = is_silence(effect);
+        // A silence comes behind all that was read of its generator, anything else behind nothing in particular.
+        let last = if silence { effect_offset(effect) } else { i64::MAX };
+        let mut group = Vec::new();
+        let ahead = self.ahead.entry(generator.to_owned()).or_default();
+        while group.is_empty() && ahead.front().is_some_and(|index| log[*index].offset <= last) {
+            group = ahead.pop_front().map(|index| self.oracle.evaluate(&log[index])).unwrap_or_default();
         }
+        if silence {
+            ensure!(group.is_empty(), Effects, "partition {partition} lost {group:?} before {effect:?}");
+            match self.oracle.silence(&alert_json(effect).unwrap_or_default()) {
+                Ok(told) => group = told,
+                Err(reason) => ensure!(false, Effects, "partition {partition}: {reason}"),
+            }
+        }
+        Ok(group.into())
     }
 }
 
@@ -195,10 +268,10 @@ pub fn check(partition: i32, wanted: &Expected, effect: &Effect, log: &[Entry]) 
     let same = match (wanted, effect) {
         (Expected::Alert(json), Effect::Alert(_)) => alert_json(effect).as_ref() == Some(json),
         (Expected::State(generator, json), Effect::State(change)) => {
-            let parsed = change.json.as_ref().map(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+            let parsed = change.json.as_ref().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
             change.generator.as_str() == generator
                 && change.partition.0 == partition
-                && parsed == json.clone().map(Some)
+                && parsed.as_ref() == Some(json)
         }
         (Expected::DeadLetter(offset, code), Effect::DeadLetter(letter)) => {
             let index = log.partition_point(|entry| entry.offset < *offset);

@@ -3,7 +3,12 @@
 //! One ledger lives as long as one assignment. It knows which records were taken in and finished, and so what the pool may
 //! start, commit and release.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use genwatch::alarm::state::StoredState;
+use genwatch::effect::Effect;
+use genwatch::log::GeneratorId;
+use genwatch::pool::CommitPart;
 
 use crate::invariants::{Violation, ensure};
 
@@ -41,17 +46,30 @@ pub struct Ledger {
     /// Whether readings are worked strictly one after another, over all generators.
     serial_work: bool,
     newest_started: i64,
-    /// Behind the last record that has retired.
-    retired_to: i64,
+    /// All before it is finished.
+    watermark: i64,
     /// The offset of the last commit that the pool knows to be durable.
     acknowledged: i64,
-    retired: u64,
+    passed: u64,
     counted: u64,
+    /// The offset that each restored state covers.
+    covered: BTreeMap<String, i64>,
+    /// Finished readings whose effects aren't durable.
+    owed: BTreeSet<i64>,
+    /// Those of them that the commit under way holds.
+    held: BTreeSet<i64>,
 }
 
 impl Ledger {
-    /// An assignment that begins at `start`.
-    pub fn new(partition: i32, serial: u64, start: i64, serial_work: bool) -> Ledger {
+    /// An assignment that begins at `start` with these states.
+    pub fn new(
+        partition: i32,
+        serial: u64,
+        start: i64,
+        serial_work: bool,
+        states: &[(GeneratorId, StoredState)],
+    ) -> Ledger {
+        let covers = |(id, state): &(GeneratorId, StoredState)| (id.as_str().to_owned(), state.offset.0);
         Ledger {
             serial,
             partition,
@@ -63,10 +81,13 @@ impl Ledger {
             last_started: BTreeMap::new(),
             serial_work,
             newest_started: -1,
-            retired_to: start,
+            watermark: start,
             acknowledged: start,
-            retired: 0,
+            passed: 0,
             counted: 0,
+            covered: states.iter().map(covers).collect(),
+            owed: BTreeSet::new(),
+            held: BTreeSet::new(),
         }
     }
 
@@ -77,7 +98,7 @@ impl Ledger {
         if new {
             self.next = offset + 1;
             self.places.push_back(Place { offset, waits: lane.map(str::to_owned) });
-            self.retire();
+            self.advance();
         }
         new
     }
@@ -145,7 +166,20 @@ impl Ledger {
         if let Some(place) = self.places.iter_mut().find(|place| place.offset == offset) {
             place.waits = None;
         }
-        self.retire();
+        self.advance();
+    }
+
+    /// A reading that calls for effects is finished: the next commit has to hold them, unless the state that was restored
+    /// says that they are durable.
+    pub fn owe(&mut self, generator: &str, offset: i64) {
+        if self.covered.get(generator).is_none_or(|covered| offset > *covered) {
+            self.owed.insert(offset);
+        }
+    }
+
+    /// Whether effects wait for a commit.
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
     }
 
     /// The partition is being given up.
@@ -164,11 +198,12 @@ impl Ledger {
     pub fn lose(&mut self) {
         self.stage = Stage::Lost;
         self.running.clear();
+        self.owed.clear();
     }
 
-    /// A commit is about to leave with this offset.
-    pub fn commit(&self, offset: i64) -> Result<(), Violation> {
-        let partition = self.partition;
+    /// A commit is about to leave with this part.
+    pub fn commit(&mut self, part: &CommitPart) -> Result<(), Violation> {
+        let (partition, offset) = (self.partition, part.offset.0);
         ensure!(
             self.stage != Stage::Lost,
             GivenUp,
@@ -186,27 +221,36 @@ impl Ledger {
             Offsets,
             "partition {partition} is committed at {offset}, though only what is below {limit} is finished"
         );
+        let states = part.effects().filter_map(Effect::as_state);
+        self.held = states.map(|change| change.offset.0).collect();
+        let left = self.owed.difference(&self.held).next();
+        ensure!(
+            left.is_none(),
+            Visible,
+            "partition {partition}: the reading at {left:?} is finished and a commit leaves its effects behind"
+        );
         Ok(())
     }
 
     /// The pool has learned that a commit is durable, and counts these records as done with.
     pub fn acknowledge(&mut self, offset: i64, records: u64) -> Result<(), Violation> {
         self.acknowledged = self.acknowledged.max(offset);
+        self.owed = &self.owed - &std::mem::take(&mut self.held);
         self.counted += records;
         ensure!(
-            self.counted <= self.retired,
+            self.counted <= self.passed,
             Counts,
-            "partition {} counts {} records as committed, {} have retired",
+            "partition {} counts {} records as committed, {} are finished without a gap",
             self.partition,
             self.counted,
-            self.retired
+            self.passed
         );
         Ok(())
     }
 
     /// The pool gives the partition back.
     pub fn release(&self) -> Result<(), Violation> {
-        let Ledger { partition, stage, running, retired_to, acknowledged, .. } = self;
+        let Ledger { partition, stage, running, watermark, acknowledged, owed, .. } = self;
         ensure!(
             *stage != Stage::Working,
             Release,
@@ -214,9 +258,14 @@ impl Ledger {
         );
         ensure!(running.is_empty(), Release, "partition {partition} was released while {running:?} run");
         ensure!(
-            *stage == Stage::Lost || acknowledged >= retired_to,
+            *stage == Stage::Lost || acknowledged >= watermark,
             Release,
-            "partition {partition} was released at {acknowledged}, though all below {retired_to} is finished"
+            "partition {partition} was released at {acknowledged}, though all below {watermark} is finished"
+        );
+        ensure!(
+            owed.is_empty(),
+            Release,
+            "partition {partition} was released, the effects of {owed:?} are lost"
         );
         Ok(())
     }
@@ -235,14 +284,14 @@ impl Ledger {
         &self.running
     }
 
-    /// Whether every record that retired was counted as committed.
+    /// Whether every record below the watermark was counted as committed.
     pub fn is_settled(&self) -> bool {
-        self.counted == self.retired
+        self.counted == self.passed
     }
 
-    /// Records taken in and not retired.
+    /// Records taken in and not finished.
     pub fn in_flight(&self) -> usize {
-        self.places.len()
+        self.places.iter().filter(|place| place.waits.is_some()).count()
     }
 
     /// Where the assignment stands.
@@ -255,11 +304,11 @@ impl Ledger {
         self.start
     }
 
-    fn retire(&mut self) {
+    fn advance(&mut self) {
         while self.places.front().is_some_and(|place| place.waits.is_none()) {
             if let Some(place) = self.places.pop_front() {
-                self.retired_to = place.offset + 1;
-                self.retired += 1;
+                self.watermark = place.offset + 1;
+                self.passed += 1;
             }
         }
     }

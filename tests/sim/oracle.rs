@@ -136,8 +136,8 @@ pub enum Expected {
     Alert(Value),
     /// A dead letter: offset and code.
     DeadLetter(i64, &'static str),
-    /// The new alarm state of a generator, as its JSON; `None` when it is deleted.
-    State(String, Option<Value>),
+    /// The new alarm state of a generator, as its JSON.
+    State(String, Value),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -229,6 +229,8 @@ impl Oracle {
         generator.rules[index] = (Phase::Raised, Some(at));
         let rule = &self.rules[index];
         let offset = alert["source"]["offset"].as_i64().unwrap_or(-1);
+        // The state covers the last reading before the silence.
+        generator.changed_at = generator.changed_at.max(offset);
         let mut expected = alert_json(self.partition, rule, "raised", offset, &id);
         expected["id"] = json!(format!("{TOPIC}-{}-{offset}-{}-silent", self.partition, rule.name));
         expected["value"] = json!((at - since) as f64 / 1000.0);
@@ -236,7 +238,7 @@ impl Oracle {
         expected["at"] = json!(at);
         expected["since"] = json!(since);
         expected["reason"] = json!("silent");
-        Ok(vec![Expected::Alert(expected), Expected::State(id.clone(), self.state(&id))])
+        Ok(vec![Expected::Alert(expected), Expected::State(id.clone(), self.state(&id).unwrap_or_default())])
     }
 
     fn reading(&mut self, entry: &Entry, numbers: &Numbers) -> Vec<Expected> {
@@ -283,7 +285,7 @@ impl Oracle {
         if changed {
             generator.changed_at = entry.offset;
             self.generators.insert(id.clone(), generator);
-            expected.push(Expected::State(id.clone(), self.state(id)));
+            expected.push(Expected::State(id.clone(), self.state(id).unwrap_or_default()));
         }
         expected
     }
@@ -306,7 +308,9 @@ impl Oracle {
                 expected.push(Expected::Alert(alert));
             }
         }
-        expected.push(Expected::State(entry.generator.clone(), None));
+        // Until the committed offset has passed it; then it is deleted.
+        let farewell = json!({"generatorID": entry.generator, "offset": entry.offset, "rules": {}, "decommissioned": true});
+        expected.push(Expected::State(entry.generator.clone(), farewell));
         expected
     }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use genwatch::alarm::detector::Detector;
 use genwatch::alarm::rules::Rules;
+use genwatch::alarm::state::StoredState;
 use genwatch::effect::DeadLetter;
 use genwatch::engine::membership::{Fence, Refusal};
 use genwatch::engine::restore::{Answer, AskId, OnOutOfRange, Question};
@@ -30,6 +31,8 @@ use crate::oracle::{Entry, Meaning};
 use crate::scenario::Scenario;
 use crate::trace::{Trace, say};
 
+/// After a refused commit the next one waits this long.
+const COMMIT_BACKOFF: i64 = 100;
 /// How often silence is looked for.
 const OBSERVE_EVERY: i64 = 100;
 
@@ -115,8 +118,14 @@ pub struct Replica {
     told: VecDeque<Vec<i32>>,
     asked: BTreeMap<AskId, (i32, Question)>,
     answers: Vec<(AskId, Answer)>,
+    /// The states that were answered last, of each partition.
+    restored: BTreeMap<i32, Vec<(GeneratorId, StoredState)>>,
     work: Vec<Work>,
     commit: Option<Commit>,
+    /// When the last commit was begun.
+    last_commit: i64,
+    /// After a refusal the next one waits until then.
+    backoff_until: i64,
     stop: bool,
     observed: i64,
     serial: u64,
@@ -150,8 +159,11 @@ impl Replica {
             told: VecDeque::new(),
             asked: BTreeMap::new(),
             answers: Vec::new(),
+            restored: BTreeMap::new(),
             work: Vec::new(),
             commit: None,
+            last_commit: i64::MIN / 2,
+            backoff_until: 0,
             stop: false,
             observed: 0,
             serial: 0,
@@ -312,9 +324,10 @@ impl Replica {
             batch.push((id, index));
         }
         for (id, index) in &batch {
-            let entry = &around.cluster.partitions[*id as usize].log[*index];
+            let partition = &around.cluster.partitions[*id as usize];
+            let entry = &partition.log[*index];
             say!(around.trace, "r{} takes in {id}/{}", self.id, entry.offset);
-            self.take_in_record(*id, entry);
+            self.take_in_record(*id, entry, partition.calls_for_effects(entry.offset));
         }
         for (id, offset) in notices {
             say!(around.trace, "r{} is given a notice of {id}/{offset}", self.id);
@@ -324,7 +337,7 @@ impl Replica {
         Ok(batch.len())
     }
 
-    fn take_in_record(&mut self, id: i32, entry: &Entry) {
+    fn take_in_record(&mut self, id: i32, entry: &Entry, calls: bool) {
         let (partition, offset, at) = (PartitionId(id), Offset(entry.offset), Millis(entry.at));
         let bytes = entry.key.as_ref().map_or(0, Vec::len) + entry.value.as_ref().map_or(0, Vec::len);
         match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
@@ -346,6 +359,9 @@ impl Replica {
         if ledger.take_in(entry.offset, waits.then_some(entry.generator.as_str())) {
             load.full = ledger.in_flight() >= share;
             load.backlog = ledger.in_flight();
+            if !waits && calls {
+                ledger.owe(&entry.generator, entry.offset);
+            }
         }
     }
 
@@ -368,7 +384,7 @@ impl Replica {
             );
             let before = self.engine.pool().bytes();
             self.engine.finished(ticket);
-            // What is held counts from then on, not only when all before it is finished too.
+            // What is held counts from then on.
             let grown = self.engine.pool().bytes().saturating_sub(before);
             let most = around.scenario.effect_bytes();
             ensure!(
@@ -379,6 +395,9 @@ impl Replica {
             let ledger = self.ledgers.get_mut(&ticket.partition.0).filter(|ledger| ledger.serial == serial);
             if let (Some(ledger), false) = (ledger, void) {
                 ledger.finish(&generator, offset);
+                if around.cluster.partitions[ticket.partition.0 as usize].calls_for_effects(offset) {
+                    ledger.owe(&generator, offset);
+                }
             }
         }
         self.engine.schedule();
@@ -399,6 +418,7 @@ impl Replica {
             }
         } else {
             say!(around.trace, "r{} learns that commit {} was refused: {:?}", self.id, id.0, commit.refusal);
+            self.backoff_until = around.now + COMMIT_BACKOFF;
             self.engine.refused(id, commit.refusal);
             self.engine.member(self.client.metadata());
         }
@@ -406,7 +426,20 @@ impl Replica {
     }
 
     fn begin_commit(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
-        let Some((commit, fence)) = self.engine.take_commit() else { return Ok(()) };
+        let Some((commit, fence)) = self.engine.take_commit() else {
+            let waits = self.ledgers.iter().find(|(_, ledger)| ledger.owes());
+            let due = around.now - self.last_commit >= around.scenario.policy.linger
+                && around.now >= self.backoff_until;
+            ensure!(
+                waits.is_none() || !due || self.commit.is_some(),
+                Visible,
+                "effects of {waits:?} wait, the last commit was begun at {} and it is {}",
+                self.last_commit,
+                around.now
+            );
+            return Ok(());
+        };
+        self.last_commit = around.now;
         ensure!(self.commit.is_none(), Offsets, "two commits of one replica at once");
         for part in &commit.parts {
             say!(
@@ -418,12 +451,15 @@ impl Replica {
                 part.offset,
                 part.effects().collect::<Vec<_>>()
             );
-            let ledger = self.ledgers.get(&part.partition.0);
+            let ledger = self.ledgers.get_mut(&part.partition.0);
             ensure!(ledger.is_some(), Owner, "partition {} is committed and not held", part.partition);
             if let Some(ledger) = ledger {
-                ledger.commit(part.offset.0)?;
+                ledger.commit(part)?;
             }
         }
+        let holds = |id: &i32| commit.parts.iter().any(|part| part.partition.0 == *id);
+        let left = self.ledgers.iter().find(|(id, ledger)| ledger.owes() && !holds(id));
+        ensure!(left.is_none(), Visible, "a commit leaves out the effects of {left:?}");
         let partitions = commit.parts.iter().map(|part| part.partition.0).collect();
         let id = commit.id;
         let transaction = around.cluster.begin(commit, around.now);
@@ -511,7 +547,8 @@ impl Replica {
         match told {
             Told::Started { start, .. } => {
                 self.serial += 1;
-                let ledger = Ledger::new(id, self.serial, start.0, self.lanes == Some(1));
+                let states = self.restored.remove(&id).unwrap_or_default();
+                let ledger = Ledger::new(id, self.serial, start.0, self.lanes == Some(1), &states);
                 let before = self.ledgers.insert(id, ledger);
                 ensure!(before.is_none(), Release, "partition {id} was started twice");
             }
@@ -579,7 +616,7 @@ impl Replica {
         for (id, ledger) in &self.ledgers {
             let end = around.cluster.partitions[*id as usize].end;
             let held = self.engine.pool().bytes();
-            self.engine.end(PartitionId(*id), Offset(end));
+            self.engine.end(PartitionId(*id), Offset(end), Millis(around.now + self.clock));
             ensure!(
                 ledger.has_reached(end) || self.engine.pool().bytes() == held,
                 Effects,

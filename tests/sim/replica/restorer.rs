@@ -32,6 +32,9 @@ impl Replica {
         };
         if let Some(answer) = answer {
             self.asked.remove(&ask);
+            if let Answer::States(states) = &answer {
+                self.restored.insert(partition, states.clone());
+            }
             self.answers.push((ask, answer));
         }
     }
