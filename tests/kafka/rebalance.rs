@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::verify;
-use crate::world::World;
 use crate::world::process::Process;
 use crate::world::records::stormy_readings;
 use crate::world::until;
+use crate::world::{World, http};
 
 /// 6 partitions' worth of readings, which take one replica about 8 s.
 const READINGS: usize = 8000;
@@ -127,16 +127,19 @@ fn thrown_out_while_it_drains(options: &[&str]) {
     // Each reading takes a while, so that something is under way when partitions are asked back.
     let slow = ["--work", "1500ms", "--concurrency", "64", "-X", "session.timeout.ms=6000"];
     world.produce(&stormy_readings(60, 600));
-    let sleeper = world.working(&[&slow[..], options].concat());
+    let sleeper = world.working(&[&slow[..], options, &["--http", "127.0.0.1:0"]].concat());
+    let address = sleeper.http();
     until("it is at work", || world.progress().done() > 0);
     let other = world.worker(&["--work", "10ms", "-X", "session.timeout.ms=6000"]);
     until("it is asked for partitions", || !sleeper.revocations().is_empty());
     sleeper.signal("STOP");
     other.wait_until_assigned();
     until("the other one has all partitions", || set(&other.assignments()).len() == 6);
-    let assigned = sleeper.assignments().len();
     sleeper.signal("CONT");
-    until("it has joined again", || sleeper.assignments().len() > assigned);
+    sleeper.wait_until_it_says("is dropped");
+    // Also where the group leaves it what it had, and no word about that is said.
+    let owns = || !http::samples(&http::get(&address, "/metrics").1, "genwatch_lag").is_empty();
+    until("it has joined again", || http::get(&address, "/readyz").0 == 200 && owns());
     world.produce(&stormy_readings(60, 600));
     world.wait_until_worked();
     sleeper.stop();
