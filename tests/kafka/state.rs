@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use crate::oracle::log::Stored;
 use crate::verify;
 use crate::world::World;
-use crate::world::records::{Outgoing, Stored};
+use crate::world::records::Outgoing;
 use crate::world::until;
 
 /// Rule and state of each alert, in order.
