@@ -1,0 +1,70 @@
+//! The end of a membership.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::member::{Member, Told};
+use crate::place::Place;
+use crate::split::Split;
+use crate::waiting::{all_along, until, until_some};
+
+/// Closes in the background; says when that's done. A close that never returns ends with the process.
+fn close(member: Member) -> (Arc<Member>, Arc<AtomicBool>) {
+    let member = Arc::new(member);
+    let done = Arc::new(AtomicBool::new(false));
+    let (closed, says) = (Arc::clone(&member), Arc::clone(&done));
+    std::thread::spawn(move || {
+        closed.close().expect("closed");
+        says.store(true, Ordering::SeqCst);
+    });
+    (member, done)
+}
+
+/// T19. `rd_kafka_consumer_close` waits without limit for the answer to an open revocation
+/// (`rd_kafka_cgrp_try_terminate`, rdkafka_cgrp.c). It asks back what the member was to keep
+/// (`rd_kafka_cgrp_unsubscribe`), which can be answered instead. So a worker answers everything before it leaves its
+/// group, and its callback unassigns during a close.
+#[test]
+fn a_close_waits_for_the_answer_to_an_open_revocation_and_asks_for_the_rest() {
+    let Split { first, second, revoked, kept, .. } = Split::of(4, &[]);
+    let (first, done) = close(first);
+    all_along("it waits", || {
+        second.obey();
+        !done.load(Ordering::SeqCst)
+    });
+    assert_eq!(first.told(), Some(Told::Revoked(kept)));
+    first.incremental_unassign(&revoked).expect("taken");
+    until("it's closed", || done.load(Ordering::SeqCst));
+    assert_eq!(first.told(), None);
+}
+
+/// T19. Where the open one is a loss there's nothing to ask for: no callback comes that could answer, and the close
+/// waits on.
+#[test]
+fn a_close_waits_for_the_answer_to_a_loss_and_asks_for_nothing() {
+    let place = Place::new(2);
+    let member = Member::join_and_take(&place, &[], 2);
+    place.throw_out(&member);
+    assert_eq!(member.next_told(), Told::Lost(vec![0, 1]));
+    let (member, done) = close(member);
+    all_along("it waits", || {
+        assert_eq!(member.told(), None);
+        !done.load(Ordering::SeqCst)
+    });
+    member.incremental_unassign(&[0, 1]).expect("taken");
+    until("it's closed", || done.load(Ordering::SeqCst));
+}
+
+/// Of a client that was closed `rd_kafka_consumer_group_metadata` is NULL (rdkafka_cgrp.c), and a close asks for
+/// everything back (`rd_kafka_cgrp_unsubscribe`). So `Handle::member` has an answer for "none", and a callback
+/// unassigns during a close.
+#[test]
+fn a_close_asks_for_everything_back_and_leaves_no_metadata() {
+    let (member, done) = close(Member::join_and_take(&Place::new(2), &[], 2));
+    let told = until_some("it's told during the close", || member.told());
+    assert_eq!(told, Told::Revoked(vec![0, 1]));
+    assert!(!done.load(Ordering::SeqCst));
+    member.answer(&told);
+    until("it's closed", || done.load(Ordering::SeqCst));
+    assert_eq!(member.metadata(), None);
+}

@@ -1,0 +1,40 @@
+//! The moment at which most of the traits show: a member was told to give something up, and has not answered.
+
+use crate::member::{Member, Membership, Told};
+use crate::place::Place;
+
+/// Two members; the first had everything, and is to give up a half.
+pub struct Split {
+    pub place: Place,
+    pub first: Member,
+    /// Has answered nothing yet, so it doesn't join again before it has.
+    pub second: Member,
+    /// What the first one has to answer.
+    pub told: Told,
+    pub revoked: Vec<i32>,
+    pub kept: Vec<i32>,
+    /// As whom the first one had everything.
+    pub before: Membership,
+}
+
+impl Split {
+    /// At a place of so many partitions; the properties are the first one's.
+    pub fn of(partitions: i32, properties: &[(&str, &str)]) -> Split {
+        let place = Place::new(partitions);
+        let all = usize::try_from(partitions).expect("a count");
+        let first = Member::join_and_take(&place, properties, all);
+        let before = first.membership();
+        // A static member would bring its id along.
+        let shared: Vec<_> =
+            properties.iter().copied().filter(|(key, _)| *key != "group.instance.id").collect();
+        let second = Member::join(&place, &shared);
+        let told = crate::waiting::until_some("the first is told", || {
+            second.look();
+            first.look();
+            first.told()
+        });
+        let Told::Revoked(revoked) = &told else { panic!("not a revocation: {told:?}") };
+        let kept = first.assignment().into_iter().filter(|partition| !revoked.contains(partition)).collect();
+        Split { revoked: revoked.clone(), kept, place, first, second, told, before }
+    }
+}
