@@ -55,6 +55,20 @@ fn a_close_waits_for_the_answer_to_a_loss_and_asks_for_nothing() {
     until("it's closed", || done.load(Ordering::SeqCst));
 }
 
+/// T19. An unanswered assignment is asked back at once (`rd_kafka_cgrp_unsubscribe`, rdkafka_cgrp.c), and any call is an
+/// answer to both. So an assignment that is acknowledged late, or never, doesn't keep a worker from leaving.
+#[test]
+fn a_close_asks_back_what_was_assigned_and_not_yet_taken() {
+    let member = Member::join(&Place::new(2), &[]);
+    assert_eq!(member.next_told(), Told::Assigned(vec![0, 1]));
+    let (member, done) = close(member);
+    let told = until_some("it's told during the close", || member.told());
+    assert_eq!(told, Told::Revoked(vec![0, 1]));
+    assert!(!done.load(Ordering::SeqCst));
+    member.incremental_unassign(&[]).expect("taken");
+    until("it's closed", || done.load(Ordering::SeqCst));
+}
+
 /// Of a client that was closed `rd_kafka_consumer_group_metadata` is NULL (rdkafka_cgrp.c), and a close asks for
 /// everything back (`rd_kafka_cgrp_unsubscribe`). So `Handle::member` has an answer for "none", and a callback
 /// unassigns during a close.
