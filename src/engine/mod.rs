@@ -159,6 +159,8 @@ pub struct Engine {
     slots: BTreeMap<PartitionId, Slot>,
     /// What the client fetches.
     added: BTreeSet<PartitionId>,
+    /// Given to us anew before we have given it back: a topic that grows makes the client join again whatever is unanswered.
+    returning: BTreeSet<PartitionId>,
     rebalances: Rebalances,
     asks: u64,
     committing: Option<Committing>,
@@ -191,6 +193,7 @@ impl Engine {
             member: None,
             slots: BTreeMap::new(),
             added: BTreeSet::new(),
+            returning: BTreeSet::new(),
             rebalances: Rebalances::default(),
             asks: 0,
             committing: None,
@@ -281,6 +284,7 @@ impl Engine {
     }
 
     fn drop_all_of_another_membership(&mut self) {
+        self.returning.clear();
         for id in self.slots.keys().copied().collect::<Vec<_>>() {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             match &slot.phase {
@@ -304,7 +308,15 @@ impl Engine {
         self.joined = true;
         if self.stop_by.is_none() {
             for id in partitions {
-                self.slots.entry(*id).or_insert_with(|| Slot::new(self.now.mono));
+                match self.slots.get(id).map(|slot| &slot.phase) {
+                    Some(Phase::Draining { .. } | Phase::Dropping(Then::Gone)) => {
+                        self.returning.insert(*id);
+                    }
+                    Some(_) => {}
+                    None => {
+                        self.slots.insert(*id, Slot::new(self.now.mono));
+                    }
+                }
             }
             self.restore_what_waits();
         }
@@ -331,6 +343,7 @@ impl Engine {
     }
 
     fn give_back(&mut self, partitions: &[PartitionId], how: impl Fn(&mut Engine, PartitionId, Phase)) {
+        self.returning.retain(|id| !partitions.contains(id));
         let listed = partitions.iter().copied().filter(|id| self.added.contains(id)).collect();
         let mut waiting = BTreeSet::new();
         for id in partitions {
@@ -679,6 +692,21 @@ impl Engine {
         for listed in self.rebalances.answers() {
             self.added.retain(|id| !listed.contains(id));
             self.actions.push(Action::Unassign(listed));
+        }
+        self.take_back_what_returns();
+    }
+
+    /// What was given back is ours again: restored as if it came for the first time.
+    fn take_back_what_returns(&mut self) {
+        if self.stop_by.is_some() || self.member.is_none() {
+            return;
+        }
+        let is_back = |id: &PartitionId| !self.added.contains(id) && !self.slots.contains_key(id);
+        let back: Vec<PartitionId> = self.returning.iter().copied().filter(is_back).collect();
+        for id in back {
+            self.returning.remove(&id);
+            self.slots.insert(id, Slot::new(self.now.mono));
+            self.restore(id);
         }
     }
 

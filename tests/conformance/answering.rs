@@ -9,9 +9,10 @@ use crate::place::Place;
 use crate::split::Split;
 use crate::waiting::{all_along, until, until_some};
 
-/// T1. `rd_kafka_rebalance_op_incr` (rdkafka_cgrp.c) pauses everything that is fetched until the answer; what was fetched
-/// and not handed out is fetched again where the application stood (`rd_kafka_toppar_pause_resume`, rdkafka_partition.c).
-/// So the worker needs no seek for what it keeps, and a drain that takes long holds up all its partitions.
+/// T1. `rd_kafka_rebalance_op_incr` (rdkafka_cgrp.c) pauses everything that is fetched until the answer; what was
+/// fetched and not handed out is fetched again where the application stood (`rd_kafka_toppar_pause_resume`,
+/// rdkafka_partition.c). So the worker needs no seek for what it keeps, and a drain that takes long holds up all its
+/// partitions.
 #[test]
 fn fetching_waits_for_the_answer_and_goes_on_where_the_application_was() {
     const RECORDS: i64 = 500;
@@ -48,8 +49,9 @@ fn fetching_waits_for_the_answer_and_goes_on_where_the_application_was() {
 }
 
 /// T22. The pause puts a barrier before the rebalance, and the poll that meets it throws away what it had taken
-/// (`rd_kafka_q_serve_rkmessages`, `rd_kafka_purge_outdated_messages`, rdkafka_queue.c); it's read again after the answer.
-/// So a poll that brings a rebalance brings no records of before, and the worker may serve its records first or last.
+/// (`rd_kafka_q_serve_rkmessages`, `rd_kafka_purge_outdated_messages`, rdkafka_queue.c); it's read again after the
+/// answer. So a poll that brings a rebalance brings no records of before, and the worker may serve its records first or
+/// last.
 #[test]
 fn the_poll_that_brings_a_rebalance_hands_out_nothing_that_it_had_taken() {
     let place = Place::new(2);

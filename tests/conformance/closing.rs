@@ -20,9 +20,10 @@ fn close(member: Member) -> (Arc<Member>, Arc<AtomicBool>) {
     (member, done)
 }
 
-/// T19. `rd_kafka_consumer_close` waits without limit for the answer to an open revocation (`rd_kafka_cgrp_try_terminate`,
-/// rdkafka_cgrp.c). It asks back what the member was to keep (`rd_kafka_cgrp_unsubscribe`), which can be answered instead.
-/// So a worker answers everything before it leaves its group, and its callback unassigns during a close.
+/// T19. `rd_kafka_consumer_close` waits without limit for the answer to an open revocation
+/// (`rd_kafka_cgrp_try_terminate`, rdkafka_cgrp.c). It asks back what the member was to keep
+/// (`rd_kafka_cgrp_unsubscribe`), which can be answered instead. So a worker answers everything before it leaves its
+/// group, and its callback unassigns during a close.
 #[test]
 fn a_close_waits_for_the_answer_to_an_open_revocation_and_asks_for_the_rest() {
     let Split { first, second, revoked, kept, .. } = Split::of(4, &[]);
@@ -37,7 +38,8 @@ fn a_close_waits_for_the_answer_to_an_open_revocation_and_asks_for_the_rest() {
     assert_eq!(first.told(), None);
 }
 
-/// T19. Where the open one is a loss there's nothing to ask for: no callback comes that could answer, and the close waits on.
+/// T19. Where the open one is a loss there's nothing to ask for: no callback comes that could answer, and the close
+/// waits on.
 #[test]
 fn a_close_waits_for_the_answer_to_a_loss_and_asks_for_nothing() {
     let place = Place::new(2);
@@ -53,8 +55,23 @@ fn a_close_waits_for_the_answer_to_a_loss_and_asks_for_nothing() {
     until("it's closed", || done.load(Ordering::SeqCst));
 }
 
-/// Of a client that was closed `rd_kafka_consumer_group_metadata` is NULL (rdkafka_cgrp.c), and a close asks for everything back
-/// (`rd_kafka_cgrp_unsubscribe`). So `Handle::member` has an answer for "none", and a callback unassigns during a close.
+/// T19. An unanswered assignment is asked back at once (`rd_kafka_cgrp_unsubscribe`, rdkafka_cgrp.c), and any call is an
+/// answer to both. So an assignment that is acknowledged late, or never, doesn't keep a worker from leaving.
+#[test]
+fn a_close_asks_back_what_was_assigned_and_not_yet_taken() {
+    let member = Member::join(&Place::new(2), &[]);
+    assert_eq!(member.next_told(), Told::Assigned(vec![0, 1]));
+    let (member, done) = close(member);
+    let told = until_some("it's told during the close", || member.told());
+    assert_eq!(told, Told::Revoked(vec![0, 1]));
+    assert!(!done.load(Ordering::SeqCst));
+    member.incremental_unassign(&[]).expect("taken");
+    until("it's closed", || done.load(Ordering::SeqCst));
+}
+
+/// Of a client that was closed `rd_kafka_consumer_group_metadata` is NULL (rdkafka_cgrp.c), and a close asks for
+/// everything back (`rd_kafka_cgrp_unsubscribe`). So `Handle::member` has an answer for "none", and a callback
+/// unassigns during a close.
 #[test]
 fn a_close_asks_for_everything_back_and_leaves_no_metadata() {
     let (member, done) = close(Member::join_and_take(&Place::new(2), &[], 2));

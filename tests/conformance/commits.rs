@@ -10,8 +10,8 @@ use crate::place::Place;
 use crate::transaction::Transaction;
 use crate::waiting::{until, until_some};
 
-/// T8. `rd_kafka_cgrp_handle_JoinGroup` (rdkafka_cgrp.c) takes the generation from the answer to Join; what is assigned or
-/// revoked is known with the answer to Sync. So the engine compares generations itself, and doesn't wait to be told.
+/// T8. `rd_kafka_cgrp_handle_JoinGroup` (rdkafka_cgrp.c) takes the generation from the answer to Join; what is assigned
+/// or revoked is known with the answer to Sync. So the engine compares generations itself, and doesn't wait to be told.
 #[test]
 fn the_generation_changes_before_anything_is_told() {
     let cluster = MockCluster::new(1).expect("a mock cluster");
@@ -32,9 +32,9 @@ fn the_generation_changes_before_anything_is_told() {
     first.next_told();
 }
 
-/// T8. `rd_kafka_send_offsets_to_transaction` (rdkafka_txnmgr.c) sends the generation that its metadata has, and Kafka's
-/// coordinator refuses any but the present one, though the member lives.
-/// So `Refusal::StaleGeneration` costs a member nothing: its commit is tried again.
+/// T8. `rd_kafka_send_offsets_to_transaction` (rdkafka_txnmgr.c) sends the generation that its metadata has, and
+/// Kafka's coordinator refuses any but the present one, though the member lives. So `Refusal::StaleGeneration` costs a
+/// member nothing: its commit is tried again.
 #[test]
 fn a_transaction_of_the_former_generation_is_refused_though_the_member_lives() {
     let place = Place::new(2);
@@ -52,9 +52,9 @@ fn a_transaction_of_the_former_generation_is_refused_though_the_member_lives() {
     assert_eq!(first.told(), None, "nothing was told meanwhile: it wasn't polled");
 }
 
-/// T9. Kafka's coordinator compares id and generation, and takes offsets from whoever has neither (`validateOffsetCommit`,
-/// org.apache.kafka.coordinator.group). After an eviction librdkafka's metadata has neither or no id.
-/// So a worker compares its own membership with that under which it holds the partitions (`Fence`), at every commit.
+/// T9. Kafka's coordinator compares id and generation (`validateOffsetCommit`, org.apache.kafka.coordinator.group), and
+/// takes offsets from whoever has neither, as librdkafka's metadata before the first join. It never asks who owns the
+/// partition. So a worker compares its own membership with that under which it holds them, at every commit (`Fence`).
 #[test]
 fn the_coordinator_looks_at_member_and_generation_and_not_at_who_owns_the_partition() {
     let place = Place::new(2);

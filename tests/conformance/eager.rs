@@ -13,8 +13,8 @@ fn an_assignment_is_absolute() {
     assert_eq!(member.assignment(), [2].into());
 }
 
-/// T20. `rd_kafka_cgrp_group_is_rebalancing` (rdkafka_cgrp.c) revokes everything before the member joins, under a generation
-/// that is still good. So a drain commits as under the cooperative protocol.
+/// T20. `rd_kafka_cgrp_group_is_rebalancing` (rdkafka_cgrp.c) revokes everything before the member joins, under a
+/// generation that is still good. So a drain commits as under the cooperative protocol.
 #[test]
 fn everything_is_revoked_before_the_member_joins_again() {
     let place = Place::new(2);

@@ -6,9 +6,10 @@ use crate::member::Told;
 use crate::split::Split;
 use crate::waiting::{all_along, until, until_some};
 
-/// T2. `rd_kafka_cgrp_handle_heartbeat_error_op` forgets the member id, and `rd_kafka_cgrp_revoke_all_rejoin_maybe` skips the
-/// rest while anything is unanswered (rdkafka_cgrp.c). So the engine asks for its membership while a rebalance is open, and
-/// drops what was held under another: a commit would be refused for ever, and the revocation never answered.
+/// T2. `rd_kafka_cgrp_handle_heartbeat_error_op` forgets the member id, and `rd_kafka_cgrp_revoke_all_rejoin_maybe`
+/// skips the rest while anything is unanswered (rdkafka_cgrp.c). So the engine asks for its membership while a
+/// rebalance is open, and drops what was held under another: a commit would be refused for ever, and the revocation
+/// never answered.
 #[test]
 fn nothing_is_told_while_a_revocation_is_open_but_the_id_is_gone() {
     let split = Split::of(4, &[]);
@@ -23,9 +24,10 @@ fn nothing_is_told_while_a_revocation_is_open_but_the_id_is_gone() {
     assert_eq!(split.first.commit(split.revoked[0], 1), Err(UnknownMemberId));
 }
 
-/// T3, a member without a name. The answer brings the assignment of the former sync (`rd_kafka_cgrp_incr_unassign_done`); the
-/// next join without an id is refused with MEMBER_ID_REQUIRED, which revokes the rest (`rd_kafka_cgrp_handle_JoinGroup`).
-/// So the engine restores nothing that is assigned while it has no membership.
+/// T3, a member without a name. The answer brings the assignment of the former sync
+/// (`rd_kafka_cgrp_incr_unassign_done`); the next join without an id is refused with MEMBER_ID_REQUIRED, which revokes
+/// the rest (`rd_kafka_cgrp_handle_JoinGroup`). So the engine restores nothing that is assigned while it has no
+/// membership.
 #[test]
 fn the_rest_is_lost_after_the_answer() {
     let split = Split::of(4, &[]);
@@ -38,9 +40,9 @@ fn the_rest_is_lost_after_the_answer() {
     assert_eq!(split.first.next_told(), Told::Lost(split.kept.clone()));
 }
 
-/// T3, a static member (KIP-345). Its join is never refused with MEMBER_ID_REQUIRED, so nothing is revoked: it joins with what
-/// it has, and goes on with it under another id (`rd_kafka_cgrp_handle_JoinGroup`, rdkafka_cgrp.c).
-/// So the engine restores all that it holds when its member id has changed: no callback ever says so.
+/// T3, a static member (KIP-345). Its join is never refused with MEMBER_ID_REQUIRED, so nothing is revoked: it joins
+/// with what it has, and goes on with it under another id (`rd_kafka_cgrp_handle_JoinGroup`, rdkafka_cgrp.c). So the
+/// engine restores all that it holds when its member id has changed: no callback ever says so.
 #[test]
 fn a_static_member_keeps_the_rest_under_another_id_and_nothing_is_told() {
     let split = Split::of(4, &[("group.instance.id", "one")]);
@@ -61,9 +63,9 @@ fn a_static_member_keeps_the_rest_under_another_id_and_nothing_is_told() {
     assert_eq!(split.first.commit(split.kept[0], 1), Ok(()));
 }
 
-/// T3, a static member whose partitions others were given meanwhile: it's asked back for them as if nothing had happened,
-/// by an ordinary revocation (`rd_kafka_cgrp_handle_assignment_cooperative`, rdkafka_cgrp.c).
-/// So the engine doesn't tell by "lost" whether what it drains is still its own, but by the member id.
+/// T3, a static member whose partitions others were given meanwhile: it's asked back for them as if nothing had
+/// happened, by an ordinary revocation (`rd_kafka_cgrp_handle_assignment_cooperative`, rdkafka_cgrp.c). So the engine
+/// doesn't tell by "lost" whether what it drains is still its own, but by the member id.
 #[test]
 fn a_static_member_is_asked_back_for_what_others_have_got_meanwhile() {
     let split = Split::of(4, &[("group.instance.id", "one")]);

@@ -13,8 +13,8 @@ fn before_it_has_joined_a_member_has_no_id_and_no_generation() {
     assert_eq!(member.membership(), Membership { id: String::new(), generation: -1 });
 }
 
-/// `rd_kafka_cgrp_handle_JoinGroup` (rdkafka_cgrp.c) takes the id that the coordinator answers, which is the same for a member.
-/// So what is kept is committed under the member id alone: its generation moves legitimately (`Fence`).
+/// `rd_kafka_cgrp_handle_JoinGroup` (rdkafka_cgrp.c) takes the id that the coordinator answers, which is the same for a
+/// member. So what is kept is committed under the member id alone: its generation moves legitimately (`Fence`).
 #[test]
 fn a_member_keeps_its_id_while_generations_pass() {
     let split = Split::of(2, &[]);

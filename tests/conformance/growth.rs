@@ -22,9 +22,9 @@ fn overtaken() -> (Split, Told) {
     (split, told)
 }
 
-/// T11. `rd_kafka_cgrp_metadata_update_check` joins again whatever is open (rdkafka_cgrp.c), and without what was revoked: so
-/// another has it before the revocation was answered, and Kafka takes the drainer's commits in the new generation.
-/// So what drains is committed only in the generation that asked for it (`Fence`).
+/// T11. `rd_kafka_cgrp_metadata_update_check` joins again whatever is open (rdkafka_cgrp.c), and without what was
+/// revoked: so another has it before the revocation was answered, and Kafka takes the drainer's commits in the new
+/// generation. So what drains is committed only in the generation that asked for it (`Fence`).
 #[test]
 fn what_is_being_given_up_is_given_to_another_before_the_answer() {
     let (split, _told) = overtaken();
@@ -39,9 +39,10 @@ fn what_is_being_given_up_is_given_to_another_before_the_answer() {
     assert_eq!(split.first.commit(twice, 1), Ok(()), "though it's another's");
 }
 
-/// T11. And what the group leaves with the member is assigned to it anew while its revocation is open, as it's no longer counted
-/// as owned (`rd_kafka_cgrp_handle_assignment_cooperative`, rdkafka_cgrp.c). An unassign answers the newer one no more.
-/// So a partition that drains may be assigned: once it's released it has to be restored, not forgotten.
+/// T11. And what the group leaves with the member is assigned to it anew while its revocation is open, as it's no
+/// longer counted as owned (`rd_kafka_cgrp_handle_assignment_cooperative`, rdkafka_cgrp.c). An unassign answers the
+/// newer one no more. So a partition that drains may be assigned: once it's released it has to be restored, not
+/// forgotten.
 #[test]
 fn what_is_being_given_up_is_assigned_anew_before_the_answer() {
     let Split { place, first, second, revoked, .. } = Split::of(4, &PROPERTIES);
@@ -59,9 +60,9 @@ fn what_is_being_given_up_is_assigned_anew_before_the_answer() {
     assert_eq!(first.assignment(), (0..6).collect(), "added as if it was new");
 }
 
-/// T11. What was kept back for after the answer stays kept back (`rkcg_rebalance_incr_assignment`), which counts as "a rebalance
-/// is under way" for ever (`RD_KAFKA_CGRP_REBALANCING`, rdkafka_cgrp.c): the member neither joins again nor is told anything.
-/// So a worker that has had no membership for long begins anew, though nothing is unanswered.
+/// T11. What was kept back for after the answer stays kept back (`rkcg_rebalance_incr_assignment`), which counts as "a
+/// rebalance is under way" for ever (`RD_KAFKA_CGRP_REBALANCING`, rdkafka_cgrp.c): the member neither joins again nor
+/// is told anything. So a worker that has had no membership for long begins anew, though nothing is unanswered.
 #[test]
 fn a_member_that_was_overtaken_is_deaf_afterwards() {
     let (split, _told) = overtaken();

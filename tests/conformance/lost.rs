@@ -17,8 +17,8 @@ fn thrown_out() -> (Place, Member) {
     (place, member)
 }
 
-/// T4. `rd_kafka_cgrp_revoke_all_rejoin` (rdkafka_cgrp.c) marks the assignment as lost and revokes all of it, also what was
-/// never added. So the engine takes a loss of a partition that it is still restoring, and forgets its questions.
+/// T4. `rd_kafka_cgrp_revoke_all_rejoin` (rdkafka_cgrp.c) marks the assignment as lost and revokes all of it, also what
+/// was never added. So the engine takes a loss of a partition that it is still restoring, and forgets its questions.
 #[test]
 fn a_loss_is_told_as_a_loss() {
     let (_place, member) = thrown_out();
@@ -37,8 +37,8 @@ fn an_assignment_that_was_lost_may_be_added_to_and_the_loss_is_then_told_as_a_re
 }
 
 /// T4. `rd_kafka_cgrp_incremental_assign` and `rd_kafka_cgrp_incremental_unassign` clear the mark, if of nothing.
-/// `rd_kafka_cgrp_handle_assign_op` refuses the absolute calls to a cooperative member (all rdkafka_cgrp.c): so the consumer
-/// asks for the protocol before it calls one.
+/// `rd_kafka_cgrp_handle_assign_op` refuses the absolute calls to a cooperative member (all rdkafka_cgrp.c): so the
+/// consumer asks for the protocol before it calls one.
 #[test]
 fn every_incremental_call_clears_the_mark_and_the_absolute_ones_are_refused() {
     type Call = fn(&Member) -> Result<(), rdkafka::error::RDKafkaErrorCode>;

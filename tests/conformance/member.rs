@@ -340,8 +340,8 @@ impl Member {
 }
 
 impl Drop for Member {
-    /// With an assignment that nobody has answered, `rd_kafka_destroy_flags` never returns, even without a close, and its
-    /// thread spins (`rd_kafka_cgrp_try_terminate`, rdkafka_cgrp.c): so it's answered first.
+    /// With an assignment that nobody has answered, `rd_kafka_destroy_flags` never returns, even without a close, and
+    /// its thread spins (`rd_kafka_cgrp_try_terminate`, rdkafka_cgrp.c): so it's answered first.
     fn drop(&mut self) {
         if self.incremental_assign(&[]).is_err() {
             let _ = self.unassign();
@@ -351,7 +351,7 @@ impl Drop for Member {
         unsafe {
             sys::rd_kafka_queue_destroy(self.queue.as_ptr());
             let flags = sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE;
-            sys::rd_kafka_destroy_flags(self.client.as_ptr(), i32::try_from(flags).expect("a flag"));
+            sys::rd_kafka_destroy_flags(self.client.as_ptr(), flags as std::ffi::c_int);
         }
     }
 }

@@ -72,14 +72,15 @@ impl Place {
         self.client().create().expect("an admin client")
     }
 
-    /// The coordinator forgets a member, as when its session ends; the member isn't asked. Returns when the member's heartbeat
-    /// has been refused.
+    /// The coordinator forgets a member, as when its session ends; the member isn't asked. Returns when the member's
+    /// heartbeat has been refused.
     pub fn throw_out(&self, member: &Member) {
         self.forget(member);
         until("the member has noticed", || member.membership().id.is_empty());
     }
 
-    /// The same, at once: a `LeaveGroup` in the member's name, which a coordinator takes from anybody who knows the member's id.
+    /// The same, at once: a `LeaveGroup` in the member's name, which a coordinator takes from anybody who knows the
+    /// member's id.
     pub fn forget(&self, member: &Member) {
         const LEAVE_GROUP: i16 = 13;
         let mut request = header(LEAVE_GROUP, 1);

@@ -83,8 +83,9 @@ impl Outage {
     }
 }
 
-/// T15. A flush that runs out of time leaves the records in the queue (`rd_kafka_flush`, rdkafka.c), and they go out when the
-/// broker is back. So an at-least-once commit that is given up is purged, or its states could come after newer ones.
+/// T15. A flush that runs out of time leaves the records in the queue (`rd_kafka_flush`, rdkafka.c), and they go out
+/// when the broker is back. So an at-least-once commit that is given up is purged, or its states could come after newer
+/// ones.
 #[test]
 fn what_was_given_up_is_delivered_later() {
     let outage = Outage::new();

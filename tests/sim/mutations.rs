@@ -176,21 +176,14 @@ const MUTATIONS: &[Mutation] = &[
         file: "alarm/state.rs",
         before: "state.applied = stored.offset;",
         after: "",
-        caught_by: &[Effects],
+        caught_by: &[Visible, Effects],
     },
     Mutation {
         name: "keeps_what_it_works_under_another_membership",
         file: "engine/mod.rs",
         before: "Phase::Active => self.drop_then(id, Then::Wait),",
         after: "Phase::Active => {}",
-        caught_by: &[Owner, Effects, Offsets],
-    },
-    Mutation {
-        name: "lets_a_commit_leave_under_another_member_id",
-        file: "engine/membership.rs",
-        before: "member.filter(|member| member.id == self.member).ok_or(Refusal::NotAMember)?;",
-        after: "member.ok_or(Refusal::NotAMember)?;",
-        caught_by: &[Owner, Effects, Offsets],
+        caught_by: &[Visible, Owner, Effects, Offsets],
     },
     Mutation {
         name: "leaves_the_group_before_it_has_drained",
@@ -214,22 +207,11 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: &[Progress, Isolated],
     },
     Mutation {
-        name: "asks_for_states_before_the_offset",
-        file: "engine/restore.rs",
-        before: "Answer::Companions => Next::Ask(Question::Committed),\n            Answer::Committed(committed) => {\n                \
-                 self.committed = committed;\n                Next::Ask(Question::States)\n            }\n            \
-                 Answer::States(states) => {\n                self.states = states;\n                Next::Ask(Question::Log)",
-        after: "Answer::Companions => Next::Ask(Question::States), Answer::Committed(committed) => { \
-                self.committed = committed; Next::Ask(Question::Log) } Answer::States(states) => { \
-                self.states = states; Next::Ask(Question::Committed)",
-        caught_by: &[Effects],
-    },
-    Mutation {
         name: "takes_the_answer_to_a_forgotten_question",
         file: "engine/mod.rs",
         before: "Phase::Restoring(restore) if restore.ask == ask)",
         after: "Phase::Restoring(_))",
-        caught_by: &[Effects, Offsets, Progress],
+        caught_by: &[Visible, Effects, Offsets, Progress],
     },
     Mutation {
         name: "restores_one_partition_after_the_other",
@@ -258,7 +240,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "engine/mod.rs",
         before: "slot.suspect = Some(self.now.mono.after(SEEK_AGAIN));",
         after: "slot.suspect = None;",
-        caught_by: &[Effects, Offsets, Counts],
+        caught_by: &[Progress, Isolated, Effects, Offsets, Counts],
     },
     Mutation {
         name: "forgets_to_go_on_fetching_after_a_seek",
@@ -266,20 +248,6 @@ const MUTATIONS: &[Mutation] = &[
         before: "if suspect.is_some() && !self.pool.is_paused(id) {",
         after: "if false {",
         caught_by: &[Progress, Isolated],
-    },
-    Mutation {
-        name: "starts_a_partition_anew_where_the_fetcher_stands",
-        file: "engine/mod.rs",
-        before: "} else {\n            self.seek(id);\n        }",
-        after: "} else {\n            self.actions.push(Action::Resume(id));\n        }",
-        caught_by: &[Effects, Offsets],
-    },
-    Mutation {
-        name: "restores_before_the_group_has_said_that_it_is_ours",
-        file: "engine/mod.rs",
-        before: "Then::Wait => self.set_phase(id, Phase::Waiting),",
-        after: "Then::Wait => self.restore(id),",
-        caught_by: &[Owner, Effects, Offsets, OneAtATime],
     },
     Mutation {
         name: "forgets_to_answer_a_revocation",
@@ -294,13 +262,6 @@ const MUTATIONS: &[Mutation] = &[
         before: "engine.pool.revoke(id);",
         after: "",
         caught_by: &[GivenUp],
-    },
-    Mutation {
-        name: "drains_what_is_lost",
-        file: "engine/mod.rs",
-        before: "|engine, id, _| engine.drop_then(id, Then::Gone));",
-        after: "|engine, id, _| { engine.set_phase(id, Phase::Draining { generation: None }); engine.pool.revoke(id); });",
-        caught_by: &[GivenUp, Owner],
     },
     Mutation {
         name: "frees_the_lane_on_a_repeated_decommissioning",

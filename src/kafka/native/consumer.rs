@@ -115,6 +115,7 @@ pub struct Consumer {
     handle: Arc<Handle>,
     queue: NonNull<sys::rd_kafka_queue_t>,
     messages: Vec<*mut sys::rd_kafka_message_t>,
+    subscribed: AtomicBool,
     /// Unparked by librdkafka when the queue becomes non-empty; freed after the callback is disabled.
     waker: Box<Thread>,
 }
@@ -172,7 +173,13 @@ impl Consumer {
             let opaque = ptr::from_ref::<Thread>(&waker).cast_mut().cast();
             sys::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(on_queue_ready), opaque);
         }
-        Ok(Consumer { handle, queue, messages: vec![ptr::null_mut(); BATCH], waker })
+        Ok(Consumer {
+            handle,
+            queue,
+            messages: vec![ptr::null_mut(); BATCH],
+            subscribed: AtomicBool::new(false),
+            waker,
+        })
     }
 
     /// The part that other threads may share.
@@ -188,6 +195,7 @@ impl Consumer {
     pub fn subscribe(&self) -> Result<(), ClientError> {
         let mut topics = TopicPartitionList::new();
         topics.add_topic_unassigned(&self.handle.topic);
+        self.subscribed.store(true, Ordering::Release);
         // SAFETY: client and list are alive during the call; librdkafka copies the list.
         check(unsafe { sys::rd_kafka_subscribe(self.handle.client.as_ptr(), topics.ptr()) })
     }
@@ -386,6 +394,11 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        // Destroying a client that waits for the answer to an assignment never returns (librdkafka 2.12.1,
+        // `rd_kafka_cgrp_try_terminate`). Any answer will do; where nothing is open it's refused or changes nothing.
+        if self.subscribed.load(Ordering::Acquire) && !self.handle.inbox.closing.load(Ordering::Acquire) {
+            let _ = self.assign_incrementally(&TopicPartitionList::new());
+        }
         // SAFETY: the callback is disabled before `waker` is freed, the queue is ours to destroy once; the client is
         // destroyed later, by the last `Handle`.
         unsafe {
