@@ -90,6 +90,9 @@ impl Worker {
         self.observed = Instant::now();
         if self.committing.is_some_and(|begun| begun.elapsed() > BLOCKED_AFTER) {
             self.observers.health.set(Obstacle::CommitsWait, true);
+        } else if !self.engine.is_committing() && self.engine.next_commit().is_none() {
+            // What was refused last may have been dropped since: then nothing waits.
+            self.observers.health.set(Obstacle::CommitsWait, false);
         }
         if let Some(ends) = &mut self.ends {
             ends.ask(self.engine.slots().map(|slot| slot.partition).collect());
