@@ -314,7 +314,7 @@ impl Engine {
                     }
                     Some(_) => {}
                     None => {
-                        self.slots.insert(*id, Slot::new(self.now.mono));
+                        self.slots.insert(*id, Slot::new());
                     }
                 }
             }
@@ -326,23 +326,19 @@ impl Engine {
     /// These are to be given up; the client waits until they are unassigned.
     pub fn revoked(&mut self, partitions: &[PartitionId]) {
         let generation = self.member.as_ref().map(|member| member.generation);
-        self.give_back(partitions, |engine, id, phase| match phase {
-            Phase::Active => {
-                engine.set_phase(id, Phase::Draining { generation });
-                engine.pool.revoke(id);
-            }
-            Phase::Draining { .. } => engine.set_phase(id, Phase::Draining { generation }),
-            _ => {}
+        self.give_back(partitions, |engine, id| {
+            engine.set_phase(id, Phase::Draining { generation });
+            engine.pool.revoke(id);
         });
     }
 
     /// These are somebody else's already.
     pub fn lost(&mut self, partitions: &[PartitionId]) {
         self.joined = false;
-        self.give_back(partitions, |engine, id, _| engine.drop_then(id, Then::Gone));
+        self.give_back(partitions, |engine, id| engine.drop_then(id, Then::Gone));
     }
 
-    fn give_back(&mut self, partitions: &[PartitionId], how: impl Fn(&mut Engine, PartitionId, Phase)) {
+    fn give_back(&mut self, partitions: &[PartitionId], how: impl Fn(&mut Engine, PartitionId)) {
         self.returning.retain(|id| !partitions.contains(id));
         let listed = partitions.iter().copied().filter(|id| self.added.contains(id)).collect();
         let mut waiting = BTreeSet::new();
@@ -359,13 +355,9 @@ impl Engine {
         let run_by = self.now.mono.after(self.settings.drain);
         self.rebalances.open(waiting, listed, run_by, run_by.after(LAST_COMMIT));
         for id in pooled {
-            let Some(slot) = self.slots.get_mut(&id) else { continue };
-            match &mut slot.phase {
-                Phase::Dropping(then) => *then = Then::Gone,
-                phase => {
-                    let phase = phase.clone();
-                    how(self, id, phase);
-                }
+            match self.slots.get_mut(&id).map(|slot| &mut slot.phase) {
+                Some(Phase::Dropping(then)) => *then = Then::Gone,
+                _ => how(self, id),
             }
         }
         self.follow_pool();
@@ -416,7 +408,7 @@ impl Engine {
     fn start(&mut self, id: PartitionId, start: Start) {
         let Start { offset, end, states, skipped } = start;
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        slot.begin(offset, end, self.now.mono);
+        slot.begin(offset, end);
         if let Some(committed) = skipped {
             self.actions.push(Action::Tell(id, Told::Skipped { committed, low: offset }));
         }
@@ -705,7 +697,7 @@ impl Engine {
         let back: Vec<PartitionId> = self.returning.iter().copied().filter(is_back).collect();
         for id in back {
             self.returning.remove(&id);
-            self.slots.insert(id, Slot::new(self.now.mono));
+            self.slots.insert(id, Slot::new());
             self.restore(id);
         }
     }

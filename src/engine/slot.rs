@@ -39,22 +39,22 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
     /// The end of the log when it was started.
     pub(super) end: Option<Offset>,
-    /// Where it was last started, and when that or the assignment was.
-    pub(super) began: (Option<Offset>, Mono),
+    /// Where it was last started.
+    pub(super) began: Option<Offset>,
     /// The client's position can't be trusted; when to seek.
     pub(super) suspect: Option<Mono>,
 }
 
 impl Slot {
-    pub(super) fn new(now: Mono) -> Slot {
-        Slot { phase: Phase::Waiting, end: None, began: (None, now), suspect: None }
+    pub(super) fn new() -> Slot {
+        Slot { phase: Phase::Waiting, end: None, began: None, suspect: None }
     }
 
-    pub(super) fn begin(&mut self, start: Offset, end: Offset, now: Mono) {
+    pub(super) fn begin(&mut self, start: Offset, end: Offset) {
         *self = Slot {
             phase: Phase::Active,
             end: Some(self.end.unwrap_or(end)),
-            began: (Some(start), now),
+            began: Some(start),
             suspect: None,
         };
     }
@@ -65,13 +65,7 @@ impl Slot {
             Phase::Waiting | Phase::Restoring(_) | Phase::Dropping(_) => Standing::Awaited,
             Phase::Refused => Standing::Refused,
         };
-        SlotView {
-            partition,
-            standing,
-            committed: committed.or(self.began.0),
-            end: self.end,
-            since: self.began.1,
-        }
+        SlotView { partition, standing, committed: committed.or(self.began), end: self.end }
     }
 }
 
@@ -97,6 +91,4 @@ pub struct SlotView {
     pub committed: Option<Offset>,
     /// The end it had when it was first started.
     pub end: Option<Offset>,
-    /// Since when it's ours, or started.
-    pub since: Mono,
 }

@@ -42,9 +42,6 @@ pub enum RestoreError {
     /// The broker refuses, for good.
     #[error("the state of partitions could not be restored: {0}")]
     Kafka(String),
-    /// The companion topics can't be looked at or grown.
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
 }
 
 impl From<ClientError> for RestoreError {
@@ -234,7 +231,7 @@ impl Work {
 
     fn turn(&mut self) -> Result<(), RestoreError> {
         self.drop_forgotten()?;
-        self.companions()?;
+        self.companions();
         self.committed()?;
         self.begin_reading()?;
         self.read()?;
@@ -280,7 +277,7 @@ impl Work {
 
     // ----------------------------------------------------------------------------------------------------------------
 
-    fn companions(&mut self) -> Result<(), RestoreError> {
+    fn companions(&mut self) {
         for (ask, partition) in self.due(Question::Companions) {
             let lacks =
                 |topic: &String| self.companions.get(topic).is_none_or(|n| *n <= partition.0 as usize);
@@ -296,7 +293,6 @@ impl Work {
                 }
             }
         }
-        Ok(())
     }
 
     fn committed(&mut self) -> Result<(), RestoreError> {

@@ -44,8 +44,8 @@ pub use config::{Observers, Summary, WorkerConfig, WorkerError};
 const TURN: Duration = Duration::from_millis(100);
 /// Effects are committed this long after the last commit, if the interval isn't shorter.
 const COMMIT_LINGER: Duration = Duration::from_millis(2);
-/// How long the coordinator has to finish a transaction before the next begins. Who begins too early is told so and waits
-/// 20 ms (librdkafka 2.12.1, rd_kafka_txn_handle_AddPartitionsToTxn).
+/// How long the coordinator has to finish a transaction before the next begins. If the next begins too early, the
+/// coordinator refuses it and librdkafka waits 20 ms (librdkafka 2.12.1, rd_kafka_txn_handle_AddPartitionsToTxn).
 const TRANSACTION_SETTLES: Duration = Duration::from_millis(2);
 /// How late Linux may wake a thread: its timer slack, and the way back onto a core.
 const WATCHED: Duration = Duration::from_micros(120);

@@ -4,7 +4,7 @@ use rdkafka::error::RDKafkaErrorCode::UnknownMemberId;
 
 use crate::member::Told;
 use crate::split::Split;
-use crate::waiting::{all_along, until, until_some};
+use crate::waiting::all_along;
 
 /// T2. `rd_kafka_cgrp_handle_heartbeat_error_op` forgets the member id, and `rd_kafka_cgrp_revoke_all_rejoin_maybe`
 /// skips the rest while anything is unanswered (rdkafka_cgrp.c). So the engine asks for its membership while a
@@ -47,16 +47,7 @@ fn the_rest_is_lost_after_the_answer() {
 fn a_static_member_keeps_the_rest_under_another_id_and_nothing_is_told() {
     let split = Split::of(4, &[("group.instance.id", "one")]);
     split.place.throw_out(&split.first);
-    split.first.answer(&split.told);
-    let stale = split.first.next_told();
-    assert_eq!(stale, Told::Assigned(vec![]));
-    split.first.answer(&stale);
-    let next = until_some("it's told of a sync", || {
-        split.second.obey();
-        split.first.look();
-        split.first.told()
-    });
-    assert_eq!(next, Told::Assigned(vec![]));
+    assert_eq!(split.answer_late(), Told::Assigned(vec![]));
     let now = split.first.membership();
     assert!(!now.id.is_empty() && now.id != split.before.id);
     assert_eq!(split.first.assignment(), split.kept.iter().copied().collect());
@@ -70,20 +61,8 @@ fn a_static_member_keeps_the_rest_under_another_id_and_nothing_is_told() {
 fn a_static_member_is_asked_back_for_what_others_have_got_meanwhile() {
     let split = Split::of(4, &[("group.instance.id", "one")]);
     split.place.throw_out(&split.first);
-    until("the other has everything", || {
-        split.second.obey();
-        split.second.assignment().len() == 4
-    });
-    split.first.answer(&split.told);
-    let stale = split.first.next_told();
-    assert_eq!(stale, Told::Assigned(vec![]));
-    split.first.answer(&stale);
-    let next = until_some("it's told of a sync", || {
-        split.second.obey();
-        split.first.look();
-        split.first.told()
-    });
-    assert_eq!(next, Told::Revoked(split.kept.clone()));
+    split.let_the_other_take_everything();
+    assert_eq!(split.answer_late(), Told::Revoked(split.kept.clone()));
     assert_ne!(split.first.membership().id, split.before.id);
 }
 
@@ -94,10 +73,7 @@ fn a_static_member_is_asked_back_for_what_others_have_got_meanwhile() {
 fn by_kip_848_the_rest_is_lost_after_the_answer_and_the_id_stays() {
     let split = Split::of(4, &[("group.protocol", "consumer")]);
     split.place.forget_by_kip_848(&split.first);
-    until("the other has everything", || {
-        split.second.obey();
-        split.second.assignment().len() == 4
-    });
+    split.let_the_other_take_everything();
     split.first.look();
     assert_eq!(split.first.told(), None);
     split.first.answer(&split.told);

@@ -20,6 +20,8 @@
 #[path = "../kafka/world/broker.rs"]
 mod broker;
 mod member;
+#[path = "../kafka/world/waiting.rs"]
+mod patience;
 mod place;
 mod transaction;
 mod waiting;

@@ -37,4 +37,26 @@ impl Split {
         let kept = first.assignment().into_iter().filter(|partition| !revoked.contains(partition)).collect();
         Split { revoked: revoked.clone(), kept, place, first, second, told, before }
     }
+
+    /// Answers the revocation late, and the stale assignment that it is followed by; gives what the first one is told then.
+    pub fn answer_late(&self) -> Told {
+        self.first.answer(&self.told);
+        let stale = self.first.next_told();
+        assert_eq!(stale, Told::Assigned(vec![]));
+        self.first.answer(&stale);
+        crate::waiting::until_some("it's told of a sync", || {
+            self.second.obey();
+            self.first.look();
+            self.first.told()
+        })
+    }
+
+    /// Lets the second one take all partitions, as it's alone in the group.
+    pub fn let_the_other_take_everything(&self) {
+        let all = self.revoked.len() + self.kept.len();
+        crate::waiting::until("the other has everything", || {
+            self.second.obey();
+            self.second.assignment().len() == all
+        });
+    }
 }

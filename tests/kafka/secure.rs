@@ -1,5 +1,5 @@
 //! A secured broker: each service does its job with the rights that `deploy/compose/secure/principals` gives it, by password
-//! and by certificate, and nothing else; who isn't let in is told so clearly, and soon.
+//! and by certificate, and nothing else. A refused client gets a clear error, and soon.
 
 use std::path::Path;
 use std::process::Command;

@@ -15,18 +15,17 @@ pub mod mosquitto;
 pub mod process;
 pub mod records;
 pub mod system;
+pub mod waiting;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use process::{Ended, Process};
 use records::{Group, Outgoing, Records};
-
-/// How long a step may take that takes a second on a quiet machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use waiting::{PATIENCE, until, until_some};
 
 /// Tests that measure run alone; all others share the machine.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -190,25 +189,6 @@ impl World {
     /// Waits until everything that is in the log now has been committed.
     pub fn wait_until_worked(&self) {
         until("the group has committed everything", || self.progress().lag() == 0);
-    }
-}
-
-/// Waits until `condition` holds; fails the test with `what` when it doesn't in time.
-#[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    until_some(what, || condition().then_some(()));
-}
-
-/// Waits until there is something.
-#[track_caller]
-pub fn until_some<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited {} s in vain until {what}", PATIENCE.as_secs());
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -495,8 +495,8 @@ impl Handle {
 
     /// Adds offsets to the producer's open transaction, as this group member; `metadata` goes with each of them.
     ///
-    /// Where the member has been thrown out, librdkafka's metadata has no member and no generation, and a broker takes
-    /// such offsets from anybody: a zombie's would overwrite the new owner's. And Kafka doesn't look at who owns a partition.
+    /// Before the first join, librdkafka's metadata has no member and no generation, and a broker takes such offsets from
+    /// anybody; after an eviction it has no member and the old generation. And Kafka doesn't look at who owns a partition.
     /// So the fence is checked here, on the very metadata that is sent: what is stale behind that, the broker refuses.
     ///
     /// # Errors
