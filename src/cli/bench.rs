@@ -298,7 +298,7 @@ struct Sink {
     org: String,
 
     /// An API token that may make, read and delete buckets.
-    #[arg(long, env = "GENWATCH_TOKEN", hide_env_values = true)]
+    #[arg(long, allow_hyphen_values = true, env = "GENWATCH_TOKEN", hide_env_values = true)]
     token: super::sink::TokenText,
 
     /// Whose certificates to trust for https://, in PEM.

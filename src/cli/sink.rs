@@ -78,7 +78,14 @@ struct Influx {
     bucket: String,
 
     /// The API token, which may write to the bucket.
-    #[arg(long, env = "GENWATCH_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    // One in 64 of InfluxDB's tokens begins with a hyphen.
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        env = "GENWATCH_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
     token: Option<TokenText>,
 
     /// A file with the token: other users of the machine see a command line.

@@ -162,6 +162,7 @@ fn a_wrong_command_line_is_bad_usage_and_names_what_is_wrong() {
         (&[&sink[..], &["--url", "localhost:8086"]].concat(), "--url"),
         (&[&sink[..], &["--url", "http://me:hunter2@localhost:8086"]].concat(), "--url"),
         (&[&sink[..], &["--token", "hunter2", "--token-file", "/dev/null"]].concat(), "--token-file"),
+        (&[&sink[..], &["--token", "-hunter2", "--token-file", "/dev/null"]].concat(), "cannot be used with"),
         (&[&sink[..], &["--token-file", "/no/such/file"]].concat(), "--token-file"),
         (&[&sink[..], &["--token-file", "/dev/null"]].concat(), "token is empty"),
         (&[&sink[..], &["--ca-file", "/no/such/file"]].concat(), "--ca-file"),
