@@ -92,7 +92,9 @@ fn a_replica_tells_the_lag_of_the_partitions_it_owns_and_of_no_other() {
         let series =
             |name| http::samples(&page, name).into_iter().map(move |(series, _)| series.replace(name, ""));
         let lag: BTreeSet<String> = series("genwatch_lag").collect();
-        assert_eq!(lag, series("genwatch_stalled").collect(), "{page}");
+        let stalled: BTreeSet<String> = series("genwatch_stalled").collect();
+        // Lag is known as soon as the end of the log is.
+        assert!(lag.is_subset(&stalled), "{page}");
         lag
     };
     let (a, b) = (first.http(), second.http());

@@ -195,7 +195,7 @@ impl Ended {
     #[track_caller]
     pub fn refused(self, code: i32, words: &[&str]) -> Ended {
         let ended = self.exited(code);
-        assert!(ended.took < Duration::from_secs(15), "it took {:?}: {}", ended.took, ended.stderr);
+        assert!(ended.took < PATIENCE, "it took {:?}: {}", ended.took, ended.stderr);
         let said: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("genwatch: ")).collect();
         assert_eq!(said.len(), 1, "one clear line, not:\n{}", ended.stderr);
         for words in words {

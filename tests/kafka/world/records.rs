@@ -147,7 +147,10 @@ pub fn progress(brokers: &str, topic: &str, group: &str) -> Group {
             .filter(|list| list.elements().iter().all(|element| element.error().is_ok()))
     });
     let partitions = committed.elements().into_iter().map(|element| {
-        let (low, high) = client.fetch_watermarks(topic, element.partition(), REQUEST).expect("watermarks");
+        // A partition that has just been made has no leader yet.
+        let (low, high) = until_some("the watermarks are told", || {
+            client.fetch_watermarks(topic, element.partition(), REQUEST).ok()
+        });
         let committed = match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
