@@ -17,7 +17,7 @@ use genwatch::simulator::{Faults, Fleet};
 const READINGS: usize = 10_000;
 const GENERATORS: u32 = 1000;
 const BOUNDS: Bounds = Bounds { records: 100_000, bytes: 256 << 20 };
-const POLICY: CommitPolicy = CommitPolicy { interval: 100, linger: 5 };
+const POLICY: CommitPolicy = CommitPolicy { interval: 100, linger: 5, bytes: 1 << 30 };
 const PARTITION: PartitionId = PartitionId(0);
 
 fn main() {

@@ -59,12 +59,14 @@ impl Effect {
         }
     }
 
-    /// Memory it holds, in bytes; roughly, for the bounds of the buffer.
+    /// Bytes that it takes, in memory and on its way; roughly, for the bounds of the buffer and the size of a commit.
     #[must_use]
     pub fn bytes(&self) -> usize {
         const OVERHEAD: usize = 192;
+        /// The JSON of an alert with its headers: some 600 with the overhead.
+        const ALERT: usize = 408;
         let payload = match self {
-            Effect::Alert(_) => 0,
+            Effect::Alert(_) => ALERT,
             Effect::State(change) => change.json.as_ref().map_or(0, Vec::len),
             Effect::DeadLetter(letter) => {
                 let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args};
 use secrecy::SecretString;
 
 use super::Failure;
+use crate::engine::commit::Delivery;
 use crate::engine::restore::OnOutOfRange;
 use crate::kafka::config::Connection;
 use crate::kafka::topics::Topics;
@@ -47,6 +48,21 @@ impl clap::ValueEnum for OnOutOfRange {
             OnOutOfRange::Earliest => {
                 PossibleValue::new("earliest").help("Go on with the earliest record there is, loudly")
             }
+        })
+    }
+}
+
+impl clap::ValueEnum for Delivery {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Delivery::ExactlyOnce, Delivery::AtLeastOnce]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Delivery::ExactlyOnce => PossibleValue::new("exactly-once")
+                .help("Every effect is visible once to a reader of committed records"),
+            Delivery::AtLeastOnce => PossibleValue::new("at-least-once")
+                .help("None is lost; after a crash some are repeated, with the same id"),
         })
     }
 }

@@ -8,9 +8,9 @@ use clap::Args;
 
 use super::{ClusterOptions, Failure};
 use crate::alarm::rules::Rules;
+use crate::engine::commit::Delivery;
 use crate::engine::restore::OnOutOfRange;
 use crate::health::{Health, Obstacle};
-use crate::kafka::committer::Delivery;
 use crate::kafka::config::{GroupProtocol, replica_name};
 use crate::metrics::Metrics;
 use crate::pool::Bounds;

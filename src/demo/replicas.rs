@@ -10,10 +10,10 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::broker::EmbeddedBroker;
 use crate::alarm::rules::Rules;
+use crate::engine::commit::Delivery;
 use crate::engine::restore::OnOutOfRange;
 use crate::fleet::Fleet;
 use crate::health::{Health, Obstacle};
-use crate::kafka::committer::Delivery;
 use crate::kafka::config::GroupProtocol;
 use crate::metrics::Metrics;
 use crate::pool::Bounds;

@@ -36,7 +36,7 @@ impl Fence {
     }
 }
 
-/// Why the group took no offsets, as far as it matters for what is held.
+/// Why a commit was refused, as far as it matters for what is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// We are no member, or another one.
@@ -44,6 +44,8 @@ pub enum Refusal {
     /// Another generation. That is ordinary: the client may have taken its membership just before a rebalance ended
     /// (`rd_kafka_cgrp_op_handle_OffsetCommit`, librdkafka 2.12.1), so nothing is dropped for it.
     StaleGeneration,
+    /// A transaction has a time to be done in, and it was over: smaller commits may be.
+    Overdue,
     /// Anything else: it's tried again.
     Other,
 }

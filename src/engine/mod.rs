@@ -7,6 +7,7 @@
 //! * `slot`: one partition that the group says is ours, and the phase it is in.
 //! * [`restore`]: what is asked of the cluster before a partition starts, in which order, and where it starts.
 //! * `rebalance`: what librdkafka waits for an answer to.
+//! * [`commit`]: the steps of a commit.
 //! * [`membership`]: who we are in the group, and the fence that a commit carries.
 //! * this file: how they change one another.
 //!
@@ -23,6 +24,7 @@
 //! about the loss (`rd_kafka_cgrp_handle_heartbeat_error_op`, librdkafka 2.12.1: a member that is thrown out while a
 //! revocation is unanswered isn't told). The same is compared once more as a commit leaves, see [`Fence`].
 
+pub mod commit;
 pub mod membership;
 mod rebalance;
 pub mod restore;
@@ -535,11 +537,11 @@ impl Engine {
         committed
     }
 
-    /// The commit was refused.
-    pub fn refused(&mut self, id: CommitId, refusal: Refusal) {
+    /// The commit was refused; whether its effects are durable all the same.
+    pub fn refused(&mut self, id: CommitId, refusal: Refusal, published: bool) {
         let committing = self.committing.take_if(|committing| committing.id == id);
         self.commit_not_before = self.now.mono.after(COMMIT_BACKOFF);
-        self.pool.commit_failed(id);
+        self.pool.refused(id, published, refusal == Refusal::Overdue);
         // Of what stays ours we are told, or who we are has changed. Of what drains nobody says a word.
         if let (Refusal::NotAMember, Some(committing)) = (refusal, committing) {
             for id in committing.partitions {

@@ -1,11 +1,9 @@
 //! The committer: makes effects and offsets durable, together.
 //!
-//! It runs on a thread of its own and has one [`Commit`] at a time. Exactly-once puts effects and offsets of all
-//! partitions in one transaction. At-least-once uses the same path with an idempotent producer: alerts and dead letters
-//! first, then states, then offsets, each step durable before the next, so that a crash between them repeats an alert (with
-//! the same id) and never loses one.
+//! It runs on a thread of its own and has one [`Commit`] at a time: it makes the calls that an [`Attempt`] asks for, which
+//! knows their order and what each answer means.
 //!
-//! An outage is waited out: the commit is tried again until it succeeds, is refused, or the worker gives up.
+//! An outage is waited out: a call is made again until it succeeds, is refused, or the worker gives up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,13 +23,12 @@ use super::native;
 use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
 use crate::effect::{DeadLetter, Effect, StateChange};
+use crate::engine::commit::{Answer, Attempt, Call, Delivery, Ended, Next, Portion};
 use crate::engine::membership::{Fence, Refusal};
 use crate::pool::{Commit, CommitId};
 
 /// How long one step waits before it looks whether to give up.
 const SLICE: Duration = Duration::from_millis(500);
-/// The steps that end a transaction.
-const ENDING: [&str; 2] = ["transaction", "abort"];
 /// How long the group's offsets are waited for at once, where they have to tell how a commit has ended.
 const OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a cluster that answers may take to find a coordinator of transactions when the worker starts: a broker may have
@@ -41,22 +38,22 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a partition may be unknown to the producer that a topic is said to have.
 const GROWTH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The promise about effects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Delivery {
-    /// Every effect is visible once to a reader of committed records.
-    ExactlyOnce,
-    /// None is lost; after a crash some are repeated, with the same id.
-    AtLeastOnce,
-}
-
 /// How a commit ended.
 #[derive(Debug)]
 pub enum Outcome {
     /// It is durable.
     Done(CommitId, Duration),
     /// Nothing of it is visible (exactly-once), or perhaps a part (at-least-once): to be tried again.
-    Refused(CommitId, Refusal, String),
+    Refused {
+        /// Which commit.
+        id: CommitId,
+        /// What that means for what is held.
+        refusal: Refusal,
+        /// Whether the effects are durable, and only the offsets aren't.
+        published: bool,
+        /// Why, for people.
+        reason: String,
+    },
     /// No commit can succeed any more.
     Fatal(CommitError),
 }
@@ -206,7 +203,7 @@ impl Committer {
         flags.abandoned.store(self.flags.abandoned.load(Ordering::Relaxed), Ordering::Relaxed);
         let work = Work::new(&self.setup, &flags, Deliveries::default(), None);
         self.flags.give_up.store(true, Ordering::Relaxed);
-        match spawn(work, Some(sealed.commit.clone()), self.waker.clone()) {
+        match spawn(work, Some(sealed.clone()), self.waker.clone()) {
             Ok((commits, outcomes, thread)) => {
                 self.flags = flags;
                 self.commits = Some(commits);
@@ -297,12 +294,17 @@ fn make_producer(
 type Way = (Sender<Sealed>, Receiver<Outcome>, JoinHandle<()>);
 
 /// Starts a thread. `unsettled` is a commit of another producer of the same id that may have succeeded.
-fn spawn(mut work: Work, unsettled: Option<Commit>, waker: Thread) -> Result<Way, CommitError> {
+fn spawn(mut work: Work, unsettled: Option<Sealed>, waker: Thread) -> Result<Way, CommitError> {
     let (commits, incoming) = crossbeam_channel::unbounded::<Sealed>();
     let (outgoing, outcomes) = crossbeam_channel::unbounded();
     let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
-        let settled = unsettled.map(|commit| work.settle(&commit));
-        for outcome in settled.into_iter().chain(incoming.into_iter().map(|sealed| work.commit(&sealed))) {
+        let delivery = work.setup.delivery;
+        let taken_over = unsettled.map(|sealed| (Attempt::taken_over(), sealed));
+        let begun = incoming.into_iter().map(|sealed| (Attempt::new(delivery), sealed));
+        for (attempt, sealed) in taken_over.into_iter().chain(begun) {
+            let outcome = work.make(attempt, &sealed);
+            // Nobody but the engine holds its effects any more.
+            drop(sealed);
             if outgoing.send(outcome).is_err() {
                 return;
             }
@@ -321,16 +323,27 @@ struct Work {
     deliveries: Deliveries,
     /// When the commit under way began.
     begun: Instant,
-    /// The broker was asked to commit, and has not answered.
-    outcome_unknown: bool,
+    /// Why its last call failed.
+    reason: String,
+    /// The topic that refuses a record for ever.
+    rejection: Option<CommitError>,
 }
 
-/// Why one try of a commit failed.
-enum Failure {
-    Refused(Refusal, String),
-    /// This producer can't go on; a new one may.
-    Broken(String),
-    Fatal(CommitError),
+/// Why a call failed: what the attempt is answered, and what people are told.
+struct Failure {
+    answer: Answer,
+    reason: String,
+    rejection: Option<CommitError>,
+}
+
+impl Failure {
+    fn new(answer: Answer, reason: impl ToString) -> Failure {
+        Failure { answer, reason: reason.to_string(), rejection: None }
+    }
+
+    fn rejected(rejection: CommitError) -> Failure {
+        Failure { answer: Answer::Rejected, reason: rejection.to_string(), rejection: Some(rejection) }
+    }
 }
 
 impl Work {
@@ -346,64 +359,89 @@ impl Work {
             producer,
             deliveries,
             begun: Instant::now(),
-            outcome_unknown: false,
+            reason: String::new(),
+            rejection: None,
         }
     }
 
-    fn commit(&mut self, Sealed { commit, fence }: &Sealed) -> Outcome {
-        let begun = Instant::now();
+    /// Makes the calls of an attempt, to its end.
+    fn make(&mut self, mut attempt: Attempt, sealed: &Sealed) -> Outcome {
+        let (id, begun) = (sealed.commit.id, Instant::now());
         self.deliveries.reset();
-        self.outcome_unknown = false;
-        let result = self.have_producer().and_then(|()| {
-            self.begun = Instant::now();
-            match self.setup.delivery {
-                Delivery::ExactlyOnce => self.in_transaction(commit, fence),
-                Delivery::AtLeastOnce => self.step_by_step(commit, fence),
+        "its producer doesn't come back".clone_into(&mut self.reason);
+        let ended = loop {
+            match attempt.next() {
+                Next::Ended(ended) => break ended,
+                Next::Call(call) => attempt.answered(self.call(call, sealed)),
             }
-        });
-        match result {
-            Ok(()) => Outcome::Done(commit.id, begun.elapsed()),
-            Err(Failure::Refused(refusal, reason)) => Outcome::Refused(commit.id, refusal, reason),
-            Err(Failure::Broken(reason)) => self.outcome_after_break(reason, commit, begun),
-            Err(Failure::Fatal(error)) => Outcome::Fatal(error),
+        };
+        let reason = std::mem::take(&mut self.reason);
+        match ended {
+            Ended::Done => Outcome::Done(id, begun.elapsed()),
+            Ended::Refused { refusal, published } => Outcome::Refused { id, refusal, published, reason },
+            Ended::Rejected => Outcome::Fatal(self.rejection.take().unwrap_or(CommitError::Producer(reason))),
+            Ended::Unsettled => Outcome::Fatal(CommitError::Unsettled(reason)),
         }
     }
 
-    /// Finds out how a commit has ended that another producer of this transactional id had begun.
-    fn settle(&mut self, commit: &Commit) -> Outcome {
-        self.outcome_unknown = true;
-        let reason = "its producer doesn't come back".to_owned();
-        self.outcome_after_break(reason, commit, Instant::now())
-    }
-
-    fn outcome_after_break(&mut self, reason: String, commit: &Commit, begun: Instant) -> Outcome {
-        match self.after_break(&reason, commit) {
-            Ok(true) => Outcome::Done(commit.id, begun.elapsed()),
-            Ok(false) => Outcome::Refused(commit.id, Refusal::Other, reason),
-            Err(Failure::Fatal(error)) => Outcome::Fatal(error),
-            Err(Failure::Refused(_, reason) | Failure::Broken(reason)) => {
-                Outcome::Refused(commit.id, Refusal::Other, reason)
+    fn call(&mut self, call: Call, sealed: &Sealed) -> Answer {
+        let Sealed { commit, fence } = sealed;
+        let done = match call {
+            Call::Begin => self.begin(),
+            Call::Write(portion) => self.write(commit, portion),
+            Call::Flush => self.flush(),
+            Call::Offsets => self.offsets(commit, fence),
+            Call::End => self.end(),
+            Call::Abort => self.abort(),
+            Call::Purge => {
+                self.purge();
+                Ok(())
             }
-        }
+            Call::Discard => {
+                tracing::warn!(reason = self.reason, "the producer is made anew");
+                self.producer = None;
+                Ok(())
+            }
+            Call::Register => self.have_producer(),
+            Call::Mark => match self.is_marked(commit) {
+                Ok(marked) => return Answer::Marked(marked),
+                Err(failure) => Err(failure),
+            },
+        };
+        done.map_or_else(
+            |Failure { answer, reason, rejection }| {
+                self.reason = reason;
+                self.rejection = self.rejection.take().or(rejection);
+                answer
+            },
+            |()| Answer::Done,
+        )
     }
 
-    fn is_given_up(&self) -> bool {
-        self.flags.give_up.load(Ordering::Relaxed) || self.flags.abandoned.load(Ordering::Relaxed)
+    /// What is answered where the worker doesn't wait any longer, if it doesn't.
+    fn impatience(&self) -> Option<Answer> {
+        if self.flags.abandoned.load(Ordering::Relaxed) {
+            Some(Answer::Abandoned)
+        } else {
+            self.flags.give_up.load(Ordering::Relaxed).then_some(Answer::GivenUp)
+        }
     }
 
     /// Makes a producer where there's none: the same transactional id is registered anew, which ends what the former one
     /// has left open. An outage is waited out.
     fn have_producer(&mut self) -> Result<(), Failure> {
         while self.producer.is_none() {
-            if self.is_given_up() {
-                return Err(refused("the commit is given up"));
+            if let Some(answer) = self.impatience() {
+                return Err(Failure::new(answer, "the commit is given up"));
             }
             match make_producer(&self.setup.config, &self.deliveries, self.setup.delivery, || {
-                self.is_given_up()
+                self.impatience().is_some()
             }) {
                 Ok(producer) => self.producer = Some(producer),
-                Err(error) if self.is_given_up() => return Err(refused(error)),
                 Err(error) => {
+                    if let Some(answer) = self.impatience() {
+                        return Err(Failure::new(answer, error));
+                    }
                     tracing::warn!(%error, "a commit waits for the cluster; nothing is lost");
                     std::thread::sleep(SLICE);
                 }
@@ -412,45 +450,18 @@ impl Work {
         Ok(())
     }
 
-    /// Gives up a broken producer. An outage that is longer than the transaction's timeout breaks it: the broker then ends
-    /// the transaction, and refuses the epoch of who began it. (librdkafka 2.12.1 moreover goes on asking the coordinator
-    /// it knows until that one is back; a new producer asks who it is now.)
-    ///
-    /// Tells whether the commit has succeeded all the same. If the broker had been asked to commit, the metadata of the
-    /// group's offsets tells how that ended, as they are a part of the transaction. (Not the offsets themselves: an alarm
-    /// raised by silence moves none.)
-    fn after_break(&mut self, why: &str, commit: &Commit) -> Result<bool, Failure> {
-        tracing::warn!(reason = why, "the producer is made anew");
-        self.producer = None;
-        if !self.outcome_unknown {
-            return Ok(false);
-        }
-        self.have_producer().map_err(|failure| self.unsettled(failure))?;
+    /// Whether any offset bears the commit's mark. (Not whether it is there: an alarm raised by silence moves none.)
+    fn is_marked(&self, commit: &Commit) -> Result<bool, Failure> {
         let partitions: Vec<_> = commit.parts.iter().map(|part| part.partition).collect();
-        let committed = loop {
-            match self.setup.handle.committed(&partitions, OFFSETS_TIMEOUT) {
-                Ok(committed) => break committed,
-                Err(error) if self.is_given_up() => {
-                    return Err(self.unsettled(refused(error)));
-                }
-                Err(error) => tracing::warn!(%error, "a commit waits to know how it has ended"),
-            }
-        };
-        // All of a transaction or nothing: one partition that bears its mark is enough. One that another replica has
-        // taken over meanwhile may bear that one's.
         let mark = self.mark(commit);
-        Ok(committed.iter().any(|committed| committed.metadata == mark))
-    }
-
-    /// A commit whose end isn't known must not be made again, unless none of its partitions is ours any more.
-    fn unsettled(&self, failure: Failure) -> Failure {
-        match failure {
-            Failure::Refused(_, reason) | Failure::Broken(reason)
-                if !self.flags.abandoned.load(Ordering::Relaxed) =>
-            {
-                Failure::Fatal(CommitError::Unsettled(reason))
+        loop {
+            match self.setup.handle.committed(&partitions, OFFSETS_TIMEOUT) {
+                Ok(committed) => return Ok(committed.iter().any(|committed| committed.metadata == mark)),
+                Err(error) => match self.impatience() {
+                    Some(answer) => return Err(Failure::new(answer, error)),
+                    None => tracing::warn!(%error, "a commit waits to know how it has ended"),
+                },
             }
-            failure => failure,
         }
     }
 
@@ -461,27 +472,49 @@ impl Work {
 
     /// The producer of the commit under way.
     fn producer(&self) -> Result<&ThreadedProducer<Deliveries>, Failure> {
-        self.producer.as_ref().ok_or_else(|| refused("there is no producer"))
+        let none = || Failure::new(Answer::Refused(Refusal::Other), "there is no producer");
+        self.producer.as_ref().ok_or_else(none)
     }
 
-    fn in_transaction(&mut self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
-        self.producer()?.begin_transaction().map_err(|error| self.transaction_failure(&error))?;
-        match self.fill_transaction(commit, fence).and_then(|()| self.commit_transaction()) {
-            Err(failure @ (Failure::Refused(..) | Failure::Fatal(_))) => {
-                self.abort()?;
-                Err(failure)
-            }
-            result => result,
-        }
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.have_producer()?;
+        self.begun = Instant::now();
+        self.producer()?.begin_transaction().map_err(|error| transaction_failure(&error))
     }
 
-    fn fill_transaction(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
+    fn write(&mut self, commit: &Commit, portion: Portion) -> Result<(), Failure> {
+        self.have_producer()?;
+        let wanted = |effect: &&Effect| match portion {
+            Portion::All => true,
+            Portion::ButStates => effect.as_state().is_none(),
+            Portion::States => effect.as_state().is_some(),
+        };
+        commit
+            .parts
+            .iter()
+            .flat_map(|part| part.effects.iter())
+            .filter(wanted)
+            .try_for_each(|effect| self.send(effect))
+    }
+
+    /// Waits until all that was sent is durable.
+    fn flush(&self) -> Result<(), Failure> {
         let producer = self.producer()?;
-        for effect in commit.parts.iter().flat_map(|part| part.effects()) {
-            self.send(effect)?;
-        }
+        self.patiently(
+            "delivery",
+            || self.rejected(),
+            || native::producer::flush(producer, SLICE).then_some(()).ok_or_else(Retry::of_delivery),
+        )?;
+        self.rejected().map_or(Ok(()), Err)
+    }
+
+    fn offsets(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
         let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
-        let mark = self.mark(commit);
+        if self.setup.delivery == Delivery::AtLeastOnce {
+            let committed = self.setup.handle.commit(&offsets, fence);
+            return committed.map_err(|error| Failure::new(Answer::Refused(refusal_of(error.code)), error));
+        }
+        let (producer, mark) = (self.producer()?, self.mark(commit));
         self.patiently(
             "offsets",
             || self.rejected(),
@@ -494,22 +527,19 @@ impl Work {
         )
     }
 
-    fn commit_transaction(&mut self) -> Result<(), Failure> {
-        self.outcome_unknown = true;
+    fn end(&self) -> Result<(), Failure> {
         let producer = self.producer()?;
-        let result = self.patiently(
+        self.patiently(
             "transaction",
             || self.rejected(),
             || native::producer::commit_transaction(producer, SLICE).map_err(Retry::from),
-        );
-        self.outcome_unknown = matches!(result, Err(Failure::Broken(_)));
-        result
+        )
     }
 
     /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
     fn abort(&self) -> Result<(), Failure> {
+        self.purge();
         let producer = self.producer()?;
-        producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
         // Whatever else fails to be delivered: an abort that is broken off would block every transaction to come.
         self.patiently(
             "abort",
@@ -518,39 +548,10 @@ impl Work {
         )
     }
 
-    fn step_by_step(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
-        let result = self.steps(commit, fence);
-        if let (Err(_), Some(producer)) = (&result, &self.producer) {
-            // What is given up must not arrive later, on top of what the next owner has written.
+    fn purge(&self) {
+        if let Some(producer) = &self.producer {
             producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
         }
-        result
-    }
-
-    fn steps(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
-        let effects = || commit.parts.iter().flat_map(|part| part.effects());
-        for effect in effects().filter(|effect| !matches!(effect, Effect::State(_))) {
-            self.send(effect)?;
-        }
-        self.flush()?;
-        for change in effects().filter_map(Effect::as_state) {
-            self.send_state(change)?;
-        }
-        self.flush()?;
-        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
-        let committed = self.setup.handle.commit(&offsets, fence);
-        committed.map_err(|error| Failure::Refused(refusal_of(error.code), error.to_string()))
-    }
-
-    /// Waits until all that was sent is durable.
-    fn flush(&self) -> Result<(), Failure> {
-        let producer = self.producer()?;
-        self.patiently(
-            "delivery",
-            || self.rejected(),
-            || native::producer::flush(producer, SLICE).then_some(()).ok_or_else(Retry::of_delivery),
-        )?;
-        self.rejected().map_or(Ok(()), Err)
     }
 
     /// Whether the broker has ended the transaction under way, or is about to.
@@ -578,21 +579,16 @@ impl Work {
                 return Err(refused);
             }
             if retry.fatal {
-                return Err(Failure::Broken(retry.reason));
+                return Err(Failure::new(Answer::Broken, retry.reason));
             }
             if !retry.retriable {
-                return Err(Failure::Refused(retry.refusal, retry.reason));
+                return Err(Failure::new(Answer::Refused(retry.refusal), retry.reason));
             }
-            if self.is_given_up() {
-                // What is asked to end and hasn't yet can't be asked for anything else.
-                return Err(if ENDING.contains(&what) {
-                    Failure::Broken(retry.reason)
-                } else {
-                    refused(retry.reason)
-                });
+            if let Some(answer) = self.impatience() {
+                return Err(Failure::new(answer, retry.reason));
             }
             if self.is_overdue() {
-                return Err(Failure::Broken(format!("the transaction's time is over: {}", retry.reason)));
+                return Err(overdue(&retry.reason));
             }
             if !told && begun.elapsed() > Duration::from_secs(2) {
                 told = true;
@@ -686,28 +682,36 @@ impl Work {
             let Err((error, unsent)) = producer.send(record) else {
                 return Ok(());
             };
+            let impatience = || self.impatience().map(|answer| Failure::new(answer, &error));
             match error.rdkafka_error_code() {
                 // A topic that has just grown: the client looks at its metadata every few minutes only.
-                Some(RDKafkaErrorCode::UnknownPartition)
-                    if begun.elapsed() < GROWTH_TIMEOUT && !self.is_given_up() =>
-                {
+                Some(RDKafkaErrorCode::UnknownPartition) if begun.elapsed() < GROWTH_TIMEOUT => {
+                    if let Some(failure) = impatience() {
+                        return Err(failure);
+                    }
                     let asked = producer.client().fetch_metadata(Some(unsent.topic), SLICE);
                     if let Err(error) = asked {
                         tracing::debug!(%error, topic = unsent.topic, "no metadata");
                     }
                     record = unsent;
                 }
-                Some(RDKafkaErrorCode::QueueFull) if !self.is_given_up() => {
+                Some(RDKafkaErrorCode::QueueFull) => {
+                    if let Some(failure) = impatience().or_else(|| self.rejected()) {
+                        return Err(failure);
+                    }
+                    if self.is_overdue() {
+                        return Err(overdue(&error));
+                    }
                     record = unsent;
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    return Err(Failure::Fatal(rejection(
+                    return Err(Failure::rejected(rejection(
                         unsent.topic,
                         RDKafkaErrorCode::MessageSizeTooLarge,
                     )));
                 }
-                _ => return Err(self.transaction_failure(&error)),
+                _ => return Err(transaction_failure(&error)),
             }
         }
     }
@@ -721,19 +725,22 @@ impl Work {
             | RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownPartition
             | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::InvalidTimestamp => Failure::Fatal(rejection(&topic, code)),
-            _ => refused(format!("a record for {topic} was not delivered: {code}")),
+            | RDKafkaErrorCode::InvalidTimestamp => Failure::rejected(rejection(&topic, code)),
+            _ => Failure::new(
+                Answer::Refused(Refusal::Other),
+                format!("a record for {topic} was not delivered: {code}"),
+            ),
         })
-    }
-
-    fn transaction_failure(&self, error: &KafkaError) -> Failure {
-        let retry = Retry::of(error);
-        if retry.fatal { Failure::Broken(retry.reason) } else { refused(retry.reason) }
     }
 }
 
-fn refused(reason: impl ToString) -> Failure {
-    Failure::Refused(Refusal::Other, reason.to_string())
+fn transaction_failure(error: &KafkaError) -> Failure {
+    let retry = Retry::of(error);
+    Failure::new(if retry.fatal { Answer::Broken } else { Answer::Refused(Refusal::Other) }, retry.reason)
+}
+
+fn overdue(reason: impl std::fmt::Display) -> Failure {
+    Failure::new(Answer::Overdue, format!("the transaction's time is over: {reason}"))
 }
 
 /// What it means for what is held that the group's coordinator answered so.

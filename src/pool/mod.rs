@@ -12,6 +12,7 @@
 //! * [`lanes`]: the generators of one partition; each has its alarm state and a queue of waiting readings.
 //! * [`watermark`]: how far the log is finished without a gap.
 //! * [`outbox`]: effects on their way into a commit.
+//! * `budget`: how much one commit may hold.
 //! * `partition`: one partition, from assignment to release: it has lanes, a watermark and an outbox.
 //! * this file: all partitions of a replica; shares the concurrency and the bounds among them, makes the commits.
 //!
@@ -27,6 +28,7 @@
 //! 4. Records and bytes held are bounded by [`Bounds`], give or take the batch that was under way.
 //! 5. A partition is released only when no commit that holds it is under way.
 
+mod budget;
 pub mod lanes;
 pub mod outbox;
 mod partition;
@@ -40,6 +42,7 @@ use crate::alarm::state::StoredState;
 use crate::effect::{DeadLetter, Effect};
 use crate::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
 use crate::reading::Parsed;
+use budget::Budget;
 use partition::{PartitionWork, Stage};
 
 /// How a reading is worked.
@@ -83,6 +86,8 @@ pub struct CommitPolicy {
     pub interval: i64,
     /// Milliseconds after the last commit at which waiting effects are committed; an alert shouldn't wait for the tick.
     pub linger: i64,
+    /// Bytes of effects that a commit holds, give or take some; fewer, where the brokers don't take so many in time.
+    pub bytes: usize,
 }
 
 /// One reading handed out to be worked.
@@ -137,14 +142,7 @@ pub struct CommitPart {
     pub offset: Offset,
     /// The effects of what is done and not yet acknowledged: of each generator in the order of the log, and none of a
     /// reading without its others.
-    pub effects: Vec<Arc<Vec<Effect>>>,
-}
-
-impl CommitPart {
-    /// The effects, in their order.
-    pub fn effects(&self) -> impl Iterator<Item = &Effect> {
-        self.effects.iter().flat_map(|chunk| chunk.iter())
-    }
+    pub effects: Arc<Vec<Effect>>,
 }
 
 /// What an acknowledged commit made durable, for the metrics.
@@ -185,6 +183,7 @@ pub struct Pool {
     epoch: u64,
     commit: Option<CommitUnderWay>,
     last_commit: (CommitId, Mono),
+    budget: Budget,
     actions: Vec<Action>,
     late: Vec<u64>,
     records: u64,
@@ -193,6 +192,8 @@ pub struct Pool {
 #[derive(Debug)]
 struct CommitUnderWay {
     id: CommitId,
+    /// Of its effects.
+    bytes: usize,
     /// Partition, its assignment, the offset that the commit carries.
     parts: Vec<(PartitionId, u64, Offset)>,
 }
@@ -215,6 +216,7 @@ impl Pool {
             epoch: 0,
             commit: None,
             last_commit: (CommitId(0), Mono(i64::MIN)),
+            budget: Budget::new(policy.bytes),
             actions: Vec::new(),
             late,
             records: 0,
@@ -349,16 +351,19 @@ impl Pool {
         if self.commit.is_some() || !self.commit_is_due() {
             return None;
         }
-        let parts: Vec<CommitPart> =
-            self.partitions.values_mut().filter_map(PartitionWork::take_part).collect();
+        let share =
+            self.budget.bytes() / self.partitions.values().filter(|work| work.wants_commit()).count().max(1);
+        let wanting = self.partitions.values_mut().filter(|work| work.wants_commit());
+        let parts: Vec<CommitPart> = wanting.map(|work| work.take_part(share)).collect();
         if parts.is_empty() {
             return None;
         }
+        let bytes = parts.iter().flat_map(|part| part.effects.iter()).map(Effect::bytes).sum();
         let id = CommitId(self.last_commit.0.0 + 1);
         self.last_commit = (id, self.mono);
         let assignment = |part: &CommitPart| self.partitions[&part.partition].assignment();
         let under_way = parts.iter().map(|part| (part.partition, assignment(part), part.offset));
-        self.commit = Some(CommitUnderWay { id, parts: under_way.collect() });
+        self.commit = Some(CommitUnderWay { id, bytes, parts: under_way.collect() });
         Some(Commit { id, parts })
     }
 
@@ -377,6 +382,7 @@ impl Pool {
         let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
             return Committed::default();
         };
+        self.budget.succeeded();
         let mut done = Committed::default();
         for (partition, assignment, offset) in commit.parts {
             let work = self.partitions.get_mut(&partition).filter(|work| work.assignment() == assignment);
@@ -388,12 +394,20 @@ impl Pool {
         done
     }
 
-    /// The commit was refused and nothing of it is visible: its effects stay, and are part of the next one.
-    pub fn commit_failed(&mut self, id: CommitId) {
+    /// The commit was refused: its effects are part of the next one, unless they are `published`, which is to say durable
+    /// without their offset. One that took `too_long` won't be made again in this size.
+    pub fn refused(&mut self, id: CommitId, published: bool, too_long: bool) {
         let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
             return;
         };
-        for (partition, ..) in commit.parts {
+        if too_long {
+            self.budget.was_too_long(commit.bytes);
+        }
+        for (partition, assignment, _) in commit.parts {
+            let work = self.partitions.get_mut(&partition).filter(|work| work.assignment() == assignment);
+            if let Some(work) = work {
+                work.refused(published);
+            }
             self.release_if_done(partition);
         }
     }

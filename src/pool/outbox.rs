@@ -21,17 +21,28 @@ use crate::log::{GeneratorId, Offset, PartitionId};
 #[derive(Debug)]
 pub struct Outbox {
     partition: PartitionId,
-    /// Groups that no commit holds yet, one behind the other.
+    /// Groups that no commit holds, one behind the other.
     open: Vec<Effect>,
-    /// What some commit has held and isn't durable yet, oldest first. Always a prefix of what is to come.
-    sealed: Vec<Arc<Vec<Effect>>>,
-    /// Dead letters that no commit holds yet, by offset.
-    letters: VecDeque<Box<DeadLetter>>,
-    /// Of all this.
+    /// What the commit under way holds.
+    sealed: Option<Arc<Vec<Effect>>>,
+    /// What is durable since a commit whose offset was refused.
+    published: Vec<Arc<Vec<Effect>>>,
+    /// Dead letters that no commit holds, by offset.
+    letters: VecDeque<(Offset, Effect)>,
+    /// Of all that isn't durable.
     bytes: usize,
     open_bytes: usize,
     sealed_bytes: usize,
     farewells: Farewells,
+}
+
+/// What a commit takes along of one partition.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The offset that may be committed with it.
+    pub offset: Offset,
+    /// Whole groups and dead letters.
+    pub effects: Arc<Vec<Effect>>,
 }
 
 impl Outbox {
@@ -41,7 +52,8 @@ impl Outbox {
         Outbox {
             partition,
             open: Vec::new(),
-            sealed: Vec::new(),
+            sealed: None,
+            published: Vec::new(),
             letters: VecDeque::new(),
             bytes: 0,
             open_bytes: 0,
@@ -63,11 +75,10 @@ impl Outbox {
 
     /// A bad record's dead letter; those of one partition come in the order of the log.
     pub fn post(&mut self, letter: DeadLetter) {
+        let offset = letter.offset;
         let letter = Effect::DeadLetter(Box::new(letter));
         self.bytes += letter.bytes();
-        if let Effect::DeadLetter(letter) = letter {
-            self.letters.push_back(letter);
-        }
+        self.letters.push_back((offset, letter));
     }
 
     /// A farewell that an earlier owner has left, to be deleted by us. Whether readings that it covers are still to come,
@@ -81,34 +92,69 @@ impl Outbox {
         true
     }
 
-    /// Whether a commit with this offset would hold effects.
+    /// Whether a commit with this offset would tell something new.
     #[must_use]
     pub fn is_ready(&self, offset: Offset) -> bool {
-        !self.open.is_empty() || !self.sealed.is_empty() || self.has_letter_below(offset)
+        !self.open.is_empty()
+            || self.sealed.is_some()
+            || !self.published.is_empty()
+            || self.has_letter_below(offset)
     }
 
-    /// The effects for a commit with this offset: all groups there are, and the dead letters below it.
-    pub fn seal(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect>>> {
-        while self.has_letter_below(offset) {
-            let letter = self.letters.pop_front().map(Effect::DeadLetter);
-            self.open_bytes += letter.as_ref().map_or(0, Effect::bytes);
-            self.open.extend(letter);
+    /// The effects for a commit: the oldest groups, and the dead letters below its offset; whatever fits into `budget` bytes,
+    /// but one at least. The offset is at most `watermark`, and below what stays behind, so that whoever starts there
+    /// makes it again; it's never below `committed`.
+    pub fn seal(&mut self, watermark: Offset, committed: Offset, budget: usize) -> Sealed {
+        let (mut effects, mut bytes) = self.take_groups(budget);
+        let left = self.open.iter().filter_map(Effect::as_state).map(|change| change.offset).min();
+        let mut offset = left.map_or(watermark, |left| left.min(watermark)).max(committed);
+        while let Some((at, letter)) = self.letters.front().filter(|(at, _)| *at < offset) {
+            if !effects.is_empty() && bytes + letter.bytes() > budget {
+                offset = (*at).max(committed);
+                break;
+            }
+            bytes += letter.bytes();
+            effects.extend(self.letters.pop_front().map(|(_, letter)| letter));
         }
-        self.sealed_bytes += std::mem::take(&mut self.open_bytes);
-        if !self.open.is_empty() {
-            self.sealed.push(Arc::new(std::mem::take(&mut self.open)));
-        }
-        self.sealed.clone()
+        self.sealed_bytes = bytes;
+        let effects = Arc::new(effects);
+        self.sealed = Some(Arc::clone(&effects));
+        Sealed { offset, effects }
     }
 
-    /// What the last commit held is durable, and so is its offset.
+    /// What the last commit held is durable, and so is its offset. Gives what is, since the last time.
     pub fn acknowledge(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect>>> {
-        let done = std::mem::take(&mut self.sealed);
-        self.bytes -= std::mem::take(&mut self.sealed_bytes);
+        self.published();
         while let Some((generator, offset)) = self.farewells.take_below(offset) {
             self.delete(generator, offset);
         }
-        done
+        std::mem::take(&mut self.published)
+    }
+
+    /// What the last commit held is durable, and its offset isn't.
+    pub fn published(&mut self) {
+        self.published.extend(self.sealed.take().filter(|sealed| !sealed.is_empty()));
+        self.bytes -= std::mem::take(&mut self.sealed_bytes);
+    }
+
+    /// What the last commit held isn't durable: it goes before all that has come since.
+    pub fn reopen(&mut self) {
+        let Some(sealed) = self.sealed.take() else { return };
+        self.open_bytes += std::mem::take(&mut self.sealed_bytes);
+        let newer = std::mem::take(&mut self.open);
+        let mut letters = VecDeque::new();
+        for effect in Arc::unwrap_or_clone(sealed) {
+            match &effect {
+                Effect::DeadLetter(letter) => {
+                    self.open_bytes -= effect.bytes();
+                    letters.push_back((letter.offset, effect));
+                }
+                Effect::Alert(_) | Effect::State(_) => self.open.push(effect),
+            }
+        }
+        self.open.extend(newer);
+        letters.append(&mut self.letters);
+        self.letters = letters;
     }
 
     /// Bytes of all effects held.
@@ -117,8 +163,29 @@ impl Outbox {
         self.bytes
     }
 
+    /// The oldest groups, with their bytes.
+    fn take_groups(&mut self, budget: usize) -> (Vec<Effect>, usize) {
+        if self.open_bytes <= budget {
+            return (std::mem::take(&mut self.open), std::mem::take(&mut self.open_bytes));
+        }
+        let (mut taken, mut bytes, mut group) = (0, 0, 0);
+        for (index, effect) in self.open.iter().enumerate() {
+            group += effect.bytes();
+            if effect.as_state().is_none() {
+                continue;
+            }
+            if taken > 0 && bytes + group > budget {
+                break;
+            }
+            (taken, bytes, group) = (index + 1, bytes + group, 0);
+        }
+        let rest = self.open.split_off(taken);
+        self.open_bytes -= bytes;
+        (std::mem::replace(&mut self.open, rest), bytes)
+    }
+
     fn has_letter_below(&self, offset: Offset) -> bool {
-        self.letters.front().is_some_and(|letter| letter.offset < offset)
+        self.letters.front().is_some_and(|(at, _)| *at < offset)
     }
 
     fn take_over(&mut self, before: usize) {
@@ -187,6 +254,8 @@ impl Farewells {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Millis;
+    use crate::reading::{BadRecord, ErrorCode};
 
     fn change(generator: &str, offset: i64, json: Option<&str>) -> Effect {
         Effect::State(StateChange {
@@ -199,6 +268,12 @@ mod tests {
 
     fn publish(outbox: &mut Outbox, effect: Effect) {
         outbox.publish(|effects| effects.push(effect));
+    }
+
+    fn seal(outbox: &mut Outbox, offset: i64) -> Arc<Vec<Effect>> {
+        let sealed = outbox.seal(Offset(offset), Offset(0), usize::MAX);
+        assert_eq!(sealed.offset, Offset(offset));
+        sealed.effects
     }
 
     /// Generator and offset of each state record, and what it is.
@@ -222,27 +297,105 @@ mod tests {
     fn what_was_refused_stays_in_front_and_only_what_was_held_is_done() {
         let mut outbox = Outbox::new(PartitionId(0));
         publish(&mut outbox, change("g", 1, Some("{}")));
-        outbox.seal(Offset(0));
+        seal(&mut outbox, 0);
         publish(&mut outbox, change("g", 2, Some("{}")));
-        let both = outbox.seal(Offset(0));
-        assert_eq!(states(&both), [known("g", 1, "state"), known("g", 2, "state")]);
+        outbox.reopen();
+        let both = seal(&mut outbox, 0);
+        assert_eq!(states(&[both]), [known("g", 1, "state"), known("g", 2, "state")]);
         publish(&mut outbox, change("g", 3, Some("{}")));
         assert_eq!(states(&outbox.acknowledge(Offset(0))).len(), 2);
-        assert_eq!(states(&outbox.seal(Offset(0))), [known("g", 3, "state")]);
+        assert_eq!(states(&[seal(&mut outbox, 0)]), [known("g", 3, "state")]);
         outbox.acknowledge(Offset(0));
         assert_eq!((outbox.bytes(), outbox.is_ready(Offset(9))), (0, false));
+    }
+
+    #[test]
+    fn what_is_durable_is_not_sent_again_though_its_offset_was_refused() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        publish(&mut outbox, change("g", 1, Some("{}")));
+        seal(&mut outbox, 2);
+        outbox.published();
+        assert_eq!((outbox.bytes(), outbox.is_ready(Offset(2))), (0, true), "an offset is owed");
+        assert_eq!(states(&[seal(&mut outbox, 2)]), []);
+        assert_eq!(states(&outbox.acknowledge(Offset(2))), [known("g", 1, "state")]);
+        assert!(!outbox.is_ready(Offset(2)));
+    }
+
+    fn letter(offset: i64) -> DeadLetter {
+        DeadLetter {
+            partition: PartitionId(0),
+            offset: Offset(offset),
+            timestamp: Millis(0),
+            key: None,
+            value: Some(vec![0; 100]),
+            headers: Vec::new(),
+            error: BadRecord { code: ErrorCode::NotJson, message: String::new() },
+        }
+    }
+
+    fn offsets(effects: &[Effect]) -> Vec<i64> {
+        let offset = |effect: &Effect| match effect {
+            Effect::State(change) => change.offset.0,
+            Effect::DeadLetter(letter) => letter.offset.0,
+            Effect::Alert(alert) => alert.offset.0,
+        };
+        effects.iter().map(offset).collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_stays_behind_and_holds_the_offset_back() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        // In the order in which they were finished.
+        for offset in [7, 2, 5] {
+            publish(&mut outbox, change("g", offset, Some("{}")));
+        }
+        for offset in [3, 4, 8] {
+            outbox.post(letter(offset));
+        }
+        let one = change("g", 7, Some("{}")).bytes();
+        let mut committed = Offset(0);
+        let mut told = Vec::new();
+        // At least one at a time, and as much as fits otherwise.
+        for budget in [1, 2 * one, 1, 1, 1] {
+            let sealed = outbox.seal(Offset(9), committed, budget);
+            outbox.acknowledge(sealed.offset);
+            committed = sealed.offset;
+            told.push((offsets(&sealed.effects), sealed.offset.0));
+        }
+        assert_eq!(
+            told,
+            [(vec![7], 2), (vec![2, 5], 3), (vec![3], 4), (vec![4], 8), (vec![8], 9)],
+            "effects and offset of each commit"
+        );
+        assert_eq!((outbox.bytes(), outbox.is_ready(Offset(9))), (0, false));
+    }
+
+    #[test]
+    fn dead_letters_of_a_refused_commit_wait_for_the_offset_again() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        outbox.post(letter(1));
+        publish(&mut outbox, change("g", 2, Some("{}")));
+        outbox.post(letter(3));
+        assert_eq!(offsets(&outbox.seal(Offset(3), Offset(0), usize::MAX).effects), [2, 1]);
+        outbox.reopen();
+        let sealed = outbox.seal(Offset(4), Offset(0), 1);
+        assert_eq!((offsets(&sealed.effects), sealed.offset), (vec![2], Offset(1)));
+        outbox.acknowledge(sealed.offset);
+        assert_eq!(offsets(&outbox.seal(Offset(4), Offset(1), usize::MAX).effects), [1, 3]);
+        outbox.acknowledge(Offset(4));
+        assert_eq!(outbox.bytes(), 0);
     }
 
     #[test]
     fn a_state_is_deleted_when_the_committed_offset_has_passed_the_decommissioning() {
         let mut outbox = Outbox::new(PartitionId(0));
         publish(&mut outbox, change("g", 5, None));
-        assert_eq!(states(&outbox.seal(Offset(3))), [known("g", 5, "farewell")]);
+        assert_eq!(states(&[seal(&mut outbox, 3)]), [known("g", 5, "farewell")]);
         outbox.acknowledge(Offset(3));
         assert!(!outbox.is_ready(Offset(9)), "the offset hasn't passed it");
-        outbox.seal(Offset(6));
+        seal(&mut outbox, 6);
         outbox.acknowledge(Offset(6));
-        assert_eq!(states(&outbox.seal(Offset(6))), [known("g", 5, "deleted")]);
+        assert_eq!(states(&[seal(&mut outbox, 6)]), [known("g", 5, "deleted")]);
         outbox.acknowledge(Offset(6));
         assert!(!outbox.is_ready(Offset(9)));
     }
@@ -252,7 +405,7 @@ mod tests {
         let mut outbox = Outbox::new(PartitionId(0));
         publish(&mut outbox, change("g", 5, None));
         publish(&mut outbox, change("g", 8, Some("{}")));
-        outbox.seal(Offset(9));
+        seal(&mut outbox, 9);
         outbox.acknowledge(Offset(9));
         assert!(!outbox.is_ready(Offset(9)));
     }
@@ -262,8 +415,8 @@ mod tests {
         let mut outbox = Outbox::new(PartitionId(0));
         assert!(!outbox.restore_farewell(&GeneratorId::from("old"), Offset(4), Offset(5)));
         assert!(outbox.restore_farewell(&GeneratorId::from("ahead"), Offset(5), Offset(5)));
-        assert_eq!(states(&outbox.seal(Offset(6))), [known("old", 4, "deleted")]);
+        assert_eq!(states(&[seal(&mut outbox, 6)]), [known("old", 4, "deleted")]);
         outbox.acknowledge(Offset(6));
-        assert_eq!(states(&outbox.seal(Offset(6))), [known("ahead", 5, "deleted")]);
+        assert_eq!(states(&[seal(&mut outbox, 6)]), [known("ahead", 5, "deleted")]);
     }
 }

@@ -1,7 +1,7 @@
 //! One partition, from assignment to release. It lives exactly as long as the replica holds the partition.
 
 use super::lanes::Lanes;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Sealed};
 use super::watermark::{Passed, Watermark};
 use super::{CommitPart, CommitPolicy, CommittedPart, Share, Ticket};
 use crate::alarm::detector::{Detector, Source};
@@ -218,13 +218,19 @@ impl PartitionWork {
         }
     }
 
-    pub(super) fn take_part(&mut self) -> Option<CommitPart> {
-        if self.stage == Stage::Lost || !self.has_uncommitted() {
-            return None;
+    /// Whether a commit would have a part of it.
+    pub(super) fn wants_commit(&self) -> bool {
+        self.stage != Stage::Lost && self.has_uncommitted()
+    }
+
+    /// Its part of a commit, with at most so many bytes of effects, give or take one group.
+    pub(super) fn take_part(&mut self, budget: usize) -> CommitPart {
+        let watermark = self.watermark.offset();
+        let Sealed { offset, effects } = self.outbox.seal(watermark, self.committed, budget);
+        if offset == watermark {
+            self.covered.add(std::mem::take(&mut self.passed));
         }
-        self.covered.add(std::mem::take(&mut self.passed));
-        let offset = self.watermark.offset();
-        Some(CommitPart { partition: self.id, offset, effects: self.outbox.seal(offset) })
+        CommitPart { partition: self.id, offset, effects }
     }
 
     pub(super) fn acknowledge(&mut self, offset: Offset) -> CommittedPart {
@@ -232,6 +238,18 @@ impl PartitionWork {
         let Passed { records, times } = std::mem::take(&mut self.covered);
         let effects = self.outbox.acknowledge(offset);
         CommittedPart { partition: self.id, offset, records, times, effects }
+    }
+
+    /// The commit was refused; whether its effects are durable all the same.
+    pub(super) fn refused(&mut self, published: bool) {
+        let passed = std::mem::take(&mut self.passed);
+        self.passed = std::mem::take(&mut self.covered);
+        self.passed.add(passed);
+        if published {
+            self.outbox.published();
+        } else {
+            self.outbox.reopen();
+        }
     }
 
     pub(super) fn pause_if_full(&mut self, share: Share) -> bool {

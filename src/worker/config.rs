@@ -9,12 +9,13 @@ use rdkafka::error::KafkaError;
 use serde::Serialize;
 
 use crate::alarm::rules::Rules;
+use crate::engine::commit::Delivery;
 use crate::engine::restore::{Fault, OnOutOfRange};
 use crate::fleet::Fleet;
 use crate::flood;
 use crate::health::Health;
 use crate::kafka::admin::ClusterError;
-use crate::kafka::committer::{CommitError, Delivery};
+use crate::kafka::committer::CommitError;
 use crate::kafka::config::{Connection, GroupProtocol};
 use crate::kafka::consumer::ClientError;
 use crate::kafka::restore::RestoreError;

@@ -22,12 +22,13 @@ use std::time::{Duration, Instant};
 use crate::alarm::detector::Detector;
 use crate::clock;
 use crate::effect::{DeadLetter, Effect};
+use crate::engine::commit::Delivery;
 use crate::engine::restore::Fault;
 use crate::engine::{Action, Engine, Settings};
 use crate::flood::FloodGate;
 use crate::health::Obstacle;
 use crate::kafka::admin::{Cluster, TopicPlan};
-use crate::kafka::committer::{Committer, Delivery, Outcome};
+use crate::kafka::committer::{Committer, Outcome};
 use crate::kafka::consumer::{Consumer, Event, Record};
 use crate::kafka::ends::EndWatch;
 use crate::kafka::restore::Restorer;
@@ -44,6 +45,8 @@ pub use config::{Observers, Summary, WorkerConfig, WorkerError};
 const TURN: Duration = Duration::from_millis(100);
 /// Effects are committed this long after the last commit, if the interval isn't shorter.
 const COMMIT_LINGER: Duration = Duration::from_millis(2);
+/// Effects that a commit holds at most: over a link of 2 MB/s so many take less than the time that a transaction has.
+const COMMIT_BYTES: usize = 16 << 20;
 /// How long the coordinator has to finish a transaction before the next begins. If the next begins too early, the
 /// coordinator refuses it and librdkafka waits 20 ms (librdkafka 2.12.1, rd_kafka_txn_handle_AddPartitionsToTxn).
 const TRANSACTION_SETTLES: Duration = Duration::from_millis(2);
@@ -128,7 +131,7 @@ impl Worker {
             Detector::new(config.rules.clone()),
             handling,
             config.bounds,
-            CommitPolicy { interval, linger },
+            CommitPolicy { interval, linger, bytes: COMMIT_BYTES },
         );
         let settings = Settings {
             drain: clock::millis(config.drain_timeout),
@@ -266,14 +269,14 @@ impl Worker {
                 self.count(&committed);
                 Ok(())
             }
-            Outcome::Refused(id, refusal, reason) => {
+            Outcome::Refused { id, refusal, published, reason } => {
                 tracing::warn!(
                     worker = self.config.name,
                     reason,
                     "a commit was refused; its effects go into the next one"
                 );
                 self.observers.health.set(Obstacle::CommitsWait, true);
-                self.engine.refused(id, refusal);
+                self.engine.refused(id, refusal, published);
                 self.ask_for_member();
                 Ok(())
             }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use crate::oracle::{self, Rule};
 use crate::verify;
+use crate::world::broker::Cluster;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, http, until};
 
@@ -73,6 +74,27 @@ fn a_slow_generator_holds_up_only_itself() {
     assert_eq!(world.progress().done(), 0, "the slow one, which comes first, is still being worked");
     world.wait_until_worked();
     worker.stop();
+    verify::all(&world);
+}
+
+#[test]
+fn a_backlog_leaves_in_parts_over_a_link_that_is_too_slow_for_it() {
+    // Some 12 MB of dead letters take 12 s, and a transaction may last 3 s.
+    let (cluster, over_the_link) = Cluster::start_behind_a_slow_link("slow-link", 1e6);
+    let mut world = World::in_cluster(&cluster, 2);
+    let bad = Outgoing::new("g", "no JSON ".repeat(40).as_bytes());
+    world.produce(&[&vec![bad.clone().to(0); 20_000][..], &vec![bad.to(1); 2_000]].concat());
+    world.produce(&stormy_readings(20, 2000));
+    world.brokers = over_the_link;
+    let mut worker = world.working(&["-X", "compression.type=none", "-X", "transaction.timeout.ms=3000"]);
+    world.wait_until_worked();
+    assert!(worker.is_running());
+    let ended = worker.stop();
+    assert_eq!(ended.number("dlq"), 22_000);
+    let refused =
+        ended.stderr.lines().filter(|line| line.contains("WARN") && line.contains("refused")).count();
+    println!("{refused} commits were too large for the link");
+    assert!(refused > 0, "the link was fast enough: nothing is shown");
     verify::all(&world);
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use genwatch::alarm::rules::Rules;
 use genwatch::engine::restore::OnOutOfRange;
 use genwatch::health::{Health, Obstacle};
-use genwatch::kafka::committer::Delivery;
+use genwatch::engine::commit::Delivery;
 use genwatch::kafka::config::{Connection, GroupProtocol};
 use genwatch::metrics::Metrics;
 use genwatch::pool::Bounds;

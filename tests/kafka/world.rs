@@ -14,6 +14,7 @@ pub mod influxdb;
 pub mod mosquitto;
 pub mod process;
 pub mod records;
+pub mod relay;
 pub mod system;
 pub mod waiting;
 

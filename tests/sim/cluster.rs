@@ -1,23 +1,21 @@
-//! Kafka in memory: logs of readings, what readers of committed records see, commits and their transactions.
+//! Kafka in memory: logs of readings, and what readers of committed records see.
 //!
-//! Owns everything that survives a replica. A commit under exactly-once is a transaction: its offsets are accepted under
-//! the member's generation, then its end is requested, then it is visible, all at once, then the replica may learn of it;
-//! between these steps anything can happen. Under at-least-once a commit's alerts and dead letters become visible one by
-//! one, then its states, then its offsets.
+//! Owns everything that survives a replica. What replicas write comes by their producers ([`crate::producer`]).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use genwatch::alarm::state::StoredState;
 use genwatch::effect::Effect;
+use genwatch::engine::commit::{Answer, Call, Delivery};
 use genwatch::log::GeneratorId;
 use genwatch::pool::{Commit, CommitPart};
 use serde_json::Value;
 
-use crate::group::{Group, MemberId};
 use crate::invariants::{Violation, ensure};
 use crate::judge::{AtLeastOnce, ExactlyOnce};
 use crate::oracle::{Entry, Kind, Meaning, Oracle};
-use crate::scenario::{Delivery, Scenario};
+use crate::producer::{Mark, Producer, Request};
+use crate::scenario::Scenario;
 
 /// One partition of the readings topic, and of those that follow it.
 #[derive(Debug)]
@@ -28,6 +26,8 @@ pub struct Partition {
     pub end: i64,
     /// The group's committed offset.
     pub committed: i64,
+    /// What it bears: which commit brought it.
+    pub mark: Option<Mark>,
     /// The state partition of the same number, compacted.
     states: BTreeMap<String, Vec<u8>>,
     judge: Judge,
@@ -55,52 +55,14 @@ impl Partition {
     }
 }
 
-/// Names one try to commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TransactionId(u64);
-
-#[derive(Debug)]
-struct Transaction {
-    parts: Vec<CommitPart>,
-    begun: i64,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// Effects are sent, offsets not yet.
-    Open,
-    /// The offsets are accepted: pending until the end.
-    OffsetsAccepted,
-    /// The commit is requested: it will be, whatever happens to the replica.
-    Ending,
-    /// Visible; the replica doesn't know yet.
-    Committed,
-    /// Nothing of it is visible nor will be.
-    Aborted,
-    /// At-least-once: what is still to be written, of which partition; offsets follow.
-    Writing(VecDeque<(i32, Effect)>),
-}
-
-/// What a replica learns about its commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing yet.
-    UnderWay,
-    /// It is durable.
-    Done,
-    /// It is to be tried again.
-    Refused,
-}
-
 /// The cluster.
 #[derive(Debug)]
 pub struct Cluster {
     /// By number.
     pub partitions: Vec<Partition>,
     delivery: Delivery,
-    transactions: BTreeMap<TransactionId, Transaction>,
-    begun: u64,
+    /// By replica; those of the dead have their effects to the end.
+    producers: BTreeMap<usize, Producer>,
 }
 
 impl Cluster {
@@ -117,6 +79,7 @@ impl Cluster {
                 log: Vec::new(),
                 end: 0,
                 committed: 0,
+                mark: None,
                 states: BTreeMap::new(),
                 judge,
                 serial: (!deadman).then(|| Oracle::new(id, &scenario.rules)),
@@ -124,7 +87,7 @@ impl Cluster {
             }
         };
         let partitions = (0..scenario.partitions).map(partition).collect();
-        Cluster { partitions, delivery: scenario.delivery, transactions: BTreeMap::new(), begun: 0 }
+        Cluster { partitions, delivery: scenario.delivery, producers: BTreeMap::new() }
     }
 
     /// Appends a record, whose offset must be the partition's end.
@@ -144,19 +107,13 @@ impl Cluster {
 
     /// Step one of a restore: the committed offset, unless a transaction holds another one pending.
     pub fn stable_offset(&self, partition: i32) -> Option<i64> {
-        let pending = |one: &Transaction| {
-            matches!(one.stage, Stage::OffsetsAccepted | Stage::Ending) && one.holds(partition)
-        };
-        let unstable = self.transactions.values().any(pending);
+        let unstable = self.producers.values().any(|producer| producer.holds_offset_of(partition));
         (!unstable).then(|| self.partitions[partition as usize].committed)
     }
 
     /// Step two of a restore: the committed states, unless a transaction on them is open.
     pub fn stable_states(&self, partition: i32) -> Option<Vec<(GeneratorId, StoredState)>> {
-        let open = |one: &Transaction| {
-            matches!(one.stage, Stage::Open | Stage::OffsetsAccepted | Stage::Ending) && one.holds(partition)
-        };
-        if self.transactions.values().any(open) {
+        if self.producers.values().any(|producer| producer.holds_states_of(partition)) {
             return None;
         }
         let states = self.partitions[partition as usize].states.iter();
@@ -166,73 +123,61 @@ impl Cluster {
         Some(restored.collect())
     }
 
-    /// A replica begins a commit.
-    pub fn begin(&mut self, commit: Commit, now: i64) -> TransactionId {
-        self.begun += 1;
-        let id = TransactionId(self.begun);
-        let stage = match self.delivery {
-            Delivery::ExactlyOnce => Stage::Open,
-            Delivery::AtLeastOnce => Stage::Writing(states_last(&commit.parts)),
-        };
-        self.transactions.insert(id, Transaction { parts: commit.parts, begun: now, stage });
-        id
-    }
-
-    /// The replica of a commit goes on with it. `view`: its membership as it knows it; `refuse`: this step fails;
-    /// `amount`: how much of it is written, where that can be a part.
-    pub fn advance(
+    /// A replica makes a call for its commit. `None`: the cluster hasn't answered yet.
+    pub fn call(
         &mut self,
-        id: TransactionId,
-        group: &Group,
-        view: Option<(MemberId, u64)>,
-        refuse: bool,
-        amount: usize,
-    ) -> Result<Progress, Violation> {
-        let Some(mut transaction) = self.transactions.remove(&id) else { return Ok(Progress::Refused) };
-        let allowed = group.accepts(view);
-        transaction.stage = match transaction.stage {
-            Stage::Committed => return Ok(Progress::Done),
-            Stage::Aborted => return Ok(Progress::Refused),
-            Stage::Open | Stage::OffsetsAccepted | Stage::Writing(_) if refuse => {
-                return Ok(Progress::Refused);
+        replica: usize,
+        commit: &Commit,
+        call: Call,
+        request: &mut Request<'_>,
+    ) -> Result<Option<Answer>, Violation> {
+        let mut producer = self.producers.remove(&replica).unwrap_or_default();
+        let mark = Mark { replica, commit: commit.id.0 };
+        let answer = match call {
+            Call::Begin => producer.begin(commit, mark, request),
+            Call::Write(portion) => producer.write(self.delivery, commit, portion, request),
+            Call::Flush => {
+                self.deliver(&mut producer, request.amount)?;
+                producer.flush(request)
             }
-            Stage::Open if allowed => {
-                ensure_owner(&transaction.parts, group, view)?;
-                Stage::OffsetsAccepted
+            Call::Offsets => {
+                let answer = producer.offsets(self.delivery, commit, request)?;
+                if (self.delivery, answer) == (Delivery::AtLeastOnce, Some(Answer::Done)) {
+                    self.commit_offsets(&commit.parts)?;
+                }
+                answer
             }
-            Stage::Open => return Ok(Progress::Refused),
-            Stage::OffsetsAccepted => Stage::Ending,
-            Stage::Ending => Stage::Ending,
-            Stage::Writing(mut rest) if !rest.is_empty() => {
-                self.write(&mut rest, amount)?;
-                Stage::Writing(rest)
+            Call::End => producer.end(request),
+            Call::Abort => producer.abort(request),
+            Call::Purge => producer.purge(),
+            Call::Discard => producer.discard(),
+            Call::Register => producer.register(),
+            Call::Mark => {
+                let ids = || commit.parts.iter().map(|part| part.partition.0);
+                let is_stable = |id| self.stable_offset(id).is_some();
+                let bears = |id: i32| self.partitions[id as usize].mark == Some(mark);
+                let others = ids().all(is_stable) && ids().all(|id| !producer.holds_offset_of(id));
+                others.then(|| Answer::Marked(ids().any(bears)))
             }
-            Stage::Writing(_) if allowed => {
-                ensure_owner(&transaction.parts, group, view)?;
-                self.commit_offsets(&transaction.parts)?;
-                Stage::Committed
-            }
-            Stage::Writing(_) => return Ok(Progress::Refused),
         };
-        self.transactions.insert(id, transaction);
-        Ok(Progress::UnderWay)
+        self.producers.insert(replica, producer);
+        Ok(answer)
     }
 
-    /// What the brokers do by themselves: complete what was to end, abort what stays open.
+    /// A replica is gone, and what it has handed to its client and nobody has taken is, too.
+    pub fn died(&mut self, replica: usize) {
+        self.producers.entry(replica).and_modify(Producer::died);
+    }
+
+    /// What the brokers do by themselves: complete what was to end, abort what stays open, take what was sent.
     pub fn turn(&mut self, now: i64, timeout: i64) -> Result<(), Violation> {
-        let ids: Vec<TransactionId> = self.transactions.keys().copied().collect();
-        for id in ids {
-            let Some(mut transaction) = self.transactions.remove(&id) else { continue };
-            let overdue = now - transaction.begun > timeout;
-            transaction.stage = match transaction.stage {
-                Stage::Ending => {
-                    self.make_visible(&transaction.parts)?;
-                    Stage::Committed
-                }
-                Stage::Open | Stage::OffsetsAccepted if overdue => Stage::Aborted,
-                stage => stage,
-            };
-            self.transactions.insert(id, transaction);
+        for mut producer in std::mem::take(&mut self.producers).into_iter().collect::<Vec<_>>() {
+            if let Some((parts, mark)) = producer.1.complete() {
+                self.make_visible(&parts, mark)?;
+            }
+            producer.1.end_overdue(now, timeout);
+            self.deliver(&mut producer.1, 1)?;
+            self.producers.insert(producer.0, producer.1);
         }
         Ok(())
     }
@@ -279,16 +224,16 @@ impl Cluster {
         Ok(())
     }
 
-    fn make_visible(&mut self, parts: &[CommitPart]) -> Result<(), Violation> {
+    fn make_visible(&mut self, parts: &[CommitPart], mark: Mark) -> Result<(), Violation> {
         for part in parts {
             let partition = &mut self.partitions[part.partition.0 as usize];
             if let Judge::ExactlyOnce(judge) = &mut partition.judge {
-                judge.commit(&partition.log, part.offset.0, part.effects())?;
+                judge.commit(&partition.log, part.offset.0, part.effects.iter())?;
             }
-            for effect in part.effects() {
+            for effect in part.effects.iter() {
                 partition.store(effect);
             }
-            partition.committed = part.offset.0;
+            (partition.committed, partition.mark) = (part.offset.0, Some(mark));
         }
         Ok(())
     }
@@ -304,10 +249,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes up to `amount` effects of a commit under at-least-once.
-    fn write(&mut self, rest: &mut VecDeque<(i32, Effect)>, amount: usize) -> Result<(), Violation> {
-        let amount = amount.min(rest.len());
-        for (id, effect) in rest.drain(..amount) {
+    /// Under at-least-once: up to `amount` of the records that were sent become visible.
+    fn deliver(&mut self, producer: &mut Producer, amount: usize) -> Result<(), Violation> {
+        for (id, effect) in producer.take_sent(amount) {
             let partition = &mut self.partitions[id as usize];
             match (&effect, &mut partition.judge) {
                 (Effect::Alert(_) | Effect::DeadLetter(_), Judge::AtLeastOnce(judge)) => {
@@ -340,34 +284,4 @@ impl Partition {
             };
         }
     }
-}
-
-impl Transaction {
-    fn holds(&self, partition: i32) -> bool {
-        self.parts.iter().any(|part| part.partition.0 == partition)
-    }
-}
-
-/// The effects of a commit in the order in which at-least-once writes them: states behind everything else.
-fn states_last(parts: &[CommitPart]) -> VecDeque<(i32, Effect)> {
-    let is_state = |effect: &Effect| effect.as_state().is_some();
-    let others = effects(parts).filter(|(_, effect)| !is_state(effect));
-    let states = effects(parts).filter(|(_, effect)| is_state(effect));
-    others.chain(states).map(|(id, effect)| (id, effect.clone())).collect()
-}
-
-fn effects(parts: &[CommitPart]) -> impl Iterator<Item = (i32, &Effect)> {
-    parts.iter().flat_map(|part| part.effects().map(|effect| (part.partition.0, effect)))
-}
-
-fn ensure_owner(parts: &[CommitPart], group: &Group, view: Option<(MemberId, u64)>) -> Result<(), Violation> {
-    for part in parts {
-        let (partition, owner) = (part.partition, group.owner(part.partition.0));
-        ensure!(
-            owner == view.map(|(id, _)| id),
-            Owner,
-            "{view:?} commits partition {partition}, which belongs to {owner:?}"
-        );
-    }
-    Ok(())
 }

@@ -30,6 +30,10 @@ pub enum Invariant {
     /// What a finished reading calls for is in the next commit, which leaves after the linger, however long the work of
     /// other generators of its partition takes. (G7)
     Visible,
+    /// A commit is as large as it may be; one that may be too large is a single group of effects. (G2)
+    Chunk,
+    /// Under at-least-once, what is durable isn't sent again by the same process. (G9)
+    Once,
     /// What the pool counts is what happened.
     Counts,
     /// What librdkafka asks is answered once, in order, and with what it gave; nothing is open as the group is left.

@@ -201,8 +201,8 @@ impl Ledger {
         self.owed.clear();
     }
 
-    /// A commit is about to leave with this part.
-    pub fn commit(&mut self, part: &CommitPart) -> Result<(), Violation> {
+    /// A commit is about to leave with this part. `may_leave`: so many bytes of effects make it full.
+    pub fn commit(&mut self, part: &CommitPart, may_leave: usize, most: usize) -> Result<(), Violation> {
         let (partition, offset) = (self.partition, part.offset.0);
         ensure!(
             self.stage != Stage::Lost,
@@ -221,15 +221,28 @@ impl Ledger {
             Offsets,
             "partition {partition} is committed at {offset}, though only what is below {limit} is finished"
         );
-        let states = part.effects().filter_map(Effect::as_state);
+        let states = part.effects.iter().filter_map(Effect::as_state);
         self.held = states.map(|change| change.offset.0).collect();
         let left = self.owed.difference(&self.held).next();
+        let bytes: usize = part.effects.iter().map(Effect::bytes).sum();
+        let ends = |effect: &&Effect| !matches!(effect, Effect::Alert(_));
         ensure!(
-            left.is_none(),
+            bytes <= most || part.effects.iter().filter(ends).count() <= 1,
+            Chunk,
+            "partition {partition}: a commit of {bytes} bytes, {most} are allowed: {:?}",
+            part.effects
+        );
+        ensure!(
+            left.is_none() || bytes >= may_leave,
             Visible,
             "partition {partition}: the reading at {left:?} is finished and a commit leaves its effects behind"
         );
         Ok(())
+    }
+
+    /// What a commit held is durable, though it was refused.
+    pub fn published(&mut self) {
+        self.owed = &self.owed - &std::mem::take(&mut self.held);
     }
 
     /// The pool has learned that a commit is durable, and counts these records as done with.

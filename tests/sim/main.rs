@@ -23,6 +23,7 @@ mod ledger;
 mod librdkafka;
 mod mutations;
 mod oracle;
+mod producer;
 mod properties;
 mod records;
 mod replica;

@@ -27,8 +27,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "commits_what_was_taken_in_before_it_is_finished",
         file: "pool/partition.rs",
-        before: "let offset = self.watermark.offset();\n        Some(",
-        after: "let offset = self.next;\n        Some(",
+        before: "let Sealed { offset, effects } = self.outbox.seal(watermark, ",
+        after: "let Sealed { offset, effects } = self.outbox.seal(self.next, ",
         caught_by: &[Offsets],
     },
     Mutation {
@@ -90,15 +90,15 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "commits_acknowledged_effects_again",
         file: "pool/outbox.rs",
-        before: "let done = std::mem::take(&mut self.sealed);",
-        after: "let done: Vec<Arc<Vec<Effect>>> = Vec::new();",
+        before: "self.published.extend(self.sealed.take().filter(|sealed| !sealed.is_empty()));",
+        after: "self.open.extend(self.sealed.take().iter().flat_map(|sealed| sealed.iter().cloned()));",
         caught_by: &[Effects, Letters],
     },
     Mutation {
         name: "drops_the_effects_of_a_refused_commit",
         file: "pool/outbox.rs",
-        before: "self.sealed.push(Arc::new(std::mem::take(&mut self.open)));",
-        after: "self.sealed = vec![Arc::new(std::mem::take(&mut self.open))];",
+        before: "for effect in Arc::unwrap_or_clone(sealed) {",
+        after: "for effect in Arc::unwrap_or_clone(sealed).into_iter().take(0) {",
         caught_by: &[Visible, Effects, Letters],
     },
     Mutation {
@@ -294,22 +294,22 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "publishes_dead_letters_ahead_of_the_offset",
         file: "pool/outbox.rs",
-        before: "letter.offset < offset)",
-        after: "letter.offset.next() > Offset(0))",
+        before: "self.letters.front().filter(|(at, _)| *at < offset) {",
+        after: "self.letters.front() {",
         caught_by: &[Letters],
     },
     Mutation {
         name: "puts_refused_effects_behind_newer_ones",
         file: "pool/outbox.rs",
-        before: "self.sealed.push(Arc::new(std::mem::take(&mut self.open)));",
-        after: "self.sealed.insert(0, Arc::new(std::mem::take(&mut self.open)));",
-        caught_by: &[Effects, Letters],
+        before: "        self.open.extend(newer);",
+        after: "        let refused = std::mem::replace(&mut self.open, newer);\n        self.open.extend(refused);",
+        caught_by: &[Effects],
     },
     Mutation {
         name: "drops_what_was_finished_during_the_commit",
         file: "pool/outbox.rs",
-        before: "let done = std::mem::take(&mut self.sealed);",
-        after: "let done = std::mem::take(&mut self.sealed);\n        self.open.clear();",
+        before: "        self.bytes -= std::mem::take(&mut self.sealed_bytes);",
+        after: "        self.bytes -= std::mem::take(&mut self.sealed_bytes);\n        self.open.clear();",
         caught_by: &[Visible, Effects],
     },
     Mutation {
@@ -322,9 +322,79 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "effects_wait_for_the_watermark",
         file: "pool/outbox.rs",
-        before: "        while self.has_letter_below(offset) {\n            let letter = self.letters.pop_front().map(Effect::DeadLetter);\n            self.open_bytes += letter.as_ref().map_or(0, Effect::bytes);\n            self.open.extend(letter);\n        }\n        self.sealed_bytes += std::mem::take(&mut self.open_bytes);\n        if !self.open.is_empty() {\n            self.sealed.push(Arc::new(std::mem::take(&mut self.open)));\n        }\n",
-        after: "        let ahead = |effect: &Effect| effect.as_state().is_some_and(|change| change.offset >= offset);\n        let end = self.open.iter().position(ahead).unwrap_or(self.open.len());\n        let is_state = |effect: &Effect| effect.as_state().is_some();\n        let later = self.open.split_off(self.open[..end].iter().rposition(is_state).map_or(0, |last| last + 1));\n        while self.has_letter_below(offset) {\n            let letter = self.letters.pop_front().map(Effect::DeadLetter);\n            self.open_bytes += letter.as_ref().map_or(0, Effect::bytes);\n            self.open.extend(letter);\n        }\n        self.sealed_bytes += std::mem::take(&mut self.open_bytes);\n        if !self.open.is_empty() {\n            self.sealed.push(Arc::new(std::mem::take(&mut self.open)));\n        }\n        self.open = later;\n",
+        before: "        let (mut effects, mut bytes) = self.take_groups(budget);\n",
+        after: "        let ahead = |effect: &Effect| effect.as_state().is_some_and(|change| change.offset >= watermark);\n        let end = self.open.iter().position(ahead).unwrap_or(self.open.len());\n        let is_state = |effect: &Effect| effect.as_state().is_some();\n        let later = self.open.split_off(self.open[..end].iter().rposition(is_state).map_or(0, |last| last + 1));\n        let (mut effects, mut bytes) = self.take_groups(budget);\n        self.open.extend(later);\n",
         caught_by: &[Visible],
+    },
+    Mutation {
+        name: "splits_a_group_of_effects",
+        file: "pool/outbox.rs",
+        before: "            if effect.as_state().is_none() {\n                continue;\n            }\n            if taken",
+        after: "            if taken",
+        caught_by: &[Effects, Chunk, Visible],
+    },
+    Mutation {
+        name: "commits_an_offset_above_what_stays_behind",
+        file: "pool/outbox.rs",
+        before: "left.map_or(watermark, |left| left.min(watermark)).max(committed)",
+        after: "left.map_or(watermark, |_| watermark).max(committed)",
+        caught_by: &[Effects],
+    },
+    Mutation {
+        name: "makes_commits_of_any_size",
+        file: "pool/outbox.rs",
+        before: "if self.open_bytes <= budget {",
+        after: "if self.open_bytes > 0 || budget > 0 {",
+        caught_by: &[Chunk],
+    },
+    Mutation {
+        name: "takes_an_end_without_an_answer_for_a_refusal",
+        file: "engine/commit.rs",
+        before: "(Step::End, answer) => Step::DiscardInDoubt(refusal(answer)),",
+        after: "(Step::End, answer) => Step::Discard(Ended::refused(refusal(answer))),",
+        caught_by: &[Effects, Letters],
+    },
+    Mutation {
+        name: "takes_an_end_without_an_answer_for_done",
+        file: "engine/commit.rs",
+        before: "(Step::Mark(refusal), Answer::Marked(false)) => Step::Ended(Ended::refused(refusal)),",
+        after: "(Step::Mark(_), Answer::Marked(false)) => Step::Ended(Ended::Done),",
+        caught_by: &[Effects, Letters, Progress],
+    },
+    Mutation {
+        name: "does_not_believe_its_mark",
+        file: "engine/commit.rs",
+        before: "(Step::Mark(_), Answer::Marked(true)) => Step::Ended(Ended::Done),",
+        after: "(Step::Mark(refusal), Answer::Marked(true)) => Step::Ended(Ended::refused(refusal)),",
+        caught_by: &[Effects, Letters],
+    },
+    Mutation {
+        name: "ends_a_transaction_without_its_offsets",
+        file: "engine/commit.rs",
+        before: "(Step::All, Answer::Done) => Step::Offsets,",
+        after: "(Step::All, Answer::Done) => Step::End,",
+        caught_by: &[Owner, Effects, Offsets, Progress],
+    },
+    Mutation {
+        name: "commits_offsets_before_the_states_are_durable",
+        file: "engine/commit.rs",
+        before: "(Step::States, Answer::Done) => Step::FlushStates,",
+        after: "(Step::States, Answer::Done) => Step::Offsets,",
+        caught_by: &[Effects],
+    },
+    Mutation {
+        name: "sends_what_is_durable_again",
+        file: "engine/commit.rs",
+        before: "Step::Ended(Ended::Refused { refusal, published: true })",
+        after: "Step::Ended(Ended::Refused { refusal, published: false })",
+        caught_by: &[Once],
+    },
+    Mutation {
+        name: "leaves_what_it_gave_up_on_its_way",
+        file: "engine/commit.rs",
+        before: "(Delivery::AtLeastOnce, _) => Step::Purge(ended),",
+        after: "(Delivery::AtLeastOnce, _) => Step::Ended(ended),",
+        caught_by: &[Effects, Once],
     },
 ];
 
@@ -332,7 +402,7 @@ const MUTATIONS: &[Mutation] = &[
 const PURE: [&str; 6] = ["alarm", "effect.rs", "engine", "log.rs", "pool", "reading"];
 
 /// The simulation, in this folder.
-const SIMULATION: [&str; 13] = [
+const SIMULATION: [&str; 14] = [
     "cluster",
     "group",
     "invariants",
@@ -340,6 +410,7 @@ const SIMULATION: [&str; 13] = [
     "ledger",
     "librdkafka",
     "oracle",
+    "producer",
     "records",
     "replica",
     "scenario",

@@ -132,7 +132,7 @@ struct Bench {
 impl Bench {
     fn new(rules: &[Rule], logs: Vec<Vec<Entry>>, handling: Handling, bounds: Bounds) -> Bench {
         let parsed = Rules::parse(&toml(rules), "rules.toml".as_ref()).expect("valid rules");
-        let policy = CommitPolicy { interval: 50, linger: 5 };
+        let policy = CommitPolicy { interval: 50, linger: 5, bytes: 1 << 20 };
         let mut pool = Pool::new(Detector::new(parsed), handling, bounds, policy);
         let partitions = 0..logs.len() as i32;
         for id in partitions.clone() {
@@ -209,7 +209,7 @@ impl Bench {
         let Some(commit) = self.commit.take() else { return };
         for part in &commit.parts {
             let id = part.partition.0 as usize;
-            let judged = self.judges[id].commit(&self.logs[id], part.offset.0, part.effects());
+            let judged = self.judges[id].commit(&self.logs[id], part.offset.0, part.effects.iter());
             judged.unwrap_or_else(|violation| panic!("{violation}"));
         }
         self.pool.committed(commit.id);
@@ -233,7 +233,7 @@ impl Bench {
             Event::CommitDone => self.commit_done(),
             Event::CommitRefused => {
                 if let Some(commit) = self.commit.take() {
-                    self.pool.commit_failed(commit.id);
+                    self.pool.refused(commit.id, false, false);
                     self.act();
                 }
             }
@@ -305,7 +305,7 @@ proptest! {
             let parts = bench.pool.take_commit().map(|commit| commit.parts).unwrap_or_default();
             let effects = |part: &genwatch::pool::CommitPart| {
                 let mut by_generator: BTreeMap<Option<String>, Vec<Effect>> = BTreeMap::new();
-                for effect in part.effects() {
+                for effect in part.effects.iter() {
                     let generator = match effect {
                         Effect::Alert(alert) => Some(alert.generator.to_string()),
                         Effect::State(change) => Some(change.generator.to_string()),

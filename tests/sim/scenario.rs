@@ -2,21 +2,13 @@
 
 use std::fmt::Write;
 
+use genwatch::engine::commit::Delivery;
 use genwatch::pool::{Bounds, CommitPolicy, Handling};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use crate::oracle::{Kind, Limit, Rule};
 use crate::records::Rarity;
-
-/// The promise about effects that a run makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// Effects and offsets become visible together.
-    ExactlyOnce,
-    /// One after another.
-    AtLeastOnce,
-}
 
 /// One run's parameters. Times are virtual milliseconds.
 #[derive(Clone, Debug)]
@@ -77,6 +69,9 @@ pub struct Scenario {
     pub gaps: f64,
 }
 
+/// As much as a worker's commit holds.
+const COMMIT_BYTES: usize = 16 << 20;
+
 impl Scenario {
     /// Draws a scenario.
     pub fn draw(rng: &mut impl Rng) -> Scenario {
@@ -96,7 +91,11 @@ impl Scenario {
                 records: *[1, 3, 8, 24, 100, 1000].choose(rng).unwrap_or(&8),
                 bytes: *[1, 700, 3000, 20_000, 1_000_000].choose(rng).unwrap_or(&3000),
             },
-            policy: CommitPolicy { interval, linger: rng.random_range(0..=interval.min(20)) },
+            policy: CommitPolicy {
+                interval,
+                linger: rng.random_range(0..=interval.min(20)),
+                bytes: *[1, 1000, 4000, COMMIT_BYTES, COMMIT_BYTES].choose(rng).unwrap_or(&COMMIT_BYTES),
+            },
             partitions: rng.random_range(1..=4),
             generators: rng.random_range(1..=5),
             records: rng.random_range(10..=160),
@@ -130,7 +129,13 @@ impl Scenario {
     /// What the effects of one reading take at most: an alert for each rule, and a state that names them all.
     pub fn effect_bytes(&self) -> usize {
         const OVERHEAD: usize = 192;
-        (self.rules.len() + 1) * OVERHEAD + 100 + self.rules.len() * 80
+        const ALERT: usize = 408;
+        (self.rules.len() + 1) * OVERHEAD + 100 + self.rules.len() * (ALERT + 80)
+    }
+
+    /// What a part of a commit holds at least before something may be left behind for its size.
+    pub fn least_share(&self) -> usize {
+        (self.policy.bytes / 256 / self.partitions).saturating_sub(self.effect_bytes())
     }
 }
 

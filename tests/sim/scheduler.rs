@@ -4,6 +4,7 @@
 //! and when. So a seed replays exactly. At the end of a run faults cease, and everything has to settle.
 
 use genwatch::alarm::rules::Rules;
+use genwatch::engine::commit::Delivery;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -12,7 +13,7 @@ use crate::group::{Group, MemberId, Rebalanced};
 use crate::invariants::{Invariant, Violation, ensure};
 use crate::records;
 use crate::replica::{Replica, Surroundings, Turn};
-use crate::scenario::{Delivery, Scenario, toml};
+use crate::scenario::{Scenario, toml};
 use crate::trace::{Trace, say};
 
 /// A run that broke an invariant.
@@ -267,10 +268,14 @@ impl World {
         };
         let turn = replica.turn(&mut around)?;
         self.check_one_at_a_time(index)?;
-        if turn == Turn::Left {
-            let replica = self.replicas.remove(index);
-            say!(self.trace, "r{} has left", replica.id);
-            self.seen.leaves += 1;
+        match turn {
+            Turn::Goes => {}
+            Turn::Left => {
+                let replica = self.replicas.remove(index);
+                say!(self.trace, "r{} has left", replica.id);
+                self.seen.leaves += 1;
+            }
+            Turn::Died => self.crash(index),
         }
         Ok(())
     }
@@ -326,9 +331,7 @@ impl World {
                 replica.stop();
             }
             2 => {
-                say!(self.trace, "r{} crashes", replica.id);
-                self.seen.crashes += 1;
-                self.replicas.remove(index);
+                self.crash(index);
             }
             3 if fenced => {
                 say!(self.trace, "r{} is frozen until {away}", replica.id);
@@ -343,6 +346,13 @@ impl World {
                 say!(self.trace, "the clock of r{} is set to {}", replica.id, replica.clock);
             }
         }
+    }
+
+    fn crash(&mut self, index: usize) {
+        let replica = self.replicas.remove(index);
+        say!(self.trace, "r{} crashes", replica.id);
+        self.seen.crashes += 1;
+        self.cluster.died(replica.id);
     }
 
     /// Faults cease. Everything has to be committed soon, and then everything has to be as the oracle says.

@@ -629,7 +629,7 @@ fn fenced(refusal: Refusal) -> ClientError {
             code: RDKafkaErrorCode::UnknownMemberId,
             reason: "this worker is not the member any more that the partitions were given to".to_owned(),
         },
-        Refusal::StaleGeneration | Refusal::Other => ClientError {
+        Refusal::StaleGeneration | Refusal::Overdue | Refusal::Other => ClientError {
             code: RDKafkaErrorCode::IllegalGeneration,
             reason: "the group has gone on while partitions were given back".to_owned(),
         },

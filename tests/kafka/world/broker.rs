@@ -45,6 +45,18 @@ impl Cluster {
         Cluster { dir, brokers, _reaper: reaper }
     }
 
+    /// Starts one node that also listens for those who come by a slow link of so many bytes a second; gives `--brokers` for them.
+    pub fn start_behind_a_slow_link(name: &str, bytes_per_second: f64) -> (Cluster, String) {
+        let dir = folder(name);
+        let reaper = stop_when_we_have_ended(&dir);
+        let brokers = start(&dir, &["--fresh", "--relay"]);
+        let text = std::fs::read_to_string(format!("{dir}/relay")).expect("a relayed cluster");
+        let mut ports = text.split_whitespace().skip(1).map(|port| port.parse().expect("a port"));
+        let (there, here) = (ports.next().expect("a port"), ports.next().expect("a port"));
+        super::relay::start(here, there, bytes_per_second);
+        (Cluster { dir, brokers, _reaper: reaper }, format!("127.0.0.1:{here}"))
+    }
+
     /// Where it takes passwords over TLS, and where it takes certificates.
     pub fn secure_ports(&self) -> (String, String) {
         let text = std::fs::read_to_string(format!("{}/secure", self.dir)).expect("a secure cluster");

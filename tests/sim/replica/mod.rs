@@ -6,6 +6,7 @@
 
 mod check;
 mod restorer;
+mod sent;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,21 +14,24 @@ use genwatch::alarm::detector::Detector;
 use genwatch::alarm::rules::Rules;
 use genwatch::alarm::state::StoredState;
 use genwatch::effect::DeadLetter;
+use genwatch::engine::commit::{self, Attempt, Ended, Next};
 use genwatch::engine::membership::{Fence, Refusal};
 use genwatch::engine::restore::{Answer, AskId, OnOutOfRange, Question};
 use genwatch::engine::{Action, Engine, Notice, Settings, Told};
 use genwatch::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
-use genwatch::pool::{Bounds, CommitId, Handling, Pool, Ticket};
+use genwatch::pool::{Bounds, Commit, Handling, Pool, Ticket};
 use genwatch::reading;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::cluster::{Cluster, Progress, TransactionId};
+use self::sent::Sent;
+use crate::cluster::Cluster;
 use crate::group::Group;
 use crate::invariants::{Violation, ensure};
 use crate::ledger::{Ledger, Stage};
 use crate::librdkafka::{Client, Fetch, Rebalance};
 use crate::oracle::{Entry, Meaning};
+use crate::producer::Request;
 use crate::scenario::Scenario;
 use crate::trace::{Trace, say};
 
@@ -78,13 +82,12 @@ struct Work {
 
 /// The commit under way.
 #[derive(Debug)]
-struct Commit {
-    id: CommitId,
-    transaction: TransactionId,
-    partitions: Vec<i32>,
+struct Committing {
+    commit: Commit,
+    attempt: Attempt,
     fence: Fence,
-    progress: Progress,
-    refusal: Refusal,
+    /// Nothing that it holds is ours any more.
+    abandoned: bool,
 }
 
 /// What became of a turn.
@@ -94,6 +97,8 @@ pub enum Turn {
     Goes,
     /// It has drained and left.
     Left,
+    /// It has ended with an error, and left nothing in order.
+    Died,
 }
 
 /// One replica.
@@ -121,7 +126,11 @@ pub struct Replica {
     /// The states that were answered last, of each partition.
     restored: BTreeMap<i32, Vec<(GeneratorId, StoredState)>>,
     work: Vec<Work>,
-    commit: Option<Commit>,
+    commit: Option<Committing>,
+    /// What is durable of what it holds.
+    sent: Sent,
+    /// No commit may wait for the cluster any more.
+    given_up: bool,
     /// When the last commit was begun.
     last_commit: i64,
     /// After a refusal the next one waits until then.
@@ -162,6 +171,8 @@ impl Replica {
             restored: BTreeMap::new(),
             work: Vec::new(),
             commit: None,
+            sent: Sent::default(),
+            given_up: false,
             last_commit: i64::MIN / 2,
             backoff_until: 0,
             stop: false,
@@ -225,7 +236,9 @@ impl Replica {
         }
         self.perform(around)?;
         self.finish_work(around)?;
-        self.take_outcome(around)?;
+        if self.take_outcome(around)? {
+            return Ok(Turn::Died);
+        }
         self.begin_commit(around)?;
         self.perform(around)?;
         self.check(around)?;
@@ -404,25 +417,38 @@ impl Replica {
         Ok(())
     }
 
-    fn take_outcome(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
-        let Some(commit) = self.commit.take_if(|commit| commit.progress != Progress::UnderWay) else {
-            return Ok(());
+    /// Whether nobody knows how the commit has ended: the replica must not go on.
+    fn take_outcome(&mut self, around: &mut Surroundings<'_>) -> Result<bool, Violation> {
+        let ended = |committing: &mut Committing| matches!(committing.attempt.next(), Next::Ended(_));
+        let Some(Committing { commit, attempt, .. }) = self.commit.take_if(ended) else {
+            return Ok(false);
         };
-        let id = commit.id;
-        if commit.progress == Progress::Done {
-            say!(around.trace, "r{} learns that commit {} is done", self.id, id.0);
-            for part in self.engine.committed(id, 0).parts {
-                if let Some(ledger) = self.ledgers.get_mut(&part.partition.0) {
-                    ledger.acknowledge(part.offset.0, part.records)?;
+        let (id, Next::Ended(ended)) = (commit.id, attempt.next()) else { return Ok(false) };
+        say!(around.trace, "r{} learns that commit {} has ended: {ended:?}", self.id, id.0);
+        match ended {
+            Ended::Done => {
+                self.sent.remember(&commit);
+                for part in self.engine.committed(id, 0).parts {
+                    if let Some(ledger) = self.ledgers.get_mut(&part.partition.0) {
+                        ledger.acknowledge(part.offset.0, part.records)?;
+                    }
                 }
             }
-        } else {
-            say!(around.trace, "r{} learns that commit {} was refused: {:?}", self.id, id.0, commit.refusal);
-            self.backoff_until = around.now + COMMIT_BACKOFF;
-            self.engine.refused(id, commit.refusal);
-            self.engine.member(self.client.metadata());
+            Ended::Refused { refusal, published } => {
+                if published {
+                    self.sent.remember(&commit);
+                    for part in &commit.parts {
+                        self.ledgers.entry(part.partition.0).and_modify(Ledger::published);
+                    }
+                }
+                self.backoff_until = around.now + COMMIT_BACKOFF;
+                self.engine.refused(id, refusal, published);
+                self.engine.member(self.client.metadata());
+            }
+            Ended::Rejected => ensure!(false, Progress, "no topic refuses anything here"),
+            Ended::Unsettled => return Ok(true),
         }
-        Ok(())
+        Ok(false)
     }
 
     fn begin_commit(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
@@ -449,42 +475,61 @@ impl Replica {
                 commit.id.0,
                 part.partition,
                 part.offset,
-                part.effects().collect::<Vec<_>>()
+                part.effects
             );
             let ledger = self.ledgers.get_mut(&part.partition.0);
             ensure!(ledger.is_some(), Owner, "partition {} is committed and not held", part.partition);
             if let Some(ledger) = ledger {
-                ledger.commit(part)?;
+                ledger.commit(part, around.scenario.least_share(), around.scenario.policy.bytes)?;
             }
+            let again = self.sent.of(part).find(|sent| self.sent.knows(part.partition.0, sent));
+            ensure!(again.is_none(), Once, "partition {}: {again:?} is sent again", part.partition);
         }
         let holds = |id: &i32| commit.parts.iter().any(|part| part.partition.0 == *id);
         let left = self.ledgers.iter().find(|(id, ledger)| ledger.owes() && !holds(id));
         ensure!(left.is_none(), Visible, "a commit leaves out the effects of {left:?}");
-        let partitions = commit.parts.iter().map(|part| part.partition.0).collect();
-        let id = commit.id;
-        let transaction = around.cluster.begin(commit, around.now);
-        let (progress, refusal) = (Progress::UnderWay, Refusal::Other);
-        self.commit = Some(Commit { id, transaction, partitions, fence, progress, refusal });
+        let attempt = Attempt::new(around.scenario.delivery);
+        self.commit = Some(Committing { commit, attempt, fence, abandoned: false });
         Ok(())
     }
 
     /// The committer goes on with the commit under way.
     pub fn advance_commit(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
-        let Some(commit) = self.commit.as_mut().filter(|commit| commit.progress == Progress::UnderWay) else {
-            return Ok(());
+        let Some(Committing { commit, attempt, fence, abandoned }) = &mut self.commit else { return Ok(()) };
+        let Next::Call(call) = attempt.next() else { return Ok(()) };
+        let (scenario, settling) = (around.scenario, around.settling);
+        let fails = !settling && around.rng.random_bool(scenario.refusals);
+        let failures = [
+            commit::Answer::Refused(Refusal::Other),
+            commit::Answer::Refused(Refusal::Other),
+            commit::Answer::Broken,
+        ];
+        let failure = fails.then(|| failures[around.rng.random_range(0..failures.len())]);
+        let lost = !settling && around.rng.random_bool(scenario.refusals / 2.0);
+        // What the fence doesn't let pass isn't sent.
+        let admitted = fence.check(self.client.metadata().as_ref());
+        let member = admitted.and_then(|()| self.client.view().ok_or(Refusal::NotAMember));
+        let mut request = Request {
+            group: around.group,
+            member,
+            now: around.now,
+            timeout: scenario.transaction,
+            failure,
+            lost,
+            amount: around.rng.random_range(1..=8),
         };
-        let refuse = !around.settling && around.rng.random_bool(around.scenario.refusals);
-        let amount = around.rng.random_range(1..=8);
-        // What the fence doesn't let pass is as if we were nobody; else the coordinator says.
-        let admitted = commit.fence.check(self.client.metadata().as_ref());
-        let view = self.client.view().filter(|_| admitted.is_ok());
-        commit.progress = around.cluster.advance(commit.transaction, around.group, view, refuse, amount)?;
-        commit.refusal = match (admitted, view) {
-            (Err(refusal), _) => refusal,
-            (Ok(()), Some((id, _))) if !around.group.is_member(id) => Refusal::NotAMember,
-            (Ok(()), Some(view)) if !around.group.accepts(Some(view)) => Refusal::StaleGeneration,
-            _ => Refusal::Other,
+        let answer = around.cluster.call(self.id, commit, call, &mut request)?;
+        say!(around.trace, "r{} calls {call:?} of commit {}: {answer:?}", self.id, commit.id.0);
+        let impatient = || match (*abandoned, self.given_up) {
+            (true, _) => Some(commit::Answer::Abandoned),
+            (_, true) => Some(commit::Answer::GivenUp),
+            _ => None,
         };
+        // Who is in a hurry waits for no answer, at least not for long.
+        let hurries = around.rng.random_bool(0.3);
+        if let Some(answer) = answer.or_else(|| impatient().filter(|_| hurries)) {
+            attempt.answered(answer);
+        }
         Ok(())
     }
 
@@ -521,7 +566,10 @@ impl Replica {
                 Action::Forget(ask) => {
                     self.asked.remove(&ask);
                 }
-                Action::Abandon | Action::GiveUp => {}
+                Action::Abandon => {
+                    self.commit.iter_mut().for_each(|committing| committing.abandoned = true);
+                }
+                Action::GiveUp => self.given_up = true,
                 Action::Gone(id) => self.gone(id.0, around)?,
                 Action::Tell(id, told) => self.told(id.0, told, around)?,
             }
@@ -532,11 +580,13 @@ impl Replica {
     fn gone(&mut self, id: i32, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         say!(around.trace, "r{} is done with {id}", self.id);
         if let Some(ledger) = self.ledgers.remove(&id) {
-            let holds = self.commit.as_ref().is_some_and(|commit| commit.partitions.contains(&id));
+            let parts = self.commit.iter().flat_map(|committing| &committing.commit.parts);
+            let holds = parts.into_iter().any(|part| part.partition.0 == id);
             ensure!(!holds, Release, "partition {id} was released while a commit holds it");
             ledger.release()?;
         }
         self.loads.remove(&id);
+        self.sent.forget(id);
         self.owed.remove(&id);
         self.forget_work(id);
         Ok(())
@@ -551,6 +601,10 @@ impl Replica {
                 let ledger = Ledger::new(id, self.serial, start.0, self.lanes == Some(1), &states);
                 let before = self.ledgers.insert(id, ledger);
                 ensure!(before.is_none(), Release, "partition {id} was started twice");
+                if self.client.fetched.contains_key(&id) {
+                    // The fetcher stands elsewhere until the seek is done.
+                    self.owed.insert(id, i64::MAX - 1);
+                }
             }
             Told::Dropped => self.lose(id),
             Told::Abandoned => {

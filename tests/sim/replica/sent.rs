@@ -1,0 +1,49 @@
+//! What a replica knows to be durable of a partition, as long as it holds it: it must not be sent again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use genwatch::effect::Effect;
+use genwatch::pool::{Commit, CommitPart};
+
+/// Tells an effect from others: what it is of, its offset, and what it says.
+type Name = (String, i64, String);
+
+/// Effects that are durable, by partition.
+#[derive(Debug, Default)]
+pub struct Sent(BTreeMap<i32, BTreeSet<Name>>);
+
+impl Sent {
+    /// What the commit holds is durable.
+    pub fn remember(&mut self, commit: &Commit) {
+        for part in &commit.parts {
+            let names: Vec<Name> = self.of(part).collect();
+            self.0.entry(part.partition.0).or_default().extend(names);
+        }
+    }
+
+    /// The partition is held no more.
+    pub fn forget(&mut self, partition: i32) {
+        self.0.remove(&partition);
+    }
+
+    /// Whether it is durable.
+    pub fn knows(&self, partition: i32, name: &Name) -> bool {
+        self.0.get(&partition).is_some_and(|names| names.contains(name))
+    }
+
+    /// The names of a part's effects.
+    pub fn of(&self, part: &CommitPart) -> impl Iterator<Item = Name> {
+        part.effects.iter().map(|effect| match effect {
+            Effect::Alert(alert) => (
+                alert.generator.to_string(),
+                alert.offset.0,
+                format!("{} {:?} {:?}", alert.rule.name, alert.state, alert.at),
+            ),
+            Effect::State(change) => {
+                let json = change.json.as_deref().map(String::from_utf8_lossy);
+                (change.generator.to_string(), change.offset.0, json.unwrap_or_default().into_owned())
+            }
+            Effect::DeadLetter(letter) => (String::new(), letter.offset.0, String::new()),
+        })
+    }
+}
