@@ -1,0 +1,87 @@
+//! What follows a fault: everything is worked again. And calm stretches, in which nothing fails.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::delays::Stretch;
+use crate::faults::World;
+use crate::fleet::{SLOW_PARTITION, SLOW_WORK};
+use crate::reaper::pause;
+
+/// Whatever happened, this long after it everything works again.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// A reading of the slow generator, and some time around it.
+const CALM: Duration = SLOW_WORK.saturating_add(Duration::from_secs(2));
+/// How often a calm stretch is begun again, as the group wasn't done with moving partitions.
+const TRIES: usize = 5;
+
+/// Waits until everything that was produced by now is committed, but for the slow generator's partition, whose offset waits
+/// for it; and until each worker is ready, so that who was thrown out of the group has come back. Gives when the former was so.
+pub fn recover(world: &mut World) -> Instant {
+    let mut ends = world.monitor.ends();
+    ends.remove(&SLOW_PARTITION);
+    let deadline = Instant::now() + DEADLINE;
+    let committed = wait_until_committed(world, &ends, deadline);
+    loop {
+        world.workers.replace_ended();
+        let unready = world.workers.unready();
+        if unready.is_empty() {
+            return committed;
+        }
+        if Instant::now() >= deadline {
+            world.workers.examine();
+            panic!(
+                "{} s after the fault workers are still not ready: {}",
+                DEADLINE.as_secs(),
+                unready.join(", ")
+            );
+        }
+        pause(Duration::from_millis(100));
+    }
+}
+
+/// Waits until everything is committed, the slow generator's partition too.
+pub fn drain(world: &mut World) {
+    let ends = world.monitor.ends();
+    wait_until_committed(world, &ends, Instant::now() + DEADLINE);
+}
+
+fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, deadline: Instant) -> Instant {
+    loop {
+        world.monitor.check();
+        world.workers.replace_ended();
+        let behind = world.monitor.behind(ends);
+        if behind.is_empty() {
+            return Instant::now();
+        }
+        let now = Instant::now();
+        let stands = world.monitor.standing().into_iter().find(|(_, time)| *time > DEADLINE);
+        if now >= deadline || stands.is_some() {
+            world.workers.examine();
+            panic!(
+                "{} s after the fault partitions are still behind, by so many records: {behind:?}{}",
+                DEADLINE.as_secs(),
+                stands.map_or(String::new(), |(id, _)| format!(
+                    "; partition {id} has stood still all the time"
+                ))
+            );
+        }
+        pause(Duration::from_millis(50));
+    }
+}
+
+/// A stretch in which nothing fails and no partition moves, and the slow generator's work goes on; `None` if the group doesn't
+/// come to rest.
+pub fn calm(world: &mut World, begun: Instant) -> Option<Stretch> {
+    recover(world);
+    for _ in 0..TRIES {
+        let before = world.workers.wait_until_quiet();
+        let start = begun.elapsed();
+        world.feed.report_slow();
+        pause(CALM);
+        if world.workers.rebalances() == before {
+            return Some(start..begun.elapsed());
+        }
+    }
+    None
+}
