@@ -71,7 +71,9 @@ impl ProducerContext for Delivered {
 enum Command {
     /// The topic has so many partitions now.
     Grow(i32),
-    /// A reading.
+    /// A reading of the slow generator. The next one comes in its time from here.
+    ReportSlow,
+    /// Readings.
     Send(Vec<Outgoing>),
 }
 
@@ -113,7 +115,7 @@ impl Feed {
 
     /// The slow generator reports now, besides its turn.
     pub fn report_slow(&self) {
-        self.tell(Command::Send(vec![Outgoing::reading(SLOW, SLOW_PARTITION)]));
+        self.tell(Command::ReportSlow);
     }
 
     /// In every partition of the beginning a generator reports whose work takes a while.
@@ -151,10 +153,14 @@ impl Line {
     /// Until nobody can command any more.
     fn run(&mut self, mut fleet: Fleet, rate: u32, commands: &Receiver<Command>) {
         let begun = Instant::now();
-        let (mut steady, mut slow) = (0_u64, 0);
+        let (mut steady, mut slow) = (0_u64, Instant::now());
         loop {
             match commands.try_recv() {
                 Ok(Command::Grow(partitions)) => fleet.grow(partitions),
+                Ok(Command::ReportSlow) => {
+                    self.send(&Outgoing::reading(SLOW, SLOW_PARTITION));
+                    slow = Instant::now();
+                }
                 Ok(Command::Send(all)) => all.iter().for_each(|one| self.send(one)),
                 Err(TryRecvError::Disconnected) => return,
                 Err(TryRecvError::Empty) => {
@@ -163,9 +169,9 @@ impl Line {
                         self.send(&fleet.next());
                         steady += 1;
                     }
-                    if begun.elapsed() > SLOW_EVERY * slow {
+                    if slow.elapsed() > SLOW_EVERY {
                         self.send(&Outgoing::reading(SLOW, SLOW_PARTITION));
-                        slow += 1;
+                        slow = Instant::now();
                     }
                     std::thread::sleep(Duration::from_millis(5));
                 }

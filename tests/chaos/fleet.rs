@@ -16,9 +16,9 @@ const PER_PARTITION: i32 = 4;
 /// The generator whose work takes long, all the time. It shares its partition with others.
 pub const SLOW: &str = "slow";
 pub const SLOW_PARTITION: i32 = 0;
-pub const SLOW_WORK: Duration = Duration::from_secs(5);
+pub const SLOW_WORK: Duration = Duration::from_secs(10);
 /// Between its readings: it has to get through them while its worker is killed now and then.
-pub const SLOW_EVERY: Duration = Duration::from_secs(20);
+pub const SLOW_EVERY: Duration = Duration::from_secs(40);
 
 /// The work of those that only report on request, one in each partition of the beginning: they make a drain take its time.
 pub const DRAG_WORK: Duration = Duration::from_secs(3);

@@ -10,8 +10,12 @@ use crate::reaper::pause;
 
 /// Whatever happened, this long after it everything works again.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// A reading of the slow generator, and some time around it.
-const CALM: Duration = SLOW_WORK.saturating_add(Duration::from_secs(2));
+/// The slow generator may have several readings before it; each of them is progress.
+const SLOW_BACKLOG: Duration = Duration::from_secs(300);
+/// Before the slow generator reports: how long alerts take anyway.
+const BEFORE: Duration = Duration::from_secs(3);
+/// After it has reported.
+const AFTER: Duration = SLOW_WORK.saturating_add(Duration::from_secs(2));
 /// How often a calm stretch is begun again, as the group wasn't done with moving partitions.
 const TRIES: usize = 5;
 
@@ -21,7 +25,7 @@ pub fn recover(world: &mut World) -> Instant {
     let mut ends = world.monitor.ends();
     ends.remove(&SLOW_PARTITION);
     let deadline = Instant::now() + DEADLINE;
-    let committed = wait_until_committed(world, &ends, deadline);
+    let committed = wait_until_committed(world, &ends, DEADLINE);
     loop {
         world.workers.replace_ended();
         let unready = world.workers.unready();
@@ -43,10 +47,11 @@ pub fn recover(world: &mut World) -> Instant {
 /// Waits until everything is committed, the slow generator's partition too.
 pub fn drain(world: &mut World) {
     let ends = world.monitor.ends();
-    wait_until_committed(world, &ends, Instant::now() + DEADLINE);
+    wait_until_committed(world, &ends, SLOW_BACKLOG);
 }
 
-fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, deadline: Instant) -> Instant {
+fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, patience: Duration) -> Instant {
+    let begun = Instant::now();
     loop {
         world.monitor.check();
         world.workers.replace_ended();
@@ -54,15 +59,15 @@ fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, deadline: 
         if behind.is_empty() {
             return Instant::now();
         }
-        let now = Instant::now();
         let stands = world.monitor.standing().into_iter().find(|(_, time)| *time > DEADLINE);
-        if now >= deadline || stands.is_some() {
+        if begun.elapsed() >= patience || stands.is_some() {
             world.workers.examine();
             panic!(
                 "{} s after the fault partitions are still behind, by so many records: {behind:?}{}",
-                DEADLINE.as_secs(),
-                stands.map_or(String::new(), |(id, _)| format!(
-                    "; partition {id} has stood still all the time"
+                begun.elapsed().as_secs(),
+                stands.map_or(String::new(), |(id, time)| format!(
+                    "; partition {id} has stood still for {} s",
+                    time.as_secs()
                 ))
             );
         }
@@ -75,10 +80,12 @@ fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, deadline: 
 pub fn calm(world: &mut World, begun: Instant) -> Option<Stretch> {
     recover(world);
     for _ in 0..TRIES {
+        drain(world);
         let before = world.workers.wait_until_quiet();
         let start = begun.elapsed();
+        pause(BEFORE);
         world.feed.report_slow();
-        pause(CALM);
+        pause(AFTER);
         if world.workers.rebalances() == before {
             return Some(start..begun.elapsed());
         }

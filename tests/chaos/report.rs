@@ -31,8 +31,7 @@ pub struct Visible {
     pub all: Delays,
     pub beside_the_slow: Delays,
     pub of_the_slow: Delays,
-    /// For the slow generator's work: of its partition, of all others.
-    pub waited: (Waited, Waited),
+    pub waited: Waited,
 }
 
 /// Figures of a run.
@@ -144,11 +143,11 @@ impl Report {
 
 impl Visible {
     fn to_markdown(&self) -> String {
-        let (beside, elsewhere) = self.waited;
-        format!(
-            "While nothing failed ({} stretches) alerts became visible after (median, 99 %, longest): {} ({} alerts); in partition \
-             {SLOW_PARTITION}, which has the slow generator, {} ({} alerts); the slow one's own {}. While its work of {} s went on, {} of \
-             {} alerts of its partition waited for it, and {} of {} of the other partitions.\n",
+        let Waited { beside, elsewhere, too_busy } = self.waited;
+        let mut text = format!(
+            "While nothing failed ({} stretches) alerts became visible after (median, 99 %, longest) {}, of {}; in partition \
+             {SLOW_PARTITION}, which has the slow generator, after {}, of {}; the slow one's own after {}. While its work of {} s went \
+             on, {} of {} alerts of its partition waited for it, and {} of {} of the other partitions.",
             self.calms,
             percentiles(&self.all),
             self.all.len(),
@@ -156,11 +155,16 @@ impl Visible {
             self.beside_the_slow.len(),
             percentiles(&self.of_the_slow),
             SLOW_WORK.as_secs(),
-            beside.waited,
-            beside.judged,
-            elsewhere.waited,
-            elsewhere.judged,
-        )
+            beside.late,
+            beside.of,
+            elsewhere.late,
+            elsewhere.of,
+        );
+        if too_busy > 0 {
+            let _ = write!(text, " In {too_busy} stretches the machine was too busy to tell.");
+        }
+        text.push('\n');
+        text
     }
 }
 

@@ -41,15 +41,14 @@ pub fn judge(
         let stretches: Vec<Stretch> = observations.iter().map(|one| one.stretch.clone()).collect();
         report.delays.insert(*kind, visible.delays(&stretches));
     }
-    let (beside, elsewhere) = visible.waited(calms);
-    complaints.extend(beside.complaint("of the slow generator's partition"));
-    complaints.extend(elsewhere.complaint("of other partitions"));
+    let waited = visible.waited(calms);
+    complaints.extend(waited.complaint());
     report.visible = Visible {
         calms: calms.len(),
         all: visible.delays(calms),
         beside_the_slow: visible.delays_beside_the_slow(calms),
         of_the_slow: visible.delays_of_the_slow(calms),
-        waited: (beside, elsewhere),
+        waited,
     };
     let tried = report.revocations;
     if tried.met == 0 && tried.tried >= MISSES {
