@@ -49,6 +49,8 @@ pub struct Report {
     pub workers_started: usize,
     pub refused_commits: usize,
     pub producers_anew: usize,
+    /// Clients that didn't join again by themselves.
+    pub clients_anew: usize,
     pub took: Duration,
     pub records: u64,
     /// Readings that the feed's own client wrote a second time.
@@ -74,7 +76,7 @@ impl Report {
             text,
             "### Seed {}, {count} faults, {} protocol, {}: {}\n\n\
              {} s; {} records in {} partitions, {} alerts, {} dead letters, {} states compared; {} kills, {} workers started; \
-             rebalances: {assigned} assigned, {revoked} revoked, {lost} lost; {} commits refused and repeated, {} producers made anew; \
+             rebalances: {assigned} assigned, {revoked} revoked, {lost} lost; {} commits refused and repeated, {} producers and {} consumers made anew; \
              {} of {} workers stopped while they gave partitions back; the longest gap of a partition {} s.\n",
             options.seed,
             options.protocol.name(),
@@ -90,6 +92,7 @@ impl Report {
             self.workers_started,
             self.refused_commits,
             self.producers_anew,
+            self.clients_anew,
             self.revocations.met,
             self.revocations.tried,
             seconds(gap),

@@ -187,12 +187,14 @@ fn count(world: &World, report: &mut Report) {
         "lost=\"",
         "a commit was refused",
         "made anew",
-        "the worker joins its group",
+        "serving /metrics",
+        "another client takes its place",
     ]);
     report.rebalances = [counts[0], counts[1], counts[2]];
     report.refused_commits = counts[3];
     report.producers_anew = counts[4];
     report.workers_started = counts[5];
+    report.clients_anew = counts[6];
 }
 
 /// How long each partition stood still since the last time. Not the slow generator's, whose offset waits for it.
