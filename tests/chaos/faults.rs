@@ -6,6 +6,7 @@ use crate::cluster::{Cluster, NODES};
 use crate::feed::Feed;
 use crate::link::{Link, State};
 use crate::monitor::Monitor;
+use crate::observer::Observer;
 use crate::reaper::pause;
 use crate::revocation;
 use crate::schedule::{Fault, Kind};
@@ -21,6 +22,7 @@ pub struct World {
     pub workers: Workers,
     pub feed: Feed,
     pub monitor: Monitor,
+    pub observer: Observer,
     pub topic: String,
     pub group: String,
     /// Of the readings topic.

@@ -44,6 +44,11 @@ impl Delivered {
     pub fn produced(&self) -> HashMap<(i32, i64), Duration> {
         self.0.produced.lock().unwrap().clone()
     }
+
+    /// The same of one.
+    pub fn produced_at(&self, place: (i32, i64)) -> Option<Duration> {
+        self.0.produced.lock().unwrap().get(&place).copied()
+    }
 }
 
 impl ClientContext for Delivered {}

@@ -26,8 +26,15 @@ pub struct Seen {
     pub at: Duration,
 }
 
+/// All alerts by their id, and the last one of each generator.
+#[derive(Default)]
+struct Shared {
+    seen: HashMap<String, Seen>,
+    last: HashMap<String, (i32, i64)>,
+}
+
 pub struct Observer {
-    seen: Arc<Mutex<HashMap<String, Seen>>>,
+    shared: Arc<Mutex<Shared>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -52,28 +59,35 @@ impl Observer {
             list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
         }
         consumer.assign(&list).expect("assigned");
-        let (seen, stop) = (Arc::<Mutex<HashMap<String, Seen>>>::default(), Arc::<AtomicBool>::default());
-        let (shared, told) = (Arc::clone(&seen), Arc::clone(&stop));
+        let (shared, stop) = (Arc::<Mutex<Shared>>::default(), Arc::<AtomicBool>::default());
+        let (ours, told) = (Arc::clone(&shared), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             while !told.load(Ordering::Relaxed) {
                 // Errors are those of brokers that fail, and of partitions that don't exist yet.
                 let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
                 let (id, alert) = read(message.payload().expect("a value"), begun.elapsed());
-                shared.lock().unwrap().entry(id).or_insert(alert);
+                let Shared { seen, last } = &mut *ours.lock().unwrap();
+                last.insert(alert.generator.clone(), (alert.partition, alert.offset));
+                seen.entry(id).or_insert(alert);
             }
         });
-        Observer { seen, stop, thread: Some(thread) }
+        Observer { shared, stop, thread: Some(thread) }
     }
 
     pub fn count(&self) -> usize {
-        self.seen.lock().unwrap().len()
+        self.shared.lock().unwrap().seen.len()
+    }
+
+    /// Each generator and the deciding reading of the last alert that was seen of it.
+    pub fn last(&self) -> HashMap<String, (i32, i64)> {
+        self.shared.lock().unwrap().last.clone()
     }
 
     /// Ends, with all that it saw.
     pub fn finish(mut self) -> Vec<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("not finished yet").join().expect("the observer reads alerts");
-        std::mem::take(&mut *self.seen.lock().unwrap()).into_values().collect()
+        std::mem::take(&mut self.shared.lock().unwrap().seen).into_values().collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::delays::Stretch;
 use crate::faults::World;
-use crate::fleet::{SLOW_PARTITION, SLOW_WORK};
+use crate::fleet::{self, SLOW_PARTITION, SLOW_WORK};
 use crate::reaper::pause;
 
 /// Whatever happened, this long after it everything works again.
@@ -75,12 +75,38 @@ fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, patience: 
     }
 }
 
+/// Waits until of every generator an alert is visible that was called for since then: a worker that was killed may have left a
+/// transaction open, which hides the alerts of all others in its partitions until it has timed out.
+fn wait_until_visible(world: &World, since: Duration) {
+    let deadline = Instant::now() + DEADLINE;
+    let delivered = &world.feed.delivered;
+    loop {
+        let last = world.observer.last();
+        let is_old = |place| delivered.produced_at(place).is_none_or(|produced| produced < since);
+        let hidden: Vec<&String> = last
+            .iter()
+            .filter(|(generator, place)| !fleet::is_slow(generator) && is_old(**place))
+            .map(|(generator, _)| generator)
+            .collect();
+        if hidden.is_empty() {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{} s after all was committed no alert is visible of {hidden:?}",
+            DEADLINE.as_secs()
+        );
+        pause(Duration::from_millis(100));
+    }
+}
+
 /// A stretch in which nothing fails and no partition moves, and the slow generator's work goes on; `None` if the group doesn't
 /// come to rest.
 pub fn calm(world: &mut World, begun: Instant) -> Option<Stretch> {
     recover(world);
     for _ in 0..TRIES {
         drain(world);
+        wait_until_visible(world, begun.elapsed());
         let before = world.workers.wait_until_quiet();
         let start = begun.elapsed();
         pause(BEFORE);

@@ -82,8 +82,6 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
     let mut world = begin(options, dir, begun);
     let brokers = world.cluster.brokers.clone();
     pause(Duration::from_secs(3));
-    recover(&mut world);
-    let observer = Observer::start(&brokers, &format!("{TOPIC}_alerts"), begun);
     let mut calms: Vec<Stretch> = calm(&mut world, begun).into_iter().collect();
     world.monitor.take_gaps();
     println!("  all is well after {:.1?}", begun.elapsed());
@@ -133,9 +131,9 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
     }
     report.took = chaos.elapsed();
     count(&world, report);
-    let mut complaints =
-        judge((&brokers, TOPIC, GROUP), options, &world.feed.delivered, observer, &calms, report);
-    complaints.append(&mut world.workers.complaints);
+    let World { feed, observer, mut workers, .. } = world;
+    let mut complaints = judge((&brokers, TOPIC, GROUP), options, &feed.delivered, observer, &calms, report);
+    complaints.append(&mut workers.complaints);
     complaints
 }
 
@@ -167,6 +165,7 @@ fn begin(options: &Options, dir: &Path, begun: Instant) -> World {
         workers,
         feed,
         monitor,
+        observer: Observer::start(&brokers, &format!("{TOPIC}_alerts"), begun),
         topic: TOPIC.to_owned(),
         group: GROUP.to_owned(),
         partitions: PARTITIONS,
