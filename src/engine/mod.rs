@@ -755,6 +755,12 @@ impl Engine {
         }
     }
 
+    /// Whether the client waits for the answer to a revocation or a loss.
+    #[must_use]
+    pub fn owes_an_answer(&self) -> bool {
+        !self.rebalances.is_empty()
+    }
+
     /// Every partition that the group says is ours, also one that isn't worked.
     pub fn slots(&self) -> impl Iterator<Item = SlotView> {
         self.slots.iter().map(|(id, slot)| slot.view(*id, self.pool.committed_offset(*id)))

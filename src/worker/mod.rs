@@ -5,13 +5,15 @@
 //! ```
 //!
 //! The engine decides, this folder executes: it asks librdkafka, the committer and the restorer, tells the engine what they
-//! say, and does what the engine asks for. `group.rs` does so for what the group says and for partitions that start.
+//! say, and does what the engine asks for. `group.rs` does so for what the group says and for partitions that start; `deaf.rs`
+//! notices a client that won't join its group again.
 //!
 //! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
 //! it when there's something to do. It always polls, also while every partition is paused or being drained, since
 //! rebalances come by the same way.
 
 mod config;
+mod deaf;
 mod group;
 mod watch;
 
@@ -39,6 +41,8 @@ use crate::rate::Pacer;
 use crate::reading;
 use crate::work::WorkQueue;
 
+use deaf::Outside;
+
 pub use config::{Observers, Summary, WorkerConfig, WorkerError};
 
 /// The longest sleep of the loop: how late a stop request or a tick of the watchdogs may be seen.
@@ -58,7 +62,20 @@ const WATCHED: Duration = Duration::from_micros(120);
 /// # Errors
 /// With what a user must mend: the cluster, a topic, the state, the permissions.
 pub fn run(config: WorkerConfig, observers: Observers) -> Result<Summary, WorkerError> {
-    Worker::start(config, observers)?.run()
+    let mut worker = Worker::start(config, observers)?;
+    loop {
+        match worker.run()? {
+            Ended::Done(summary) => return Ok(summary),
+            Ended::Deaf(former) => worker = former.replaced()?,
+        }
+    }
+}
+
+/// Why the loop has ended.
+enum Ended {
+    Done(Summary),
+    /// Its client won't join the group again: see `deaf.rs`.
+    Deaf(Box<Worker>),
 }
 
 struct Worker {
@@ -86,6 +103,7 @@ struct Worker {
     observed: Instant,
     positions_followed: Instant,
     member_asked: Instant,
+    outside: Outside,
     /// The first partition that couldn't be worked, and why.
     fault: Option<(PartitionId, Fault)>,
     /// Whether it was told that the worker drains.
@@ -157,6 +175,7 @@ impl Worker {
             observed: Instant::now(),
             positions_followed: Instant::now(),
             member_asked: Instant::now(),
+            outside: Outside::new(&config.connection),
             fault: None,
             draining: false,
             error_logged: None,
@@ -165,7 +184,7 @@ impl Worker {
         })
     }
 
-    fn run(mut self) -> Result<Summary, WorkerError> {
+    fn run(mut self) -> Result<Ended, WorkerError> {
         self.consumer
             .subscribe()
             .map_err(|error| WorkerError::Consumer { what: "subscribing failed", error })?;
@@ -190,6 +209,9 @@ impl Worker {
             self.perform()?;
             self.watch_silence();
             self.observe();
+            if self.is_deaf() {
+                return Ok(Ended::Deaf(Box::new(self)));
+            }
             if taken == 0 {
                 self.follow_positions();
                 self.sleep();
@@ -197,7 +219,7 @@ impl Worker {
         }
         self.leave();
         self.check_faults()?;
-        Ok(self.summarize())
+        Ok(Ended::Done(self.summarize()))
     }
 
     /// Takes a batch off librdkafka and hands each record to the pool.

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
@@ -19,6 +22,9 @@ const PROPERTIES: [&str; 6] = [
     "group.consumer.heartbeat.interval.ms=1000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms=10000",
 ];
+
+/// How long a cluster whose brokers have just come back may refuse to give a topic more partitions.
+const GROWTH_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub const NODES: [i32; 3] = [1, 2, 3];
 
@@ -61,6 +67,28 @@ impl Cluster {
 
     fn node(&self, command: &str, node: i32) {
         script(&self.dir, &[command, &node.to_string()]);
+    }
+
+    /// Gives a topic more partitions.
+    pub fn grow(&self, topic: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let grown = NewPartitions::new(topic, usize::try_from(partitions).expect("a count"));
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+        let begun = Instant::now();
+        loop {
+            let results = block_on(admin.create_partitions([&grown], &options));
+            let has_grown = results.as_ref().is_ok_and(|results| results.iter().all(Result::is_ok));
+            // A request whose answer was lost has done it.
+            if has_grown || self.leaders(topic).len() >= usize::try_from(partitions).expect("a count") {
+                return;
+            }
+            assert!(
+                begun.elapsed() < GROWTH_TIMEOUT,
+                "{topic} can't be given {partitions} partitions: {results:?}"
+            );
+            crate::reaper::pause(Duration::from_millis(500));
+        }
     }
 
     /// The node that coordinates a group.

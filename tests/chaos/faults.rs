@@ -1,10 +1,14 @@
 //! What each fault does. When [`inject`] returns, the fault is over: what follows is recovery.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, NODES};
+use crate::feed::Feed;
 use crate::link::{Link, State};
+use crate::monitor::Monitor;
+use crate::observer::Observer;
 use crate::reaper::pause;
+use crate::revocation;
 use crate::schedule::{Fault, Kind};
 use crate::workers::Workers;
 
@@ -16,9 +20,23 @@ pub struct World {
     pub cluster: Cluster,
     pub link: Link,
     pub workers: Workers,
+    pub feed: Feed,
+    pub monitor: Monitor,
+    pub observer: Observer,
+    pub topic: String,
     pub group: String,
+    /// Of the readings topic.
+    pub partitions: i32,
     /// Workers and brokers killed so far.
     pub kills: usize,
+    pub revocations: Revocations,
+}
+
+/// How often a worker was to be stopped while it gives partitions back, and how often one was.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Revocations {
+    pub tried: usize,
+    pub met: usize,
 }
 
 /// Lets one thing go wrong, and puts it right again. Tells what was done.
@@ -112,6 +130,8 @@ pub fn inject(world: &mut World, fault: &Fault) -> String {
             });
             format!("{told}; {victim}")
         }
+        Kind::StoppedWhileRevoking => revocation::stop_while_revoking(world, fault),
+        Kind::TopicGrown => world.grow_topic(fault),
     }
 }
 
@@ -160,5 +180,21 @@ impl World {
         meanwhile(self);
         self.cluster.start_node(node);
         format!("broker {node}, started again after {time:.1?}")
+    }
+
+    /// One or two partitions more. New generators report there; the others stay where they are.
+    fn grow_topic(&mut self, fault: &Fault) -> String {
+        let before = self.partitions;
+        self.partitions += if fault.severity > 0.5 { 2 } else { 1 };
+        self.cluster.grow(&self.topic, self.partitions);
+        self.monitor.grow(self.partitions);
+        self.feed.grow(self.partitions);
+        // Until there's something in them to be worked.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.monitor.ends().contains_key(&(self.partitions - 1)) {
+            assert!(Instant::now() < deadline, "nothing is produced to the new partitions");
+            pause(Duration::from_millis(50));
+        }
+        format!("from {before} to {} partitions", self.partitions)
     }
 }

@@ -1,35 +1,22 @@
 //! The producer: readings at a steady rate, every one acknowledged by all replicas in sync before it counts.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rand::{Rng as _, SeedableRng as _};
-use rand_pcg::Pcg32;
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use crate::oracle::Rule;
+use crate::fleet::{Fleet, Outgoing, SLOW, SLOW_EVERY, SLOW_PARTITION, drag};
 
-const GENERATORS: usize = 48;
-
-/// The rules that workers go by, and the oracle. `heartbeat` fires at every reading: by it, what is proven of alerts is
-/// proven of readings. `hot` has delays, so that a pending phase has to move with its partition.
-pub const RULES: [Rule; 4] = [
-    Rule::BUILT_IN[0],
-    Rule::BUILT_IN[1],
-    Rule { realarm: Some(1), ..Rule::above("heartbeat", "temperature", "info", -1000.0) },
-    Rule {
-        clear: Some(85.0),
-        on_delay: 700,
-        off_delay: 400,
-        ..Rule::above("hot", "temperature", "warning", 90.0)
-    },
-];
+/// How long a partition may be unknown that a topic is said to have.
+const GROWTH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The ends of partitions as delivery reports tell them, and what was delivered.
 #[derive(Clone, Default)]
@@ -40,6 +27,7 @@ struct Counts {
     delivered: AtomicU64,
     failures: Mutex<Vec<String>>,
     ends: Mutex<BTreeMap<i32, i64>>,
+    produced: Mutex<HashMap<(i32, i64), Duration>>,
 }
 
 impl Delivered {
@@ -51,55 +39,105 @@ impl Delivered {
     pub fn ends(&self) -> BTreeMap<i32, i64> {
         self.0.ends.lock().unwrap().clone()
     }
+
+    /// When each reading, by partition and offset, was handed to the producer, from the beginning of the run.
+    pub fn produced(&self) -> HashMap<(i32, i64), Duration> {
+        self.0.produced.lock().unwrap().clone()
+    }
+
+    /// The same of one.
+    pub fn produced_at(&self, place: (i32, i64)) -> Option<Duration> {
+        self.0.produced.lock().unwrap().get(&place).copied()
+    }
 }
 
 impl ClientContext for Delivered {}
 
 impl ProducerContext for Delivered {
-    type DeliveryOpaque = ();
+    /// Milliseconds from the beginning of the run.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, produced: usize) {
         match result {
             Ok(message) => {
                 self.0.delivered.fetch_add(1, Ordering::Relaxed);
                 let mut ends = self.0.ends.lock().unwrap();
                 let end = ends.entry(message.partition()).or_default();
                 *end = (*end).max(message.offset() + 1);
+                let place = (message.partition(), message.offset());
+                self.0.produced.lock().unwrap().insert(place, Duration::from_millis(produced as u64));
             }
             Err((error, _)) => self.0.failures.lock().unwrap().push(error.to_string()),
         }
     }
 }
 
+/// What the producer is to do besides.
+enum Command {
+    /// The topic has so many partitions now.
+    Grow(i32),
+    /// A reading of the slow generator. The next one comes in its time from here.
+    ReportSlow,
+    /// Readings.
+    Send(Vec<Outgoing>),
+}
+
 pub struct Feed {
     pub delivered: Delivered,
-    stop: Arc<AtomicBool>,
+    commands: Option<Sender<Command>>,
+    partitions_at_first: i32,
     thread: Option<JoinHandle<u64>>,
 }
 
 impl Feed {
-    pub fn start(brokers: &str, topic: &str, rate: u32, seed: u64) -> Feed {
+    /// `begun` is the beginning of the run, from which times are told.
+    pub fn start(brokers: &str, topic: &str, partitions: i32, rate: u32, seed: u64, begun: Instant) -> Feed {
         let delivered = Delivered::default();
         let producer: ThreadedProducer<Delivered> = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("client.id", "chaos-feed")
-            .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
             .set("acks", "all")
             // Whatever the brokers go through, a record is not given up.
             .set("message.timeout.ms", "0")
             .create_with_context(delivered.clone())
             .expect("a producer");
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let topic = topic.to_owned();
-        let thread = std::thread::spawn(move || produce(&producer, &topic, rate, seed, &told));
-        Feed { delivered, stop, thread: Some(thread) }
+        let (commands, incoming) = channel();
+        let (topic, fleet) = (topic.to_owned(), Fleet::new(seed, partitions));
+        let thread = std::thread::spawn(move || {
+            let mut line = Line { producer, topic, begun, sent: 0 };
+            line.run(fleet, rate, &incoming);
+            line.producer.flush(Duration::from_secs(90)).expect("all acknowledged");
+            line.sent
+        });
+        Feed { delivered, commands: Some(commands), partitions_at_first: partitions, thread: Some(thread) }
+    }
+
+    /// The topic has so many partitions now: new generators report there.
+    pub fn grow(&self, partitions: i32) {
+        self.tell(Command::Grow(partitions));
+    }
+
+    /// The slow generator reports now, besides its turn.
+    pub fn report_slow(&self) {
+        self.tell(Command::ReportSlow);
+    }
+
+    /// In every partition of the beginning a generator reports whose work takes a while.
+    pub fn report_drags(&self) {
+        let all =
+            (0..self.partitions_at_first).map(|partition| Outgoing::reading(&drag(partition), partition));
+        self.tell(Command::Send(all.collect()));
+    }
+
+    /// The thread has ended if nobody listens; [`Feed::finish`] tells why.
+    fn tell(&self, command: Command) {
+        let _ = self.commands.as_ref().expect("not finished yet").send(command);
     }
 
     /// Stops and waits until everything is acknowledged. How many records there are.
-    pub fn finish(mut self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
+    pub fn finish(&mut self) -> u64 {
+        self.commands = None;
         let sent = self.thread.take().expect("not finished yet").join().expect("the producer's thread");
         let failures = self.delivered.0.failures.lock().unwrap();
         assert!(failures.is_empty(), "{} records were not delivered: {:?}", failures.len(), failures.first());
@@ -108,78 +146,63 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
+/// The producer's thread.
+struct Line {
+    producer: ThreadedProducer<Delivered>,
+    topic: String,
+    begun: Instant,
+    sent: u64,
 }
 
-fn produce(
-    producer: &ThreadedProducer<Delivered>,
-    topic: &str,
-    rate: u32,
-    seed: u64,
-    stop: &AtomicBool,
-) -> u64 {
-    let mut fleet = Fleet::new(seed);
-    let begun = Instant::now();
-    let mut sent = 0_u64;
-    while !stop.load(Ordering::Relaxed) {
-        let due = (begun.elapsed().as_secs_f64() * f64::from(rate)) as u64;
-        while sent < due {
-            let (key, value, late) = fleet.next();
-            let mut record = BaseRecord::<str, [u8]>::to(topic).timestamp(now_ms() - late);
-            record.key = key.as_deref();
-            record.payload = value.as_deref();
-            producer.send(record).map_err(|(error, _)| error).expect("room in the queue");
-            sent += 1;
+impl Line {
+    /// Until nobody can command any more.
+    fn run(&mut self, mut fleet: Fleet, rate: u32, commands: &Receiver<Command>) {
+        let begun = Instant::now();
+        let (mut steady, mut slow) = (0_u64, Instant::now());
+        loop {
+            match commands.try_recv() {
+                Ok(Command::Grow(partitions)) => fleet.grow(partitions),
+                Ok(Command::ReportSlow) => {
+                    self.send(&Outgoing::reading(SLOW, SLOW_PARTITION));
+                    slow = Instant::now();
+                }
+                Ok(Command::Send(all)) => all.iter().for_each(|one| self.send(one)),
+                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => {
+                    let due = (begun.elapsed().as_secs_f64() * f64::from(rate)) as u64;
+                    while steady < due {
+                        self.send(&fleet.next());
+                        steady += 1;
+                    }
+                    if slow.elapsed() > SLOW_EVERY {
+                        self.send(&Outgoing::reading(SLOW, SLOW_PARTITION));
+                        slow = Instant::now();
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
-    producer.flush(Duration::from_secs(90)).expect("all acknowledged");
-    sent
+
+    fn send(&mut self, outgoing: &Outgoing) {
+        let asked = Instant::now();
+        let produced = self.begun.elapsed().as_millis() as usize;
+        let mut record = BaseRecord::<str, [u8], usize>::with_opaque_to(&self.topic, produced)
+            .partition(outgoing.partition)
+            .timestamp(now_ms() - outgoing.late);
+        record.key = outgoing.key.as_deref();
+        record.payload = outgoing.value.as_deref();
+        while let Err((error, unsent)) = self.producer.send(record) {
+            let unknown = KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition);
+            assert!(error == unknown && asked.elapsed() < GROWTH_TIMEOUT, "not produced: {error}");
+            // The client looks at its metadata every few minutes only.
+            let _ = self.producer.client().fetch_metadata(Some(&self.topic), Duration::from_secs(2));
+            record = unsent;
+        }
+        self.sent += 1;
+    }
 }
 
 fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
-}
-
-/// Generators in turn, each on a random walk that crosses all thresholds often; now and then a bad record, a late one, a
-/// decommissioning.
-struct Fleet {
-    random: Pcg32,
-    walks: Vec<(f64, f64)>,
-    turn: usize,
-}
-
-impl Fleet {
-    fn new(seed: u64) -> Fleet {
-        Fleet { random: Pcg32::seed_from_u64(seed), walks: vec![(85.0, 260.0); GENERATORS], turn: 0 }
-    }
-
-    /// Key, value, and by how many milliseconds it is late.
-    fn next(&mut self) -> (Option<String>, Option<Vec<u8>>, i64) {
-        self.turn = (self.turn + 1) % GENERATORS;
-        let id = format!("generator{}", self.turn);
-        let (temperature, fuel) = &mut self.walks[self.turn];
-        *temperature = (*temperature + self.random.random_range(-6.0..6.0)).clamp(70.0, 110.0);
-        *fuel = (*fuel + self.random.random_range(-25.0..25.0)).clamp(120.0, 330.0);
-        let reading = serde_json::json!({
-            "generatorID": id, "lat": 40.65995, "lon": -111.99633,
-            "temperature": *temperature, "pressure": 198, "fuel": *fuel,
-        });
-        let good = reading.to_string();
-        let late = if self.random.random_ratio(1, 50) { 3000 } else { 0 };
-        let (key, value) = match self.random.random_range(0..600) {
-            0 => (Some(id), None),
-            1 => (None, Some(good)),
-            2 => (Some(format!("{id}0")), Some(good)),
-            3 => (Some(id), Some(good.replace("\"fuel\"", "\"diesel\""))),
-            4 => (Some(id), Some(good[..good.len() / 2].to_owned())),
-            5 => (Some(id), Some(good.replace("198", "\"high\""))),
-            6 => (Some(id), Some(good.replace("40.65995", "90.65995"))),
-            _ => (Some(id), Some(good)),
-        };
-        (key, value.map(String::into_bytes), late)
-    }
 }

@@ -3,15 +3,18 @@
 //! A seed decides the faults, their order, their targets and how long each lasts. Meanwhile a producer goes on at a steady
 //! rate, by rules under which (nearly) every reading emits an event, so that what is proven of alerts is proven of
 //! readings. At the end the oracle reads the log and compares: alerts, dead letters and states exactly equal, none lost,
-//! none twice, in order.
+//! none twice, in order. And a reader that went on all the time tells when each alert became visible: no generator may wait
+//! for another's slow work.
 //!
 //! * [`run`]: one run from start to verdict.
-//! * [`schedule`]: which faults, from the seed. [`faults`]: what each of them does.
-//! * [`cluster`], [`link`], [`workers`], [`feed`]: what can fail, and what must not.
-//! * [`monitor`]: how far the group is, all the time. [`report`]: what a run tells.
+//! * [`schedule`]: which faults, from the seed. [`faults`], [`revocation`]: what each of them does. [`recovery`]: what has to
+//!   follow.
+//! * [`cluster`], [`link`], [`workers`] with [`probe`], [`feed`] with [`fleet`]: what can fail, and what must not.
+//! * [`monitor`]: how far the group is, [`observer`]: which alerts are visible, all the time.
+//! * [`verdict`]: whether all is as it should be, [`delays`]: and when. [`report`]: what a run tells.
 //! * [`reaper`]: no process outlives a run.
 //!
-//! `scripts/chaos` runs it with options; by itself it has fifteen faults.
+//! `scripts/chaos` runs it with options; by itself it has each kind of fault once.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -21,15 +24,22 @@ mod oracle;
 mod signal;
 
 mod cluster;
+mod delays;
 mod faults;
 mod feed;
+mod fleet;
 mod link;
 mod monitor;
+mod observer;
 mod options;
+mod probe;
 mod reaper;
+mod recovery;
 mod report;
+mod revocation;
 mod run;
 mod schedule;
+mod verdict;
 mod workers;
 
 #[test]

@@ -44,17 +44,13 @@ impl Monitor {
             .set("isolation.level", "read_uncommitted")
             .create()
             .expect("a client");
-        let begun = Progress { committed: 0, moved: Instant::now(), gap: Duration::ZERO };
-        let monitor = Monitor {
-            shared: Arc::new(Mutex::new((0..partitions).map(|id| (id, begun)).collect())),
-            delivered,
-            stop: Arc::default(),
-            thread: Arc::default(),
-        };
+        let monitor =
+            Monitor { shared: Arc::default(), delivered, stop: Arc::default(), thread: Arc::default() };
+        monitor.grow(partitions);
         let (sampler, topic) = (monitor.clone(), topic.to_owned());
         let thread = std::thread::spawn(move || {
             while !sampler.stop.load(Ordering::Relaxed) {
-                sampler.sample(&client, &topic, partitions);
+                sampler.sample(&client, &topic);
                 std::thread::sleep(EVERY);
             }
         });
@@ -62,21 +58,35 @@ impl Monitor {
         monitor
     }
 
-    fn sample(&self, client: &BaseConsumer, topic: &str, partitions: i32) {
-        let mut list = TopicPartitionList::new();
+    /// The topic has so many partitions now.
+    pub fn grow(&self, partitions: i32) {
+        let mut shared = self.shared.lock().unwrap();
         for id in 0..partitions {
-            list.add_partition(topic, id);
+            let begun = Progress { committed: 0, moved: Instant::now(), gap: Duration::ZERO };
+            shared.entry(id).or_insert(begun);
+        }
+    }
+
+    fn sample(&self, client: &BaseConsumer, topic: &str) {
+        let mut list = TopicPartitionList::new();
+        for id in self.shared.lock().unwrap().keys() {
+            list.add_partition(topic, *id);
         }
         // While the coordinator moves there's no answer, and the gap goes on.
         let Ok(committed) = client.committed_offsets(list, REQUEST) else { return };
         let ends = self.delivered.ends();
         let mut shared = self.shared.lock().unwrap();
         for element in committed.elements() {
-            let Offset::Offset(offset) = element.offset() else { continue };
             if element.error().is_err() {
                 continue;
             }
             let Some(progress) = shared.get_mut(&element.partition()) else { continue };
+            let offset = match element.offset() {
+                Offset::Offset(offset) => offset,
+                // Nobody has committed anything of a new partition yet.
+                _ if progress.committed == 0 => 0,
+                _ => continue,
+            };
             let idle = offset >= ends.get(&element.partition()).copied().unwrap_or(0);
             progress.gap = progress.gap.max(progress.moved.elapsed());
             if offset > progress.committed || idle {
@@ -103,6 +113,12 @@ impl Monitor {
     pub fn take_gaps(&self) -> BTreeMap<i32, Duration> {
         let mut shared = self.shared.lock().unwrap();
         shared.iter_mut().map(|(id, progress)| (*id, std::mem::take(&mut progress.gap))).collect()
+    }
+
+    /// How long each partition has stood still by now.
+    pub fn standing(&self) -> BTreeMap<i32, Duration> {
+        let shared = self.shared.lock().unwrap();
+        shared.iter().map(|(id, progress)| (*id, progress.moved.elapsed())).collect()
     }
 
     /// Whether the sampler goes on: it ends by a panic when an offset went back.

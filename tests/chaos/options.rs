@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::schedule::Kind;
+
 /// How the workers' group agrees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -23,12 +25,29 @@ impl Protocol {
     }
 }
 
+/// What the workers promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    ExactlyOnce,
+    AtLeastOnce,
+}
+
+impl Delivery {
+    pub fn name(self) -> &'static str {
+        match self {
+            Delivery::ExactlyOnce => "exactly-once",
+            Delivery::AtLeastOnce => "at-least-once",
+        }
+    }
+}
+
 /// What a run is told.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub seed: u64,
     pub faults: usize,
     pub protocol: Protocol,
+    pub delivery: Delivery,
     /// Readings a second.
     pub rate: u32,
     /// Appended to.
@@ -40,6 +59,19 @@ pub struct Options {
 }
 
 impl Options {
+    /// The same attack again.
+    pub fn command(&self) -> String {
+        format!(
+            "scripts/chaos --seed {} --faults {} --protocol {} --delivery {}",
+            self.seed,
+            self.faults,
+            self.protocol.name(),
+            self.delivery.name()
+        )
+    }
+}
+
+impl Options {
     pub fn from_environment() -> Options {
         let value = |name: &str| std::env::var(format!("CHAOS_{name}")).ok().filter(|text| !text.is_empty());
         let number = |name: &str| {
@@ -48,12 +80,17 @@ impl Options {
         };
         Options {
             seed: number("SEED").unwrap_or(15),
-            faults: usize::try_from(number("FAULTS").unwrap_or(15)).unwrap(),
+            faults: number("FAULTS").map_or(Kind::ALL.len(), |count| usize::try_from(count).unwrap()),
             protocol: match value("PROTOCOL").as_deref() {
                 None | Some("classic") => Protocol::Classic,
                 Some("static") => Protocol::Static,
                 Some("consumer") => Protocol::Consumer,
                 Some(other) => panic!("there is no protocol {other}: classic, static, consumer"),
+            },
+            delivery: match value("DELIVERY").as_deref() {
+                None | Some("exactly-once") => Delivery::ExactlyOnce,
+                Some("at-least-once") => Delivery::AtLeastOnce,
+                Some(other) => panic!("there is no delivery {other}: exactly-once, at-least-once"),
             },
             rate: u32::try_from(number("RATE").unwrap_or(300)).unwrap(),
             report: value("REPORT").map(PathBuf::from),

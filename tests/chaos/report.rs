@@ -6,35 +6,61 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::options::Options;
+use crate::delays::{Delays, Stretch, Waited};
+use crate::faults::Revocations;
+use crate::fleet::{SLOW_PARTITION, SLOW_WORK};
+use crate::options::{Delivery, Options};
 use crate::schedule::Kind;
 
 /// What one fault came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Observation {
     /// The longest time that some partition stood still, from its beginning to recovery.
     pub standstill: Duration,
     /// From its end until all that had been produced till then was committed; `None`: the next fault came first.
     pub recovery: Option<Duration>,
+    /// From its beginning to recovery, or to the next one.
+    pub stretch: Stretch,
+}
+
+/// When alerts became visible while nothing failed.
+#[derive(Debug, Default)]
+pub struct Visible {
+    pub calms: usize,
+    /// Without the slow generators' own.
+    pub all: Delays,
+    pub beside_the_slow: Delays,
+    pub of_the_slow: Delays,
+    pub waited: Waited,
 }
 
 /// Figures of a run.
 #[derive(Debug, Default)]
 pub struct Report {
     pub faults: BTreeMap<Kind, Vec<Observation>>,
+    /// From reading to visible alert, by the kind of fault meanwhile.
+    pub delays: BTreeMap<Kind, Delays>,
+    pub visible: Visible,
     pub kills: usize,
+    pub revocations: Revocations,
     /// Workers that ended as the broker took them for their own double, and were replaced.
     pub fenced: usize,
     pub rebalances: [usize; 3],
     pub workers_started: usize,
     pub refused_commits: usize,
     pub producers_anew: usize,
+    /// Clients that didn't join again by themselves.
+    pub clients_anew: usize,
     pub took: Duration,
     pub records: u64,
     /// Readings that the feed's own client wrote a second time.
     pub surplus: u64,
+    pub partitions: i32,
     pub alerts: usize,
     pub dead_letters: usize,
+    /// At-least-once.
+    pub repeated_alerts: usize,
+    pub repeated_letters: usize,
     pub states: usize,
     pub gaps: BTreeMap<i32, Duration>,
     pub verdict: String,
@@ -48,15 +74,17 @@ impl Report {
         let gap = self.gaps.values().max().copied().unwrap_or_default();
         let _ = writeln!(
             text,
-            "### Seed {}, {count} faults, {} protocol: {}\n\n\
-             {} s; {} records, {} alerts, {} dead letters, {} states compared; {} kills, {} workers started; rebalances: {assigned} \
-             assigned, {revoked} revoked, {lost} lost; {} commits refused and repeated, {} producers made anew; the longest gap of a \
-             partition {} s.\n",
+            "### Seed {}, {count} faults, {} protocol, {}: {}\n\n\
+             {} s; {} records in {} partitions, {} alerts, {} dead letters, {} states compared; {} kills, {} workers started; \
+             rebalances: {assigned} assigned, {revoked} revoked, {lost} lost; {} commits refused and repeated, {} producers and {} consumers made anew; \
+             {} of {} workers stopped while they gave partitions back; the longest gap of a partition {} s.\n",
             options.seed,
             options.protocol.name(),
+            options.delivery.name(),
             self.verdict,
             self.took.as_secs(),
             self.records,
+            self.partitions,
             self.alerts,
             self.dead_letters,
             self.states,
@@ -64,8 +92,18 @@ impl Report {
             self.workers_started,
             self.refused_commits,
             self.producers_anew,
+            self.clients_anew,
+            self.revocations.met,
+            self.revocations.tried,
             seconds(gap),
         );
+        if options.delivery == Delivery::AtLeastOnce {
+            let _ = writeln!(
+                text,
+                "{} alerts and {} dead letters are repeats, each the same as the first.\n",
+                self.repeated_alerts, self.repeated_letters
+            );
+        }
         if self.surplus > 0 {
             let _ = writeln!(
                 text,
@@ -80,25 +118,55 @@ impl Report {
                 self.fenced
             );
         }
+        let _ = writeln!(text, "{}", self.visible.to_markdown());
         let _ = writeln!(
             text,
-            "| fault | times | a partition stood still: median, longest | recovered after: median, longest |\n|---|---|---|---|"
+            "| fault | times | a partition stood still: median, longest | recovered after: median, longest | \
+             an alert visible after: median, 99 %, longest |\n|---|---|---|---|---|"
         );
         for (kind, observations) in &self.faults {
             let standstill: Vec<Duration> = observations.iter().map(|one| one.standstill).collect();
             let recovery: Vec<Duration> = observations.iter().filter_map(|one| one.recovery).collect();
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} |",
                 kind.name(),
                 observations.len(),
                 spread(standstill),
-                spread(recovery)
+                spread(recovery),
+                self.delays.get(kind).map_or("-".to_owned(), percentiles)
             );
         }
         let gaps: Vec<String> =
             self.gaps.iter().map(|(id, gap)| format!("{id}: {}", seconds(*gap))).collect();
         let _ = writeln!(text, "\nThe longest gap of each partition, in seconds: {}.\n", gaps.join(", "));
+        text
+    }
+}
+
+impl Visible {
+    fn to_markdown(&self) -> String {
+        let Waited { beside, elsewhere, too_busy } = self.waited;
+        let mut text = format!(
+            "While nothing failed ({} stretches) alerts became visible after (median, 99 %, longest) {}, of {}; in partition \
+             {SLOW_PARTITION}, which has the slow generator, after {}, of {}; the slow one's own after {}. While its work of {} s went \
+             on, {} of {} alerts of its partition waited for it, and {} of {} of the other partitions.",
+            self.calms,
+            percentiles(&self.all),
+            self.all.len(),
+            percentiles(&self.beside_the_slow),
+            self.beside_the_slow.len(),
+            percentiles(&self.of_the_slow),
+            SLOW_WORK.as_secs(),
+            beside.late,
+            beside.of,
+            elsewhere.late,
+            elsewhere.of,
+        );
+        if too_busy > 0 {
+            let _ = write!(text, " In {too_busy} stretches the machine was too busy to tell.");
+        }
+        text.push('\n');
         text
     }
 }
@@ -116,6 +184,15 @@ fn spread(mut times: Vec<Duration>) -> String {
         None => "-".to_owned(),
         Some(longest) => format!("{} s, {} s", seconds(times[times.len() / 2]), seconds(*longest)),
     }
+}
+
+fn percentiles(delays: &Delays) -> String {
+    let each: Vec<String> = [50, 99, 100]
+        .into_iter()
+        .filter_map(|percent| delays.percentile(percent))
+        .map(|delay| format!("{:.2} s", delay.as_secs_f64()))
+        .collect();
+    if each.is_empty() { "-".to_owned() } else { each.join(", ") }
 }
 
 fn seconds(time: Duration) -> String {

@@ -24,10 +24,12 @@ pub enum Kind {
     GroupCoordinatorKilled,
     TransactionCoordinatorKilled,
     WorkerReplacedWhileBrokerDown,
+    StoppedWhileRevoking,
+    TopicGrown,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 17] = [
         Kind::WorkerKilled,
         Kind::AllWorkersKilled,
         Kind::WorkerStoppedBeyondSession,
@@ -43,6 +45,8 @@ impl Kind {
         Kind::GroupCoordinatorKilled,
         Kind::TransactionCoordinatorKilled,
         Kind::WorkerReplacedWhileBrokerDown,
+        Kind::StoppedWhileRevoking,
+        Kind::TopicGrown,
     ];
 
     pub fn name(self) -> &'static str {
@@ -66,6 +70,10 @@ impl Kind {
             Kind::GroupCoordinatorKilled => "the group's coordinator killed and restarted",
             Kind::TransactionCoordinatorKilled => "the transactions' coordinator killed and restarted",
             Kind::WorkerReplacedWhileBrokerDown => "a broker down, a worker killed and replaced meanwhile",
+            Kind::StoppedWhileRevoking => {
+                "scaled up, another worker stopped (SIGSTOP) while it gives partitions back, beyond its session, then continued"
+            }
+            Kind::TopicGrown => "the readings topic given more partitions",
         }
     }
 }

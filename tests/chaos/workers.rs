@@ -1,19 +1,24 @@
 //! The workers: child processes, at two sites. Those of the remote site reach the brokers by a link that can fail.
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::fleet;
 use crate::options::{Options, Protocol};
+use crate::probe;
 use crate::reaper;
 use crate::signal::{self, Signal};
 
 /// An orderly end takes at most its drain timeout (20 s) and a little.
 const END_TIMEOUT: Duration = Duration::from_secs(45);
+/// The group is quiet when nothing has moved for so long, or is taken as it is after this time.
+const QUIET: Duration = Duration::from_secs(2);
+const QUIET_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all workers share.
 pub struct Settings {
@@ -23,6 +28,8 @@ pub struct Settings {
     pub topic: String,
     pub group: String,
     pub rules: PathBuf,
+    /// In so many partitions there's a generator that makes a drain slow.
+    pub drags: i32,
     /// Where logs go.
     pub dir: PathBuf,
     /// `--brokers` of the site beside the brokers.
@@ -37,6 +44,8 @@ pub struct Worker {
     pub slot: usize,
     child: Child,
     paused: bool,
+    /// Of its metrics, once it has told it.
+    address: OnceCell<String>,
 }
 
 impl Worker {
@@ -88,6 +97,9 @@ impl Workers {
             &settings.group,
         ]);
         command.arg("--rules").arg(&settings.rules).args(["--http", "127.0.0.1:0"]);
+        command.args(["--delivery", settings.options.delivery.name()]);
+        // Growth is noticed sooner than by default (30 s).
+        command.args(["-X", "topic.metadata.refresh.interval.ms=5000"]);
         match settings.options.protocol {
             Protocol::Consumer => drop(command.args(["--group-protocol", "consumer"])),
             Protocol::Classic | Protocol::Static => {
@@ -97,12 +109,7 @@ impl Workers {
         if settings.options.protocol == Protocol::Static {
             command.args(["-X", &format!("group.instance.id=slot{slot}")]);
         }
-        // Two of three have something to do for each reading, one of them strictly in turn.
-        match slot % 3 {
-            0 => {}
-            1 => drop(command.args(["--work", "1ms"])),
-            _ => drop(command.args(["--work", "2ms", "--concurrency", "1"])),
-        }
+        command.args(work(number, slot, settings.drags));
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("GENWATCH_") || key == "RUST_LOG")
         {
             command.env_remove(key);
@@ -113,7 +120,7 @@ impl Workers {
         let out = File::create(settings.dir.join(format!("worker-{number}.out"))).expect("a file");
         let child = command.stdin(Stdio::null()).stdout(out).stderr(log).spawn().expect("the binary starts");
         reaper::began(child.id());
-        self.all.push(Worker { number, slot, child, paused: false });
+        self.all.push(Worker { number, slot, child, paused: false, address: OnceCell::new() });
         number
     }
 
@@ -125,6 +132,10 @@ impl Workers {
     /// The same, of the remote site.
     pub fn remote(&self) -> Vec<usize> {
         self.all.iter().filter(|w| !w.paused && is_remote(w.slot)).map(|worker| worker.number).collect()
+    }
+
+    pub fn newest(&self) -> usize {
+        self.all.iter().map(|worker| worker.number).max().expect("a worker")
     }
 
     pub fn describe(&self, number: usize) -> String {
@@ -211,16 +222,54 @@ impl Workers {
         self.settings.dir.join(format!("worker-{number}.log"))
     }
 
+    /// Those that aren't ready: the group has given them nothing, or they can't commit.
+    pub fn unready(&self) -> Vec<String> {
+        let unready = |worker: &&Worker| !worker.paused && !probe::is_ok(&self.ask(worker, "/readyz"));
+        self.all.iter().filter(unready).map(Worker::name).collect()
+    }
+
+    /// How often the assignment of each worker has changed.
+    pub fn rebalances(&self) -> BTreeMap<usize, u64> {
+        let count = |number| Some((number, self.rebalances_and_in_flight(number)?.0));
+        self.active().into_iter().filter_map(count).collect()
+    }
+
+    /// The same of one, and how many readings it works on, if it answers.
+    pub fn rebalances_and_in_flight(&self, number: usize) -> Option<(u64, u64)> {
+        let page = self.ask(&self.all[self.index(number)], "/metrics");
+        let value = |name| probe::metric(&page, name);
+        value("genwatch_rebalances_total").zip(value("genwatch_in_flight"))
+    }
+
+    /// Waits until all are ready and nothing moves between them; not for ever. The count of each worker's rebalances then.
+    pub fn wait_until_quiet(&mut self) -> BTreeMap<usize, u64> {
+        let deadline = Instant::now() + QUIET_TIMEOUT;
+        loop {
+            let before = self.rebalances();
+            reaper::pause(QUIET);
+            self.replace_ended();
+            let is_quiet = before.len() == self.all.len() && before == self.rebalances();
+            if is_quiet && self.unready().is_empty() || Instant::now() > deadline {
+                return before;
+            }
+        }
+    }
+
+    fn ask(&self, worker: &Worker, path: &str) -> String {
+        if worker.address.get().is_none() {
+            let log = std::fs::read_to_string(self.log_of(worker.number)).unwrap_or_default();
+            let told = log.split_once("address=").and_then(|(_, rest)| rest.split_once(char::is_whitespace));
+            let Some((address, _)) = told else { return String::new() };
+            let _ = worker.address.set(address.to_owned());
+        }
+        worker.address.get().map_or_else(String::new, |address| probe::get(address, path))
+    }
+
     /// Leaves what every worker says of itself in files beside its log: metrics, and where its threads are, if there's a gdb.
     pub fn examine(&self) {
         for worker in &self.all {
-            let log = std::fs::read_to_string(self.log_of(worker.number)).unwrap_or_default();
-            let address = log.split_once("address=").and_then(|(_, rest)| rest.split_whitespace().next());
-            let mut text = String::new();
-            for path in ["/livez", "/readyz", "/metrics"] {
-                let page = address.map_or_else(String::new, |address| get(address, path));
-                text = text + path + "\n" + &page + "\n";
-            }
+            let pages = ["/livez", "/readyz", "/metrics"].map(|path| self.ask(worker, path));
+            let mut text = pages.join("\n");
             let id = worker.child.id().to_string();
             let stacks =
                 Command::new("gdb").args(["-p", &id, "-batch", "-ex", "thread apply all bt"]).output();
@@ -261,15 +310,25 @@ impl Drop for Workers {
     }
 }
 
-/// `GET path`, as far as it is answered.
-fn get(address: &str, path: &str) -> String {
-    let mut answer = Vec::new();
-    if let Ok(mut stream) = TcpStream::connect(address) {
-        let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
-        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        let _ = stream.read_to_end(&mut answer);
+/// What readings cost a worker. Some work is long at each of them, but those that have no work at all, as most workers have
+/// in production: a quarter of those that come after the first, so that nobody knows where.
+fn work(number: usize, slot: usize, drags: i32) -> Vec<String> {
+    let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    if number > 0 && number.is_multiple_of(4) {
+        return Vec::new();
     }
-    String::from_utf8_lossy(&answer).into_owned()
+    let mut arguments = match slot % 3 {
+        0 => Vec::new(),
+        1 => text(&["--work", "1ms"]),
+        // One generator at a time, beside the slow one.
+        _ => text(&["--work", "2ms", "--concurrency", "2"]),
+    };
+    let slow = [(fleet::SLOW.to_owned(), fleet::SLOW_WORK)];
+    let drags = (0..drags).map(|partition| (fleet::drag(partition), fleet::DRAG_WORK));
+    for (generator, work) in slow.into_iter().chain(drags) {
+        arguments.extend(["--work-of".to_owned(), format!("{generator}={}s", work.as_secs())]);
+    }
+    arguments
 }
 
 fn how(status: ExitStatus) -> String {

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
@@ -87,11 +84,7 @@ fn a_topic_that_grows_is_worked_on_and_its_companions_grow_with_it() {
     let worker = world.working(&["-X", "topic.metadata.refresh.interval.ms=1000"]);
     world.wait_until_worked();
 
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &world.brokers).create().unwrap();
-    let grown = NewPartitions::new(&world.topic, 4);
-    let results = block_on(admin.create_partitions([&grown], &AdminOptions::new())).unwrap();
-    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    world.grow(4);
     // A bad record needs the dead letter topic's partition, an alarm those of alerts and states.
     until("the new partitions take records", || {
         (2..4).all(|partition| world.progress().partitions.contains_key(&partition))

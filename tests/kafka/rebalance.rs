@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::oracle::{self, Rule};
 use crate::verify;
 use crate::world::process::Process;
 use crate::world::records::stormy_readings;
@@ -155,4 +156,37 @@ fn a_member_thrown_out_while_it_drains_joins_again_by_itself() {
 #[test]
 fn a_static_member_thrown_out_while_it_drains_joins_again_by_itself() {
     thrown_out_while_it_drains(&["-X", "group.instance.id=sleeper"]);
+}
+
+/// librdkafka joins again at once when the topic has grown, whatever is unanswered, and isn't told of an eviction from then on
+/// (`a_member_that_was_overtaken_is_deaf_afterwards`, tests/conformance).
+#[test]
+fn a_member_that_growth_has_overtaken_while_it_drains_joins_again_when_it_is_thrown_out() {
+    let world = World::new(4);
+    let client = ["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500"];
+    let client = [&client[..], &["-X", "topic.metadata.refresh.interval.ms=300"]].concat();
+    world.produce(&stormy_readings(60, 120));
+    let sleeper = world.working(&[&client[..], &["--work", "8s", "--http", "127.0.0.1:0"]].concat());
+    let address = sleeper.http();
+    until("it is at work", || {
+        http::samples(&http::get(&address, "/metrics").1, "genwatch_in_flight")[0].1 > 0.0
+    });
+    let other = world.worker(&client);
+    until("it is asked for partitions", || !sleeper.revocations().is_empty());
+    let before = sleeper.assignments().len();
+    world.grow(6);
+    until("the group has gone on without its answer", || sleeper.assignments().len() > before);
+    assert_eq!(sleeper.revocations().len(), 1, "nothing else is asked back");
+
+    sleeper.signal("STOP");
+    until("the other one has all partitions", || set(&other.assignments()).len() == 6);
+    sleeper.signal("CONT");
+    let owns = || !http::samples(&http::get(&address, "/metrics").1, "genwatch_lag").is_empty();
+    until("it has joined again", || http::get(&address, "/readyz").0 == 200 && owns());
+    world.wait_until_worked();
+    sleeper.stop();
+    other.stop();
+    let expected = oracle::evaluate(&world.topic, &world.readings(), &Rule::BUILT_IN);
+    let alerts = world.read(&world.alerts_topic());
+    oracle::check_alert_records(&expected, &alerts, oracle::Repeats::Forbidden);
 }

@@ -22,6 +22,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures::executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
 use serde_json::Value;
 
 use process::{Ended, Process};
@@ -165,6 +169,15 @@ impl World {
     /// Produces records to the readings topic.
     pub fn produce(&self, records: &[Outgoing]) {
         records::produce(&self.brokers, &self.topic, records);
+    }
+
+    /// Gives the readings topic more partitions.
+    pub fn grow(&self, partitions: usize) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let grown = NewPartitions::new(&self.topic, partitions);
+        let results = block_on(admin.create_partitions([&grown], &AdminOptions::new())).expect("an answer");
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
     /// All committed records of a topic, in the order of each partition, partition by partition.

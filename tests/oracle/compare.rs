@@ -40,7 +40,7 @@ fn by_generator(found: impl IntoIterator<Item = Value>) -> BTreeMap<String, Vec<
 }
 
 /// Reads an alert event strictly: no field may be missing, or be there that the contract doesn't have.
-fn alert(json: &Value) -> Alert {
+pub fn alert(json: &Value) -> Alert {
     const FIELDS: [&str; 14] = [
         "id",
         "generatorID",
@@ -158,7 +158,7 @@ pub fn check_states(expected: &Expected, states: &Records) {
 
 /// Fails with the first difference, not with all of two long maps.
 #[track_caller]
-fn assert_same<K: Ord + Debug, V: PartialEq + Debug>(
+pub fn assert_same<K: Ord + Debug, V: PartialEq + Debug>(
     what: &str,
     expected: &BTreeMap<K, Vec<V>>,
     found: &BTreeMap<K, Vec<V>>,

@@ -8,6 +8,7 @@
 mod compare;
 mod json;
 pub mod log;
+mod partitions;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use log::{Records, Stored};
 pub use compare::{
     check_alerts, check_alerts_but_repeats, check_dead_letters, check_states, without_repeats,
 };
+pub use partitions::{Repeats, check_alert_records};
 
 /// A rule, as the rules file has it.
 #[derive(Clone, Copy, Debug)]

@@ -427,6 +427,12 @@ impl Handle {
         GroupMetadata::of(self).as_ref().and_then(GroupMetadata::member)
     }
 
+    /// Whether the group knows us by an id; by the classic protocol not so before the first join, and after an eviction.
+    #[must_use]
+    pub fn has_member_id(&self) -> bool {
+        GroupMetadata::of(self).is_some_and(|metadata| !metadata.id().is_empty())
+    }
+
     /// Commits offsets for the group, outside of any transaction.
     ///
     /// # Errors
@@ -609,15 +615,17 @@ impl GroupMetadata {
             .map(GroupMetadata)
     }
 
+    /// Empty where there's none.
+    fn id(&self) -> String {
+        // SAFETY: the object is alive; the text belongs to it and is copied.
+        unsafe { text(sys::rd_kafka_consumer_group_metadata_member_id(self.0.as_ptr())) }
+    }
+
     /// `None` where the client is no member at the moment.
     fn member(&self) -> Option<Member> {
-        // SAFETY: the object is alive; the text belongs to it and is copied.
-        let (generation, id) = unsafe {
-            (
-                sys::rd_kafka_consumer_group_metadata_generation_id(self.0.as_ptr()),
-                text(sys::rd_kafka_consumer_group_metadata_member_id(self.0.as_ptr())),
-            )
-        };
+        // SAFETY: the object is alive.
+        let generation = unsafe { sys::rd_kafka_consumer_group_metadata_generation_id(self.0.as_ptr()) };
+        let id = self.id();
         (generation >= 0 && !id.is_empty()).then(|| Member { id: id.into(), generation })
     }
 }

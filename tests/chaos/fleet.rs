@@ -1,0 +1,126 @@
+//! The generators: what they send, and to which partition.
+//!
+//! The producer chooses the partition, by generator: a topic that grows leaves all generators where they are, and with them
+//! their alarm states; new generators come with the new partitions. (A client that partitions by key would split a
+//! generator's readings over two partitions: `docs/operations.md`, "More partitions".)
+
+use std::time::Duration;
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_pcg::Pcg32;
+
+use crate::oracle::Rule;
+
+const PER_PARTITION: i32 = 4;
+
+/// The generator whose work takes long, all the time. It shares its partition with others.
+pub const SLOW: &str = "slow";
+pub const SLOW_PARTITION: i32 = 0;
+pub const SLOW_WORK: Duration = Duration::from_secs(10);
+/// Between its readings: it has to get through them while its worker is killed now and then.
+pub const SLOW_EVERY: Duration = Duration::from_secs(40);
+
+/// The work of those that only report on request, one in each partition of the beginning: they make a drain take its time.
+pub const DRAG_WORK: Duration = Duration::from_secs(3);
+
+/// The generator of a partition that reports on request.
+pub fn drag(partition: i32) -> String {
+    format!("drag{partition}")
+}
+
+/// Whether a generator's work takes long.
+pub fn is_slow(generator: &str) -> bool {
+    generator == SLOW || generator.starts_with("drag")
+}
+
+/// The rules that workers go by, and the oracle. `heartbeat` fires at every reading: by it, what is proven of alerts is
+/// proven of readings. `hot` has delays, so that a pending phase has to move with its partition.
+pub const RULES: [Rule; 4] = [
+    Rule::BUILT_IN[0],
+    Rule::BUILT_IN[1],
+    Rule { realarm: Some(1), ..Rule::above("heartbeat", "temperature", "info", -1000.0) },
+    Rule {
+        clear: Some(85.0),
+        on_delay: 700,
+        off_delay: 400,
+        ..Rule::above("hot", "temperature", "warning", 90.0)
+    },
+];
+
+/// A record to send.
+pub struct Outgoing {
+    pub partition: i32,
+    pub key: Option<String>,
+    pub value: Option<Vec<u8>>,
+    /// By how many milliseconds its timestamp is late.
+    pub late: i64,
+}
+
+impl Outgoing {
+    /// A good reading of a generator that reports now and then.
+    pub fn reading(generator: &str, partition: i32) -> Outgoing {
+        let value = Some(reading(generator, 85.0, 260.0).into_bytes());
+        Outgoing { partition, key: Some(generator.to_owned()), value, late: 0 }
+    }
+}
+
+/// Generators in turn, each on a random walk that crosses all thresholds often; now and then a bad record, a late one, a
+/// decommissioning.
+pub struct Fleet {
+    random: Pcg32,
+    walks: Vec<Walk>,
+    turn: usize,
+    partitions: i32,
+}
+
+struct Walk {
+    partition: i32,
+    temperature: f64,
+    fuel: f64,
+}
+
+impl Fleet {
+    pub fn new(seed: u64, partitions: i32) -> Fleet {
+        let mut fleet =
+            Fleet { random: Pcg32::seed_from_u64(seed), walks: Vec::new(), turn: 0, partitions: 0 };
+        fleet.grow(partitions);
+        fleet
+    }
+
+    /// New generators in new partitions; all others stay where they are.
+    pub fn grow(&mut self, partitions: i32) {
+        let new =
+            (self.partitions..partitions).flat_map(|partition| (0..PER_PARTITION).map(move |_| partition));
+        self.walks.extend(new.map(|partition| Walk { partition, temperature: 85.0, fuel: 260.0 }));
+        self.partitions = self.partitions.max(partitions);
+    }
+
+    pub fn next(&mut self) -> Outgoing {
+        self.turn = (self.turn + 1) % self.walks.len();
+        let id = format!("generator{}", self.turn);
+        let Walk { partition, temperature, fuel } = &mut self.walks[self.turn];
+        *temperature = (*temperature + self.random.random_range(-6.0..6.0)).clamp(70.0, 110.0);
+        *fuel = (*fuel + self.random.random_range(-25.0..25.0)).clamp(120.0, 330.0);
+        let good = reading(&id, *temperature, *fuel);
+        let late = if self.random.random_ratio(1, 50) { 3000 } else { 0 };
+        let (key, value) = match self.random.random_range(0..600) {
+            0 => (Some(id), None),
+            1 => (None, Some(good)),
+            2 => (Some(format!("{id}0")), Some(good)),
+            3 => (Some(id), Some(good.replace("\"fuel\"", "\"diesel\""))),
+            4 => (Some(id), Some(good[..good.len() / 2].to_owned())),
+            5 => (Some(id), Some(good.replace("198", "\"high\""))),
+            6 => (Some(id), Some(good.replace("40.65995", "90.65995"))),
+            _ => (Some(id), Some(good)),
+        };
+        Outgoing { partition: *partition, key, value: value.map(String::into_bytes), late }
+    }
+}
+
+fn reading(id: &str, temperature: f64, fuel: f64) -> String {
+    let reading = serde_json::json!({
+        "generatorID": id, "lat": 40.65995, "lon": -111.99633,
+        "temperature": temperature, "pressure": 198, "fuel": fuel,
+    });
+    reading.to_string()
+}

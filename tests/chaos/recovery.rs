@@ -1,0 +1,120 @@
+//! What follows a fault: everything is worked again. And calm stretches, in which nothing fails.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::delays::Stretch;
+use crate::faults::World;
+use crate::fleet::{self, SLOW_PARTITION, SLOW_WORK};
+use crate::reaper::pause;
+
+/// Whatever happened, this long after it everything works again.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// The slow generator may have several readings before it; each of them is progress.
+const SLOW_BACKLOG: Duration = Duration::from_secs(300);
+/// Before the slow generator reports: how long alerts take anyway.
+const BEFORE: Duration = Duration::from_secs(3);
+/// After it has reported.
+const AFTER: Duration = SLOW_WORK.saturating_add(Duration::from_secs(2));
+/// How often a calm stretch is begun again, as the group wasn't done with moving partitions.
+const TRIES: usize = 5;
+
+/// Waits until everything that was produced by now is committed, but for the slow generator's partition, whose offset waits
+/// for it; and until each worker is ready, so that who was thrown out of the group has come back. Gives when the former was so.
+pub fn recover(world: &mut World) -> Instant {
+    let mut ends = world.monitor.ends();
+    ends.remove(&SLOW_PARTITION);
+    let deadline = Instant::now() + DEADLINE;
+    let committed = wait_until_committed(world, &ends, DEADLINE);
+    loop {
+        world.workers.replace_ended();
+        let unready = world.workers.unready();
+        if unready.is_empty() {
+            return committed;
+        }
+        if Instant::now() >= deadline {
+            world.workers.examine();
+            panic!(
+                "{} s after the fault workers are still not ready: {}",
+                DEADLINE.as_secs(),
+                unready.join(", ")
+            );
+        }
+        pause(Duration::from_millis(100));
+    }
+}
+
+/// Waits until everything is committed, the slow generator's partition too.
+pub fn drain(world: &mut World) {
+    let ends = world.monitor.ends();
+    wait_until_committed(world, &ends, SLOW_BACKLOG);
+}
+
+fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, patience: Duration) -> Instant {
+    let begun = Instant::now();
+    loop {
+        world.monitor.check();
+        world.workers.replace_ended();
+        let behind = world.monitor.behind(ends);
+        if behind.is_empty() {
+            return Instant::now();
+        }
+        let stands = world.monitor.standing().into_iter().find(|(_, time)| *time > DEADLINE);
+        if begun.elapsed() >= patience || stands.is_some() {
+            world.workers.examine();
+            panic!(
+                "{} s after the fault partitions are still behind, by so many records: {behind:?}{}",
+                begun.elapsed().as_secs(),
+                stands.map_or(String::new(), |(id, time)| format!(
+                    "; partition {id} has stood still for {} s",
+                    time.as_secs()
+                ))
+            );
+        }
+        pause(Duration::from_millis(50));
+    }
+}
+
+/// Waits until of every generator an alert is visible that was called for since then: a worker that was killed may have left a
+/// transaction open, which hides the alerts of all others in its partitions until it has timed out.
+fn wait_until_visible(world: &World, since: Duration) {
+    let deadline = Instant::now() + DEADLINE;
+    let delivered = &world.feed.delivered;
+    loop {
+        let last = world.observer.last();
+        let is_old = |place| delivered.produced_at(place).is_none_or(|produced| produced < since);
+        let hidden: Vec<&String> = last
+            .iter()
+            .filter(|(generator, place)| !fleet::is_slow(generator) && is_old(**place))
+            .map(|(generator, _)| generator)
+            .collect();
+        if hidden.is_empty() {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{} s after all was committed no alert is visible of {hidden:?}",
+            DEADLINE.as_secs()
+        );
+        pause(Duration::from_millis(100));
+    }
+}
+
+/// A stretch in which nothing fails and no partition moves, and the slow generator's work goes on; `None` if the group doesn't
+/// come to rest.
+pub fn calm(world: &mut World, begun: Instant) -> Option<Stretch> {
+    recover(world);
+    for _ in 0..TRIES {
+        drain(world);
+        wait_until_visible(world, begun.elapsed());
+        let before = world.workers.wait_until_quiet();
+        let start = begun.elapsed();
+        pause(BEFORE);
+        world.feed.report_slow();
+        pause(AFTER);
+        if world.workers.rebalances() == before {
+            return Some(start..begun.elapsed());
+        }
+    }
+    None
+}
