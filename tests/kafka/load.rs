@@ -6,7 +6,7 @@ use crate::oracle::{self, Rule};
 use crate::verify;
 use crate::world::broker::Cluster;
 use crate::world::records::{Outgoing, stormy_readings};
-use crate::world::{World, http, until};
+use crate::world::{World, http, relay, until};
 
 /// How many readings the backlog has; ten million is what the promise says, two million is what a test run can pay for.
 fn backlog() -> u64 {
@@ -80,12 +80,13 @@ fn a_slow_generator_holds_up_only_itself() {
 #[test]
 fn a_backlog_leaves_in_parts_over_a_link_that_is_too_slow_for_it() {
     // Some 12 MB of dead letters take 12 s, and a transaction may last 3 s.
-    let (cluster, over_the_link) = Cluster::start_behind_a_slow_link("slow-link", 1e6);
+    let (cluster, here, there) = Cluster::start_behind_a_relay("slow-link");
+    relay::start(here, there, 1e6);
     let mut world = World::in_cluster(&cluster, 2);
     let bad = Outgoing::new("g", "no JSON ".repeat(40).as_bytes());
     world.produce(&[&vec![bad.clone().to(0); 20_000][..], &vec![bad.to(1); 2_000]].concat());
     world.produce(&stormy_readings(20, 2000));
-    world.brokers = over_the_link;
+    world.brokers = format!("127.0.0.1:{here}");
     let mut worker = world.working(&["-X", "compression.type=none", "-X", "transaction.timeout.ms=3000"]);
     world.wait_until_worked();
     assert!(worker.is_running());

@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use genwatch::alarm::rules::Rules;
+use genwatch::engine::commit::Delivery;
 use genwatch::engine::restore::OnOutOfRange;
 use genwatch::health::{Health, Obstacle};
-use genwatch::engine::commit::Delivery;
 use genwatch::kafka::config::{Connection, GroupProtocol};
 use genwatch::metrics::Metrics;
 use genwatch::pool::Bounds;

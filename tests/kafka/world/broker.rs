@@ -45,16 +45,16 @@ impl Cluster {
         Cluster { dir, brokers, _reaper: reaper }
     }
 
-    /// Starts one node that also listens for those who come by a slow link of so many bytes a second; gives `--brokers` for them.
-    pub fn start_behind_a_slow_link(name: &str, bytes_per_second: f64) -> (Cluster, String) {
+    /// Starts one node that also listens on a port for those who come by another one, on which a relay has to listen; gives
+    /// the relay's port and the node's.
+    pub fn start_behind_a_relay(name: &str) -> (Cluster, u16, u16) {
         let dir = folder(name);
         let reaper = stop_when_we_have_ended(&dir);
         let brokers = start(&dir, &["--fresh", "--relay"]);
         let text = std::fs::read_to_string(format!("{dir}/relay")).expect("a relayed cluster");
         let mut ports = text.split_whitespace().skip(1).map(|port| port.parse().expect("a port"));
         let (there, here) = (ports.next().expect("a port"), ports.next().expect("a port"));
-        super::relay::start(here, there, bytes_per_second);
-        (Cluster { dir, brokers, _reaper: reaper }, format!("127.0.0.1:{here}"))
+        (Cluster { dir, brokers, _reaper: reaper }, here, there)
     }
 
     /// Where it takes passwords over TLS, and where it takes certificates.
