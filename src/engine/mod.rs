@@ -613,6 +613,10 @@ impl Engine {
         if self.stop_by.is_some_and(|stop_by| now >= stop_by.after(LAST_COMMIT)) {
             dropped.extend(self.pool.partitions());
         }
+        if self.is_out_of_time() {
+            // A client that is owed an answer can't be closed.
+            self.rebalances.wait_no_longer();
+        }
         for id in abandoned {
             self.actions.push(Action::Tell(id, Told::Abandoned));
             self.pool.abandon(id);
@@ -626,9 +630,12 @@ impl Engine {
     /// over that is true whatever is left.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let Some(stop_by) = self.stop_by else { return false };
         let settled = self.pool.partitions().next().is_none() && self.rebalances.is_empty();
-        settled || self.now.mono > stop_by.after(2 * LAST_COMMIT)
+        (self.stop_by.is_some() && settled) || self.is_out_of_time()
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        self.stop_by.is_some_and(|stop_by| self.now.mono > stop_by.after(2 * LAST_COMMIT))
     }
 
     // ----------------------------------------------------------------------------------------------------------------

@@ -52,6 +52,11 @@ impl Rebalances {
         answers
     }
 
+    /// The group is left whatever is still held: nothing is waited for any more.
+    pub(super) fn wait_no_longer(&mut self) {
+        self.0.iter_mut().for_each(|open| open.waiting.clear());
+    }
+
     /// Partitions whose drain has taken too long since the last call, and those whose last commit has.
     pub(super) fn overdue(&mut self, now: Mono) -> (Vec<PartitionId>, Vec<PartitionId>) {
         let (mut run, mut commit) = (Vec::new(), Vec::new());
