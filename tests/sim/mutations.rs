@@ -188,8 +188,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "leaves_the_group_before_it_has_drained",
         file: "engine/mod.rs",
-        before: "settled || self.now.mono > stop_by.after(2 * LAST_COMMIT)",
-        after: "settled || self.now.mono > Mono(0)",
+        before: "(self.stop_by.is_some() && settled) || self.is_out_of_time()",
+        after: "self.stop_by.is_some()",
         caught_by: &[Answered],
     },
     Mutation {
