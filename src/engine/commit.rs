@@ -211,8 +211,9 @@ impl Attempt {
                 Step::Ended(Ended::refused(Refusal::Other))
             }
             (Step::Register(_) | Step::Mark(_), _) => Step::Ended(Ended::Unsettled),
-            (Step::Offsets, Answer::Refused(refusal)) if self.delivery == Delivery::AtLeastOnce => {
-                Step::Ended(Ended::Refused { refusal, published: true })
+            // All else is durable.
+            (Step::Offsets, answer) if self.delivery == Delivery::AtLeastOnce => {
+                Step::Ended(Ended::Refused { refusal: refusal(answer), published: true })
             }
             (_, Answer::Broken) => Step::Discard(Ended::refused(Refusal::Other)),
             (_, answer) => self.back_out(answer),

@@ -92,7 +92,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/outbox.rs",
         before: "self.published.extend(self.sealed.take().filter(|sealed| !sealed.is_empty()));",
         after: "self.open.extend(self.sealed.take().iter().flat_map(|sealed| sealed.iter().cloned()));",
-        caught_by: &[Effects, Letters],
+        caught_by: &[Effects, Letters, Chunk, Once],
     },
     Mutation {
         name: "drops_the_effects_of_a_refused_commit",
@@ -296,7 +296,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/outbox.rs",
         before: "self.letters.front().filter(|(at, _)| *at < offset) {",
         after: "self.letters.front() {",
-        caught_by: &[Letters],
+        caught_by: &[Letters, Effects],
     },
     Mutation {
         name: "puts_refused_effects_behind_newer_ones",
@@ -324,7 +324,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/outbox.rs",
         before: "        let (mut effects, mut bytes) = self.take_groups(budget);\n",
         after: "        let ahead = |effect: &Effect| effect.as_state().is_some_and(|change| change.offset >= watermark);\n        let end = self.open.iter().position(ahead).unwrap_or(self.open.len());\n        let is_state = |effect: &Effect| effect.as_state().is_some();\n        let later = self.open.split_off(self.open[..end].iter().rposition(is_state).map_or(0, |last| last + 1));\n        let (mut effects, mut bytes) = self.take_groups(budget);\n        self.open.extend(later);\n",
-        caught_by: &[Visible],
+        caught_by: &[Visible, Chunk],
     },
     Mutation {
         name: "splits_a_group_of_effects",
@@ -385,16 +385,9 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "sends_what_is_durable_again",
         file: "engine/commit.rs",
-        before: "Step::Ended(Ended::Refused { refusal, published: true })",
-        after: "Step::Ended(Ended::Refused { refusal, published: false })",
+        before: "Step::Ended(Ended::Refused { refusal: refusal(answer), published: true })",
+        after: "Step::Ended(Ended::Refused { refusal: refusal(answer), published: false })",
         caught_by: &[Once],
-    },
-    Mutation {
-        name: "leaves_what_it_gave_up_on_its_way",
-        file: "engine/commit.rs",
-        before: "(Delivery::AtLeastOnce, _) => Step::Purge(ended),",
-        after: "(Delivery::AtLeastOnce, _) => Step::Ended(ended),",
-        caught_by: &[Effects, Once],
     },
 ];
 

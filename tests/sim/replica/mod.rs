@@ -14,7 +14,7 @@ use genwatch::alarm::detector::Detector;
 use genwatch::alarm::rules::Rules;
 use genwatch::alarm::state::StoredState;
 use genwatch::effect::DeadLetter;
-use genwatch::engine::commit::{self, Attempt, Ended, Next};
+use genwatch::engine::commit::{self, Attempt, Call, Delivery, Ended, Next};
 use genwatch::engine::membership::{Fence, Refusal};
 use genwatch::engine::restore::{Answer, AskId, OnOutOfRange, Question};
 use genwatch::engine::{Action, Engine, Notice, Settings, Told};
@@ -436,7 +436,6 @@ impl Replica {
             }
             Ended::Refused { refusal, published } => {
                 if published {
-                    self.sent.remember(&commit);
                     for part in &commit.parts {
                         self.ledgers.entry(part.partition.0).and_modify(Ledger::published);
                     }
@@ -498,6 +497,10 @@ impl Replica {
         let Some(Committing { commit, attempt, fence, abandoned }) = &mut self.commit else { return Ok(()) };
         let Next::Call(call) = attempt.next() else { return Ok(()) };
         let (scenario, settling) = (around.scenario, around.settling);
+        if (scenario.delivery, call) == (Delivery::AtLeastOnce, Call::Offsets) {
+            // All else has been flushed.
+            self.sent.remember(commit);
+        }
         let fails = !settling && around.rng.random_bool(scenario.refusals);
         let failures = [
             commit::Answer::Refused(Refusal::Other),
