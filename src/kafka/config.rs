@@ -16,6 +16,9 @@ use super::properties::Properties;
 /// The transaction ends by itself this long after it began, should we die: it holds up every reader of committed records till
 /// then.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A crash is noticed after this long; librdkafka's default of 45 s is a long time for an alarm.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest record that a client of ours sends: a dead letter is as large as what somebody else could produce.
 const MAX_MESSAGE_BYTES: &str = "67108864";
 
@@ -93,6 +96,13 @@ impl Connection {
         self.properties.get(key)
     }
 
+    /// A time that the user set in milliseconds by `-X`, or what it is otherwise.
+    #[must_use]
+    pub fn time(&self, key: &str, otherwise: Duration) -> Duration {
+        let millis = self.property(key).and_then(|millis| millis.parse().ok());
+        millis.map_or(otherwise, Duration::from_millis)
+    }
+
     /// What all clients share.
     #[must_use]
     pub fn client(&self) -> ClientConfig {
@@ -141,8 +151,8 @@ impl Connection {
             .set("queued.max.messages.kbytes", "32768")
             .set("group.protocol", protocol.as_str());
         if protocol == GroupProtocol::Classic {
-            // A crash is noticed after this long; librdkafka's default of 45 s is a long time for an alarm.
-            config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "2000");
+            config.set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string());
+            config.set("heartbeat.interval.ms", "2000");
             config.set("partition.assignment.strategy", "cooperative-sticky");
         }
         let mut config = self.complete(config);

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Worker, WorkerError};
-use crate::kafka::config::Connection;
+use crate::kafka::config::{Connection, SESSION_TIMEOUT};
 use crate::log::PartitionId;
 
 /// How often it's looked for.
@@ -17,8 +17,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// A client that can join again does so within two sessions and this, once its coordinator answers.
 const JOIN: Duration = Duration::from_secs(10);
-/// Of the worker (`Connection::group_consumer`).
-const SESSION: Duration = Duration::from_secs(10);
 
 /// Since when the client has been no member, while the coordinator answered.
 #[derive(Debug)]
@@ -30,8 +28,7 @@ pub(super) struct Outside {
 
 impl Outside {
     pub(super) fn new(connection: &Connection) -> Outside {
-        let session = connection.property("session.timeout.ms").and_then(|millis| millis.parse().ok());
-        let session = session.map_or(SESSION, Duration::from_millis);
+        let session = connection.time("session.timeout.ms", SESSION_TIMEOUT);
         Outside { enough: 2 * session + JOIN, since: None, looked: Instant::now() }
     }
 }
