@@ -15,6 +15,7 @@
 //! offset, so a crash between them repeats an alert (with the same id) and loses none.
 
 use super::membership::Refusal;
+use crate::effect::Effect;
 
 /// The promise about effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,18 @@ pub enum Portion {
     ButStates,
     /// States.
     States,
+}
+
+impl Portion {
+    /// Whether the effect is one of them.
+    #[must_use]
+    pub fn holds(self, effect: &Effect) -> bool {
+        match self {
+            Portion::All => true,
+            Portion::ButStates => effect.as_state().is_none(),
+            Portion::States => effect.as_state().is_some(),
+        }
+    }
 }
 
 /// How a call ended.

@@ -156,7 +156,6 @@ impl Committer {
             Delivery::ExactlyOnce => connection.transactional_producer(group),
             Delivery::AtLeastOnce => connection.producer(),
         };
-        let timeout = connection.property("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
         if connection.property("linger.ms").is_none() {
             // A commit's records come together anyway.
             config.set("linger.ms", "0");
@@ -166,7 +165,7 @@ impl Committer {
         let producer = make_producer(&config, &deliveries, delivery, || begun.elapsed() > START_TIMEOUT)?;
         let setup = Setup {
             config,
-            transaction_timeout: timeout.map_or(TRANSACTION_TIMEOUT, Duration::from_millis),
+            transaction_timeout: connection.time("transaction.timeout.ms", TRANSACTION_TIMEOUT),
             handle,
             delivery,
             topics: topics.clone(),
@@ -484,17 +483,8 @@ impl Work {
 
     fn write(&mut self, commit: &Commit, portion: Portion) -> Result<(), Failure> {
         self.have_producer()?;
-        let wanted = |effect: &&Effect| match portion {
-            Portion::All => true,
-            Portion::ButStates => effect.as_state().is_none(),
-            Portion::States => effect.as_state().is_some(),
-        };
-        commit
-            .parts
-            .iter()
-            .flat_map(|part| part.effects.iter())
-            .filter(wanted)
-            .try_for_each(|effect| self.send(effect))
+        let effects = commit.parts.iter().flat_map(|part| part.effects.iter());
+        effects.filter(|effect| portion.holds(effect)).try_for_each(|effect| self.send(effect))
     }
 
     /// Waits until all that was sent is durable.

@@ -129,7 +129,7 @@ impl Cluster {
         replica: usize,
         commit: &Commit,
         call: Call,
-        request: &mut Request<'_>,
+        request: &Request<'_>,
     ) -> Result<Option<Answer>, Violation> {
         let mut producer = self.producers.remove(&replica).unwrap_or_default();
         let mark = Mark { replica, commit: commit.id.0 };
@@ -166,19 +166,22 @@ impl Cluster {
 
     /// A replica is gone, and what it has handed to its client and nobody has taken is, too.
     pub fn died(&mut self, replica: usize) {
-        self.producers.entry(replica).and_modify(Producer::died);
+        if let Some(producer) = self.producers.get_mut(&replica) {
+            producer.purge();
+        }
     }
 
     /// What the brokers do by themselves: complete what was to end, abort what stays open, take what was sent.
     pub fn turn(&mut self, now: i64, timeout: i64) -> Result<(), Violation> {
-        for mut producer in std::mem::take(&mut self.producers).into_iter().collect::<Vec<_>>() {
-            if let Some((parts, mark)) = producer.1.complete() {
+        let mut producers = std::mem::take(&mut self.producers);
+        for producer in producers.values_mut() {
+            if let Some((parts, mark)) = producer.complete() {
                 self.make_visible(&parts, mark)?;
             }
-            producer.1.end_overdue(now, timeout);
-            self.deliver(&mut producer.1, 1)?;
-            self.producers.insert(producer.0, producer.1);
+            producer.end_overdue(now, timeout);
+            self.deliver(producer, 1)?;
         }
+        self.producers = producers;
         Ok(())
     }
 

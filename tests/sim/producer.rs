@@ -84,11 +84,7 @@ impl Producer {
         if request.failure.is_some() {
             return request.failure;
         }
-        let open = self
-            .transaction
-            .as_ref()
-            .is_some_and(|one| !matches!(one.stage, Stage::Committed | Stage::Aborted));
-        if open {
+        if self.transaction.as_ref().is_some_and(|one| !one.is_over()) {
             return Some(Answer::Broken);
         }
         let (parts, begun) = (commit.parts.clone(), request.now);
@@ -109,13 +105,8 @@ impl Producer {
         }
         if delivery == Delivery::AtLeastOnce {
             self.discarded = false;
-            let wanted = |effect: &&Effect| match portion {
-                Portion::All => true,
-                Portion::ButStates => effect.as_state().is_none(),
-                Portion::States => effect.as_state().is_some(),
-            };
             for part in &commit.parts {
-                let effects = part.effects.iter().filter(wanted);
+                let effects = part.effects.iter().filter(|effect| portion.holds(effect));
                 self.sent.extend(effects.map(|effect| (part.partition.0, effect.clone())));
             }
             return Some(Answer::Done);
@@ -226,11 +217,6 @@ impl Producer {
         (!ending).then_some(Answer::Done)
     }
 
-    /// The process is gone.
-    pub fn died(&mut self) {
-        self.sent.clear();
-    }
-
     /// The brokers complete what was to end.
     pub fn complete(&mut self) -> Option<(Vec<CommitPart>, Mark)> {
         let transaction = self.transaction.as_mut().filter(|one| one.stage == Stage::Ending)?;
@@ -260,10 +246,7 @@ impl Producer {
 
     /// Whether readers of committed states have to wait.
     pub fn holds_states_of(&self, partition: i32) -> bool {
-        self.transaction.as_ref().is_some_and(|one| {
-            matches!(one.stage, Stage::Open(_) | Stage::OffsetsAccepted | Stage::Ending)
-                && one.holds(partition)
-        })
+        self.transaction.as_ref().is_some_and(|one| !one.is_over() && one.holds(partition))
     }
 
     fn is_overdue(&self, request: &Request<'_>) -> bool {
@@ -278,6 +261,10 @@ impl Producer {
 }
 
 impl Transaction {
+    fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Committed | Stage::Aborted)
+    }
+
     fn holds(&self, partition: i32) -> bool {
         self.parts.iter().any(|part| part.partition.0 == partition)
     }

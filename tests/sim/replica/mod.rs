@@ -481,7 +481,7 @@ impl Replica {
             if let Some(ledger) = ledger {
                 ledger.commit(part, around.scenario.least_share(), around.scenario.policy.bytes)?;
             }
-            let again = self.sent.of(part).find(|sent| self.sent.knows(part.partition.0, sent));
+            let again = self.sent.known(part);
             ensure!(again.is_none(), Once, "partition {}: {again:?} is sent again", part.partition);
         }
         let holds = |id: &i32| commit.parts.iter().any(|part| part.partition.0 == *id);
@@ -512,7 +512,7 @@ impl Replica {
         // What the fence doesn't let pass isn't sent.
         let admitted = fence.check(self.client.metadata().as_ref());
         let member = admitted.and_then(|()| self.client.view().ok_or(Refusal::NotAMember));
-        let mut request = Request {
+        let request = Request {
             group: around.group,
             member,
             now: around.now,
@@ -521,7 +521,7 @@ impl Replica {
             lost,
             amount: around.rng.random_range(1..=8),
         };
-        let answer = around.cluster.call(self.id, commit, call, &mut request)?;
+        let answer = around.cluster.call(self.id, commit, call, &request)?;
         say!(around.trace, "r{} calls {call:?} of commit {}: {answer:?}", self.id, commit.id.0);
         let impatient = || match (*abandoned, self.given_up) {
             (true, _) => Some(commit::Answer::Abandoned),

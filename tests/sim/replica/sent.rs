@@ -16,8 +16,7 @@ impl Sent {
     /// What the commit holds is durable.
     pub fn remember(&mut self, commit: &Commit) {
         for part in &commit.parts {
-            let names: Vec<Name> = self.of(part).collect();
-            self.0.entry(part.partition.0).or_default().extend(names);
+            self.0.entry(part.partition.0).or_default().extend(names(part));
         }
     }
 
@@ -26,24 +25,25 @@ impl Sent {
         self.0.remove(&partition);
     }
 
-    /// Whether it is durable.
-    pub fn knows(&self, partition: i32, name: &Name) -> bool {
-        self.0.get(&partition).is_some_and(|names| names.contains(name))
+    /// One of a part's effects that is durable already.
+    pub fn known(&self, part: &CommitPart) -> Option<Name> {
+        let known = self.0.get(&part.partition.0)?;
+        names(part).find(|name| known.contains(name))
     }
+}
 
-    /// The names of a part's effects.
-    pub fn of(&self, part: &CommitPart) -> impl Iterator<Item = Name> {
-        part.effects.iter().map(|effect| match effect {
-            Effect::Alert(alert) => (
-                alert.generator.to_string(),
-                alert.offset.0,
-                format!("{} {:?} {:?}", alert.rule.name, alert.state, alert.at),
-            ),
-            Effect::State(change) => {
-                let json = change.json.as_deref().map(String::from_utf8_lossy);
-                (change.generator.to_string(), change.offset.0, json.unwrap_or_default().into_owned())
-            }
-            Effect::DeadLetter(letter) => (String::new(), letter.offset.0, String::new()),
-        })
-    }
+/// The names of a part's effects.
+fn names(part: &CommitPart) -> impl Iterator<Item = Name> {
+    part.effects.iter().map(|effect| match effect {
+        Effect::Alert(alert) => (
+            alert.generator.to_string(),
+            alert.offset.0,
+            format!("{} {:?} {:?}", alert.rule.name, alert.state, alert.at),
+        ),
+        Effect::State(change) => {
+            let json = change.json.as_deref().map(String::from_utf8_lossy);
+            (change.generator.to_string(), change.offset.0, json.unwrap_or_default().into_owned())
+        }
+        Effect::DeadLetter(letter) => (String::new(), letter.offset.0, String::new()),
+    })
 }
