@@ -351,14 +351,14 @@ impl Pool {
         if self.commit.is_some() || !self.commit_is_due() {
             return None;
         }
-        let share =
-            self.budget.bytes() / self.partitions.values().filter(|work| work.wants_commit()).count().max(1);
-        let wanting = self.partitions.values_mut().filter(|work| work.wants_commit());
-        let parts: Vec<CommitPart> = wanting.map(|work| work.take_part(share)).collect();
+        let mut wanting: Vec<&mut PartitionWork> =
+            self.partitions.values_mut().filter(|work| work.wants_commit()).collect();
+        let share = self.budget.bytes() / wanting.len().max(1);
+        let parts: Vec<CommitPart> = wanting.iter_mut().map(|work| work.take_part(share)).collect();
+        let bytes = wanting.iter().map(|work| work.committing_bytes()).sum();
         if parts.is_empty() {
             return None;
         }
-        let bytes = parts.iter().flat_map(|part| part.effects.iter()).map(Effect::bytes).sum();
         let id = CommitId(self.last_commit.0.0 + 1);
         self.last_commit = (id, self.mono);
         let assignment = |part: &CommitPart| self.partitions[&part.partition].assignment();

@@ -163,6 +163,12 @@ impl Outbox {
         self.bytes
     }
 
+    /// Bytes of what the commit under way holds.
+    #[must_use]
+    pub fn sealed_bytes(&self) -> usize {
+        self.sealed_bytes
+    }
+
     /// The oldest groups, with their bytes.
     fn take_groups(&mut self, budget: usize) -> (Vec<Effect>, usize) {
         if self.open_bytes <= budget {

@@ -240,6 +240,11 @@ impl PartitionWork {
         CommittedPart { partition: self.id, offset, records, times, effects }
     }
 
+    /// Bytes of what the commit under way holds of it.
+    pub(super) fn committing_bytes(&self) -> usize {
+        self.outbox.sealed_bytes()
+    }
+
     /// The commit was refused; whether its effects are durable all the same.
     pub(super) fn refused(&mut self, published: bool) {
         let passed = std::mem::take(&mut self.passed);
