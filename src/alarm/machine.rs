@@ -65,6 +65,7 @@ pub enum Limits {
 
 impl Limits {
     /// Whether `value` meets the raise condition.
+    #[inline]
     #[must_use]
     pub fn raises(self, value: f64) -> bool {
         match self {
@@ -74,6 +75,7 @@ impl Limits {
     }
 
     /// Whether `value` meets the clear condition.
+    #[inline]
     #[must_use]
     pub fn clears(self, value: f64) -> bool {
         match self {
@@ -137,6 +139,7 @@ pub enum Step {
 }
 
 /// One step: the rule's `limits` and `delays`, where it stands, a value measured `at` some event time.
+#[inline]
 #[must_use]
 pub fn step(limits: Limits, delays: Delays, standing: Standing, value: f64, at: Millis) -> Step {
     use Phase::{Clearing, Normal, Pending, Raised};

@@ -122,6 +122,7 @@ impl Rules {
     }
 
     /// The enabled rules, in the order of the file; a rule's index is its place in a generator's state.
+    #[inline]
     #[must_use]
     pub fn as_slice(&self) -> &[Arc<Rule>] {
         &self.0

@@ -89,6 +89,7 @@ impl Watermark {
     }
 
     /// The record at `offset` is finished as it arrives.
+    #[inline]
     pub fn pass(&mut self, offset: Offset, at: Millis, passed: &mut Passed) {
         if self.places.is_empty() {
             self.offset = offset.next();

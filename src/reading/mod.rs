@@ -167,6 +167,7 @@ impl Values {
     }
 
     /// The number in this field; `None` only when the field is optional and absent.
+    #[inline]
     #[must_use]
     pub fn get(&self, field: Field) -> Option<f64> {
         let value = self.0[field as usize];
