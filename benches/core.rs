@@ -6,11 +6,11 @@
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use genwatch::alarm::detector::{Detector, Source};
+use genwatch::alarm::detector::{Detector, Log, Source};
 use genwatch::alarm::rules::Rules;
 use genwatch::alarm::state::AlarmState;
-use genwatch::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
-use genwatch::pool::{Action, Bounds, CommitPolicy, Handling, Pool, Ticket};
+use genwatch::log::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
+use genwatch::pool::{Action, Beginning, Bounds, CommitPolicy, Handling, Pool, Ticket};
 use genwatch::reading::{self, Parsed};
 use genwatch::simulator::{Faults, Fleet};
 
@@ -19,6 +19,7 @@ const GENERATORS: u32 = 1000;
 const BOUNDS: Bounds = Bounds { records: 100_000, bytes: 256 << 20 };
 const POLICY: CommitPolicy = CommitPolicy { interval: 100, linger: 5, bytes: 1 << 30 };
 const PARTITION: PartitionId = PartitionId(0);
+const EPOCH: Epoch = Epoch(3);
 
 fn main() {
     divan::main();
@@ -44,7 +45,8 @@ fn source(offset: usize) -> Source {
 
 fn pool(handling: Handling) -> Pool {
     let mut pool = Pool::new(Detector::new(Rules::default()), handling, BOUNDS, POLICY);
-    pool.assign(PARTITION, Offset(0), []);
+    let topic = Some(TopicId::from("fXb3ZTPHT7y5Iq7LgnAqLQ"));
+    pool.assign(PARTITION, Beginning { topic, ..Beginning::default() });
     pool
 }
 
@@ -92,7 +94,8 @@ fn evaluate(bencher: Bencher<'_, '_>) {
         for (offset, reading) in readings.iter().enumerate() {
             let Parsed::Reading { values, .. } = reading else { continue };
             let at = source(offset);
-            detector.reading(&generator, &mut state, values, at, Millis(0), &mut effects, &mut late);
+            let log = Log { topic: None, epoch: || black_box(EPOCH) };
+            detector.reading(&generator, &mut state, values, at, log, Millis(0), &mut effects, &mut late);
         }
         black_box(effects)
     });
@@ -107,7 +110,7 @@ fn inline(bencher: Bencher<'_, '_>) {
         |pool| {
             for (offset, reading) in readings.iter().enumerate() {
                 let Source { partition, offset, at } = source(offset);
-                pool.take_in(partition, offset, at, reading, 128);
+                pool.take_in(partition, offset, at, reading, 128, || black_box(EPOCH));
             }
             pool.set_now(Now { mono: Mono(1_000_000), wall: Millis(1_000_000) });
             let commit = pool.take_commit().unwrap();
@@ -125,7 +128,7 @@ fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
     bencher.counter(ItemsCount::new(READINGS)).with_inputs(input).bench_local_refs(|pool| {
         for (offset, reading) in readings.iter().enumerate() {
             let Source { partition, offset, at } = source(offset);
-            pool.take_in(partition, offset, at, reading, 128);
+            pool.take_in(partition, offset, at, reading, 128, || black_box(EPOCH));
         }
         pool.schedule();
         let mut running: Vec<Ticket> = Vec::new();

@@ -24,9 +24,12 @@ pub struct StateChange {
     pub generator: GeneratorId,
     /// The partition its readings come from; the record goes to the one of the same number.
     pub partition: PartitionId,
+    /// It stands for the state of a decommissioned generator, until the offset has passed it.
+    pub is_farewell: bool,
     /// The record's value, JSON; `None` deletes the state.
     pub json: Option<Vec<u8>>,
-    /// The offset of the record that brought it; of the last reading, where silence did.
+    /// The offset of the record that brought it; of the last reading, where silence did; where the partition begins, if
+    /// its start did.
     pub offset: Offset,
 }
 

@@ -21,7 +21,7 @@ impl fmt::Display for PartitionId {
 }
 
 /// The position of a record in its partition, from 0. A *committed* offset is the next one to be worked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(pub i64);
 
@@ -36,6 +36,66 @@ impl Offset {
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Names one making of a topic: a topic that is deleted and made again has another, and so has a mirror. As Kafka's tools
+/// print it. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId(Arc<str>);
+
+impl TopicId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for TopicId {
+    fn from(id: &str) -> Self {
+        TopicId(id.into())
+    }
+}
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for TopicId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TopicId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<TopicId, D::Error> {
+        Ok(TopicId(String::deserialize(deserializer)?.into()))
+    }
+}
+
+/// Under which leader of its partition a record was written. In an intact log epochs never fall from one offset to the next. An
+/// offset that is used again, after an unclean election has truncated the log, is used under a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub i32);
+
+impl Epoch {
+    /// The broker didn't say.
+    pub const UNKNOWN: Epoch = Epoch(-1);
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        self.0 >= 0
+    }
+}
+
+impl Default for Epoch {
+    fn default() -> Epoch {
+        Epoch::UNKNOWN
     }
 }
 
@@ -58,6 +118,7 @@ impl Millis {
     pub const NEVER: Millis = Millis(i64::MIN);
 
     /// Milliseconds from `earlier` to `self`; saturates, so that [`Millis::NEVER`] is infinitely long ago.
+    #[inline]
     #[must_use]
     pub fn since(self, earlier: Millis) -> i64 {
         self.0.saturating_sub(earlier.0)

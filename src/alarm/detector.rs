@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::event::{AlertEvent, AlertState, Reason};
 use super::machine::{Phase, Standing, Step, step};
 use super::rules::{Condition, Rule, Rules};
-use super::state::AlarmState;
+use super::state::{AlarmState, StoredState};
 use crate::effect::{Effect, StateChange};
-use crate::log::{GeneratorId, Millis, Offset, PartitionId};
+use crate::log::{Epoch, GeneratorId, Millis, Offset, PartitionId, TopicId};
 use crate::reading::Values;
 
 /// Where and when the record stands that is being applied.
@@ -21,6 +21,15 @@ pub struct Source {
     pub at: Millis,
 }
 
+/// The log that it stands in, as state records name it.
+#[derive(Clone, Copy, Debug)]
+pub struct Log<'a, E> {
+    /// The id of its topic, if that is known.
+    pub topic: Option<&'a TopicId>,
+    /// Gives the record's leader epoch. It's called only where the state changes, or may hold the record already.
+    pub epoch: E,
+}
+
 /// When and where silence is looked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Silence {
@@ -28,6 +37,8 @@ pub struct Silence {
     pub partition: PartitionId,
     /// The offset of the last reading seen of it.
     pub last: Offset,
+    /// Its leader epoch.
+    pub epoch: Epoch,
     /// The moment up to which it is known that no reading of it waits in the log; wall clock.
     pub asked: Millis,
     /// Wall clock.
@@ -55,6 +66,12 @@ impl Detector {
         &self.rules
     }
 
+    /// Whether there's a rule that misses generators.
+    #[must_use]
+    pub fn watches_silence(&self) -> bool {
+        self.watch_silence
+    }
+
     /// Applies a reading: updates `state`, appends the effects, counts late evaluations by rule index. `now` is the
     /// wall clock. A reading that is part of the state already (a repeat after a crash) changes nothing.
     #[allow(clippy::too_many_arguments)]
@@ -64,13 +81,14 @@ impl Detector {
         state: &mut AlarmState,
         values: &Values,
         source: Source,
+        log: Log<'_, impl Fn() -> Epoch>,
         now: Millis,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
     ) {
         // A repeat shows life too: what this errs by is a silence that is noticed later.
         state.last_seen = now;
-        if source.offset <= state.applied {
+        if state.covers(source.offset, &log.epoch) {
             return;
         }
         let mut changed = self.watch_silence && !state.stored;
@@ -119,23 +137,24 @@ impl Detector {
         // Only what changes is remembered: `applied` moves with the state record, so that a restored state and the
         // offset it stands for are one thing.
         if changed {
-            state.applied = source.offset;
+            (state.applied, state.epoch) = (source.offset, (log.epoch)());
             state.stored = true;
-            effects.push(self.state_change(generator, source.partition, state));
+            effects.push(self.state_change(generator, source.partition, log.topic, state));
         }
     }
 
-    /// The generator is decommissioned: active alarms are cleared, the state is deleted. Whether it is; a record that is
+    /// The generator is decommissioned: active alarms are cleared, a farewell takes the state's place. Whether it is; a record that is
     /// part of the state already (a repeat after a crash) changes nothing, as the generator has come back since.
     pub fn decommission(
         &self,
         generator: &GeneratorId,
         state: &mut AlarmState,
         source: Source,
+        log: Log<'_, impl Fn() -> Epoch>,
         now: Millis,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        if source.offset <= state.applied {
+        if state.covers(source.offset, &log.epoch) {
             return false;
         }
         for (rule, standing) in self.rules.as_slice().iter().zip(&state.standings) {
@@ -155,10 +174,12 @@ impl Detector {
             }
         }
         if state.stored {
+            let farewell = StoredState::farewell(generator, log.topic, source.offset, (log.epoch)());
             effects.push(Effect::State(StateChange {
                 generator: generator.clone(),
                 partition: source.partition,
-                json: None,
+                is_farewell: true,
+                json: Some(farewell.to_json()),
                 offset: source.offset,
             }));
         }
@@ -171,7 +192,8 @@ impl Detector {
         &self,
         generator: &GeneratorId,
         state: &mut AlarmState,
-        Silence { partition, last, asked, now }: Silence,
+        Silence { partition, last, epoch, asked, now }: Silence,
+        topic: Option<&TopicId>,
         effects: &mut Vec<Effect>,
     ) {
         if !state.stored {
@@ -208,16 +230,25 @@ impl Detector {
         }
         if changed {
             // The silence came after the last reading. Were that evaluated again after a crash, it would end the silence.
-            state.applied = state.applied.max(last);
-            effects.push(self.state_change(generator, partition, state));
+            if !state.covers(last, || epoch) {
+                (state.applied, state.epoch) = (last, epoch);
+            }
+            effects.push(self.state_change(generator, partition, topic, state));
         }
     }
 
-    fn state_change(&self, generator: &GeneratorId, partition: PartitionId, state: &AlarmState) -> Effect {
+    fn state_change(
+        &self,
+        generator: &GeneratorId,
+        partition: PartitionId,
+        topic: Option<&TopicId>,
+        state: &AlarmState,
+    ) -> Effect {
         Effect::State(StateChange {
             generator: generator.clone(),
             partition,
-            json: Some(state.to_json(generator, &self.rules)),
+            is_farewell: false,
+            json: Some(state.to_json(generator, &self.rules, topic)),
             offset: state.applied,
         })
     }
@@ -248,6 +279,7 @@ mod tests {
             state,
             &values,
             source,
+            Log { topic: None, epoch: || Epoch(4) },
             Millis(now),
             &mut effects,
             &mut [0],
@@ -263,9 +295,9 @@ mod tests {
         now: i64,
     ) -> Option<StoredState> {
         let mut effects = Vec::new();
-        let at =
-            Silence { partition: PartitionId(0), last: Offset(last), asked: Millis(asked), now: Millis(now) };
-        detector.silence(&GeneratorId::from("g"), state, at, &mut effects);
+        let (last, epoch) = (Offset(last), Epoch(4));
+        let at = Silence { partition: PartitionId(0), last, epoch, asked: Millis(asked), now: Millis(now) };
+        detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
         let json = effects.last()?.as_state()?.json.as_ref()?;
         Some(StoredState::from_json(json).expect("own format"))
     }

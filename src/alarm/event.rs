@@ -65,11 +65,19 @@ pub struct AlertEvent {
 
 impl AlertEvent {
     /// The event's id: the same whenever the same reading leads to the same event, so that a consumer downstream can
-    /// deduplicate. Silence has no reading of its own, hence the suffix beside the event of the last reading.
+    /// deduplicate. Silence has no reading of its own, hence the suffix beside the event of the last reading. Where there is
+    /// no last reading either, as the log was begun anew, whose silence it is stands in its place, and when.
     #[must_use]
     pub fn id(&self, topic: &str) -> String {
-        let suffix = if self.reason == Some(Reason::Silent) { "-silent" } else { "" };
-        format!("{topic}-{}-{}-{}{suffix}", self.partition, self.offset, self.rule.name)
+        let Self { partition, offset, rule, generator, at, .. } = self;
+        let name = &rule.name;
+        if self.reason != Some(Reason::Silent) {
+            format!("{topic}-{partition}-{offset}-{name}")
+        } else if offset.0 >= 0 {
+            format!("{topic}-{partition}-{offset}-{name}-silent")
+        } else {
+            format!("{topic}-{partition}-{generator}-{at}-{name}-silent")
+        }
     }
 
     /// The event's value in the alerts topic, as `docs/formats.md` says. `topic` is the readings topic.

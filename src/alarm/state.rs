@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::machine::Standing;
 use super::rules::Rules;
-use crate::log::{GeneratorId, Millis, Offset};
+use crate::log::{Epoch, GeneratorId, Millis, Offset, TopicId};
 
 /// The alarm state of one generator in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct AlarmState {
     carried: BTreeMap<String, Standing>,
     /// The offset of the last reading that is part of this state; a reading at or before it is a repeat.
     pub applied: Offset,
+    /// The leader epoch of that reading, or a newer one that was there when it was the last; see [`AlarmState::covers`].
+    pub epoch: Epoch,
     /// When this replica last saw a reading, wall clock; what a deadman rule measures from.
     pub last_seen: Millis,
     /// Whether the state topic knows this generator.
@@ -35,6 +37,7 @@ impl AlarmState {
             standings: SmallVec::from_elem(Standing::INITIAL, rules.as_slice().len()),
             carried: BTreeMap::new(),
             applied: Offset(-1),
+            epoch: Epoch::UNKNOWN,
             last_seen: now,
             stored: false,
         }
@@ -52,13 +55,23 @@ impl AlarmState {
         }
         state.carried = carried;
         state.applied = stored.offset;
+        state.epoch = stored.epoch;
         state.stored = !stored.decommissioned;
         state
     }
 
-    /// The record for the state topic: JSON, as [`StoredState`] reads it.
+    /// Whether a record of this offset is part of the state already. The leader `epoch` is asked for where that matters: a
+    /// newer one than the state's says that the offset is used again, for another record. Where either isn't known the
+    /// offset alone decides.
+    #[inline]
     #[must_use]
-    pub fn to_json(&self, generator: &GeneratorId, rules: &Rules) -> Vec<u8> {
+    pub fn covers(&self, offset: Offset, epoch: impl Fn() -> Epoch) -> bool {
+        offset <= self.applied && (!self.epoch.is_known() || epoch() <= self.epoch)
+    }
+
+    /// The record for the state topic: JSON, as [`StoredState`] reads it. `topic` is that of the readings.
+    #[must_use]
+    pub fn to_json(&self, generator: &GeneratorId, rules: &Rules, topic: Option<&TopicId>) -> Vec<u8> {
         let mut all = self.carried.clone();
         for (rule, standing) in rules.as_slice().iter().zip(&self.standings) {
             if *standing != Standing::INITIAL {
@@ -67,7 +80,9 @@ impl AlarmState {
         }
         StoredState {
             generator: generator.as_str().to_owned(),
+            topic: topic.cloned(),
             offset: self.applied,
+            epoch: self.epoch,
             rules: all,
             decommissioned: false,
         }
@@ -76,15 +91,21 @@ impl AlarmState {
 }
 
 /// A record of the state topic:
-/// `{"generatorID":"generator4","offset":1042,"rules":{"low_fuel":{"phase":"raised","since":1766400000000}}}`.
+/// `{"generatorID":"generator4","topic":"fXb3ZTPHT7y5Iq7LgnAqLQ","offset":1042,"epoch":3,"rules":{"low_fuel":{"phase":"raised","since":1766400000000}}}`.
 /// A rule that is absent stands as if no reading had touched it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredState {
     /// The generator, as in the key.
     #[serde(rename = "generatorID")]
     pub generator: String,
+    /// The id of the readings topic; the offset means nothing in another. Absent where the broker knows no ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<TopicId>,
     /// The offset of the reading that made this state, in the partition of the same number of the readings topic.
     pub offset: Offset,
+    /// The leader epoch of that reading.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub epoch: Epoch,
     /// Where each rule stands.
     pub rules: BTreeMap<String, Standing>,
     /// The generator is gone and this record is about to be deleted; see [`StoredState::farewell`].
@@ -105,9 +126,20 @@ impl StoredState {
     /// were the state deleted at once, a crash before that would have the next owner evaluate readings again that it can't
     /// tell from new ones. See [`crate::pool::outbox`].
     #[must_use]
-    pub fn farewell(generator: &GeneratorId, offset: Offset) -> StoredState {
-        let generator = generator.as_str().to_owned();
-        StoredState { generator, offset, rules: BTreeMap::new(), decommissioned: true }
+    pub fn farewell(
+        generator: &GeneratorId,
+        topic: Option<&TopicId>,
+        offset: Offset,
+        epoch: Epoch,
+    ) -> StoredState {
+        StoredState {
+            generator: generator.as_str().to_owned(),
+            topic: topic.cloned(),
+            offset,
+            epoch,
+            rules: BTreeMap::new(),
+            decommissioned: true,
+        }
     }
 
     /// The record's value.
@@ -116,6 +148,11 @@ impl StoredState {
         // Strings and integers alone: serializing them into memory can't fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_unknown(epoch: &Epoch) -> bool {
+    !epoch.is_known()
 }
 
 #[cfg(test)]
@@ -129,18 +166,34 @@ mod tests {
         let id = GeneratorId::from("generator4");
         let mut state = AlarmState::new(&rules, Millis(7));
         state.standings[0] = Standing { phase: Phase::Clearing, since: Millis(5) };
-        state.applied = Offset(42);
+        (state.applied, state.epoch) = (Offset(42), Epoch(3));
         state.stored = true;
-        let stored = StoredState::from_json(&state.to_json(&id, &rules)).expect("own format");
+        let topic = TopicId::from("fXb3ZTPHT7y5Iq7LgnAqLQ");
+        let stored = StoredState::from_json(&state.to_json(&id, &rules, Some(&topic))).expect("own format");
+        assert_eq!(stored.topic, Some(topic));
         assert_eq!(AlarmState::restore(stored, &rules, Millis(7)), state);
     }
 
     #[test]
     fn readings_up_to_a_farewell_are_known_and_the_generator_is_not() {
-        let farewell = StoredState::farewell(&GeneratorId::from("g"), Offset(7)).to_json();
+        let farewell =
+            StoredState::farewell(&GeneratorId::from("g"), None, Offset(7), Epoch::UNKNOWN).to_json();
         let stored = StoredState::from_json(&farewell).expect("own format");
         let state = AlarmState::restore(stored, &Rules::default(), Millis(0));
         assert_eq!((state.applied, state.stored), (Offset(7), false));
+    }
+
+    #[test]
+    fn an_offset_that_is_used_again_under_a_newer_leader_is_no_repeat() {
+        let mut state = AlarmState::new(&Rules::default(), Millis(0));
+        state.applied = Offset(7);
+        for (known, epoch, covered) in
+            [(2, 2, true), (2, 1, true), (2, 3, false), (2, -1, true), (-1, 3, true)]
+        {
+            state.epoch = Epoch(known);
+            assert_eq!(state.covers(Offset(7), || Epoch(epoch)), covered, "{known} {epoch}");
+            assert!(!state.covers(Offset(8), || Epoch(epoch)));
+        }
     }
 
     #[test]
@@ -148,6 +201,6 @@ mod tests {
         let text = br#"{"generatorID":"g","offset":1,"rules":{"gone":{"phase":"raised","since":3}}}"#;
         let rules = Rules::default();
         let state = AlarmState::restore(StoredState::from_json(text).expect("valid"), &rules, Millis(0));
-        assert_eq!(state.to_json(&GeneratorId::from("g"), &rules), text);
+        assert_eq!(state.to_json(&GeneratorId::from("g"), &rules, None), text);
     }
 }

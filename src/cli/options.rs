@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::Failure;
 use crate::engine::commit::Delivery;
-use crate::engine::restore::OnOutOfRange;
+use crate::engine::start::{OnNewTopic, OnOutOfRange};
 use crate::kafka::config::Connection;
 use crate::kafka::topics::Topics;
 
@@ -36,36 +36,38 @@ pub(super) struct ClusterOptions {
     properties: Vec<SecretString>,
 }
 
-impl clap::ValueEnum for OnOutOfRange {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[OnOutOfRange::Fail, OnOutOfRange::Earliest]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            OnOutOfRange::Fail => PossibleValue::new("fail")
-                .help("Don't go on there: readings were lost before they were worked"),
-            OnOutOfRange::Earliest => {
-                PossibleValue::new("earliest").help("Go on with the earliest record there is, loudly")
+/// Lets clap read an enum of the engine, which knows no clap: each variant has a name and a help text.
+macro_rules! value_enum {
+    ($kind:ident { $($variant:ident = $name:literal, $help:literal;)+ }) => {
+        impl clap::ValueEnum for $kind {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$($kind::$variant),+]
             }
-        })
-    }
+
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                Some(match self {
+                    $($kind::$variant => PossibleValue::new($name).help($help)),+
+                })
+            }
+        }
+    };
 }
 
-impl clap::ValueEnum for Delivery {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Delivery::ExactlyOnce, Delivery::AtLeastOnce]
-    }
+value_enum! { OnOutOfRange {
+    Fail = "fail", "Don't go on there: readings were lost before they were worked";
+    Earliest = "earliest", "Go on with the earliest record there is, loudly";
+} }
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Delivery::ExactlyOnce => PossibleValue::new("exactly-once")
-                .help("Every effect is visible once to a reader of committed records"),
-            Delivery::AtLeastOnce => PossibleValue::new("at-least-once")
-                .help("None is lost; after a crash some are repeated, with the same id"),
-        })
-    }
-}
+value_enum! { OnNewTopic {
+    Fail = "fail", "End, and say so: nothing of it is worked";
+    KeepStates = "keep-states", "Work it from its first reading; alarms stand as they stood";
+    ForgetStates = "forget-states", "Work it from its first reading, with no alarm known";
+} }
+
+value_enum! { Delivery {
+    ExactlyOnce = "exactly-once", "Every effect is visible once to a reader of committed records";
+    AtLeastOnce = "at-least-once", "None is lost; after a crash some are repeated, with the same id";
+} }
 
 impl ClusterOptions {
     pub(super) fn connection(&self) -> Result<Connection, Failure> {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::{ClusterOptions, Failure};
-use crate::engine::restore::OnOutOfRange;
+use crate::engine::start::OnOutOfRange;
 use crate::health::{Health, Obstacle};
 use crate::influx::client::{Client, Destination, Token};
 use crate::influx::config::{Observers, SinkConfig, SinkError};

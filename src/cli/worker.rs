@@ -9,7 +9,7 @@ use clap::Args;
 use super::{ClusterOptions, Failure};
 use crate::alarm::rules::Rules;
 use crate::engine::commit::Delivery;
-use crate::engine::restore::OnOutOfRange;
+use crate::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use crate::health::{Health, Obstacle};
 use crate::kafka::config::{GroupProtocol, replica_name};
 use crate::metrics::Metrics;
@@ -77,6 +77,11 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = OnOutOfRange::Fail, env = "GENWATCH_ON_OUT_OF_RANGE")]
     on_out_of_range: OnOutOfRange,
 
+    /// What to do when the readings topic was deleted and made anew, or is a mirror: offsets and alarm states are of another
+    /// log then.
+    #[arg(long, value_enum, default_value_t = OnNewTopic::Fail, env = "GENWATCH_ON_NEW_TOPIC")]
+    on_new_topic: OnNewTopic,
+
     /// Records taken in and not finished, over all partitions; a partition whose share is full is paused.
     #[arg(long, value_name = "RECORDS", default_value_t = 100_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
@@ -117,7 +122,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         rate_limit: options.rate_limit,
         exit_at_end: options.exit_at_end,
         drain_timeout: options.drain_timeout,
-        on_out_of_range: options.on_out_of_range,
+        policies: Policies { on_out_of_range: options.on_out_of_range, on_new_topic: options.on_new_topic },
         bounds: Bounds {
             records: options.max_in_flight as usize,
             bytes: (options.max_in_flight_mib as usize) << 20,

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use super::broker::EmbeddedBroker;
 use crate::alarm::rules::Rules;
 use crate::engine::commit::Delivery;
-use crate::engine::restore::OnOutOfRange;
+use crate::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use crate::fleet::Fleet;
 use crate::health::{Health, Obstacle};
 use crate::kafka::config::GroupProtocol;
@@ -69,7 +69,7 @@ impl<'b> Replicas<'b> {
             rate_limit: None,
             exit_at_end: false,
             drain_timeout: Duration::from_secs(10),
-            on_out_of_range: OnOutOfRange::Earliest,
+            policies: Policies { on_out_of_range: OnOutOfRange::Earliest, on_new_topic: OnNewTopic::Fail },
             max_bad_ratio: None,
             bounds: Bounds { records: 10_000, bytes: 64 << 20 },
             name: name.clone(),

@@ -7,14 +7,14 @@ use serde::Deserialize;
 
 use super::broker::EmbeddedBroker;
 use super::screen;
-use crate::alarm::detector::{Detector, Source};
+use crate::alarm::detector::{Detector, Log, Source};
 use crate::alarm::rules::Rules;
 use crate::alarm::state::AlarmState;
 use crate::effect::Effect;
 use crate::kafka::admin::Cluster;
 use crate::kafka::consumer::Record;
 use crate::kafka::tail::{StartAt, Tail, TailError};
-use crate::log::{GeneratorId, Millis};
+use crate::log::{Epoch, GeneratorId, Millis};
 use crate::reading::{self, Parsed};
 
 /// How long one look at a topic may wait.
@@ -159,7 +159,8 @@ fn evaluate(
     let mut effects = Vec::new();
     let mut late = vec![0; detector.rules().as_slice().len()];
     let id = GeneratorId::from(generator);
-    detector.reading(&id, state, &values, source, Millis(0), &mut effects, &mut late);
+    let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
+    detector.reading(&id, state, &values, source, log, Millis(0), &mut effects, &mut late);
     for effect in effects {
         if let Effect::Alert(event) = effect {
             expected.entry(generator.to_owned()).or_default().push(event.id(topic));

@@ -5,7 +5,8 @@
 //! passes but the [`Pool`].
 //!
 //! * `slot`: one partition that the group says is ours, and the phase it is in.
-//! * [`restore`]: what is asked of the cluster before a partition starts, in which order, and where it starts.
+//! * [`restore`]: what is asked of the cluster before a partition starts, and in which order.
+//! * [`start`]: where it then starts, and with which states. [`note`]: what is left beside an offset, for then.
 //! * `rebalance`: what librdkafka waits for an answer to.
 //! * [`commit`]: the steps of a commit.
 //! * [`membership`]: who we are in the group, and the fence that a commit carries.
@@ -26,20 +27,23 @@
 
 pub mod commit;
 pub mod membership;
+pub mod note;
 mod rebalance;
 pub mod restore;
 mod slot;
+pub mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::effect::DeadLetter;
-use crate::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
+use crate::log::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
 use crate::pool::{self, Commit, CommitId, Committed, Pool, Ticket};
 use crate::reading::Parsed;
 use membership::{Fence, Member, Refusal};
 use rebalance::Rebalances;
-use restore::{Answer, AskId, Fault, Next, OnOutOfRange, Question, Restore, Start};
+use restore::{Answer, AskId, Fault, Next, Question, Restore};
 use slot::{Phase, Slot, Then};
+use start::{Policies, Start};
 
 pub use slot::{SlotView, Standing};
 
@@ -57,8 +61,8 @@ const SEEK_AGAIN: i64 = 100;
 pub struct Settings {
     /// How long a partition that is given up may drain, in milliseconds.
     pub drain: i64,
-    /// What to do when the committed offset isn't in the log.
-    pub on_out_of_range: OnOutOfRange,
+    /// What to do where a user has a choice.
+    pub policies: Policies,
     /// Stop by itself when every partition has reached the end it had when it was assigned.
     pub exit_at_end: bool,
 }
@@ -85,6 +89,9 @@ pub enum Action {
     Add(PartitionId, Offset),
     /// Fetch from this offset on; what was fetched and not handed out is void. Then call [`Engine::sought`].
     Seek(PartitionId, Offset),
+    /// The same, of a partition that the client has stopped fetching: it's unassigned and assigned again. Then call
+    /// [`Engine::sought`].
+    Reassign(PartitionId, Offset),
     /// Answer the oldest revocation or loss: these are fetched no more.
     Unassign(Vec<PartitionId>),
     /// Ask the cluster, then call [`Engine::answered`].
@@ -117,6 +124,31 @@ pub enum Told {
         committed: Offset,
         /// The first offset in the log.
         low: Offset,
+    },
+    /// It's another log than the one that was worked: it's worked from its first reading.
+    NewTopic {
+        /// The topic's id as it was.
+        was: TopicId,
+        /// The topic's id.
+        now: TopicId,
+        /// Generators whose state stands as it stood.
+        kept: usize,
+        /// Generators whose state is deleted.
+        forgotten: usize,
+    },
+    /// The offset that it starts from is none that a worker has committed: readings that a state covers are skipped.
+    StatesAhead {
+        /// Whose states are ahead of it.
+        generators: usize,
+        /// The offset.
+        start: Offset,
+    },
+    /// States cover readings that the log doesn't have: it has lost its end.
+    StatesBeyondTheEnd {
+        /// Whose states.
+        generators: usize,
+        /// The end of the log.
+        high: Offset,
     },
     /// It isn't worked, until the fault is mended and the worker started again.
     Refused(Fault),
@@ -217,7 +249,7 @@ impl Engine {
     // ----------------------------------------------------------------------------------------------------------------
     // Records. What isn't active is dropped by the pool, which doesn't hold it.
 
-    /// Takes in a good record. `bytes` is its size, for the bounds.
+    /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` gives its leader epoch, if that is asked for.
     pub fn take_in(
         &mut self,
         id: PartitionId,
@@ -225,8 +257,9 @@ impl Engine {
         at: Millis,
         parsed: &Parsed<'_>,
         bytes: usize,
+        epoch: impl Fn() -> Epoch,
     ) {
-        self.pool.take_in(id, offset, at, parsed, bytes);
+        self.pool.take_in(id, offset, at, parsed, bytes, epoch);
     }
 
     /// Takes in a bad record.
@@ -385,7 +418,8 @@ impl Engine {
 
     fn restore(&mut self, id: PartitionId) {
         self.asks += 1;
-        let restore = Restore::new(AskId(self.asks));
+        let Some(slot) = self.slots.get(&id) else { return };
+        let restore = Restore::new(AskId(self.asks), slot.topic.clone(), slot.stopped);
         self.actions.push(Action::Ask(restore.ask, id, Restore::FIRST));
         self.set_phase(id, Phase::Restoring(restore));
     }
@@ -395,7 +429,7 @@ impl Engine {
         let asked = |slot: &Slot| matches!(&slot.phase, Phase::Restoring(restore) if restore.ask == ask);
         let Some((&id, slot)) = self.slots.iter_mut().find(|(_, slot)| asked(slot)) else { return };
         let Phase::Restoring(restore) = &mut slot.phase else { return };
-        match restore.next(answer, self.settings.on_out_of_range) {
+        match restore.next(answer, self.settings.policies) {
             Next::Ask(question) => {
                 self.asks += 1;
                 restore.ask = AskId(self.asks);
@@ -408,16 +442,17 @@ impl Engine {
     }
 
     fn start(&mut self, id: PartitionId, start: Start) {
-        let Start { offset, end, states, skipped } = start;
+        let Start { beginning, end, told } = start;
+        let offset = beginning.start;
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        slot.begin(offset, end);
-        if let Some(committed) = skipped {
-            self.actions.push(Action::Tell(id, Told::Skipped { committed, low: offset }));
-        }
-        self.actions.push(Action::Tell(id, Told::Started { start: offset, generators: states.len() }));
+        slot.begin(offset, end, beginning.topic.clone());
+        self.actions.extend(told.into_iter().map(|told| Action::Tell(id, told)));
+        let generators = beginning.states.len();
+        self.actions.push(Action::Tell(id, Told::Started { start: offset, generators }));
         // The pool first: a record may come as soon as it's asked for.
-        self.pool.assign(id, offset, states);
+        self.pool.assign(id, beginning);
         if self.added.insert(id) {
+            slot.stopped = None;
             self.actions.push(Action::Add(id, offset));
         } else {
             self.seek(id);
@@ -443,10 +478,11 @@ impl Engine {
                     self.seek(id);
                 }
             }
-            (Phase::Active, Notice::OutOfRange) => match self.settings.on_out_of_range {
-                OnOutOfRange::Earliest => self.drop_then(id, Then::Restore),
-                OnOutOfRange::Fail => self.drop_then(id, Then::Refuse(Fault::Truncated { offset })),
-            },
+            // Retention, a log that has lost its end, or another one: what is found then decides.
+            (Phase::Active, Notice::OutOfRange) => {
+                slot.stopped = Some(offset);
+                self.drop_then(id, Then::Restore);
+            }
             (Phase::Active, Notice::Unreadable(reason)) => {
                 self.drop_then(id, Then::Refuse(Fault::Unreadable { offset, reason }));
             }
@@ -470,14 +506,21 @@ impl Engine {
             let is_due = slot.suspect.is_some_and(|at| at <= self.now.mono);
             if let (true, Phase::Active, Some(next)) = (is_due, &slot.phase, self.pool.next_offset(*id)) {
                 slot.suspect = Some(self.now.mono.after(SEEK_AGAIN));
-                self.actions.push(Action::Seek(*id, next));
+                if slot.stopped.is_none() {
+                    self.actions.push(Action::Seek(*id, next));
+                } else if self.rebalances.is_empty() {
+                    // While a revocation is open, to unassign anything is to answer it.
+                    self.actions.push(Action::Reassign(*id, next));
+                }
             }
         }
     }
 
     /// A seek has been done.
     pub fn sought(&mut self, id: PartitionId) {
-        let suspect = self.slots.get_mut(&id).and_then(|slot| slot.suspect.take());
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.stopped = None;
+        let suspect = slot.suspect.take();
         if suspect.is_some() && !self.pool.is_paused(id) {
             self.actions.push(Action::Resume(id));
         }
@@ -494,6 +537,19 @@ impl Engine {
     /// A partition ended there when that was asked, by the wall clock: looks for generators that had fallen silent then.
     pub fn end(&mut self, id: PartitionId, end: Offset, asked: Millis) {
         self.pool.watch_silence(id, end, asked);
+    }
+
+    /// The readings topic has this id. Where a partition of another topic is worked, that is gone: it's restored anew.
+    pub fn topic(&mut self, topic: &TopicId) {
+        let is_gone = |slot: &Slot| {
+            matches!(slot.phase, Phase::Active) && slot.topic.as_ref().is_some_and(|worked| worked != topic)
+        };
+        let gone: Vec<PartitionId> =
+            self.slots.iter().filter(|(_, slot)| is_gone(slot)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.drop_then(id, Then::Restore);
+        }
+        self.follow_pool();
     }
 
     // ----------------------------------------------------------------------------------------------------------------

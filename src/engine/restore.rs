@@ -2,18 +2,18 @@
 //!
 //! The order matters (KIP-447). A previous owner's last transaction writes its markers to the group's offsets and to the
 //! state partition at different moments, so the committed offset comes first, and while a transaction on it is open it is
-//! waited for; *then* the states, up to the high watermark of this moment. The log's bounds come last: they must not be
-//! older than the offsets that they are compared with.
+//! waited for; *then* the states, up to the high watermark of this moment. The log comes last: its bounds must not be older
+//! than the offsets that they are compared with. What follows from it all is decided by `start`.
 
-use crate::alarm::state::StoredState;
-use crate::log::{GeneratorId, Offset};
+use super::start::{CommittedOffset, Found, Log, Policies, Start, States};
+use crate::log::{Offset, TopicId};
 
 /// Names one question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AskId(pub u64);
 
 /// What is asked about one partition. Each is answered however long it takes, or forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// Do the topics that follow the readings topic have this partition? They are grown if not.
     Companions,
@@ -21,8 +21,10 @@ pub enum Question {
     Committed,
     /// Which alarm states are stored?
     States,
-    /// Where does the log begin and end?
+    /// Which log is it, and where does it begin and end?
     Log,
+    /// Does a topic with one of these ids exist? States of theirs are in our state topic.
+    Owner(Vec<TopicId>),
 }
 
 /// The answer to a question.
@@ -31,36 +33,24 @@ pub enum Answer {
     /// They have it.
     Companions,
     /// The stable offset; `None` where nothing is committed.
-    Committed(Option<Offset>),
+    Committed(Option<CommittedOffset>),
     /// The states of the partition's generators.
-    States(Vec<(GeneratorId, StoredState)>),
-    /// The bounds of the log.
-    Log {
-        /// The first offset in it.
-        low: Offset,
-        /// The offset behind the last.
-        high: Offset,
-    },
+    States(States),
+    /// The log.
+    Log(Log),
+    /// The name of a topic that has one of the ids.
+    Owner(Option<String>),
     /// It can't be answered, now or later.
     Never(Fault),
-}
-
-/// What to do when the committed offset isn't in the log any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnOutOfRange {
-    /// Don't work the partition: readings were lost before they were worked.
-    Fail,
-    /// Go on with the earliest record there is, loudly.
-    Earliest,
 }
 
 /// Why a partition can't be worked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Retention has overtaken the group, or the topic was made anew.
+    /// Retention has overtaken the group.
     #[error(
         "was committed up to offset {committed}, but the log has {low} to {high}: readings were deleted before they were \
-         worked, or the topic was made anew; pass --on-out-of-range earliest to go on from offset {low}"
+         worked; pass --on-out-of-range earliest to go on from offset {low}"
     )]
     OutOfRange {
         /// The committed offset.
@@ -70,14 +60,37 @@ pub enum Fault {
         /// The end of the log.
         high: Offset,
     },
-    /// The same, while it was worked.
+    /// The log has lost its end while it was worked.
     #[error(
-        "was truncated below offset {offset}, which was to be read next: readings were lost before they were worked; restart \
-         with --on-out-of-range earliest to go on from the first one there is"
+        "was to be read on from offset {offset}, but the log ends at {high}: readings were lost before they were worked (an \
+         unclean leader election?); pass --on-out-of-range earliest to go on with those there are"
     )]
     Truncated {
         /// The next offset to be read.
         offset: Offset,
+        /// The end of the log.
+        high: Offset,
+    },
+    /// The log is another than the one that was worked.
+    #[error(
+        "is not the log that this group has worked: the topic was deleted and made anew, or is a mirror (its id is {now}, \
+         states or offsets are of {was}). Choose by --on-new-topic: keep-states works it from its first reading with \
+         alarms as they stand, forget-states does so with no alarm known, fail (the default) ends the worker"
+    )]
+    NewTopic {
+        /// The topic's id as it was.
+        was: TopicId,
+        /// The topic's id.
+        now: TopicId,
+    },
+    /// The states are those of another topic that is worked by the same group.
+    #[error(
+        "has alarm states of topic {topic}: two topics are worked by one group, whose states would be taken for each \
+         other's; give each topic a --group of its own"
+    )]
+    SharedGroup {
+        /// The other topic.
+        topic: String,
     },
     /// A batch that can't be decoded.
     #[error(
@@ -104,17 +117,12 @@ pub enum Fault {
     },
 }
 
-/// What a partition starts with.
-#[derive(Debug)]
-pub struct Start {
-    /// The first offset to work.
-    pub offset: Offset,
-    /// The end of the log at this moment.
-    pub end: Offset,
-    /// The alarm states of its generators.
-    pub states: Vec<(GeneratorId, StoredState)>,
-    /// The committed offset, where that isn't in the log.
-    pub skipped: Option<Offset>,
+impl Fault {
+    /// Whether it's the whole topic's, so that there's nothing for this worker to do.
+    #[must_use]
+    pub fn is_of_the_topic(&self) -> bool {
+        matches!(self, Fault::NewTopic { .. } | Fault::SharedGroup { .. })
+    }
 }
 
 /// What comes next.
@@ -133,78 +141,50 @@ pub enum Next {
 pub struct Restore {
     /// The open question.
     pub ask: AskId,
-    committed: Option<Offset>,
-    states: Vec<(GeneratorId, StoredState)>,
+    found: Found,
+    log: Option<Log>,
 }
 
 impl Restore {
     /// Asked first.
     pub const FIRST: Question = Question::Companions;
 
-    /// With [`Restore::FIRST`] asked by this name.
+    /// With [`Restore::FIRST`] asked by this name. What this worker knows from having worked the partition before: the topic
+    /// that it was of, and the offset at which it was told that there is nothing.
     #[must_use]
-    pub fn new(ask: AskId) -> Restore {
-        Restore { ask, committed: None, states: Vec::new() }
+    pub fn new(ask: AskId, worked: Option<TopicId>, stopped: Option<Offset>) -> Restore {
+        Restore { ask, found: Found { worked, stopped, ..Found::default() }, log: None }
     }
 
     /// Takes the answer to the open question.
-    pub fn next(&mut self, answer: Answer, on_out_of_range: OnOutOfRange) -> Next {
+    pub fn next(&mut self, answer: Answer, policies: Policies) -> Next {
         match answer {
             Answer::Companions => Next::Ask(Question::Committed),
             Answer::Committed(committed) => {
-                self.committed = committed;
+                self.found.committed = committed;
                 Next::Ask(Question::States)
             }
             Answer::States(states) => {
-                self.states = states;
+                self.found.states = states;
                 Next::Ask(Question::Log)
             }
-            Answer::Log { low, high } => match start(self.committed, low, high, on_out_of_range) {
-                Err(fault) => Next::Refuse(fault),
-                Ok((offset, skipped)) => {
-                    let states = std::mem::take(&mut self.states);
-                    Next::Start(Start { offset, end: high, states, skipped })
-                }
-            },
+            Answer::Log(log) => {
+                let others = self.found.other_topics(&log);
+                self.log = Some(log);
+                if others.is_empty() { self.decide(policies) } else { Next::Ask(Question::Owner(others)) }
+            }
+            Answer::Owner(Some(topic)) => Next::Refuse(Fault::SharedGroup { topic }),
+            Answer::Owner(None) => self.decide(policies),
             Answer::Never(fault) => Next::Refuse(fault),
         }
     }
-}
 
-/// Where to start, and the committed offset where that isn't in the log.
-fn start(
-    committed: Option<Offset>,
-    low: Offset,
-    high: Offset,
-    on_out_of_range: OnOutOfRange,
-) -> Result<(Offset, Option<Offset>), Fault> {
-    match committed {
-        None => Ok((low, None)),
-        Some(committed) if (low..=high).contains(&committed) => Ok((committed, None)),
-        Some(committed) => match on_out_of_range {
-            OnOutOfRange::Fail => Err(Fault::OutOfRange { committed, low, high }),
-            OnOutOfRange::Earliest => Ok((low, Some(committed))),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_partition_starts_where_it_was_committed_or_as_told_where_that_is_gone() {
-        let start =
-            |committed: Option<i64>, policy| start(committed.map(Offset), Offset(10), Offset(20), policy);
-        for policy in [OnOutOfRange::Fail, OnOutOfRange::Earliest] {
-            assert_eq!(start(None, policy), Ok((Offset(10), None)));
-            for within in [10, 15, 20] {
-                assert_eq!(start(Some(within), policy), Ok((Offset(within), None)));
-            }
-        }
-        for outside in [9, 21] {
-            assert!(matches!(start(Some(outside), OnOutOfRange::Fail), Err(Fault::OutOfRange { .. })));
-            assert_eq!(start(Some(outside), OnOutOfRange::Earliest), Ok((Offset(10), Some(Offset(outside)))));
+    fn decide(&mut self, policies: Policies) -> Next {
+        // It's asked for before anything is decided.
+        let Some(log) = self.log.take() else { return Next::Ask(Question::Log) };
+        match std::mem::take(&mut self.found).start(&log, policies) {
+            Ok(start) => Next::Start(start),
+            Err(fault) => Next::Refuse(fault),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One partition that the group says is ours.
 
 use super::restore::{Fault, Restore};
-use crate::log::{Mono, Offset, PartitionId};
+use crate::log::{Mono, Offset, PartitionId, TopicId};
 
 /// What a partition is in.
 #[derive(Clone, Debug)]
@@ -41,21 +41,29 @@ pub(super) struct Slot {
     pub(super) end: Option<Offset>,
     /// Where it was last started.
     pub(super) began: Option<Offset>,
+    /// The topic that it was last started of.
+    pub(super) topic: Option<TopicId>,
     /// The client's position can't be trusted; when to seek.
     pub(super) suspect: Option<Mono>,
+    /// The client has stopped fetching, as this offset isn't in the log.
+    pub(super) stopped: Option<Offset>,
 }
 
 impl Slot {
     pub(super) fn new() -> Slot {
-        Slot { phase: Phase::Waiting, end: None, began: None, suspect: None }
+        Slot { phase: Phase::Waiting, end: None, began: None, topic: None, suspect: None, stopped: None }
     }
 
-    pub(super) fn begin(&mut self, start: Offset, end: Offset) {
+    pub(super) fn begin(&mut self, start: Offset, end: Offset, topic: Option<TopicId>) {
+        // The end of another log says nothing about this one.
+        let end = self.end.filter(|_| self.topic == topic).unwrap_or(end);
         *self = Slot {
             phase: Phase::Active,
-            end: Some(self.end.unwrap_or(end)),
+            end: Some(end),
             began: Some(start),
+            topic,
             suspect: None,
+            stopped: self.stopped,
         };
     }
 

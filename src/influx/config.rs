@@ -10,7 +10,7 @@ use super::client::Client;
 use super::line::Shape;
 use super::metrics::SinkMetrics;
 use super::writer::Refused;
-use crate::engine::restore::OnOutOfRange;
+use crate::engine::start::OnOutOfRange;
 use crate::health::Health;
 use crate::kafka::admin::ClusterError;
 use crate::kafka::config::Connection;

@@ -38,7 +38,7 @@ use line::{Shape, Source, Unfit};
 use log_limit::LogLimiter;
 use writer::Writers;
 
-use crate::engine::restore::OnOutOfRange;
+use crate::engine::start::OnOutOfRange;
 use crate::health::Obstacle;
 use crate::kafka::admin::Cluster;
 use crate::kafka::config::ranges;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Sink;
 use super::config::SinkError;
-use crate::engine::restore::OnOutOfRange;
+use crate::engine::start::OnOutOfRange;
 use crate::kafka::subscriber::Start;
 use crate::log::{Offset, Place};
 

@@ -122,6 +122,11 @@ pub enum ClusterError {
     },
 }
 
+/// Whether the client is connected to librdkafka's mock cluster, which names itself so (rdkafka_mock.c).
+pub(super) fn is_embedded(client: &BaseConsumer<Context>, timeout: Duration) -> bool {
+    client.client().fetch_cluster_id(timeout).is_some_and(|id| id.starts_with("mockCluster"))
+}
+
 /// How a topic is to be made.
 #[derive(Clone, Debug)]
 pub struct TopicPlan {
@@ -180,9 +185,7 @@ impl Cluster {
         let brokers = connection.brokers().to_owned();
         let mut cluster = Cluster { brokers, client, admin, embedded: false };
         cluster.wait_for_answer()?;
-        // librdkafka's mock cluster names itself so (rdkafka_mock.c).
-        let id = cluster.client.client().fetch_cluster_id(REQUEST_TIMEOUT);
-        cluster.embedded = id.is_some_and(|id| id.starts_with("mockCluster"));
+        cluster.embedded = is_embedded(&cluster.client, REQUEST_TIMEOUT);
         Ok(cluster)
     }
 

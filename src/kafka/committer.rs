@@ -18,14 +18,15 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::config::{Connection, TRANSACTION_TIMEOUT, replica_name};
-use super::consumer::{Handle, TransactionError};
+use super::consumer::{Handle, NotedOffset, TransactionError};
 use super::native;
 use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
 use crate::effect::{DeadLetter, Effect, StateChange};
 use crate::engine::commit::{Answer, Attempt, Call, Delivery, Ended, Next, Portion};
 use crate::engine::membership::{Fence, Refusal};
-use crate::pool::{Commit, CommitId};
+use crate::engine::note::Note;
+use crate::pool::{Commit, CommitId, CommitPart};
 
 /// How long one step waits before it looks whether to give up.
 const SLICE: Duration = Duration::from_millis(500);
@@ -455,7 +456,9 @@ impl Work {
         let mark = self.mark(commit);
         loop {
             match self.setup.handle.committed(&partitions, OFFSETS_TIMEOUT) {
-                Ok(committed) => return Ok(committed.iter().any(|committed| committed.metadata == mark)),
+                Ok(committed) => {
+                    return Ok(committed.iter().any(|of| of.note().is_some_and(|note| note.mark == mark)));
+                }
                 Err(error) => match self.impatience() {
                     Some(answer) => return Err(Failure::new(answer, error)),
                     None => tracing::warn!(%error, "a commit waits to know how it has ended"),
@@ -464,9 +467,19 @@ impl Work {
         }
     }
 
-    /// What a commit's offsets bear as metadata, so that its end can be told later.
+    /// What a commit's offsets bear, so that its end can be told later.
     fn mark(&self, commit: &Commit) -> String {
         format!("{}/{}", self.setup.instance, commit.id.0)
+    }
+
+    fn noted(&self, commit: &Commit) -> Vec<NotedOffset> {
+        let mark = self.mark(commit);
+        let noted = |part: &CommitPart| NotedOffset {
+            partition: part.partition,
+            offset: part.offset,
+            note: Note { mark: mark.clone(), topic: part.topic.clone() },
+        };
+        commit.parts.iter().map(noted).collect()
     }
 
     /// The producer of the commit under way.
@@ -499,18 +512,18 @@ impl Work {
     }
 
     fn offsets(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
-        let offsets: Vec<_> = commit.parts.iter().map(|part| (part.partition, part.offset)).collect();
+        let offsets = self.noted(commit);
         if self.setup.delivery == Delivery::AtLeastOnce {
             let committed = self.setup.handle.commit(&offsets, fence);
             return committed.map_err(|error| Failure::new(Answer::Refused(refusal_of(error.code)), error));
         }
-        let (producer, mark) = (self.producer()?, self.mark(commit));
+        let producer = self.producer()?;
         self.patiently(
             "offsets",
             || self.rejected(),
             || {
                 self.flags.calling(Some(Instant::now()));
-                let sent = self.setup.handle.send_offsets(producer, &offsets, &mark, fence, SLICE);
+                let sent = self.setup.handle.send_offsets(producer, &offsets, fence, SLICE);
                 self.flags.calling(None);
                 sent.map_err(Retry::from)
             },

@@ -12,6 +12,7 @@
 //! * [`tail`]: reads a whole topic without a group.
 //! * [`restore`]: where a partition starts, and the alarm states that moved with it.
 //! * [`admin`]: topics: what there is, what is missing.
+//! * [`topic_watch`]: which making of the readings topic there is.
 //! * [`topics`]: the names that derive from `--topic` and `--group`, and how the topics are configured.
 
 pub mod admin;
@@ -27,6 +28,7 @@ mod properties;
 pub mod restore;
 pub mod subscriber;
 pub mod tail;
+pub mod topic_watch;
 pub mod topics;
 
 pub use native::consumer;

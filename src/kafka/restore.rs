@@ -17,10 +17,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation};
 use super::consumer::{ClientError, CommittedOffset, Consumer, Event, Handle, Record};
+use super::topic_watch::TopicWatch;
 use super::topics::Topics;
 use crate::alarm::state::StoredState;
 use crate::engine::restore::{Answer, AskId, Fault, Question};
-use crate::log::{GeneratorId, Offset, PartitionId};
+use crate::engine::start::{self, Log};
+use crate::log::{GeneratorId, Offset, PartitionId, TopicId};
 
 /// An open transaction of a crashed owner ends after its timeout (10 s) plus the broker's check (10 s); beyond that somebody
 /// should know.
@@ -50,8 +52,14 @@ impl From<ClientError> for RestoreError {
     }
 }
 
-/// What is known of one partition, or why nothing can be known.
-pub type Answered = Result<(AskId, Answer), RestoreError>;
+/// What the restorer has found.
+#[derive(Debug)]
+pub enum Heard {
+    /// The answer to a question.
+    Answer(AskId, Answer),
+    /// The readings topic has this id; nobody has asked.
+    Topic(TopicId),
+}
 
 /// A question on its way.
 type Asked = (AskId, PartitionId, Question);
@@ -61,7 +69,7 @@ type Asked = (AskId, PartitionId, Question);
 pub struct Restorer {
     questions: Option<Sender<Asked>>,
     forgotten: Arc<Mutex<BTreeSet<AskId>>>,
-    answers: Receiver<Answered>,
+    answers: Receiver<Result<Heard, RestoreError>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -93,7 +101,8 @@ impl Restorer {
                     let clients = Clients { reader, uncommitted, handle, topics, connection };
                     let companions = companions(&clients.topics).map(|topic| (topic, partitions));
                     let companions = companions.into_iter().collect();
-                    Work { way, clients, companions, open: BTreeMap::new() }.run();
+                    let topic = TopicWatch::new(&clients.topics.readings);
+                    Work { way, clients, companions, topic, open: BTreeMap::new() }.run();
                 }
                 Err(error) => way.send(Err(RestoreError::Kafka(error.to_string()))),
             }
@@ -117,9 +126,9 @@ impl Restorer {
         self.wake();
     }
 
-    /// An answer, if there is one.
+    /// The next that it has found, or why nothing can be found.
     #[must_use]
-    pub fn answer(&self) -> Option<Answered> {
+    pub fn heard(&self) -> Option<Result<Heard, RestoreError>> {
         self.answers.try_recv().ok()
     }
 
@@ -142,15 +151,15 @@ impl Drop for Restorer {
 /// The thread's end of the way.
 struct Way {
     incoming: Receiver<Asked>,
-    answers: Sender<Answered>,
+    answers: Sender<Result<Heard, RestoreError>>,
     waker: Thread,
     forgotten: Arc<Mutex<BTreeSet<AskId>>>,
 }
 
 impl Way {
-    fn send(&self, answer: Answered) {
+    fn send(&self, heard: Result<Heard, RestoreError>) {
         // Whoever is gone needs no answer.
-        if self.answers.send(answer).is_ok() {
+        if self.answers.send(heard).is_ok() {
             self.waker.unpark();
         }
     }
@@ -170,6 +179,7 @@ struct Work {
     clients: Clients,
     /// How many partitions each companion topic is known to have.
     companions: BTreeMap<String, usize>,
+    topic: TopicWatch,
     open: BTreeMap<AskId, Open>,
 }
 
@@ -235,7 +245,12 @@ impl Work {
         self.committed()?;
         self.begin_reading()?;
         self.read()?;
-        self.log()
+        self.log()?;
+        self.owners();
+        if let Some(topic) = self.topic.ask_again(&self.clients.uncommitted) {
+            self.way.send(Ok(Heard::Topic(topic)));
+        }
+        Ok(())
     }
 
     fn sleep(&self) {
@@ -259,13 +274,13 @@ impl Work {
 
     fn answer(&mut self, ask: AskId, answer: Answer) {
         self.open.remove(&ask);
-        self.way.send(Ok((ask, answer)));
+        self.way.send(Ok(Heard::Answer(ask, answer)));
     }
 
     /// The questions of one kind that are due.
-    fn due(&self, question: Question) -> Vec<(AskId, PartitionId)> {
+    fn due(&self, question: &Question) -> Vec<(AskId, PartitionId)> {
         let now = Instant::now();
-        let is_due = |open: &Open| open.question == question && open.reading.is_none() && open.due <= now;
+        let is_due = |open: &Open| open.question == *question && open.reading.is_none() && open.due <= now;
         self.open.iter().filter(|(_, open)| is_due(open)).map(|(ask, open)| (*ask, open.partition)).collect()
     }
 
@@ -278,7 +293,7 @@ impl Work {
     // ----------------------------------------------------------------------------------------------------------------
 
     fn companions(&mut self) {
-        for (ask, partition) in self.due(Question::Companions) {
+        for (ask, partition) in self.due(&Question::Companions) {
             let lacks =
                 |topic: &String| self.companions.get(topic).is_none_or(|n| *n <= partition.0 as usize);
             let lacking: Vec<String> = companions(&self.clients.topics).into_iter().filter(lacks).collect();
@@ -296,7 +311,7 @@ impl Work {
     }
 
     fn committed(&mut self) -> Result<(), RestoreError> {
-        let due = self.due(Question::Committed);
+        let due = self.due(&Question::Committed);
         if due.is_empty() {
             return Ok(());
         }
@@ -305,9 +320,9 @@ impl Work {
             due.iter().map(|(ask, partition)| (*partition, *ask)).collect();
         match self.clients.committed(&partitions)? {
             Ok(offsets) => {
-                for CommittedOffset { partition, offset, .. } in offsets {
-                    if let Some(ask) = asks.get(&partition) {
-                        self.answer(*ask, Answer::Committed(offset));
+                for committed in offsets {
+                    if let Some(ask) = asks.get(&committed.partition) {
+                        self.answer(*ask, Answer::Committed(noted(&committed)));
                     }
                 }
             }
@@ -318,8 +333,7 @@ impl Work {
                 // One that is unstable keeps the answer for all of them back.
                 for (ask, partition) in due.iter().take(if due.len() > 1 { ONE_BY_ONE } else { 0 }) {
                     if let Ok(offsets) = self.clients.committed(&[*partition])? {
-                        let offset = offsets.first().and_then(|committed| committed.offset);
-                        self.answer(*ask, Answer::Committed(offset));
+                        self.answer(*ask, Answer::Committed(offsets.first().and_then(noted)));
                     } else if let Some(open) = self.open.get_mut(ask) {
                         // Others are asked for first the next time.
                         open.due += RETRY_AFTER;
@@ -332,7 +346,7 @@ impl Work {
 
     fn begin_reading(&mut self) -> Result<(), RestoreError> {
         let mut starts = Vec::new();
-        for (ask, partition) in self.due(Question::States) {
+        for (ask, partition) in self.due(&Question::States) {
             match self.clients.watermarks(&self.clients.topics.state, partition)? {
                 Ok((low, high)) if low >= high => self.answer(ask, Answer::States(Vec::new())),
                 Ok((low, high)) => {
@@ -407,14 +421,47 @@ impl Work {
     }
 
     fn log(&mut self) -> Result<(), RestoreError> {
-        for (ask, partition) in self.due(Question::Log) {
+        let due = self.due(&Question::Log);
+        if due.is_empty() {
+            return Ok(());
+        }
+        // The id first: of a topic that is made anew between the two, the bounds are then told under the former id, and the
+        // next look at the id mends it.
+        let topic = match self.topic.ask(&self.clients.uncommitted) {
+            Ok(topic) => topic,
+            Err(why) => {
+                due.iter().for_each(|(ask, _)| self.wait(*ask, "the topic's id", &why));
+                return Ok(());
+            }
+        };
+        for (ask, partition) in due {
             match self.clients.watermarks(&self.clients.topics.readings, partition)? {
-                Ok((low, high)) => self.answer(ask, Answer::Log { low, high }),
+                Ok((low, high)) => self.answer(ask, Answer::Log(Log { topic: topic.clone(), low, high })),
                 Err(why) => self.wait(ask, "the bounds of its log", &why),
             }
         }
         Ok(())
     }
+
+    fn owners(&mut self) {
+        let now = Instant::now();
+        let ids = |(ask, open): (&AskId, &Open)| match &open.question {
+            Question::Owner(ids) if open.due <= now => Some((*ask, ids.clone())),
+            _ => None,
+        };
+        let due: Vec<(AskId, Vec<TopicId>)> = self.open.iter().filter_map(ids).collect();
+        for (ask, ids) in due {
+            match self.topic.owner(&ids, &self.clients.uncommitted) {
+                Ok(name) => self.answer(ask, Answer::Owner(name)),
+                Err(why) => self.wait(ask, "the topics of the cluster", &why),
+            }
+        }
+    }
+}
+
+/// What the group has committed of a partition, as the engine wants it.
+fn noted(committed: &CommittedOffset) -> Option<start::CommittedOffset> {
+    committed.offset.map(|offset| start::CommittedOffset { offset, note: committed.note() })
 }
 
 /// The topics that have a partition for each of the readings topic.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::alarm::detector::{Detector, Silence, Source};
+use crate::alarm::detector::{Detector, Log, Silence, Source};
 use crate::alarm::state::{AlarmState, StoredState};
 use crate::effect::Effect;
-use crate::log::{GeneratorId, Millis, Offset, PartitionId};
+use crate::log::{Epoch, GeneratorId, Millis, Offset, PartitionId, TopicId};
 use crate::reading::{Parsed, Values};
 
 /// What a record asks of its generator's lane.
@@ -45,9 +45,10 @@ pub struct Lanes {
 struct Lane {
     generator: GeneratorId,
     state: AlarmState,
-    /// The highest offset of a record that was applied or is part of the state; where a state was restored, the one it
-    /// names.
+    /// The offset of the last record that was applied or is part of the state; where a state was restored, the one it names.
     last: Offset,
+    /// Its leader epoch; kept where silence is watched, as its record covers all that was read.
+    last_epoch: Epoch,
     waiting: VecDeque<Task>,
     running: Option<Task>,
 }
@@ -58,6 +59,7 @@ struct Task {
     source: Source,
     job: Job,
     bytes: u32,
+    epoch: Epoch,
 }
 
 impl Lanes {
@@ -69,19 +71,22 @@ impl Lanes {
     ) -> Lanes {
         let mut lanes = Lanes::default();
         for (generator, stored) in states {
-            let last = stored.offset;
+            let (last, last_epoch) = (stored.offset, stored.epoch);
             let state = AlarmState::restore(stored, detector.rules(), now);
-            lanes.add(Lane { generator, state, last, waiting: VecDeque::new(), running: None });
+            let waiting = VecDeque::new();
+            lanes.add(Lane { generator, state, last, last_epoch, waiting, running: None });
         }
         lanes
     }
 
     /// Evaluates a record now. Only for lanes on which nothing waits or runs.
+    #[allow(clippy::too_many_arguments)]
     pub fn evaluate(
         &mut self,
         detector: &Detector,
         parsed: &Parsed<'_>,
         source: Source,
+        log: Log<'_, impl Fn() -> Epoch>,
         now: Millis,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
@@ -90,17 +95,19 @@ impl Lanes {
         let index = self.lane_of(generator, detector, now);
         let lane = &mut self.lanes[index as usize];
         debug_assert!(lane.running.is_none() && lane.waiting.is_empty());
-        if lane.apply(detector, source, job, now, effects, late) {
+        if lane.apply(detector, source, log, job, now, effects, late) {
             self.free(index);
         }
     }
 
     /// Queues a record of so many bytes behind its generator's others.
+    #[allow(clippy::too_many_arguments)]
     pub fn enqueue(
         &mut self,
         detector: &Detector,
         parsed: &Parsed<'_>,
         source: Source,
+        epoch: Epoch,
         seq: u64,
         bytes: usize,
         now: Millis,
@@ -112,7 +119,7 @@ impl Lanes {
             self.ready.insert((seq, index));
         }
         // A record of a partition is smaller than 2 GiB.
-        lane.waiting.push_back(Task { seq, source, job, bytes: bytes as u32 });
+        lane.waiting.push_back(Task { seq, source, job, bytes: bytes as u32, epoch });
     }
 
     /// Whether some lane could start.
@@ -134,18 +141,21 @@ impl Lanes {
 
     /// The running reading of a lane is done: evaluates it, and gives its bytes. `None` if that reading isn't the one that
     /// runs.
+    #[allow(clippy::too_many_arguments)]
     pub fn finish(
         &mut self,
         index: u32,
         seq: u64,
         detector: &Detector,
+        topic: Option<&TopicId>,
         now: Millis,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
     ) -> Option<usize> {
         let lane = self.lanes.get_mut(index as usize)?;
         let task = lane.running.take_if(|task| task.seq == seq)?;
-        let gone = lane.apply(detector, task.source, task.job, now, effects, late);
+        let log = Log { topic, epoch: || task.epoch };
+        let gone = lane.apply(detector, task.source, log, task.job, now, effects, late);
         match lane.waiting.front() {
             Some(next) => {
                 self.ready.insert((next.seq, index));
@@ -169,13 +179,14 @@ impl Lanes {
         &mut self,
         detector: &Detector,
         partition: PartitionId,
+        topic: Option<&TopicId>,
         asked: Millis,
         now: Millis,
         effects: &mut Vec<Effect>,
     ) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.running.is_none() && lane.waiting.is_empty()) {
-            let at = Silence { partition, last: lane.last, asked, now };
-            detector.silence(&lane.generator, &mut lane.state, at, effects);
+            let at = Silence { partition, last: lane.last, epoch: lane.last_epoch, asked, now };
+            detector.silence(&lane.generator, &mut lane.state, at, topic, effects);
         }
     }
 
@@ -186,6 +197,7 @@ impl Lanes {
                 generator: GeneratorId::from(generator),
                 state: AlarmState::new(detector.rules(), now),
                 last: Offset(-1),
+                last_epoch: Epoch::UNKNOWN,
                 waiting: VecDeque::new(),
                 running: None,
             }),
@@ -218,10 +230,12 @@ impl Lanes {
 
 impl Lane {
     /// Whether the generator is gone.
+    #[allow(clippy::too_many_arguments)]
     fn apply(
         &mut self,
         detector: &Detector,
         source: Source,
+        log: Log<'_, impl Fn() -> Epoch>,
         job: Job,
         now: Millis,
         effects: &mut Vec<Effect>,
@@ -231,15 +245,20 @@ impl Lane {
             source.offset > self.last || source.offset <= self.state.applied,
             "out of the order of the log"
         );
-        // A repeat after a crash is older than the state that was restored.
-        self.last = self.last.max(source.offset);
+        // A repeat after a crash is older than the state that was restored; what uses an offset again isn't.
+        if source.offset >= self.last || !self.state.covers(source.offset, &log.epoch) {
+            self.last = source.offset;
+            if detector.watches_silence() {
+                self.last_epoch = (log.epoch)();
+            }
+        }
         match job {
             Job::Reading(values) => {
-                detector.reading(&self.generator, &mut self.state, &values, source, now, effects, late);
+                detector.reading(&self.generator, &mut self.state, &values, source, log, now, effects, late);
                 false
             }
             Job::Decommission => {
-                detector.decommission(&self.generator, &mut self.state, source, now, effects)
+                detector.decommission(&self.generator, &mut self.state, source, log, now, effects)
             }
         }
     }
@@ -254,6 +273,7 @@ mod tests {
     fn a_fleet_that_comes_and_goes_needs_no_more_lanes_than_it_has_generators_at_once() {
         let detector = Detector::new(Rules::default());
         let mut lanes = Lanes::default();
+        let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
         let mut source = Source { partition: PartitionId(0), offset: Offset(0), at: Millis(0) };
         for number in 0..100 {
             let generator = format!("generator{number}");
@@ -263,7 +283,7 @@ mod tests {
             for value in [Some(text.as_bytes()), None] {
                 let parsed = crate::reading::parse(Some(generator.as_bytes()), value).expect("valid");
                 let mut effects = Vec::new();
-                lanes.evaluate(&detector, &parsed, source, Millis(0), &mut effects, &mut [0, 0]);
+                lanes.evaluate(&detector, &parsed, source, log, Millis(0), &mut effects, &mut [0, 0]);
                 assert_eq!(effects.len(), 2, "an alert and a state, each time: {effects:?}");
                 source.offset = source.offset.next();
             }
@@ -307,12 +327,13 @@ mod tests {
             let mut effects = Vec::new();
             match self {
                 Handled::Inline => {
-                    lanes.evaluate(detector, &parsed, source, Millis(0), &mut effects, &mut [0, 0]);
+                    let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
+                    lanes.evaluate(detector, &parsed, source, log, Millis(0), &mut effects, &mut [0, 0]);
                 }
                 Handled::Queued => {
-                    lanes.enqueue(detector, &parsed, source, 0, 100, Millis(0));
+                    lanes.enqueue(detector, &parsed, source, Epoch::UNKNOWN, 0, 100, Millis(0));
                     let (seq, lane, ..) = lanes.start_next().expect("ready");
-                    let bytes = lanes.finish(lane, seq, detector, Millis(0), &mut effects, &mut [0, 0]);
+                    let bytes = lanes.finish(lane, seq, detector, None, Millis(0), &mut effects, &mut [0, 0]);
                     assert_eq!(bytes, Some(100));
                 }
             }

@@ -40,7 +40,7 @@ use std::sync::Arc;
 use crate::alarm::detector::{Detector, Source};
 use crate::alarm::state::StoredState;
 use crate::effect::{DeadLetter, Effect};
-use crate::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
+use crate::log::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
 use crate::reading::Parsed;
 use budget::Budget;
 use partition::{PartitionWork, Stage};
@@ -88,6 +88,21 @@ pub struct CommitPolicy {
     pub linger: i64,
     /// Bytes of effects that a commit holds, give or take some; fewer, where the brokers don't take so many in time.
     pub bytes: usize,
+}
+
+/// What a partition begins with.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// The first offset to be taken in.
+    pub start: Offset,
+    /// The topic that the partition is one of; state records name it.
+    pub topic: Option<TopicId>,
+    /// The alarm states of its generators.
+    pub states: Vec<(GeneratorId, StoredState)>,
+    /// States to be written anew, or deleted (`None`), before an offset behind `start` is committed.
+    pub renewals: Vec<(GeneratorId, Option<StoredState>)>,
+    /// The group's offset is no offset of this log: another has to take its place, though nothing is finished.
+    pub owes_offset: bool,
 }
 
 /// One reading handed out to be worked.
@@ -138,6 +153,8 @@ pub struct Commit {
 pub struct CommitPart {
     /// The partition.
     pub partition: PartitionId,
+    /// The topic that it is a partition of, by which the offset is known from one in another.
+    pub topic: Option<TopicId>,
     /// The offset to commit: everything before it is done.
     pub offset: Offset,
     /// The effects of what is done and not yet acknowledged: of each generator in the order of the log, and none of a
@@ -229,21 +246,16 @@ impl Pool {
         self.mono = now.mono;
     }
 
-    /// A partition has been assigned and its state restored: readings from `start` on are welcome.
-    pub fn assign(
-        &mut self,
-        id: PartitionId,
-        start: Offset,
-        states: impl IntoIterator<Item = (GeneratorId, StoredState)>,
-    ) {
+    /// A partition has been assigned and its state restored: readings from its start on are welcome.
+    pub fn assign(&mut self, id: PartitionId, beginning: Beginning) {
         self.epoch += 1;
-        let work = PartitionWork::new(id, self.epoch, start, states, &self.detector, self.now);
+        let work = PartitionWork::new(id, self.epoch, beginning, &self.detector, self.now);
         if let Some(old) = self.partitions.insert(id, work) {
             self.running -= old.running();
         }
     }
 
-    /// Takes in a good record. `bytes` is its size, for the bounds.
+    /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` gives its leader epoch, if that is asked for.
     pub fn take_in(
         &mut self,
         id: PartitionId,
@@ -251,6 +263,7 @@ impl Pool {
         at: Millis,
         parsed: &Parsed<'_>,
         bytes: usize,
+        epoch: impl Fn() -> Epoch,
     ) {
         let Some(work) = self.partitions.get_mut(&id) else {
             return;
@@ -261,8 +274,12 @@ impl Pool {
         self.records += 1;
         let source = Source { partition: id, offset, at };
         match self.handling {
-            Handling::Inline => work.evaluate(&self.detector, parsed, source, self.now, &mut self.late),
-            Handling::Lanes { .. } => work.enqueue(&self.detector, parsed, source, bytes, self.now),
+            Handling::Inline => {
+                work.evaluate(&self.detector, parsed, source, epoch, self.now, &mut self.late);
+            }
+            Handling::Lanes { .. } => {
+                work.enqueue(&self.detector, parsed, source, epoch(), bytes, self.now);
+            }
         }
         self.pause_if_full(id);
     }

@@ -81,11 +81,21 @@ impl Outbox {
         self.letters.push_back((offset, letter));
     }
 
+    /// What is to be written before an offset behind `start` is committed: states anew, or their deletion (`None`). It comes
+    /// before all that is published, and until all of it is out the offset stays at `start`, so that whoever begins there
+    /// finds what is left.
+    pub fn renew(&mut self, states: Vec<(GeneratorId, Option<StoredState>)>, start: Offset) {
+        debug_assert!(self.open.is_empty(), "something was published before");
+        for (generator, state) in states {
+            self.push(generator, state.map(|state| state.to_json()), start);
+        }
+    }
+
     /// A farewell that an earlier owner has left, to be deleted by us. Whether readings that it covers are still to come,
     /// as the partition is worked from `start` on.
     pub fn restore_farewell(&mut self, generator: &GeneratorId, offset: Offset, start: Offset) -> bool {
         if offset < start {
-            self.delete(generator.clone(), offset);
+            self.push(generator.clone(), None, offset);
             return false;
         }
         self.farewells.add(generator.clone(), offset);
@@ -126,7 +136,7 @@ impl Outbox {
     pub fn acknowledge(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect>>> {
         self.published();
         while let Some((generator, offset)) = self.farewells.take_below(offset) {
-            self.delete(generator, offset);
+            self.push(generator, None, offset);
         }
         std::mem::take(&mut self.published)
     }
@@ -199,11 +209,9 @@ impl Outbox {
             self.open.last().is_some_and(|last| last.as_state().is_some()),
             "a group without a state"
         );
-        for effect in &mut self.open[before..] {
+        for effect in &self.open[before..] {
             if let Effect::State(change) = effect {
-                if change.json.is_none() {
-                    let farewell = StoredState::farewell(&change.generator, change.offset);
-                    change.json = Some(farewell.to_json());
+                if change.is_farewell {
                     self.farewells.add(change.generator.clone(), change.offset);
                 } else {
                     self.farewells.cancel(&change.generator);
@@ -215,12 +223,13 @@ impl Outbox {
         }
     }
 
-    fn delete(&mut self, generator: GeneratorId, offset: Offset) {
-        let deletion =
-            Effect::State(StateChange { generator, partition: self.partition, json: None, offset });
-        self.bytes += deletion.bytes();
-        self.open_bytes += deletion.bytes();
-        self.open.push(deletion);
+    /// A group of one state, or its deletion.
+    fn push(&mut self, generator: GeneratorId, json: Option<Vec<u8>>, offset: Offset) {
+        let partition = self.partition;
+        let change = Effect::State(StateChange { generator, partition, is_farewell: false, json, offset });
+        self.bytes += change.bytes();
+        self.open_bytes += change.bytes();
+        self.open.push(change);
     }
 }
 
@@ -263,11 +272,15 @@ mod tests {
     use crate::log::Millis;
     use crate::reading::{BadRecord, ErrorCode};
 
+    const FAREWELL: &str = r#"{"decommissioned":true}"#;
+
+    /// Without a text: a farewell.
     fn change(generator: &str, offset: i64, json: Option<&str>) -> Effect {
         Effect::State(StateChange {
             generator: GeneratorId::from(generator),
             partition: PartitionId(0),
-            json: json.map(|text| text.as_bytes().to_vec()),
+            is_farewell: json.is_none(),
+            json: Some(json.unwrap_or(FAREWELL).as_bytes().to_vec()),
             offset: Offset(offset),
         })
     }
@@ -287,7 +300,7 @@ mod tests {
         let told = |change: &StateChange| {
             let kind = match &change.json {
                 None => "deleted",
-                Some(json) if json.ends_with(b"\"decommissioned\":true}") => "farewell",
+                Some(_) if change.is_farewell => "farewell",
                 Some(_) => "state",
             };
             (change.generator.to_string(), change.offset.0, kind)
@@ -414,6 +427,29 @@ mod tests {
         seal(&mut outbox, 9);
         outbox.acknowledge(Offset(9));
         assert!(!outbox.is_ready(Offset(9)));
+    }
+
+    #[test]
+    fn the_offset_stays_at_the_start_until_all_that_was_to_be_renewed_is_out() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        let kept =
+            StoredState::farewell(&GeneratorId::from("a"), None, Offset(4), crate::log::Epoch::UNKNOWN);
+        let renewals = vec![(GeneratorId::from("a"), Some(kept)), (GeneratorId::from("b"), None)];
+        outbox.renew(renewals, Offset(5));
+        publish(&mut outbox, change("a", 7, Some("{}")));
+        assert!(outbox.is_ready(Offset(5)), "before anything is finished");
+
+        let first = outbox.seal(Offset(9), Offset(5), 1);
+        assert_eq!((states(&[first.effects]), first.offset), (vec![known("a", 5, "state")], Offset(5)));
+        outbox.reopen();
+        let first = outbox.seal(Offset(9), Offset(5), 1);
+        assert_eq!((first.effects.len(), first.offset), (1, Offset(5)));
+        outbox.acknowledge(Offset(5));
+        let rest = outbox.seal(Offset(9), Offset(5), usize::MAX);
+        let wanted = vec![known("b", 5, "deleted"), known("a", 7, "state")];
+        assert_eq!((states(&[rest.effects]), rest.offset), (wanted, Offset(9)));
+        outbox.acknowledge(Offset(9));
+        assert_eq!((outbox.bytes(), outbox.is_ready(Offset(9))), (0, false));
     }
 
     #[test]

@@ -3,11 +3,10 @@
 use super::lanes::Lanes;
 use super::outbox::{Outbox, Sealed};
 use super::watermark::{Passed, Watermark};
-use super::{CommitPart, CommitPolicy, CommittedPart, Share, Ticket};
-use crate::alarm::detector::{Detector, Source};
-use crate::alarm::state::StoredState;
+use super::{Beginning, CommitPart, CommitPolicy, CommittedPart, Share, Ticket};
+use crate::alarm::detector::{Detector, Log, Source};
 use crate::effect::DeadLetter;
-use crate::log::{GeneratorId, Millis, Offset, PartitionId};
+use crate::log::{Epoch, GeneratorId, Millis, Offset, PartitionId, TopicId};
 use crate::reading::Parsed;
 
 /// Where a partition stands in its life.
@@ -24,6 +23,8 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct PartitionWork {
     id: PartitionId,
+    /// The topic that it is a partition of.
+    topic: Option<TopicId>,
     /// Which assignment this is: a commit of an earlier one has another.
     assignment: u64,
     /// Which tickets are valid: moves on when running readings are forgotten.
@@ -43,6 +44,8 @@ pub(super) struct PartitionWork {
     /// What a commit covers that isn't acknowledged.
     covered: Passed,
     committed: Offset,
+    /// The group's offset isn't one of this log: ours is to take its place, though nothing is finished.
+    owes_offset: bool,
     records: u64,
 }
 
@@ -50,12 +53,13 @@ impl PartitionWork {
     pub(super) fn new(
         id: PartitionId,
         assignment: u64,
-        start: Offset,
-        states: impl IntoIterator<Item = (GeneratorId, StoredState)>,
+        beginning: Beginning,
         detector: &Detector,
         now: Millis,
     ) -> PartitionWork {
+        let Beginning { start, topic, states, renewals, owes_offset } = beginning;
         let mut outbox = Outbox::new(id);
+        outbox.renew(renewals, start);
         // A farewell that the log has passed covers nothing any more: it has no lane.
         let states = states.into_iter().filter(|(generator, stored)| {
             !stored.decommissioned || outbox.restore_farewell(generator, stored.offset, start)
@@ -63,6 +67,7 @@ impl PartitionWork {
         let lanes = Lanes::restore(states, detector, now);
         PartitionWork {
             id,
+            topic,
             assignment,
             epoch: assignment,
             stage: Stage::Working,
@@ -76,6 +81,7 @@ impl PartitionWork {
             passed: Passed::default(),
             covered: Passed::default(),
             committed: start,
+            owes_offset,
             records: 0,
         }
     }
@@ -96,12 +102,14 @@ impl PartitionWork {
         detector: &Detector,
         parsed: &Parsed<'_>,
         source: Source,
+        epoch: impl Fn() -> Epoch,
         now: Millis,
         late: &mut [u64],
     ) {
         debug_assert!(self.watermark.unfinished() == 0);
         let lanes = &mut self.lanes;
-        self.outbox.publish(|effects| lanes.evaluate(detector, parsed, source, now, effects, late));
+        let log = Log { topic: self.topic.as_ref(), epoch };
+        self.outbox.publish(|effects| lanes.evaluate(detector, parsed, source, log, now, effects, late));
         self.watermark.pass(source.offset, source.at, &mut self.passed);
     }
 
@@ -111,12 +119,13 @@ impl PartitionWork {
         detector: &Detector,
         parsed: &Parsed<'_>,
         source: Source,
+        epoch: Epoch,
         bytes: usize,
         now: Millis,
     ) {
         let seq = self.watermark.begin(source.offset, source.at);
         self.unfinished_bytes += bytes;
-        self.lanes.enqueue(detector, parsed, source, seq, bytes, now);
+        self.lanes.enqueue(detector, parsed, source, epoch, seq, bytes, now);
     }
 
     /// A bad record needs no work.
@@ -154,8 +163,9 @@ impl PartitionWork {
             return false;
         }
         let lanes = &mut self.lanes;
-        let (lane, seq) = (ticket.lane, ticket.seq);
-        let finished = self.outbox.publish(|effects| lanes.finish(lane, seq, detector, now, effects, late));
+        let (lane, seq, topic) = (ticket.lane, ticket.seq, self.topic.as_ref());
+        let finished =
+            self.outbox.publish(|effects| lanes.finish(lane, seq, detector, topic, now, effects, late));
         let Some(bytes) = finished else {
             return false;
         };
@@ -167,9 +177,9 @@ impl PartitionWork {
 
     pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, asked: Millis, now: Millis) {
         if self.stage == Stage::Working && self.next >= end {
-            let lanes = &mut self.lanes;
+            let (lanes, topic) = (&mut self.lanes, self.topic.as_ref());
             // Nothing of a silent generator is being worked, so its silence comes behind all of its readings.
-            self.outbox.publish(|effects| lanes.watch_silence(detector, self.id, asked, now, effects));
+            self.outbox.publish(|effects| lanes.watch_silence(detector, self.id, topic, asked, now, effects));
         }
     }
 
@@ -200,7 +210,7 @@ impl PartitionWork {
     }
 
     fn has_uncommitted(&self) -> bool {
-        self.has_effects() || self.watermark.offset() > self.committed
+        self.has_effects() || self.owes_offset || self.watermark.offset() > self.committed
     }
 
     fn has_effects(&self) -> bool {
@@ -230,11 +240,12 @@ impl PartitionWork {
         if offset == watermark {
             self.covered.add(std::mem::take(&mut self.passed));
         }
-        CommitPart { partition: self.id, offset, effects }
+        CommitPart { partition: self.id, topic: self.topic.clone(), offset, effects }
     }
 
     pub(super) fn acknowledge(&mut self, offset: Offset) -> CommittedPart {
         self.committed = self.committed.max(offset);
+        self.owes_offset = false;
         let Passed { records, times } = std::mem::take(&mut self.covered);
         let effects = self.outbox.acknowledge(offset);
         CommittedPart { partition: self.id, offset, records, times, effects }

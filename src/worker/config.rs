@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::alarm::rules::Rules;
 use crate::engine::commit::Delivery;
-use crate::engine::restore::{Fault, OnOutOfRange};
+use crate::engine::restore::Fault;
+use crate::engine::start::Policies;
 use crate::fleet::Fleet;
 use crate::flood;
 use crate::health::Health;
@@ -52,8 +53,8 @@ pub struct WorkerConfig {
     pub exit_at_end: bool,
     /// How long a partition that is given up may drain.
     pub drain_timeout: Duration,
-    /// What to do when the committed offset isn't in the log.
-    pub on_out_of_range: OnOutOfRange,
+    /// What to do when the committed offset isn't in the log, or the log is another.
+    pub policies: Policies,
     /// Stop with an error when more of the records than this are bad.
     pub max_bad_ratio: Option<f64>,
     /// What the buffers may hold.

@@ -7,6 +7,7 @@ use crate::engine::Told;
 use crate::health::Obstacle;
 use crate::kafka::config::ranges;
 use crate::kafka::consumer::Rebalance;
+use crate::kafka::restore::Heard;
 use crate::log::{Offset, PartitionId};
 
 impl Worker {
@@ -58,9 +59,11 @@ impl Worker {
 
     /// Passes on what the restorer has found.
     pub(super) fn take_answers(&mut self) -> Result<(), WorkerError> {
-        while let Some(answered) = self.restorer.answer() {
-            let (ask, answer) = answered?;
-            self.engine.answered(ask, answer);
+        while let Some(heard) = self.restorer.heard() {
+            match heard? {
+                Heard::Answer(ask, answer) => self.engine.answered(ask, answer),
+                Heard::Topic(id) => self.engine.topic(&id),
+            }
         }
         Ok(())
     }
@@ -83,6 +86,15 @@ impl Worker {
         }
     }
 
+    pub(super) fn reassign(&mut self, partition: PartitionId, offset: Offset) {
+        let held: Vec<_> = self.engine.added().collect();
+        match self.consumer.reassign(partition, offset, &held) {
+            Ok(()) => self.engine.sought(partition),
+            // The engine asks again.
+            Err(error) => tracing::debug!(%partition, %error, "not assigned again"),
+        }
+    }
+
     /// A partition isn't worked any more, or not for now.
     pub(super) fn gone(&mut self, partition: PartitionId) {
         self.progress.remove(&partition);
@@ -92,7 +104,12 @@ impl Worker {
         }
     }
 
-    pub(super) fn tell(&mut self, partition: PartitionId, told: Told, dropped: &mut Vec<PartitionId>) {
+    pub(super) fn tell(
+        &mut self,
+        partition: PartitionId,
+        told: Told,
+        dropped: &mut Vec<PartitionId>,
+    ) -> Result<(), WorkerError> {
         let worker = &self.config.name;
         match told {
             Told::Started { start, generators } => {
@@ -105,6 +122,33 @@ impl Worker {
                 %low,
                 "the committed offset is not in the log: going on from the earliest record"
             ),
+            Told::NewTopic { was, now, kept, forgotten } => tracing::warn!(
+                worker,
+                %partition,
+                %was,
+                %now,
+                kept,
+                forgotten,
+                "the topic was deleted and made anew, or is a mirror: working it from its first reading"
+            ),
+            Told::StatesAhead { generators, start } => tracing::warn!(
+                worker,
+                %partition,
+                %start,
+                generators,
+                "no worker has committed the offset that it begins at, and alarm states are ahead of it: readings up to what a \
+                 generator's state covers are skipped; to work them again, use another --group"
+            ),
+            Told::StatesBeyondTheEnd { generators, high } => tracing::error!(
+                worker,
+                %partition,
+                %high,
+                generators,
+                "alarm states cover readings that the log does not have: it has lost its end (an unclean leader election?)"
+            ),
+            Told::Refused(fault) if fault.is_of_the_topic() => {
+                return Err(WorkerError::Refused { topic: self.topics.readings.clone(), partition, fault });
+            }
             Told::Refused(fault) => {
                 let topic = &self.topics.readings;
                 tracing::error!(
@@ -118,6 +162,7 @@ impl Worker {
                 tracing::debug!(worker, %partition, "drained for long enough: the rest is left to the next owner");
             }
         }
+        Ok(())
     }
 
     pub(super) fn tell_dropped(&self, dropped: &[PartitionId]) {

@@ -153,7 +153,7 @@ impl Worker {
         );
         let settings = Settings {
             drain: clock::millis(config.drain_timeout),
-            on_out_of_range: config.on_out_of_range,
+            policies: config.policies,
             exit_at_end: config.exit_at_end,
         };
         Ok(Worker {
@@ -380,8 +380,12 @@ impl Worker {
                     self.gone(partition);
                     Ok(())
                 }
+                Action::Reassign(partition, offset) => {
+                    self.reassign(partition, offset);
+                    Ok(())
+                }
                 Action::Tell(partition, told) => {
-                    self.tell(partition, told, &mut dropped);
+                    self.tell(partition, told, &mut dropped)?;
                     Ok(())
                 }
             };
@@ -451,7 +455,8 @@ impl Worker {
 fn take_in_record(engine: &mut Engine, record: &Record<'_>) -> bool {
     match reading::parse(record.key, record.value) {
         Ok(parsed) => {
-            engine.take_in(record.partition, record.offset, record.timestamp, &parsed, record.bytes());
+            let epoch = || record.epoch();
+            engine.take_in(record.partition, record.offset, record.timestamp, &parsed, record.bytes(), epoch);
             true
         }
         Err(error) => {

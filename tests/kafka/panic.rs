@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use genwatch::alarm::rules::Rules;
 use genwatch::engine::commit::Delivery;
-use genwatch::engine::restore::OnOutOfRange;
+use genwatch::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use genwatch::health::{Health, Obstacle};
 use genwatch::kafka::config::{Connection, GroupProtocol};
 use genwatch::metrics::Metrics;
@@ -69,7 +69,7 @@ fn panic_on_purpose(world: &str) {
         rate_limit: None,
         exit_at_end: false,
         drain_timeout: Duration::from_secs(5),
-        on_out_of_range: OnOutOfRange::Fail,
+        policies: Policies { on_out_of_range: OnOutOfRange::Fail, on_new_topic: OnNewTopic::Fail },
         max_bad_ratio: None,
         bounds: Bounds { records: 10_000, bytes: 64 << 20 },
         name: "panics".to_owned(),

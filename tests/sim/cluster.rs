@@ -7,27 +7,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use genwatch::alarm::state::StoredState;
 use genwatch::effect::Effect;
 use genwatch::engine::commit::{Answer, Call, Delivery};
-use genwatch::log::GeneratorId;
+use genwatch::engine::note::Note;
+use genwatch::engine::start::{CommittedOffset, Log};
+use genwatch::log::{GeneratorId, Offset, TopicId};
 use genwatch::pool::{Commit, CommitPart};
 use serde_json::Value;
 
 use crate::invariants::{Violation, ensure};
 use crate::judge::{AtLeastOnce, ExactlyOnce};
 use crate::oracle::{Entry, Kind, Meaning, Oracle};
-use crate::producer::{Mark, Producer, Request};
+use crate::producer::{Mark, Producer, Request, Sent};
 use crate::scenario::Scenario;
 
 /// One partition of the readings topic, and of those that follow it.
 #[derive(Debug)]
 pub struct Partition {
+    id: i32,
+    /// The topic that it is a partition of.
+    topic: TopicId,
     /// The records, by offset; offsets may be left out.
     pub log: Vec<Entry>,
+    /// The first offset that retention has left.
+    low: i64,
     /// The offset behind the last record or marker.
     pub end: i64,
+    /// Of its leader.
+    epoch: i32,
     /// The group's committed offset.
-    pub committed: i64,
-    /// What it bears: which commit brought it.
-    pub mark: Option<Mark>,
+    committed: Option<Committed>,
     /// The state partition of the same number, compacted.
     states: BTreeMap<String, Vec<u8>>,
     judge: Judge,
@@ -35,6 +42,14 @@ pub struct Partition {
     serial: Option<Oracle>,
     /// The offsets of the readings that call for effects.
     calling: BTreeSet<i64>,
+}
+
+#[derive(Clone, Debug)]
+struct Committed {
+    offset: i64,
+    /// What it bears: which commit brought it, and of which topic.
+    mark: Mark,
+    topic: Option<TopicId>,
 }
 
 #[derive(Debug)]
@@ -53,6 +68,66 @@ impl Partition {
     pub fn calls_for_effects(&self, offset: i64) -> bool {
         self.calling.contains(&offset)
     }
+
+    /// The committed offset, if it is one of this topic.
+    pub fn committed(&self) -> Option<i64> {
+        let committed = self.committed.as_ref();
+        committed.filter(|of| of.topic.as_ref() == Some(&self.topic)).map(|of| of.offset)
+    }
+
+    /// Whether everything in the log is committed, and nothing is left in the states that is to go.
+    fn is_drained(&self) -> bool {
+        let is_reached = match &self.committed {
+            Some(_) => self.committed() == Some(self.end),
+            None => self.log.is_empty() && self.end == 0,
+        };
+        is_reached && !self.states.keys().any(|id| self.is_to_go(id))
+    }
+
+    fn is_to_go(&self, generator: &str) -> bool {
+        self.other(generator).is_some() || self.farewell(generator).is_some_and(|offset| offset < self.end)
+    }
+
+    /// Where the generator was decommissioned, if its farewell is there. Of a log that has lost its end that may be where
+    /// nothing is any more: then it stays until the offset comes there again.
+    fn farewell(&self, generator: &str) -> Option<i64> {
+        let state = StoredState::from_json(self.states.get(generator)?).ok()?;
+        state.decommissioned.then_some(state.offset.0)
+    }
+
+    /// The generator's state, if it's one of another topic.
+    fn other(&self, generator: &str) -> Option<StoredState> {
+        let state = StoredState::from_json(self.states.get(generator)?).ok()?;
+        (state.topic.as_ref() != Some(&self.topic)).then_some(state)
+    }
+
+    /// Another log takes the place of this one.
+    fn make_anew(&mut self, topic: &TopicId, scenario: &Scenario) {
+        let name = Some(topic.as_str().to_owned());
+        self.topic = topic.clone();
+        self.log.clear();
+        (self.low, self.end, self.epoch) = (0, 0, 0);
+        self.calling.clear();
+        let keeps = scenario.keeps_states;
+        self.serial = self.serial.take().filter(|_| !keeps);
+        if let Some(serial) = &mut self.serial {
+            *serial = Oracle::new(name.clone(), self.id, &scenario.rules);
+        }
+        self.judge = match scenario.delivery {
+            Delivery::ExactlyOnce => {
+                Judge::ExactlyOnce(ExactlyOnce::new(name, self.id, &scenario.rules).after_another_log())
+            }
+            Delivery::AtLeastOnce => {
+                let mut judge = AtLeastOnce::new(name, self.id, &scenario.rules);
+                let stored = self.states.keys().filter_map(|id| self.other(id));
+                for mut state in stored.filter(|state| keeps && !state.decommissioned) {
+                    state.offset = Offset(-1);
+                    judge.kept(&serde_json::to_value(state).unwrap_or_default());
+                }
+                Judge::AtLeastOnce(judge)
+            }
+        };
+    }
 }
 
 /// The cluster.
@@ -60,6 +135,11 @@ impl Partition {
 pub struct Cluster {
     /// By number.
     pub partitions: Vec<Partition>,
+    /// Of the readings.
+    topic: TopicId,
+    /// How often the topic was made anew.
+    made: u32,
+    keeps_states: bool,
     delivery: Delivery,
     /// By replica; those of the dead have their effects to the end.
     producers: BTreeMap<usize, Producer>,
@@ -68,31 +148,87 @@ pub struct Cluster {
 impl Cluster {
     /// Topics without records.
     pub fn new(scenario: &Scenario) -> Cluster {
+        let topic = TopicId::from("topic-0");
         let partition = |id: usize| {
             let id = id as i32;
+            let name = || Some(topic.as_str().to_owned());
             let judge = match scenario.delivery {
-                Delivery::ExactlyOnce => Judge::ExactlyOnce(ExactlyOnce::new(id, &scenario.rules)),
-                Delivery::AtLeastOnce => Judge::AtLeastOnce(AtLeastOnce::new(id, &scenario.rules)),
+                Delivery::ExactlyOnce => Judge::ExactlyOnce(ExactlyOnce::new(name(), id, &scenario.rules)),
+                Delivery::AtLeastOnce => Judge::AtLeastOnce(AtLeastOnce::new(name(), id, &scenario.rules)),
             };
             let deadman = scenario.rules.iter().any(|rule| matches!(rule.kind, Kind::Deadman(_)));
             Partition {
+                id,
+                topic: topic.clone(),
                 log: Vec::new(),
+                low: 0,
                 end: 0,
-                committed: 0,
-                mark: None,
+                epoch: 0,
+                committed: None,
                 states: BTreeMap::new(),
                 judge,
-                serial: (!deadman).then(|| Oracle::new(id, &scenario.rules)),
+                serial: (!deadman).then(|| Oracle::new(name(), id, &scenario.rules)),
                 calling: BTreeSet::new(),
             }
         };
         let partitions = (0..scenario.partitions).map(partition).collect();
-        Cluster { partitions, delivery: scenario.delivery, producers: BTreeMap::new() }
+        Cluster {
+            partitions,
+            topic,
+            made: 0,
+            keeps_states: scenario.keeps_states,
+            delivery: scenario.delivery,
+            producers: BTreeMap::new(),
+        }
+    }
+
+    /// The id of the readings topic.
+    pub fn topic(&self) -> &TopicId {
+        &self.topic
+    }
+
+    /// The topic is deleted and made anew. The group's offsets go with it, or they don't: a late commit brings them back.
+    pub fn make_anew(&mut self, scenario: &Scenario, offsets_stay: bool) {
+        self.made += 1;
+        self.topic = TopicId::from(format!("topic-{}", self.made).as_str());
+        for partition in &mut self.partitions {
+            partition.committed.take_if(|_| !offsets_stay);
+            partition.make_anew(&self.topic, scenario);
+        }
+    }
+
+    /// What is acknowledged of a partition in such a way that no election takes it away in this model: see
+    /// [`Cluster::elect_uncleanly`].
+    pub fn settled(&self, id: usize) -> i64 {
+        let partition = &self.partitions[id];
+        let pending = self.producers.values().filter_map(|producer| producer.pending_offset_of(id as i32));
+        pending.chain(partition.committed()).max().unwrap_or(0).max(partition.low)
+    }
+
+    /// A leader is elected that doesn't have what is at `end` or behind. Nobody alive must have read that, as nothing helps who
+    /// has: a commit of it is of offsets that are used again.
+    pub fn elect_uncleanly(&mut self, id: usize, end: i64) {
+        let partition = &mut self.partitions[id];
+        partition.log.retain(|entry| entry.offset < end);
+        partition.end = end;
+        partition.epoch += 1;
+        // It's known no more what a record calls for: its generator's state may come from one that is gone.
+        partition.serial = None;
+        partition.calling.clear();
+        if let Judge::ExactlyOnce(judge) = &mut partition.judge {
+            judge.truncated(partition.log.len());
+        }
+    }
+
+    /// Retention deletes what is below `low`, which nobody needs any more.
+    pub fn retain(&mut self, id: usize, low: i64) {
+        self.partitions[id].low = low;
     }
 
     /// Appends a record, whose offset must be the partition's end.
-    pub fn append(&mut self, partition: usize, entry: Entry) {
+    pub fn append(&mut self, partition: usize, mut entry: Entry) {
         let partition = &mut self.partitions[partition];
+        entry.epoch = partition.epoch;
         partition.end = entry.offset + 1;
         let calls = partition.serial.as_mut().is_some_and(|serial| !serial.evaluate(&entry).is_empty());
         if calls && !matches!(entry.meaning, Meaning::Bad(_)) {
@@ -105,10 +241,23 @@ impl Cluster {
         partition.log.push(entry);
     }
 
-    /// Step one of a restore: the committed offset, unless a transaction holds another one pending.
-    pub fn stable_offset(&self, partition: i32) -> Option<i64> {
-        let unstable = self.producers.values().any(|producer| producer.holds_offset_of(partition));
-        (!unstable).then(|| self.partitions[partition as usize].committed)
+    /// Step one of a restore: the committed offset, if there's one, unless a transaction holds another one pending.
+    pub fn stable_offset(&self, partition: i32) -> Option<Option<CommittedOffset>> {
+        let is_stable = !self.producers.values().any(|producer| producer.holds_offset_of(partition));
+        let noted = |committed: &Committed| CommittedOffset {
+            offset: Offset(committed.offset),
+            note: Some(Note {
+                mark: format!("{}/{}", committed.mark.replica, committed.mark.commit),
+                topic: committed.topic.clone(),
+            }),
+        };
+        is_stable.then(|| self.partitions[partition as usize].committed.as_ref().map(noted))
+    }
+
+    /// The last step of a restore.
+    pub fn log(&self, partition: i32) -> Log {
+        let Partition { low, end, .. } = self.partitions[partition as usize];
+        Log { topic: Some(self.topic.clone()), low: Offset(low), high: Offset(end) }
     }
 
     /// Step two of a restore: the committed states, unless a transaction on them is open.
@@ -143,7 +292,7 @@ impl Cluster {
             Call::Offsets => {
                 let answer = producer.offsets(self.delivery, commit, request)?;
                 if (self.delivery, answer) == (Delivery::AtLeastOnce, Some(Answer::Done)) {
-                    self.commit_offsets(&commit.parts)?;
+                    self.commit_offsets(&commit.parts, mark)?;
                 }
                 answer
             }
@@ -155,7 +304,9 @@ impl Cluster {
             Call::Mark => {
                 let ids = || commit.parts.iter().map(|part| part.partition.0);
                 let is_stable = |id| self.stable_offset(id).is_some();
-                let bears = |id: i32| self.partitions[id as usize].mark == Some(mark);
+                let bears = |id: i32| {
+                    self.partitions[id as usize].committed.as_ref().is_some_and(|of| of.mark == mark)
+                };
                 let others = ids().all(is_stable) && ids().all(|id| !producer.holds_offset_of(id));
                 others.then(|| Answer::Marked(ids().any(bears)))
             }
@@ -187,15 +338,13 @@ impl Cluster {
 
     /// Whether everything in the log is committed, and no farewell is left.
     pub fn is_drained(&self) -> bool {
-        let farewell = |json: &Vec<u8>| json.ends_with(b"\"decommissioned\":true}");
-        self.partitions
-            .iter()
-            .all(|partition| partition.committed == partition.end && !partition.states.values().any(farewell))
+        self.partitions.iter().all(Partition::is_drained)
     }
 
     /// The same of one partition.
     pub fn is_drained_of(&self, id: usize) -> bool {
-        self.partitions[id].committed == self.partitions[id].end
+        let partition = &self.partitions[id];
+        partition.committed().unwrap_or(0) == partition.end
     }
 
     /// The generators whose silence nobody has noticed.
@@ -217,7 +366,8 @@ impl Cluster {
             let parse = |(id, json): (&String, &Vec<u8>)| {
                 (id.clone(), serde_json::from_slice(json).unwrap_or_default())
             };
-            let stored: BTreeMap<String, Value> = partition.states.iter().map(parse).collect();
+            let states = partition.states.iter().filter(|(id, _)| partition.farewell(id).is_none());
+            let stored: BTreeMap<String, Value> = states.map(parse).collect();
             ensure!(
                 stored == expected,
                 Effects,
@@ -230,42 +380,54 @@ impl Cluster {
     fn make_visible(&mut self, parts: &[CommitPart], mark: Mark) -> Result<(), Violation> {
         for part in parts {
             let partition = &mut self.partitions[part.partition.0 as usize];
-            if let Judge::ExactlyOnce(judge) = &mut partition.judge {
-                judge.commit(&partition.log, part.offset.0, part.effects.iter())?;
+            if part.topic.as_ref() == Some(&self.topic) {
+                partition.judge(part, self.keeps_states)?;
+            } else {
+                // Of a log that is gone.
+                part.effects.iter().for_each(|effect| partition.store(effect));
             }
-            for effect in part.effects.iter() {
-                partition.store(effect);
-            }
-            (partition.committed, partition.mark) = (part.offset.0, Some(mark));
+            let (offset, topic) = (part.offset.0, part.topic.clone());
+            partition.committed = Some(Committed { offset, mark, topic });
         }
         Ok(())
     }
 
-    fn commit_offsets(&mut self, parts: &[CommitPart]) -> Result<(), Violation> {
+    fn commit_offsets(&mut self, parts: &[CommitPart], mark: Mark) -> Result<(), Violation> {
         for part in parts {
             let partition = &mut self.partitions[part.partition.0 as usize];
-            if let Judge::AtLeastOnce(judge) = &mut partition.judge {
-                judge.offset(&partition.log, part.offset.0)?;
+            let (offset, topic) = (part.offset.0, part.topic.clone());
+            if topic.as_ref() == Some(&self.topic) {
+                if let Judge::AtLeastOnce(judge) = &mut partition.judge {
+                    judge.offset(&partition.log, offset)?;
+                }
+                partition.check_renewed(offset)?;
             }
-            partition.committed = part.offset.0;
+            partition.committed = Some(Committed { offset, mark, topic });
         }
         Ok(())
     }
 
     /// Under at-least-once: up to `amount` of the records that were sent become visible.
     fn deliver(&mut self, producer: &mut Producer, amount: usize) -> Result<(), Violation> {
-        for (id, effect) in producer.take_sent(amount) {
+        for Sent { partition: id, topic, effect } in producer.take_sent(amount) {
             let partition = &mut self.partitions[id as usize];
+            // Alerts come before all states, also before those that are renewed.
+            let is_here = topic.as_ref() == Some(&self.topic);
+            if !is_here || effect.as_state().is_some() && partition.renews(&effect, self.keeps_states)? {
+                partition.store(&effect);
+                continue;
+            }
             match (&effect, &mut partition.judge) {
                 (Effect::Alert(_) | Effect::DeadLetter(_), Judge::AtLeastOnce(judge)) => {
                     judge.visible(&partition.log, &effect)?;
                 }
                 (Effect::State(change), _) => {
-                    let passed = change.offset.0 < partition.committed;
+                    let passed = partition.committed().is_some_and(|committed| change.offset.0 < committed);
+                    let is_there = partition.states.contains_key(change.generator.as_str());
                     ensure!(
-                        change.json.is_some() || passed,
+                        change.json.is_some() || passed || !is_there,
                         Effects,
-                        "{effect:?} deletes a state of partition {id}, which is committed at {}",
+                        "{effect:?} deletes a state of partition {id}, which is committed at {:?}",
                         partition.committed
                     );
                     partition.store(&effect);
@@ -278,6 +440,68 @@ impl Cluster {
 }
 
 impl Partition {
+    /// A part of a commit becomes visible.
+    fn judge(&mut self, part: &CommitPart, keeps_states: bool) -> Result<(), Violation> {
+        let mut effects = Vec::new();
+        for effect in part.effects.iter() {
+            if self.renews(effect, keeps_states)? {
+                self.store(effect);
+            } else {
+                effects.push(effect);
+            }
+        }
+        if let Judge::ExactlyOnce(judge) = &mut self.judge {
+            judge.commit(&self.log, part.offset.0, effects.iter().copied())?;
+        }
+        self.check_renewed(part.offset.0)?;
+        effects.into_iter().for_each(|effect| self.store(effect));
+        Ok(())
+    }
+
+    /// Whether the effect is what a state of another log calls for, and nothing that was read. It comes before all else of
+    /// its generator.
+    fn renews(&mut self, effect: &Effect, keeps_states: bool) -> Result<bool, Violation> {
+        let generator = match effect {
+            Effect::Alert(alert) => alert.generator.as_str(),
+            Effect::State(change) => change.generator.as_str(),
+            Effect::DeadLetter(_) => return Ok(false),
+        };
+        let Some(stored) = self.other(generator) else { return Ok(false) };
+        let start = self.committed().unwrap_or(self.low);
+        let renewed = StoredState {
+            topic: Some(self.topic.clone()),
+            offset: Offset(start - 1),
+            epoch: genwatch::log::Epoch::UNKNOWN,
+            ..stored.clone()
+        };
+        let wanted = Some(renewed).filter(|_| keeps_states && !stored.decommissioned);
+        let json = effect.as_state().map(|change| change.json.as_ref());
+        let found = json.map(|json| json.map(|json| StoredState::from_json(json).ok()));
+        ensure!(
+            found == Some(wanted.clone().map(Some)),
+            OtherLog,
+            "partition {}: {stored:?} is of another log, wanted is {wanted:?}, there is {effect:?}",
+            self.id
+        );
+        if let (Some(state), Judge::ExactlyOnce(judge)) = (wanted, &mut self.judge) {
+            judge.kept(&serde_json::to_value(state).unwrap_or_default());
+        }
+        Ok(true)
+    }
+
+    /// Once an offset behind the start is committed, nobody would look at states of another log any more.
+    fn check_renewed(&self, offset: i64) -> Result<(), Violation> {
+        let start = self.committed().unwrap_or(self.low);
+        let left = self.states.keys().find(|id| self.other(id).is_some());
+        ensure!(
+            left.is_none() || offset <= start,
+            OtherLog,
+            "partition {} is committed at {offset}, and the state of {left:?} is of another log",
+            self.id
+        );
+        Ok(())
+    }
+
     fn store(&mut self, effect: &Effect) {
         if let Effect::State(change) = effect {
             let generator = change.generator.as_str().to_owned();

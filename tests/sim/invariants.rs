@@ -9,6 +9,9 @@ pub enum Invariant {
     /// committed offset: nothing lost, nothing twice, in order, no group of effects split; and the alarm states to be
     /// restored are the oracle's. (G2, G9)
     Effects,
+    /// In a log that was made anew, or has lost its end, no reading is taken for one of the log before; and where offsets or
+    /// states are of another log, that is told. (G14)
+    OtherLog,
     /// The dead letters that are visible are those of the bad records below the committed offset. (G2, G10)
     Letters,
     /// A committed offset never goes back, nor beyond a record that isn't finished. (G2, G3)

@@ -6,7 +6,7 @@ use genwatch::alarm::event::Reason;
 use genwatch::effect::{DeadLetter, Effect};
 use serde_json::Value;
 
-use crate::invariants::{Violation, ensure};
+use crate::invariants::{Invariant, Violation, ensure};
 use crate::oracle::{Entry, Expected, Meaning, Oracle, Rule, TOPIC};
 
 /// Judges one partition under exactly-once.
@@ -26,19 +26,43 @@ pub struct ExactlyOnce {
     /// The decommissionings whose farewell stands in the state's place.
     farewells: BTreeMap<String, i64>,
     committed: i64,
+    /// What it means that something is missing.
+    missing: Invariant,
 }
 
 impl ExactlyOnce {
-    /// Before the first record.
-    pub fn new(partition: i32, rules: &[Rule]) -> ExactlyOnce {
+    /// Before the first record of this topic.
+    pub fn new(topic: Option<String>, partition: i32, rules: &[Rule]) -> ExactlyOnce {
         ExactlyOnce {
             partition,
-            oracle: Oracle::new(partition, rules),
+            oracle: Oracle::new(topic, partition, rules),
             appended: 0,
             ahead: BTreeMap::new(),
             bad: VecDeque::new(),
             farewells: BTreeMap::new(),
             committed: 0,
+            missing: Invariant::Effects,
+        }
+    }
+
+    /// There was another log before this one.
+    pub fn after_another_log(mut self) -> ExactlyOnce {
+        self.missing = Invariant::OtherLog;
+        self
+    }
+
+    /// A state of the log before was kept, as this JSON.
+    pub fn kept(&mut self, state: &Value) {
+        self.oracle.keep(state);
+    }
+
+    /// The log has lost its end, and has so many entries left. What was visible of the others stays so.
+    pub fn truncated(&mut self, entries: usize) {
+        self.missing = Invariant::OtherLog;
+        self.appended = entries;
+        self.bad.retain(|index| *index < entries);
+        for ahead in self.ahead.values_mut() {
+            ahead.retain(|index| *index < entries);
         }
     }
 
@@ -104,7 +128,10 @@ impl ExactlyOnce {
             while ahead.front().is_some_and(|index| log[*index].offset < offset) {
                 let lost = ahead.pop_front().map(|index| self.oracle.evaluate(&log[index]));
                 let lost = lost.unwrap_or_default();
-                ensure!(lost.is_empty(), Effects, "{here}: {lost:?} of {generator} are lost");
+                if !lost.is_empty() {
+                    let what = format!("{here}: {lost:?} of {generator} are lost");
+                    return Err(Violation { invariant: self.missing, what });
+                }
             }
         }
         let missing = self.bad.front().filter(|index| log[**index].offset < offset);
@@ -160,7 +187,13 @@ impl ExactlyOnce {
         }
         if silence {
             ensure!(group.is_empty(), Effects, "partition {partition} lost {group:?} before {effect:?}");
-            match self.oracle.silence(&alert_json(effect).unwrap_or_default()) {
+            let is_named = |entry: &&Entry| {
+                let is_bad = matches!(entry.meaning, Meaning::Bad(_));
+                entry.offset == last && entry.generator == generator && !is_bad
+            };
+            let named = log.iter().find(is_named);
+            let epoch = named.map_or(-1, |entry| entry.epoch);
+            match self.oracle.silence(&alert_json(effect).unwrap_or_default(), epoch) {
                 Ok(told) => group = told,
                 Err(reason) => ensure!(false, Effects, "partition {partition}: {reason}"),
             }
@@ -182,10 +215,15 @@ pub struct AtLeastOnce {
 }
 
 impl AtLeastOnce {
-    /// Before the first record.
-    pub fn new(partition: i32, rules: &[Rule]) -> AtLeastOnce {
-        let oracle = Oracle::new(partition, rules);
+    /// Before the first record of this topic.
+    pub fn new(topic: Option<String>, partition: i32, rules: &[Rule]) -> AtLeastOnce {
+        let oracle = Oracle::new(topic, partition, rules);
         AtLeastOnce { partition, oracle, expected: Vec::new(), unseen: BTreeMap::new(), committed: 0 }
+    }
+
+    /// A state of the log before is to be kept, as this JSON.
+    pub fn kept(&mut self, state: &Value) {
+        self.oracle.keep(state);
     }
 
     /// A record has been appended to the log.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use genwatch::alarm::state::StoredState;
 use genwatch::effect::Effect;
-use genwatch::log::GeneratorId;
+use genwatch::log::{GeneratorId, TopicId};
 use genwatch::pool::CommitPart;
 
 use crate::invariants::{Violation, ensure};
@@ -35,6 +35,8 @@ struct Place {
 pub struct Ledger {
     /// Which assignment.
     pub serial: u64,
+    /// The topic that it is of.
+    pub topic: TopicId,
     partition: i32,
     stage: Stage,
     start: i64,
@@ -63,6 +65,7 @@ pub struct Ledger {
 impl Ledger {
     /// An assignment that begins at `start` with these states.
     pub fn new(
+        topic: TopicId,
         partition: i32,
         serial: u64,
         start: i64,
@@ -72,6 +75,7 @@ impl Ledger {
         let covers = |(id, state): &(GeneratorId, StoredState)| (id.as_str().to_owned(), state.offset.0);
         Ledger {
             serial,
+            topic,
             partition,
             stage: Stage::Working,
             start,
@@ -310,6 +314,11 @@ impl Ledger {
     /// Where the assignment stands.
     pub fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// The next offset that is new.
+    pub fn next(&self) -> i64 {
+        self.next
     }
 
     /// Where it began.

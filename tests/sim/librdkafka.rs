@@ -53,6 +53,8 @@ pub struct Fetch {
     /// Where the application stands, where that isn't what was handed out last: behind a notice.
     /// (`rd_kafka_q_serve_rkmessages`)
     pub misled: Option<i64>,
+    /// Nothing is fetched any more, as the offset was out of range. (`rd_kafka_offset_reset`)
+    pub stopped: bool,
 }
 
 /// The client's view.
@@ -273,7 +275,8 @@ impl Client {
             Answered,
             "{id} is added before its assignment is acknowledged"
         );
-        let before = self.fetched.insert(id, Fetch { next: offset, paused: false, misled: None });
+        let before =
+            self.fetched.insert(id, Fetch { next: offset, paused: false, misled: None, stopped: false });
         ensure!(before.is_none(), Answered, "{id} is added, which is fetched already");
         Ok(())
     }
@@ -304,11 +307,26 @@ impl Client {
         Ok(())
     }
 
-    /// A seek; the application's position is unset. (`rd_kafka_toppar_seek`)
-    pub fn seek(&mut self, id: i32, offset: i64) {
-        if let Some(fetch) = self.fetched.get_mut(&id) {
-            (fetch.next, fetch.misled) = (offset, None);
+    /// A seek; the application's position is unset. What isn't fetched refuses it. Whether it's done.
+    /// (`rd_kafka_toppar_seek`)
+    pub fn seek(&mut self, id: i32, offset: i64) -> bool {
+        let fetch = self.fetched.get_mut(&id).filter(|fetch| !fetch.stopped);
+        fetch.map(|fetch| (fetch.next, fetch.misled) = (offset, None)).is_some()
+    }
+
+    /// `incremental_unassign` and `incremental_assign` of one partition. The worker must know of no open revocation, as this
+    /// would answer it; of one that it isn't told yet it can't know, and is as good as refused. Whether it's done.
+    pub fn reassign(&mut self, id: i32, offset: i64) -> Result<bool, Violation> {
+        ensure!(
+            self.open != Some(Open::Unassign) || !self.inbox.is_empty(),
+            Answered,
+            "{id} is assigned again while a revocation is open"
+        );
+        if self.open.is_some() || self.fetched.remove(&id).is_none() {
+            return Ok(false);
         }
+        self.add(id, offset)?;
+        Ok(true)
     }
 
     /// A pause takes the application's position for the fetcher's. (`rd_kafka_toppar_pause_resume`)

@@ -117,6 +117,8 @@ pub enum Meaning {
 pub struct Entry {
     /// Its offset.
     pub offset: i64,
+    /// The leader epoch under which it was written.
+    pub epoch: i32,
     /// Its event time.
     pub at: i64,
     /// Its key.
@@ -169,20 +171,39 @@ struct Generator {
     rules: Vec<(Phase, Option<i64>)>,
     /// The offset of the last record that changed something.
     changed_at: i64,
+    /// Its leader epoch.
+    epoch: i32,
 }
 
 /// The serial evaluation of one partition.
 #[derive(Clone, Debug)]
 pub struct Oracle {
+    topic: Option<String>,
     partition: i32,
     rules: Vec<Rule>,
     generators: BTreeMap<String, Generator>,
 }
 
 impl Oracle {
-    /// Before the first record.
-    pub fn new(partition: i32, rules: &[Rule]) -> Oracle {
-        Oracle { partition, rules: rules.to_vec(), generators: BTreeMap::new() }
+    /// Before the first record of this topic.
+    pub fn new(topic: Option<String>, partition: i32, rules: &[Rule]) -> Oracle {
+        Oracle { topic, partition, rules: rules.to_vec(), generators: BTreeMap::new() }
+    }
+
+    /// A generator stands, before its first record, as a stored state says, which is given as its JSON.
+    pub fn keep(&mut self, state: &Value) {
+        let phase = |name: &Value| {
+            let named = |phase: &Phase| *name == phase.name();
+            [Phase::Normal, Phase::Pending, Phase::Raised, Phase::Clearing].into_iter().find(named)
+        };
+        let standing = |rule: &Rule| {
+            let stored = &state["rules"][&rule.name];
+            (phase(&stored["phase"]).unwrap_or(Phase::Normal), stored["since"].as_i64())
+        };
+        let rules = self.rules.iter().map(standing).collect();
+        let id = state["generatorID"].as_str().unwrap_or_default().to_owned();
+        let changed_at = state["offset"].as_i64().unwrap_or(-1);
+        self.generators.insert(id, Generator { rules, changed_at, epoch: -1 });
     }
 
     /// What the next record calls for, in the order in which it must become visible.
@@ -208,8 +229,9 @@ impl Oracle {
         lively.map(|(id, _)| id.as_str()).collect()
     }
 
-    /// A replica has raised silence; `alert` is what it says. What must become visible for it, or why it can't be.
-    pub fn silence(&mut self, alert: &Value) -> Result<Vec<Expected>, String> {
+    /// A replica has raised silence; `alert` is what it says, and `epoch` that of the record that it names. What must become
+    /// visible for it, or why it can't be.
+    pub fn silence(&mut self, alert: &Value, epoch: i32) -> Result<Vec<Expected>, String> {
         let id = alert["generatorID"].as_str().unwrap_or_default().to_owned();
         let known = self.rules.iter().position(|rule| alert["rule"] == rule.name.as_str());
         let Some(index) = known else { return Err(format!("no rule calls for {alert}")) };
@@ -230,9 +252,13 @@ impl Oracle {
         let rule = &self.rules[index];
         let offset = alert["source"]["offset"].as_i64().unwrap_or(-1);
         // The state covers the last reading before the silence.
-        generator.changed_at = generator.changed_at.max(offset);
+        if offset > generator.changed_at || epoch > generator.epoch {
+            (generator.changed_at, generator.epoch) = (offset, epoch);
+        }
         let mut expected = alert_json(self.partition, rule, "raised", offset, &id);
-        expected["id"] = json!(format!("{TOPIC}-{}-{offset}-{}-silent", self.partition, rule.name));
+        // Where no reading of this log was seen, the generator and the time stand for it.
+        let what = if offset < 0 { format!("{id}-{at}") } else { offset.to_string() };
+        expected["id"] = json!(format!("{TOPIC}-{}-{what}-{}-silent", self.partition, rule.name));
         expected["value"] = json!((at - since) as f64 / 1000.0);
         expected["threshold"] = json!(after as f64 / 1000.0);
         expected["at"] = json!(at);
@@ -244,7 +270,8 @@ impl Oracle {
     fn reading(&mut self, entry: &Entry, numbers: &Numbers) -> Vec<Expected> {
         let id = &entry.generator;
         let watches_silence = self.rules.iter().any(|rule| matches!(rule.kind, Kind::Deadman(_)));
-        let fresh = Generator { rules: vec![(Phase::Normal, None); self.rules.len()], changed_at: -1 };
+        let rules = vec![(Phase::Normal, None); self.rules.len()];
+        let fresh = Generator { rules, changed_at: -1, epoch: -1 };
         let known = self.generators.contains_key(id);
         let mut generator = self.generators.get(id).cloned().unwrap_or(fresh);
         let mut expected = Vec::new();
@@ -283,7 +310,7 @@ impl Oracle {
             }
         }
         if changed {
-            generator.changed_at = entry.offset;
+            (generator.changed_at, generator.epoch) = (entry.offset, entry.epoch);
             self.generators.insert(id.clone(), generator);
             expected.push(Expected::State(id.clone(), self.state(id).unwrap_or_default()));
         }
@@ -309,7 +336,8 @@ impl Oracle {
             }
         }
         // Until the committed offset has passed it; then it is deleted.
-        let farewell = json!({"generatorID": entry.generator, "offset": entry.offset, "rules": {}, "decommissioned": true});
+        let mut farewell = self.state_json(&entry.generator, entry.offset, entry.epoch, json!({}));
+        farewell["decommissioned"] = json!(true);
         expected.push(Expected::State(entry.generator.clone(), farewell));
         expected
     }
@@ -321,7 +349,18 @@ impl Oracle {
             Some((rule.name.clone(), standing))
         });
         let rules: serde_json::Map<String, Value> = touched.collect();
-        Some(json!({"generatorID": id, "offset": generator.changed_at, "rules": rules}))
+        Some(self.state_json(id, generator.changed_at, generator.epoch, rules.into()))
+    }
+
+    fn state_json(&self, id: &str, offset: i64, epoch: i32, rules: Value) -> Value {
+        let mut state = json!({"generatorID": id, "offset": offset, "rules": rules});
+        if let Some(topic) = &self.topic {
+            state["topic"] = json!(topic);
+        }
+        if epoch >= 0 {
+            state["epoch"] = json!(epoch);
+        }
+        state
     }
 }
 

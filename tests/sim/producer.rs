@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use genwatch::effect::Effect;
 use genwatch::engine::commit::{Answer, Delivery, Portion};
 use genwatch::engine::membership::Refusal;
+use genwatch::log::TopicId;
 use genwatch::pool::{Commit, CommitPart};
 
 use crate::group::{Group, MemberId};
@@ -72,7 +73,18 @@ pub struct Producer {
     /// The replica has given up its client, and has no other yet.
     discarded: bool,
     /// Without transactions: what was sent and has not arrived.
-    sent: VecDeque<(i32, Effect)>,
+    sent: VecDeque<Sent>,
+}
+
+/// An effect on its way.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The partition.
+    pub partition: i32,
+    /// The topic that it is a partition of.
+    pub topic: Option<TopicId>,
+    /// The effect.
+    pub effect: Effect,
 }
 
 impl Producer {
@@ -107,7 +119,12 @@ impl Producer {
             self.discarded = false;
             for part in &commit.parts {
                 let effects = part.effects.iter().filter(|effect| portion.holds(effect));
-                self.sent.extend(effects.map(|effect| (part.partition.0, effect.clone())));
+                let sent = |effect: &Effect| Sent {
+                    partition: part.partition.0,
+                    topic: part.topic.clone(),
+                    effect: effect.clone(),
+                };
+                self.sent.extend(effects.map(sent));
             }
             return Some(Answer::Done);
         }
@@ -233,7 +250,7 @@ impl Producer {
     }
 
     /// The next of what was sent, as it arrives.
-    pub fn take_sent(&mut self, amount: usize) -> Vec<(i32, Effect)> {
+    pub fn take_sent(&mut self, amount: usize) -> Vec<Sent> {
         self.sent.drain(..amount.min(self.sent.len())).collect()
     }
 
@@ -242,6 +259,13 @@ impl Producer {
         self.transaction.as_ref().is_some_and(|one| {
             matches!(one.stage, Stage::OffsetsAccepted | Stage::Ending) && one.holds(partition)
         })
+    }
+
+    /// The offset of a partition that is to be committed, if it's accepted.
+    pub fn pending_offset_of(&self, partition: i32) -> Option<i64> {
+        let transaction = self.transaction.as_ref().filter(|_| self.holds_offset_of(partition))?;
+        let part = transaction.parts.iter().find(|part| part.partition.0 == partition)?;
+        Some(part.offset.0)
     }
 
     /// Whether readers of committed states have to wait.

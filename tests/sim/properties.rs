@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use genwatch::alarm::detector::Detector;
 use genwatch::alarm::rules::Rules;
 use genwatch::effect::{DeadLetter, Effect};
-use genwatch::log::{Millis, Mono, Now, Offset, PartitionId};
-use genwatch::pool::{Action, Bounds, CommitPolicy, Handling, Pool, Ticket};
+use genwatch::log::{Epoch, Millis, Mono, Now, Offset, PartitionId};
+use genwatch::pool::{Action, Beginning, Bounds, CommitPolicy, Handling, Pool, Ticket};
 use genwatch::reading;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -136,10 +136,10 @@ impl Bench {
         let mut pool = Pool::new(Detector::new(parsed), handling, bounds, policy);
         let partitions = 0..logs.len() as i32;
         for id in partitions.clone() {
-            pool.assign(PartitionId(id), Offset(0), []);
+            pool.assign(PartitionId(id), Beginning::default());
         }
         let judge = |id: i32| {
-            let mut judge = ExactlyOnce::new(id, rules);
+            let mut judge = ExactlyOnce::new(None, id, rules);
             logs[id as usize].iter().for_each(|entry| judge.appended(entry));
             judge
         };
@@ -171,7 +171,7 @@ impl Bench {
         let entry = &self.logs[id][index];
         let (partition, offset, at) = (PartitionId(id as i32), Offset(entry.offset), Millis(entry.at));
         match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
-            Ok(parsed) => self.pool.take_in(partition, offset, at, &parsed, 100),
+            Ok(parsed) => self.pool.take_in(partition, offset, at, &parsed, 100, || Epoch(0)),
             Err(error) => self.pool.take_in_bad(DeadLetter {
                 partition,
                 offset,

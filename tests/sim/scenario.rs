@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use genwatch::engine::commit::Delivery;
+use genwatch::engine::start::OnNewTopic;
 use genwatch::pool::{Bounds, CommitPolicy, Handling};
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -67,6 +68,14 @@ pub struct Scenario {
     pub repeats: f64,
     /// How often offsets are left out of the log.
     pub gaps: f64,
+    /// How often the readings topic is deleted and made anew, of all steps.
+    pub made_anew: f64,
+    /// How often a partition gets a leader that lacks the end of its log.
+    pub unclean_elections: f64,
+    /// What replicas are told to do with a topic that was made anew; one that fails is restarted by somebody who has decided.
+    pub on_new_topic: OnNewTopic,
+    /// What is decided then, at the latest.
+    pub keeps_states: bool,
 }
 
 /// As much as a worker's commit holds.
@@ -83,6 +92,9 @@ impl Scenario {
         };
         let interval = *[1, 20, 100, 400].choose(rng).unwrap_or(&100);
         let faults = *[0.0, 0.002, 0.005, 0.01, 0.03].choose(rng).unwrap_or(&0.0);
+        let keeps_states = rng.random_bool(0.5);
+        let decided = if keeps_states { OnNewTopic::KeepStates } else { OnNewTopic::ForgetStates };
+        let often = |rng: &mut _, share, often| if Rng::random_bool(rng, share) { often } else { 0.0 };
         Scenario {
             delivery,
             rules: rules(rng, delivery),
@@ -121,16 +133,26 @@ impl Scenario {
             notices: *[0.0, 0.0, 0.02, 0.1].choose(rng).unwrap_or(&0.0),
             repeats: *[0.0, 0.02, 0.1].choose(rng).unwrap_or(&0.0),
             gaps: *[0.0, 0.1, 0.4].choose(rng).unwrap_or(&0.0),
+            made_anew: often(rng, 0.2, 0.003),
+            // Nothing tells what under at-least-once is visible of a generator, and so what a lost end leaves of it.
+            unclean_elections: if delivery == Delivery::ExactlyOnce { often(rng, 0.25, 0.01) } else { 0.0 },
+            on_new_topic: if rng.random_bool(0.2) { OnNewTopic::Fail } else { decided },
+            keeps_states,
         }
     }
 }
 
 impl Scenario {
+    /// Somebody has decided what to do with a topic that was made anew.
+    pub fn decide(&mut self) {
+        self.on_new_topic = if self.keeps_states { OnNewTopic::KeepStates } else { OnNewTopic::ForgetStates };
+    }
+
     /// What the effects of one reading take at most: an alert for each rule, and a state that names them all.
     pub fn effect_bytes(&self) -> usize {
         const OVERHEAD: usize = 192;
         const ALERT: usize = 408;
-        (self.rules.len() + 1) * OVERHEAD + 100 + self.rules.len() * (ALERT + 80)
+        (self.rules.len() + 1) * OVERHEAD + 140 + self.rules.len() * (ALERT + 80)
     }
 
     /// What a part of a commit holds at least before something may be left behind for its size.

@@ -48,6 +48,10 @@ pub struct Seen {
     pub rebalances: u64,
     /// Replicas that left in good order.
     pub leaves: u64,
+    /// Topics made anew.
+    pub made_anew: u64,
+    /// Logs that have lost their end.
+    pub truncated: u64,
 }
 
 impl std::ops::AddAssign for Seen {
@@ -58,6 +62,8 @@ impl std::ops::AddAssign for Seen {
         self.zombies += other.zombies;
         self.rebalances += other.rebalances;
         self.leaves += other.leaves;
+        self.made_anew += other.made_anew;
+        self.truncated += other.truncated;
     }
 }
 
@@ -122,6 +128,7 @@ impl World {
             if self.rng.random_bool(self.scenario.faults) {
                 self.fault();
             }
+            self.disturb_the_log()?;
             self.step()?;
         }
         self.settle()
@@ -207,6 +214,56 @@ impl World {
         }
     }
 
+    /// What Kafka, or somebody, does to the log.
+    fn disturb_the_log(&mut self) -> Result<(), Violation> {
+        if self.rng.random_bool(self.scenario.made_anew) {
+            // Without transactions it isn't known what comes of those that were there before.
+            while self.scenario.delivery == Delivery::AtLeastOnce && !self.replicas.is_empty() {
+                self.crash(0);
+            }
+            self.seen.made_anew += 1;
+            let offsets_stay = self.rng.random_bool(0.5);
+            self.cluster.make_anew(&self.scenario, offsets_stay);
+            say!(
+                self.trace,
+                "the topic is made anew as {}, offsets stay: {offsets_stay}",
+                self.cluster.topic()
+            );
+        }
+        let id = self.rng.random_range(0..self.scenario.partitions);
+        if self.rng.random_bool(self.scenario.unclean_elections) {
+            self.elect_uncleanly(id)?;
+        }
+        if self.rng.random_bool(0.002) {
+            let partition = &self.cluster.partitions[id];
+            if let Some(low) = partition.committed().filter(|committed| *committed <= partition.end) {
+                self.cluster.retain(id, low);
+            }
+        }
+        Ok(())
+    }
+
+    /// The leader of a partition dies, and with it whoever has read what it alone had.
+    fn elect_uncleanly(&mut self, id: usize) -> Result<(), Violation> {
+        // What is about to be visible is visible before.
+        self.cluster.turn(self.now, self.scenario.transaction)?;
+        let end = self.cluster.partitions[id].end;
+        let settled = self.cluster.settled(id);
+        if settled >= end {
+            return Ok(());
+        }
+        let end = if self.rng.random_bool(0.5) { settled } else { self.rng.random_range(settled..end) };
+        for index in (0..self.replicas.len()).rev() {
+            if self.replicas[index].has_read(id as i32, end) {
+                self.crash(index);
+            }
+        }
+        self.seen.truncated += 1;
+        self.cluster.elect_uncleanly(id, end);
+        say!(self.trace, "{id} ends at {end} under a new leader");
+        Ok(())
+    }
+
     fn rebalance(&mut self) {
         let Some(Rebalanced { generation, lists, late }) = self.group.rebalance(self.now) else { return };
         self.seen.rebalances += 1;
@@ -275,7 +332,12 @@ impl World {
                 say!(self.trace, "r{} has left", replica.id);
                 self.seen.leaves += 1;
             }
-            Turn::Died => self.crash(index),
+            Turn::Died => {
+                if self.replicas[index].met_another_log() {
+                    self.scenario.decide();
+                }
+                self.crash(index);
+            }
         }
         Ok(())
     }
@@ -283,8 +345,7 @@ impl World {
     /// Of a generator, no two readings are worked in the group at once. Who was evicted doesn't count: it can't know.
     fn check_one_at_a_time(&mut self, index: usize) -> Result<(), Violation> {
         let started = self.replicas[index].take_started();
-        let is_member =
-            |replica: &Replica| replica.client.view().is_some_and(|(id, _)| self.group.is_member(id));
+        let is_member = |replica: &Replica| replica.is_member_of(&self.group);
         if !is_member(&self.replicas[index]) {
             return Ok(());
         }
@@ -419,7 +480,7 @@ impl World {
                 self.turn(index)?;
             }
         }
-        let offsets = |partition: &crate::cluster::Partition| (partition.committed, partition.end);
+        let offsets = |partition: &crate::cluster::Partition| (partition.committed(), partition.end);
         let offsets: Vec<_> = self.cluster.partitions.iter().map(offsets).collect();
         let idle: Vec<_> = self.replicas.iter().map(|replica| (replica.id, replica.is_idle())).collect();
         Err(Violation {

@@ -28,7 +28,8 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use crate::engine::membership::{Fence, Member, Refusal};
-use crate::log::{Millis, Offset, PartitionId};
+use crate::engine::note::Note;
+use crate::log::{Epoch, Millis, Offset, PartitionId};
 
 /// Records asked for in one call. More don't make it faster, fewer show.
 const BATCH: usize = 4096;
@@ -307,6 +308,25 @@ impl Consumer {
         })
     }
 
+    /// The same, where librdkafka has stopped fetching the partition as the offset was out of range: it then refuses every seek
+    /// (2.12.1, `rd_kafka_toppar_seek`). Not while a rebalance is unanswered: to unassign anything would answer it. Of one that
+    /// librdkafka is about to tell nobody knows; what it takes away is then committed in its own generation or not at all, see
+    /// [`Fence`]. `held` as in [`Consumer::add`].
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn reassign(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+        held: &[(PartitionId, Offset)],
+    ) -> Result<(), ClientError> {
+        if !self.is_eager() {
+            self.remove(&[partition])?;
+        }
+        self.add(&[(partition, offset)], held)
+    }
+
     /// Stops fetching partitions; what was fetched and not handed out is dropped, and fetched again on resume.
     ///
     /// # Errors
@@ -437,9 +457,9 @@ impl Handle {
     ///
     /// # Errors
     /// When the fence doesn't let them pass, the group has moved on, or no coordinator answered.
-    pub fn commit(&self, offsets: &[(PartitionId, Offset)], fence: &Fence) -> Result<(), ClientError> {
+    pub fn commit(&self, offsets: &[NotedOffset], fence: &Fence) -> Result<(), ClientError> {
         fence.check(self.member().as_ref()).map_err(fenced)?;
-        let list = self.offsets(offsets, "")?;
+        let list = self.offsets(offsets)?;
         // SAFETY: client and list are alive during the call, which waits for the answer.
         check(unsafe { sys::rd_kafka_commit(self.client.as_ptr(), list.ptr(), 0) })
     }
@@ -499,7 +519,7 @@ impl Handle {
         (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(Offset(high))
     }
 
-    /// Adds offsets to the producer's open transaction, as this group member; `metadata` goes with each of them.
+    /// Adds offsets to the producer's open transaction, as this group member.
     ///
     /// Before the first join, librdkafka's metadata has no member and no generation, and a broker takes such offsets from
     /// anybody; after an eviction it has no member and the old generation. And Kafka doesn't look at who owns a partition.
@@ -510,12 +530,11 @@ impl Handle {
     pub fn send_offsets<C: ProducerContext + 'static>(
         &self,
         producer: &ThreadedProducer<C>,
-        offsets: &[(PartitionId, Offset)],
-        metadata: &str,
+        offsets: &[NotedOffset],
         fence: &Fence,
         timeout: Duration,
     ) -> Result<(), TransactionError> {
-        let list = self.offsets(offsets, metadata).map_err(TransactionError::abortable)?;
+        let list = self.offsets(offsets).map_err(TransactionError::abortable)?;
         let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         let metadata = GroupMetadata::of(self);
         let member = metadata.as_ref().and_then(GroupMetadata::member);
@@ -535,17 +554,11 @@ impl Handle {
         TransactionError::check(error)
     }
 
-    fn offsets(
-        &self,
-        offsets: &[(PartitionId, Offset)],
-        metadata: &str,
-    ) -> Result<TopicPartitionList, ClientError> {
+    fn offsets(&self, offsets: &[NotedOffset]) -> Result<TopicPartitionList, ClientError> {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (partition, offset) in offsets {
+        for NotedOffset { partition, offset, note } in offsets {
             let mut element = list.add_partition(&self.topic, partition.0);
-            if !metadata.is_empty() {
-                element.set_metadata(metadata);
-            }
+            element.set_metadata(note.to_string());
             element.set_offset(KafkaOffset::Offset(offset.0)).map_err(|error| ClientError {
                 code: RDKafkaErrorCode::InvalidArgument,
                 reason: error.to_string(),
@@ -553,6 +566,17 @@ impl Handle {
         }
         Ok(list)
     }
+}
+
+/// An offset to be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotedOffset {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset.
+    pub offset: Offset,
+    /// What it bears.
+    pub note: Note,
 }
 
 /// What the group has committed of one partition.
@@ -564,6 +588,14 @@ pub struct CommittedOffset {
     pub offset: Option<Offset>,
     /// What was committed with it; empty where nothing was.
     pub metadata: String,
+}
+
+impl CommittedOffset {
+    /// What a worker has left beside it, if one did.
+    #[must_use]
+    pub fn note(&self) -> Option<Note> {
+        Note::parse(&self.metadata)
+    }
 }
 
 /// Why a step of a transaction failed, and what that asks for.
@@ -738,6 +770,13 @@ impl<'a> Record<'a> {
             }
         }
         found
+    }
+
+    /// Under which leader it was written.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        // SAFETY: the message is valid for as long as the record is.
+        Epoch(unsafe { sys::rd_kafka_message_leader_epoch(self.message) })
     }
 
     /// Bytes of key and value.

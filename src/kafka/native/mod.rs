@@ -4,6 +4,7 @@
 //! * [`members`]: who owns which partition, under either group protocol.
 //! * [`producer`]: waiting for deliveries and ends of transactions, without rust-rdkafka's pauses.
 //! * [`subscriber`]: commits that are answered.
+//! * [`topics`]: the ids of topics.
 
 #![allow(unsafe_code)]
 
@@ -11,6 +12,7 @@ pub mod consumer;
 pub mod members;
 pub mod producer;
 pub mod subscriber;
+pub mod topics;
 
 /// Something of librdkafka's that is destroyed when it goes out of scope.
 struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));

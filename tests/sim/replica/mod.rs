@@ -8,22 +8,24 @@ mod check;
 mod restorer;
 mod sent;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use genwatch::alarm::detector::Detector;
 use genwatch::alarm::rules::Rules;
-use genwatch::alarm::state::StoredState;
 use genwatch::effect::DeadLetter;
 use genwatch::engine::commit::{self, Attempt, Call, Delivery, Ended, Next};
 use genwatch::engine::membership::{Fence, Refusal};
-use genwatch::engine::restore::{Answer, AskId, OnOutOfRange, Question};
+use genwatch::engine::restore::{Answer, AskId, Fault, Question};
+use genwatch::engine::start::{OnOutOfRange, Policies};
 use genwatch::engine::{Action, Engine, Notice, Settings, Told};
-use genwatch::log::{GeneratorId, Millis, Mono, Now, Offset, PartitionId};
+use genwatch::log::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId};
 use genwatch::pool::{Bounds, Commit, Handling, Pool, Ticket};
 use genwatch::reading;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use self::restorer::Restored;
 use self::sent::Sent;
 use crate::cluster::Cluster;
 use crate::group::Group;
@@ -123,8 +125,14 @@ pub struct Replica {
     told: VecDeque<Vec<i32>>,
     asked: BTreeMap<AskId, (i32, Question)>,
     answers: Vec<(AskId, Answer)>,
-    /// The states that were answered last, of each partition.
-    restored: BTreeMap<i32, Vec<(GeneratorId, StoredState)>>,
+    /// What was answered last, of each partition.
+    restored: BTreeMap<i32, Restored>,
+    /// The member id that its engine knows, and so holds partitions under.
+    known_as: Option<Arc<str>>,
+    /// Partitions of which it was told that they are of another log.
+    told_another_log: BTreeSet<i32>,
+    /// It has ended, as the log is another one.
+    met_another_log: bool,
     work: Vec<Work>,
     commit: Option<Committing>,
     /// What is durable of what it holds.
@@ -152,8 +160,8 @@ impl Replica {
             Handling::Lanes { concurrency } => Some(concurrency),
         };
         let pool = Pool::new(detector, scenario.handling, scenario.bounds, scenario.policy);
-        let settings =
-            Settings { drain: scenario.drain, on_out_of_range: OnOutOfRange::Fail, exit_at_end: false };
+        let policies = Policies { on_out_of_range: OnOutOfRange::Fail, on_new_topic: scenario.on_new_topic };
+        let settings = Settings { drain: scenario.drain, policies, exit_at_end: false };
         Replica {
             id,
             client: Client::new(scenario.is_static.then_some(id)),
@@ -169,6 +177,9 @@ impl Replica {
             asked: BTreeMap::new(),
             answers: Vec::new(),
             restored: BTreeMap::new(),
+            known_as: None,
+            told_another_log: BTreeSet::new(),
+            met_another_log: false,
             work: Vec::new(),
             commit: None,
             sent: Sent::default(),
@@ -215,9 +226,27 @@ impl Replica {
         self.ledgers.iter().filter(|(_, ledger)| ledger.stage() == Stage::Working).map(|(id, _)| *id)
     }
 
+    /// Whether it is a member, and knows which one: a static one is given another id without a word.
+    pub fn is_member_of(&self, group: &Group) -> bool {
+        let knows = self.client.metadata().map(|member| member.id) == self.known_as;
+        knows && self.client.view().is_some_and(|(id, _)| group.is_member(id))
+    }
+
     /// Whether a reading of this generator is being worked.
     pub fn works_on(&self, partition: i32, generator: &str) -> bool {
         self.ledgers.get(&partition).is_some_and(|ledger| ledger.running().contains_key(generator))
+    }
+
+    /// Whether it knows something of a partition at or behind that offset.
+    pub fn has_read(&self, partition: i32, offset: i64) -> bool {
+        let fetched = self.client.fetched.get(&partition).map(|fetch| fetch.next);
+        let taken = self.ledgers.get(&partition).map(Ledger::next);
+        fetched.max(taken).is_some_and(|next| next > offset)
+    }
+
+    /// Whether it has ended because the log is another one.
+    pub fn met_another_log(&self) -> bool {
+        self.met_another_log
     }
 
     /// Readings started since the last call.
@@ -233,6 +262,9 @@ impl Replica {
         self.follow_group(around)?;
         for (ask, answer) in std::mem::take(&mut self.answers) {
             self.engine.answered(ask, answer);
+        }
+        if self.is_connected(around.now) && (around.settling || around.rng.random_bool(0.05)) {
+            self.engine.topic(around.cluster.topic());
         }
         self.perform(around)?;
         self.finish_work(around)?;
@@ -250,6 +282,9 @@ impl Replica {
         self.engine.tick();
         self.perform(around)?;
         self.observe(around)?;
+        if self.met_another_log {
+            return Ok(Turn::Died);
+        }
         if self.engine.is_done() {
             self.client.leave(around.group, around.now)?;
             return Ok(Turn::Left);
@@ -263,12 +298,12 @@ impl Replica {
     /// What librdkafka wants, and, where the engine asks for it, who we are.
     fn follow_group(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         if self.engine.asks_for_member() {
-            self.engine.member(self.client.metadata());
+            self.tell_who_we_are();
             self.perform(around)?;
         }
         while let Some(rebalance) = self.client.take_rebalance() {
             say!(around.trace, "r{} is told {rebalance:?} as {:?}", self.id, self.client.metadata());
-            self.engine.member(self.client.metadata());
+            self.tell_who_we_are();
             self.perform(around)?;
             let ids = |list: &[i32]| list.iter().map(|id| PartitionId(*id)).collect::<Vec<_>>();
             match rebalance {
@@ -293,6 +328,11 @@ impl Replica {
         Ok(())
     }
 
+    fn tell_who_we_are(&mut self) {
+        self.known_as = self.client.metadata().map(|member| member.id);
+        self.engine.member(self.client.metadata());
+    }
+
     fn lose(&mut self, id: i32) {
         self.ledgers.entry(id).and_modify(Ledger::lose);
         self.forget_work(id);
@@ -310,11 +350,20 @@ impl Replica {
         };
         let mut batch: Vec<(i32, usize)> = Vec::new();
         let mut notices: Vec<(i32, i64)> = Vec::new();
+        let mut out_of_range: Vec<(i32, i64)> = Vec::new();
+        for (id, fetch) in &mut self.client.fetched {
+            let end = around.cluster.partitions[*id as usize].end;
+            if !fetch.paused && !fetch.stopped && fetch.next > end {
+                fetch.stopped = true;
+                out_of_range.push((*id, fetch.next));
+            }
+        }
         for _ in 0..limit {
             let partitions = &around.cluster.partitions;
             let waiting = |(id, fetch): (&i32, &Fetch)| {
                 let index = partitions[*id as usize].index(fetch.next);
-                (!fetch.paused && index < partitions[*id as usize].log.len()).then_some((*id, index))
+                let is_fetched = !fetch.paused && !fetch.stopped;
+                (is_fetched && index < partitions[*id as usize].log.len()).then_some((*id, index))
             };
             let waiting: Vec<(i32, usize)> = self.client.fetched.iter().filter_map(waiting).collect();
             if waiting.is_empty() {
@@ -340,21 +389,27 @@ impl Replica {
             let partition = &around.cluster.partitions[*id as usize];
             let entry = &partition.log[*index];
             say!(around.trace, "r{} takes in {id}/{}", self.id, entry.offset);
-            self.take_in_record(*id, entry, partition.calls_for_effects(entry.offset));
+            let knows = self.ledgers.get(id).is_some_and(|ledger| ledger.topic == *around.cluster.topic());
+            self.take_in_record(*id, entry, knows && partition.calls_for_effects(entry.offset));
         }
         for (id, offset) in notices {
             say!(around.trace, "r{} is given a notice of {id}/{offset}", self.id);
             self.owed.insert(id, offset);
             self.engine.notice(PartitionId(id), Offset(offset), Notice::Transient);
         }
+        for (id, offset) in out_of_range {
+            say!(around.trace, "r{} is told that {id}/{offset} is out of range", self.id);
+            self.engine.notice(PartitionId(id), Offset(offset), Notice::OutOfRange);
+        }
         Ok(batch.len())
     }
 
     fn take_in_record(&mut self, id: i32, entry: &Entry, calls: bool) {
         let (partition, offset, at) = (PartitionId(id), Offset(entry.offset), Millis(entry.at));
+        let epoch = || Epoch(entry.epoch);
         let bytes = entry.key.as_ref().map_or(0, Vec::len) + entry.value.as_ref().map_or(0, Vec::len);
         match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
-            Ok(parsed) => self.engine.take_in(partition, offset, at, &parsed, bytes),
+            Ok(parsed) => self.engine.take_in(partition, offset, at, &parsed, bytes, epoch),
             Err(error) => self.engine.take_in_bad(DeadLetter {
                 partition,
                 offset,
@@ -408,7 +463,8 @@ impl Replica {
             let ledger = self.ledgers.get_mut(&ticket.partition.0).filter(|ledger| ledger.serial == serial);
             if let (Some(ledger), false) = (ledger, void) {
                 ledger.finish(&generator, offset);
-                if around.cluster.partitions[ticket.partition.0 as usize].calls_for_effects(offset) {
+                let partition = &around.cluster.partitions[ticket.partition.0 as usize];
+                if ledger.topic == *around.cluster.topic() && partition.calls_for_effects(offset) {
                     ledger.owe(&generator, offset);
                 }
             }
@@ -442,7 +498,7 @@ impl Replica {
                 }
                 self.backoff_until = around.now + COMMIT_BACKOFF;
                 self.engine.refused(id, refusal, published);
-                self.engine.member(self.client.metadata());
+                self.tell_who_we_are();
             }
             Ended::Rejected => ensure!(false, Progress, "no topic refuses anything here"),
             Ended::Unsettled => return Ok(true),
@@ -549,11 +605,15 @@ impl Replica {
                 Action::Seek(id, offset) => {
                     // Refused now and then: the partition isn't fetched at this moment.
                     if around.settling || around.rng.random_bool(0.7) {
-                        say!(around.trace, "r{} seeks {id}/{offset}", self.id);
-                        self.client.seek(id.0, offset.0);
-                        self.owed.remove(&id.0);
-                        self.engine.sought(id);
+                        let is_done = self.client.seek(id.0, offset.0);
+                        say!(around.trace, "r{} seeks {id}/{offset}: {is_done}", self.id);
+                        self.sought(id, is_done);
                     }
+                }
+                Action::Reassign(id, offset) => {
+                    let is_done = self.client.reassign(id.0, offset.0)?;
+                    say!(around.trace, "r{} assigns {id}/{offset} again: {is_done}", self.id);
+                    self.sought(id, is_done);
                 }
                 Action::Unassign(list) => {
                     say!(around.trace, "r{} gives back {list:?}", self.id);
@@ -580,6 +640,13 @@ impl Replica {
         Ok(())
     }
 
+    fn sought(&mut self, id: PartitionId, is_done: bool) {
+        if is_done {
+            self.owed.remove(&id.0);
+            self.engine.sought(id);
+        }
+    }
+
     fn gone(&mut self, id: i32, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         say!(around.trace, "r{} is done with {id}", self.id);
         if let Some(ledger) = self.ledgers.remove(&id) {
@@ -600,8 +667,15 @@ impl Replica {
         match told {
             Told::Started { start, .. } => {
                 self.serial += 1;
-                let states = self.restored.remove(&id).unwrap_or_default();
-                let ledger = Ledger::new(id, self.serial, start.0, self.lanes == Some(1), &states);
+                let restored = self.restored.remove(&id).unwrap_or_default();
+                ensure!(
+                    self.told_another_log.remove(&id) || !restored.is_of_another_log(),
+                    OtherLog,
+                    "partition {id} is worked from {start}, and nobody was told of another log: {restored:?}"
+                );
+                let topic = restored.topic.clone().unwrap_or_else(|| around.cluster.topic().clone());
+                let states = restored.own();
+                let ledger = Ledger::new(topic, id, self.serial, start.0, self.lanes == Some(1), &states);
                 let before = self.ledgers.insert(id, ledger);
                 ensure!(before.is_none(), Release, "partition {id} was started twice");
                 if self.client.fetched.contains_key(&id) {
@@ -614,7 +688,16 @@ impl Replica {
                 self.ledgers.entry(id).and_modify(Ledger::abandon);
                 self.forget_work(id);
             }
-            Told::Refused(_) | Told::Skipped { .. } => {
+            Told::NewTopic { .. } => {
+                self.told_another_log.insert(id);
+            }
+            Told::StatesBeyondTheEnd { .. } => {}
+            // A crash leaves states without an offset.
+            Told::StatesAhead { .. } if around.scenario.delivery == Delivery::AtLeastOnce => {}
+            Told::Refused(Fault::NewTopic { .. }) => self.met_another_log = true,
+            Told::Refused(_) | Told::Skipped { .. } | Told::StatesAhead { .. } => {
+                let is_another = self.restored.get(&id).is_some_and(Restored::is_of_another_log);
+                ensure!(!is_another, OtherLog, "partition {id} is taken for one of another log: {told:?}");
                 ensure!(false, Progress, "partition {id} was given up for no reason: {told:?}");
             }
         }

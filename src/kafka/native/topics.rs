@@ -1,0 +1,118 @@
+//! The ids of topics (`DescribeTopics`), which rust-rdkafka has no call for.
+
+use std::ffi::{CString, c_char, c_int};
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::Owned;
+use super::consumer::{ClientError, text};
+use crate::log::TopicId;
+
+/// A topic that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedTopic {
+    /// Its name.
+    pub name: String,
+    /// Its id; `None` where the broker knows none (before Kafka 2.8).
+    pub id: Option<TopicId>,
+}
+
+/// Asks for these topics; those that don't exist, or that we may not see, are left out.
+///
+/// # Errors
+/// When no broker answers in time, or refuses.
+pub fn describe_topics<C: ClientContext + ConsumerContext>(
+    client: &BaseConsumer<C>,
+    names: &[&str],
+    timeout: Duration,
+) -> Result<Vec<DescribedTopic>, ClientError> {
+    let invalid = |reason: String| ClientError { code: RDKafkaErrorCode::InvalidArgument, reason };
+    let names: Result<Vec<CString>, _> = names.iter().map(|name| CString::new(*name)).collect();
+    let names = names.map_err(|error| invalid(error.to_string()))?;
+    let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    let rk = client.client().native_ptr();
+    // SAFETY: the client outlives the call. Collection, queue, options and event are ours and destroyed once, the event last, as
+    // all that is read belongs to it. The names live during the request, which copies them.
+    unsafe {
+        let topics = Owned(
+            sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()),
+            sys::rd_kafka_TopicCollection_destroy,
+        );
+        let queue = Owned(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy);
+        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let options =
+            Owned(sys::rd_kafka_AdminOptions_new(rk, operation), sys::rd_kafka_AdminOptions_destroy);
+        sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, ptr::null_mut(), 0);
+        sys::rd_kafka_DescribeTopics(rk, topics.0, options.0, queue.0);
+        let event = Owned(sys::rd_kafka_queue_poll(queue.0, millis), sys::rd_kafka_event_destroy);
+        if event.0.is_null() {
+            return Err(ClientError {
+                code: RDKafkaErrorCode::OperationTimedOut,
+                reason: "no answer".to_owned(),
+            });
+        }
+        let code = sys::rd_kafka_event_error(event.0);
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            let reason = text(sys::rd_kafka_event_error_string(event.0));
+            return Err(ClientError { code: code.into(), reason });
+        }
+        Ok(read_topics(event.0))
+    }
+}
+
+/// # Safety
+/// `event` is the answer to a `DescribeTopics`, and lives during the call.
+unsafe fn read_topics(event: *mut sys::rd_kafka_event_t) -> Vec<DescribedTopic> {
+    let mut topics = Vec::new();
+    // SAFETY: as the caller promises; every pointer read here belongs to the event, and texts are copied.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return topics;
+        }
+        let mut count = 0;
+        let descriptions = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        for index in 0..count {
+            let description = *descriptions.add(index);
+            let error = sys::rd_kafka_TopicDescription_error(description);
+            if !error.is_null()
+                && sys::rd_kafka_error_code(error) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                continue;
+            }
+            let id = sys::rd_kafka_TopicDescription_topic_id(description);
+            let is_none = id.is_null()
+                || (
+                    sys::rd_kafka_Uuid_most_significant_bits(id),
+                    sys::rd_kafka_Uuid_least_significant_bits(id),
+                ) == (0, 0);
+            topics.push(DescribedTopic {
+                name: text(sys::rd_kafka_TopicDescription_name(description)),
+                id: (!is_none).then(|| as_kafka_prints(&text(sys::rd_kafka_Uuid_base64str(id)))),
+            });
+        }
+    }
+    topics
+}
+
+/// Kafka's own tools use the alphabet that is safe in URLs; librdkafka doesn't.
+fn as_kafka_prints(base64: &str) -> TopicId {
+    TopicId::from(base64.replace('+', "-").replace('/', "_").as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_no_character_that_parts_it_from_others() {
+        assert_eq!(as_kafka_prints("a+b/c").as_str(), "a-b_c");
+    }
+}
