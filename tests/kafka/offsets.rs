@@ -7,8 +7,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::verify;
-use crate::world::World;
 use crate::world::records::stormy_readings;
+use crate::world::{World, until};
 
 #[test]
 fn exit_at_end_works_all_there_is_and_ends() {
@@ -57,6 +57,19 @@ fn readings_that_retention_took_before_they_were_worked_are_an_error_unless_acce
     assert_eq!(ended.number("records"), 50);
     assert!(ended.stderr.contains("going on from the earliest record"), "{}", ended.stderr);
     assert_eq!(world.progress().lag(), 0);
+}
+
+#[test]
+fn readings_that_retention_takes_from_a_running_worker_are_passed_over_if_accepted() {
+    let world = World::new(1);
+    world.produce(&stormy_readings(5, 100));
+    // Full nearly always, so that it is paused and what was fetched is dropped: it has to fetch again.
+    let slow = ["--work", "300ms", "--concurrency", "1", "--max-in-flight", "2", "--rate-limit", "4"];
+    let worker = world.working(&[&slow[..], &["--on-out-of-range", "earliest"]].concat());
+    until("it's at work", || world.progress().done() > 1);
+    delete_records_below(&world, 95);
+    world.wait_until_worked();
+    worker.stop();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A broker that crashes and comes back under a worker.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::verify;
@@ -61,5 +62,10 @@ fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
     ended.stderr.lines().filter(|line| line.contains("WARN")).for_each(|line| println!("{line}"));
     // It can't know of a commit whose answer died with the broker.
     assert!((3000..=3300).contains(&ended.number("records")), "{}", ended.stdout);
+    // By its leader epoch a reading is told from one at the same offset under a leader before.
+    let states = world.read(&world.state_topic());
+    let stored = states.iter().filter(|state| state.value.is_some());
+    let epochs: BTreeSet<Option<i64>> = stored.map(|state| state.json()["epoch"].as_i64()).collect();
+    assert!(epochs.len() > 1 && !epochs.contains(&None), "{epochs:?}");
     (cluster, world)
 }

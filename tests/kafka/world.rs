@@ -23,7 +23,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use serde_json::Value;
@@ -178,6 +178,19 @@ impl World {
         let grown = NewPartitions::new(&self.topic, partitions);
         let results = block_on(admin.create_partitions([&grown], &AdminOptions::new())).expect("an answer");
         assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+
+    /// Deletes the readings topic, and makes it anew.
+    pub fn make_topic_anew(&self, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let options = AdminOptions::new();
+        let deleted = block_on(admin.delete_topics(&[&self.topic], &options)).expect("an answer");
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+        until("the topic is made anew", || {
+            block_on(admin.create_topics([&topic], &options)).expect("an answer").iter().all(Result::is_ok)
+        });
     }
 
     /// All committed records of a topic, in the order of each partition, partition by partition.
