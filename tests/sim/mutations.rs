@@ -162,7 +162,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/partition.rs",
         before: "let resume = drained && ",
         after: "let resume = false && drained && ",
-        caught_by: &[Progress],
+        caught_by: &[Isolated, Progress],
     },
     Mutation {
         name: "forgets_what_was_pending_when_the_partition_moves",
@@ -204,14 +204,14 @@ const MUTATIONS: &[Mutation] = &[
         file: "engine/mod.rs",
         before: "self.actions.push(Action::Acknowledge);",
         after: "if !partitions.is_empty() { self.actions.push(Action::Acknowledge); }",
-        caught_by: &[Progress, Isolated],
+        caught_by: &[Answered, Progress, Isolated],
     },
     Mutation {
         name: "takes_the_answer_to_a_forgotten_question",
         file: "engine/mod.rs",
         before: "Phase::Restoring(restore) if restore.ask == ask)",
         after: "Phase::Restoring(_))",
-        caught_by: &[Visible, Effects, Offsets, Progress],
+        caught_by: &[Visible, Effects, Offsets, Progress, Isolated],
     },
     Mutation {
         name: "restores_one_partition_after_the_other",
@@ -233,7 +233,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "engine/mod.rs",
         before: "matches!(slot.phase, Phase::Active) && slot.suspect.is_none()",
         after: "matches!(slot.phase, Phase::Active)",
-        caught_by: &[Effects, Offsets, Counts],
+        caught_by: &[Effects, Offsets, Counts, OtherLog],
     },
     Mutation {
         name: "takes_a_seek_for_done_that_was_refused",
@@ -373,7 +373,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "engine/commit.rs",
         before: "(Step::All, Answer::Done) => Step::Offsets,",
         after: "(Step::All, Answer::Done) => Step::End,",
-        caught_by: &[Owner, Effects, Offsets, Progress],
+        caught_by: &[Owner, Effects, Offsets, Progress, Isolated],
     },
     Mutation {
         name: "commits_offsets_before_the_states_are_durable",
