@@ -1,4 +1,5 @@
-//! The client of a group: what librdkafka does and tells, with the classic protocol and `cooperative-sticky`.
+//! The client of a group: what librdkafka does and tells by the classic protocol, with `cooperative-sticky` and with an eager
+//! assignor.
 //!
 //! Written from `rdkafka_cgrp.c` and `rdkafka_queue.c` of librdkafka 2.12.1, function names in brackets; what it claims is
 //! shown on the real one by `tests/conformance`. It says nothing where librdkafka says nothing, and takes offence where
@@ -20,6 +21,15 @@ pub enum Rebalance {
     Revoked(Vec<i32>),
     /// Partitions are somebody else's.
     Lost(Vec<i32>),
+}
+
+/// How partitions change hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// What stays is worked on; assignments are told as differences. (`cooperative-sticky`)
+    Cooperative,
+    /// Everything is given up before a rebalance; assignments are absolute. (`range`, `roundrobin`)
+    Eager,
 }
 
 /// What the worker hasn't answered yet.
@@ -58,6 +68,7 @@ pub struct Fetch {
 /// The client's view.
 #[derive(Debug)]
 pub struct Client {
+    protocol: Protocol,
     /// A static member's name (KIP-345).
     instance: Option<usize>,
     /// `None`: "".
@@ -70,6 +81,8 @@ pub struct Client {
     inbox: VecDeque<Rebalance>,
     /// `rkcg_group_assignment`.
     owned: BTreeSet<i32>,
+    /// Whether there is one, be it empty.
+    assigned: bool,
     /// `rkcg_rebalance_incr_assignment`: told when the revocation is answered.
     kept_back: Option<Vec<i32>>,
     rejoin: bool,
@@ -81,8 +94,9 @@ pub struct Client {
 
 impl Client {
     /// A client that hasn't joined.
-    pub fn new(instance: Option<usize>) -> Client {
+    pub fn new(protocol: Protocol, instance: Option<usize>) -> Client {
         Client {
+            protocol,
             instance,
             member: None,
             generation: None,
@@ -90,6 +104,7 @@ impl Client {
             open: None,
             inbox: VecDeque::new(),
             owned: BTreeSet::new(),
+            assigned: false,
             kept_back: None,
             rejoin: false,
             leaving: false,
@@ -136,13 +151,9 @@ impl Client {
     pub fn heartbeat(&mut self, group: &mut Group, now: i64, learns: bool) -> bool {
         let Some(id) = self.member else { return false };
         if group.heartbeat(id, now) {
-            // `rd_kafka_cgrp_group_is_rebalancing`: partitions go on until it's known which of them go.
-            if group.awaits(id)
-                && self.join == Membership::Steady
-                && self.open.is_none()
-                && self.inbox.is_empty()
-            {
-                self.join = Membership::Init;
+            let awaits = group.awaits(id) && self.join == Membership::Steady;
+            if awaits && self.open.is_none() && self.inbox.is_empty() {
+                self.is_rebalancing();
             }
             return false;
         }
@@ -156,21 +167,33 @@ impl Client {
         learns
     }
 
+    /// `rd_kafka_cgrp_group_is_rebalancing`: partitions go on until it's known which of them go, or all are given up first.
+    fn is_rebalancing(&mut self) {
+        match self.protocol {
+            Protocol::Cooperative => self.join = Membership::Init,
+            Protocol::Eager => self.revoke_all(Rebalance::Revoked),
+        }
+    }
+
     /// `rd_kafka_cgrp_handle_heartbeat_error_op` and `rd_kafka_cgrp_revoke_all_rejoin_maybe`: while something is
     /// unanswered, the member id is forgotten and nothing is told.
     fn evicted(&mut self) {
         self.member = None;
         if self.open.is_none() {
-            self.lose_all();
+            self.revoke_all(Rebalance::Lost);
         }
     }
 
-    /// `rd_kafka_cgrp_revoke_all_rejoin` with the assignment lost.
-    fn lose_all(&mut self) {
+    /// `rd_kafka_cgrp_revoke_all_rejoin`.
+    fn revoke_all(&mut self, told: fn(Vec<i32>) -> Rebalance) {
         self.join = Membership::Init;
-        if !self.owned.is_empty() {
-            let lost = std::mem::take(&mut self.owned).into_iter().collect();
-            self.inbox.push_back(Rebalance::Lost(lost));
+        let is_worth_it = match self.protocol {
+            Protocol::Cooperative => !self.owned.is_empty(),
+            Protocol::Eager => self.assigned,
+        };
+        if is_worth_it {
+            self.assigned = false;
+            self.inbox.push_back(told(std::mem::take(&mut self.owned).into_iter().collect()));
             self.open = Some(Open::Unassign);
         }
     }
@@ -183,11 +206,14 @@ impl Client {
         match std::mem::replace(&mut self.join, Membership::Steady) {
             Membership::Init => {
                 if self.member.is_none() && self.instance.is_none() {
-                    // MEMBER_ID_REQUIRED (KIP-394), which revokes everything. (`rd_kafka_cgrp_handle_JoinGroup`)
+                    // MEMBER_ID_REQUIRED (KIP-394), which revokes everything, if it isn't already.
+                    // (`rd_kafka_cgrp_handle_JoinGroup`)
                     self.member = Some(group.new_id());
                     self.generation = None;
                     self.join = Membership::Init;
-                    self.lose_all();
+                    if self.protocol == Protocol::Cooperative {
+                        self.revoke_all(Rebalance::Lost);
+                    }
                     if self.open.is_some() {
                         return;
                     }
@@ -203,7 +229,12 @@ impl Client {
                 }
             }
             Membership::Joining => self.join = Membership::Joining,
-            Membership::Syncing(list) => self.synced(&list),
+            Membership::Syncing(list) => match self.protocol {
+                Protocol::Cooperative => self.synced(&list),
+                Protocol::Eager => self.tell_assigned(list),
+            },
+            // The next heartbeat is refused.
+            Membership::Steady if self.member.is_none() => self.revoke_all(Rebalance::Lost),
             Membership::Steady => {}
         }
     }
@@ -234,6 +265,7 @@ impl Client {
 
     fn tell_assigned(&mut self, added: Vec<i32>) {
         self.owned.extend(&added);
+        self.assigned = true;
         self.inbox.push_back(Rebalance::Assigned(added));
         self.open = Some(Open::Assign);
     }
@@ -248,8 +280,8 @@ impl Client {
         self.open.is_none()
     }
 
-    /// `incremental_assign` of nothing.
-    pub fn acknowledge(&mut self) -> Result<(), Violation> {
+    /// `incremental_assign` of nothing, or `assign` of all that is `held`.
+    pub fn acknowledge(&mut self, held: &[(i32, i64)]) -> Result<(), Violation> {
         ensure!(
             self.open == Some(Open::Assign),
             Answered,
@@ -257,7 +289,10 @@ impl Client {
             self.open
         );
         self.open = None;
-        if self.rejoin || self.member.is_none() {
+        if self.protocol == Protocol::Eager {
+            self.assign(held);
+        }
+        if self.rejoin || (self.member.is_none() && self.protocol == Protocol::Cooperative) {
             self.rejoin = false;
             self.join = Membership::Init;
         } else {
@@ -266,22 +301,44 @@ impl Client {
         Ok(())
     }
 
-    /// `incremental_assign`, which is never refused for a loss. (`rd_kafka_assignment_add`)
-    pub fn add(&mut self, id: i32, offset: i64) -> Result<(), Violation> {
-        ensure!(
-            self.open != Some(Open::Assign),
-            Answered,
-            "{id} is added before its assignment is acknowledged"
-        );
-        let before = self.fetched.insert(id, Fetch { next: offset, paused: false, misled: None });
-        ensure!(before.is_none(), Answered, "{id} is added, which is fetched already");
+    /// `incremental_assign`, which is never refused for a loss, or `assign` of all that is `held`, the new ones among them.
+    /// (`rd_kafka_assignment_add`, `rd_kafka_cgrp_assign`)
+    pub fn add(&mut self, starts: &[(i32, i64)], held: &[(i32, i64)]) -> Result<(), Violation> {
+        for (id, offset) in starts {
+            ensure!(
+                self.open != Some(Open::Assign),
+                Answered,
+                "{id} is added before its assignment is acknowledged"
+            );
+            ensure!(!self.fetched.contains_key(id), Answered, "{id} is added, which is fetched already");
+            if self.protocol == Protocol::Cooperative {
+                self.fetched.insert(*id, Fetch { next: *offset, paused: false, misled: None });
+            }
+        }
+        if self.protocol == Protocol::Eager && !starts.is_empty() {
+            self.assign(held);
+        }
         Ok(())
     }
 
-    /// `incremental_unassign`: refuses what isn't fetched, and answers the open revocation, whatever it lists.
+    /// Each fetcher starts anew; who was paused stays it. (`rd_kafka_assignment_clear`)
+    fn assign(&mut self, held: &[(i32, i64)]) {
+        let before = std::mem::take(&mut self.fetched);
+        for (id, next) in held {
+            let paused = before.get(id).is_some_and(|fetch| fetch.paused);
+            self.fetched.insert(*id, Fetch { next: *next, paused, misled: None });
+        }
+    }
+
+    /// `incremental_unassign`, which refuses what isn't fetched, or `assign` of nothing; it answers the open revocation,
+    /// whatever it lists.
     pub fn unassign(&mut self, list: &[i32]) -> Result<(), Violation> {
         for id in list {
             ensure!(self.fetched.remove(id).is_some(), Answered, "{id} is unassigned, which isn't fetched");
+        }
+        if self.protocol == Protocol::Eager {
+            let left: Vec<&i32> = self.fetched.keys().collect();
+            ensure!(left.is_empty(), Answered, "all are unassigned, and {left:?} not given up");
         }
         ensure!(
             self.open == Some(Open::Unassign),

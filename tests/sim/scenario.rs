@@ -7,6 +7,7 @@ use genwatch::pool::{Bounds, CommitPolicy, Handling};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
+use crate::librdkafka::Protocol;
 use crate::oracle::{Kind, Limit, Rule};
 use crate::records::Rarity;
 
@@ -45,6 +46,8 @@ pub struct Scenario {
     pub session: i64,
     /// A rebalance waits this long for members.
     pub patience: i64,
+    /// How partitions change hands.
+    pub protocol: Protocol,
     /// Members are static ones (KIP-345).
     pub is_static: bool,
     /// The state of this partition can't be restored until everything else has settled.
@@ -110,6 +113,7 @@ impl Scenario {
             tick: *[1, 4, 12].choose(rng).unwrap_or(&4),
             session: rng.random_range(300..=1500),
             patience: rng.random_range(300..=3000),
+            protocol: if rng.random_bool(0.2) { Protocol::Eager } else { Protocol::Cooperative },
             is_static: rng.random_bool(0.3),
             blocked: rng.random_bool(0.1).then_some(0),
             transaction: rng.random_range(200..=1500),
@@ -131,6 +135,14 @@ impl Scenario {
         const OVERHEAD: usize = 192;
         const ALERT: usize = 408;
         (self.rules.len() + 1) * OVERHEAD + 100 + self.rules.len() * (ALERT + 80)
+    }
+
+    /// How long a generator may be silent, if a rule says so.
+    pub fn silent_for(&self) -> Option<i64> {
+        self.rules.iter().find_map(|rule| match rule.kind {
+            Kind::Deadman(after) => Some(after),
+            Kind::Limit(_) => None,
+        })
     }
 
     /// What a part of a commit holds at least before something may be left behind for its size.
