@@ -82,7 +82,8 @@ fn work_that_hangs_is_cut_short_and_its_reading_evaluated() {
     let world = World::new(1);
     world.produce(&[1.0, 900.0, 2.0].map(|fuel| Outgoing::reading("hangs", 70.0, fuel)));
     world.produce(&stormy_readings(20, 500));
-    let worker = world.working(&["--work", "1ms", "--work-of", "hangs=1h", "--work-timeout", "300ms"]);
+    let work = ["--work", "1ms", "--work-of", "hangs=1h", "--work-timeout", "300ms"];
+    let worker = world.working(&[&work[..], &["--http", "127.0.0.1:0"]].concat());
     world.wait_until_worked();
     let page = http::get(&worker.http(), "/metrics").1;
     assert_eq!(http::samples(&page, "genwatch_work_timeouts_total")[0].1, 3.0);
