@@ -85,6 +85,8 @@ impl Scenario {
             Handling::Lanes { concurrency: *[1, 2, 3, 4, 8, 64].choose(rng).unwrap_or(&1) }
         };
         let interval = *[1, 20, 100, 400].choose(rng).unwrap_or(&100);
+        let protocols = [Protocol::Cooperative, Protocol::Cooperative, Protocol::Eager, Protocol::Consumer];
+        let protocol = *protocols.choose(rng).unwrap_or(&Protocol::Cooperative);
         let faults = *[0.0, 0.002, 0.005, 0.01, 0.03].choose(rng).unwrap_or(&0.0);
         Scenario {
             delivery,
@@ -113,8 +115,8 @@ impl Scenario {
             tick: *[1, 4, 12].choose(rng).unwrap_or(&4),
             session: rng.random_range(300..=1500),
             patience: rng.random_range(300..=3000),
-            protocol: if rng.random_bool(0.2) { Protocol::Eager } else { Protocol::Cooperative },
-            is_static: rng.random_bool(0.3),
+            protocol,
+            is_static: protocol != Protocol::Consumer && rng.random_bool(0.3),
             blocked: rng.random_bool(0.1).then_some(0),
             transaction: rng.random_range(200..=1500),
             drain: *[1, 100, 1000].choose(rng).unwrap_or(&100),

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::cluster::Cluster;
 use crate::group::{Group, MemberId, Rebalanced};
 use crate::invariants::{Invariant, Violation, ensure};
+use crate::librdkafka::Protocol;
 use crate::oracle::Entry;
 use crate::records;
 use crate::replica::{Replica, Surroundings, Turn};
@@ -210,6 +211,10 @@ impl World {
     }
 
     fn rebalance(&mut self) {
+        if self.scenario.protocol == Protocol::Consumer {
+            self.seen.rebalances += u64::from(self.group.assign());
+            return;
+        }
         let Some(Rebalanced { generation, lists, late }) = self.group.rebalance(self.now) else { return };
         self.seen.rebalances += 1;
         for MemberId(id) in late {

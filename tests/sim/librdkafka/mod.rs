@@ -1,9 +1,11 @@
 //! The client of a group: what librdkafka does and tells by the classic protocol, with `cooperative-sticky` and with an eager
-//! assignor.
+//! assignor, and by KIP-848.
 //!
 //! Written from `rdkafka_cgrp.c` and `rdkafka_queue.c` of librdkafka 2.12.1, function names in brackets; what it claims is
 //! shown on the real one by `tests/conformance`. It says nothing where librdkafka says nothing, and takes offence where
 //! librdkafka does.
+
+mod kip848;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,6 +13,7 @@ use genwatch::engine::membership::Member;
 
 use crate::group::{Group, MemberId};
 use crate::invariants::{Violation, ensure};
+use kip848::Reconciliation;
 
 /// What the worker is told about its assignment.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub enum Protocol {
     Cooperative,
     /// Everything is given up before a rebalance; assignments are absolute. (`range`, `roundrobin`)
     Eager,
+    /// The coordinator decides, each member reconciles itself. (KIP-848)
+    Consumer,
 }
 
 /// What the worker hasn't answered yet.
@@ -86,6 +91,8 @@ pub struct Client {
     /// `rkcg_rebalance_incr_assignment`: told when the revocation is answered.
     kept_back: Option<Vec<i32>>,
     rejoin: bool,
+    /// By KIP-848 only.
+    reconciliation: Reconciliation,
     /// `rkcg_subscription` is there.
     leaving: bool,
     /// What is fetched.
@@ -107,6 +114,7 @@ impl Client {
             assigned: false,
             kept_back: None,
             rejoin: false,
+            reconciliation: Reconciliation::default(),
             leaving: false,
             fetched: BTreeMap::new(),
         }
@@ -130,10 +138,12 @@ impl Client {
 
     /// Whether nothing is under way about its membership.
     pub fn is_settled(&self) -> bool {
-        self.join == Membership::Steady
-            && self.open.is_none()
-            && self.inbox.is_empty()
-            && self.member.is_some()
+        let has_joined = match self.protocol {
+            Protocol::Cooperative | Protocol::Eager => self.join == Membership::Steady,
+            // Who has never had anything is in INIT.
+            Protocol::Consumer => self.reconciliation.is_done(),
+        };
+        has_joined && self.open.is_none() && self.inbox.is_empty() && self.member.is_some()
     }
 
     /// Leaves the group; the worker must have answered all that it was told. (`rd_kafka_consumer_close` with an open
@@ -157,12 +167,15 @@ impl Client {
             }
             return false;
         }
-        // An id that was given for the first JoinGroup isn't a member's yet.
-        if self.join == Membership::Init && self.generation.is_none() {
+        // An id that was given for the first JoinGroup isn't a member's yet, nor is one that joins anew by KIP-848.
+        let joins_anew = self.generation.is_none() || self.protocol == Protocol::Consumer;
+        if self.join == Membership::Init && joins_anew {
             return false;
         }
-        if learns {
-            self.evicted();
+        match (learns, self.protocol) {
+            (false, _) => {}
+            (true, Protocol::Cooperative | Protocol::Eager) => self.evicted(),
+            (true, Protocol::Consumer) => self.fenced(),
         }
         learns
     }
@@ -172,6 +185,7 @@ impl Client {
         match self.protocol {
             Protocol::Cooperative => self.join = Membership::Init,
             Protocol::Eager => self.revoke_all(Rebalance::Revoked),
+            Protocol::Consumer => {}
         }
     }
 
@@ -188,7 +202,7 @@ impl Client {
     fn revoke_all(&mut self, told: fn(Vec<i32>) -> Rebalance) {
         self.join = Membership::Init;
         let is_worth_it = match self.protocol {
-            Protocol::Cooperative => !self.owned.is_empty(),
+            Protocol::Cooperative | Protocol::Consumer => !self.owned.is_empty(),
             Protocol::Eager => self.assigned,
         };
         if is_worth_it {
@@ -200,7 +214,14 @@ impl Client {
 
     /// The client goes on by itself, as far as it can.
     pub fn step(&mut self, group: &mut Group, now: i64) {
-        if self.open.is_some() || self.leaving {
+        if self.leaving {
+            return;
+        }
+        if self.protocol == Protocol::Consumer {
+            self.serve(group, now);
+            return;
+        }
+        if self.open.is_some() {
             return;
         }
         match std::mem::replace(&mut self.join, Membership::Steady) {
@@ -230,7 +251,7 @@ impl Client {
             }
             Membership::Joining => self.join = Membership::Joining,
             Membership::Syncing(list) => match self.protocol {
-                Protocol::Cooperative => self.synced(&list),
+                Protocol::Cooperative | Protocol::Consumer => self.synced(&list),
                 Protocol::Eager => self.tell_assigned(list),
             },
             // The next heartbeat is refused.
@@ -259,7 +280,7 @@ impl Client {
             self.inbox.push_back(Rebalance::Revoked(revoked));
             self.open = Some(Open::Unassign);
             self.kept_back = Some(added);
-            self.rejoin = true;
+            self.rejoin = self.protocol == Protocol::Cooperative;
         }
     }
 
@@ -311,7 +332,7 @@ impl Client {
                 "{id} is added before its assignment is acknowledged"
             );
             ensure!(!self.fetched.contains_key(id), Answered, "{id} is added, which is fetched already");
-            if self.protocol == Protocol::Cooperative {
+            if self.protocol != Protocol::Eager {
                 self.fetched.insert(*id, Fetch { next: *offset, paused: false, misled: None });
             }
         }
@@ -349,6 +370,7 @@ impl Client {
         self.open = None;
         match self.kept_back.take() {
             Some(added) => self.tell_assigned(added),
+            None if self.protocol == Protocol::Consumer => self.reset(),
             None => self.join = Membership::Init,
         }
         Ok(())
