@@ -27,6 +27,7 @@ mod influx;
 mod isolation;
 mod load;
 mod logs;
+mod notices;
 mod observing;
 mod offsets;
 mod outage;
