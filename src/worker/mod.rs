@@ -419,8 +419,10 @@ impl Worker {
         if let Some(due) = self.engine.next_commit() {
             wait = wait.min(Duration::from_millis(u64::try_from(due.since(clock::mono())).unwrap_or(0)));
         }
-        if let Some(pacer) = &self.intake {
-            wait = wait.min(pacer.wait(Instant::now()));
+        // Where some are due already, none was there: librdkafka wakes us when one comes.
+        let due = self.intake.as_ref().map(|pacer| pacer.wait(Instant::now()));
+        if let Some(due) = due.filter(|due| !due.is_zero()) {
+            wait = wait.min(due);
         }
         match self.work.next() {
             // A thread that sleeps is woken late: the last stretch is watched, so that `--work 2ms` is 2 ms.
@@ -494,15 +496,15 @@ fn take_in_record(engine: &mut Engine, record: &Record<'_>) -> bool {
 fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerError> {
     let cluster = Cluster::connect(&config.connection)?;
     let partitions = cluster.require(&topics.readings)?;
-    cluster.require_copartitioned(&topics.dead_letters, &topics.readings, partitions)?;
-    cluster.require_copartitioned(&topics.alerts, &topics.readings, partitions)?;
+    cluster.match_partitions(&topics.dead_letters, &topics.readings, partitions)?;
+    cluster.match_partitions(&topics.alerts, &topics.readings, partitions)?;
     if cluster.topic(&topics.state)?.is_none() {
         let plan = TopicPlan::like_its_cluster(&cluster, &topics.state, partitions, Cleanup::Compact)?;
         if cluster.create(&plan)? {
             tracing::info!(topic = topics.state, partitions, "made the state topic");
         }
     }
-    cluster.require_copartitioned(&topics.state, &topics.readings, partitions)?;
+    cluster.match_partitions(&topics.state, &topics.readings, partitions)?;
     let consequence = "alarm states would be deleted after its retention time";
     cluster.require_compacted(&topics.state, consequence)?;
     Ok(partitions)

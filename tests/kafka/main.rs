@@ -17,6 +17,7 @@ mod verify;
 mod world;
 
 mod acceptance;
+mod at_rest;
 mod away;
 mod bad_records;
 mod bench;

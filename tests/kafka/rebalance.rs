@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::oracle::{self, Rule};
 use crate::verify;
-use crate::world::process::Process;
 use crate::world::broker::Cluster;
+use crate::world::process::Process;
 use crate::world::records::stormy_readings;
 use crate::world::until;
 use crate::world::{World, http};
