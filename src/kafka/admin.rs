@@ -557,14 +557,14 @@ impl TopicPlan {
         cluster: &Cluster,
         name: &str,
         partitions: usize,
-        cleanup: Cleanup,
+        config: TopicConfig,
     ) -> Result<TopicPlan, ClusterError> {
         let (replication, min_insync) = default_replication(cluster.broker_count()?);
         Ok(TopicPlan {
             name: name.to_owned(),
             partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
             replication,
-            config: TopicConfig::new(cleanup).min_insync(min_insync),
+            config: config.min_insync(min_insync),
         })
     }
 }

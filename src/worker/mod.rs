@@ -34,7 +34,7 @@ use crate::kafka::committer::{Committer, Outcome};
 use crate::kafka::consumer::{Consumer, Event, Record};
 use crate::kafka::ends::EndWatch;
 use crate::kafka::restore::Restorer;
-use crate::kafka::topics::{Cleanup, Topics};
+use crate::kafka::topics::{Role, Topics};
 use crate::log::{GeneratorId, Offset, PartitionId};
 use crate::log_limit::LogLimiter;
 use crate::pool::{CommitPolicy, Committed, Handling, Pool};
@@ -499,7 +499,7 @@ fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerE
     cluster.match_partitions(&topics.dead_letters, &topics.readings, partitions)?;
     cluster.match_partitions(&topics.alerts, &topics.readings, partitions)?;
     if cluster.topic(&topics.state)?.is_none() {
-        let plan = TopicPlan::like_its_cluster(&cluster, &topics.state, partitions, Cleanup::Compact)?;
+        let plan = TopicPlan::like_its_cluster(&cluster, &topics.state, partitions, Role::State.config())?;
         if cluster.create(&plan)? {
             tracing::info!(topic = topics.state, partitions, "made the state topic");
         }
