@@ -24,7 +24,8 @@
 //! * [`influx`]: a sink that writes readings, alerts and aggregates to InfluxDB.
 //! * [`work`], [`rate`], [`flood`], [`clock`]: the cost of a reading; pacing; too many bad records; the wall clock.
 //! * [`metrics`], [`health`], [`fleet`]: what observers see.
-//! * [`web`]: HTTP of worker, bridge and sink. [`stderr`]: log lines that can't be written are dropped.
+//! * [`web`]: HTTP of worker, bridge and sink. [`stderr`]: log lines that can't be written are dropped. [`log_limit`]: the
+//!   same thing is told seldom.
 //! * [`demo`]: the whole system in one process.
 //! * [`mod@bench`]: benchmarks, by real processes on a real cluster.
 //! * [`cli`]: one file a command, thin.
@@ -42,6 +43,7 @@ pub mod health;
 pub mod influx;
 pub mod kafka;
 pub mod log;
+pub mod log_limit;
 pub mod metrics;
 pub mod mqtt;
 pub mod pool;

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// `genwatch_handler_seconds`
     pub handler_seconds: Histogram,
+    /// `genwatch_work_timeouts_total`: readings whose work was cut short.
+    pub work_timeouts: IntCounter,
     /// `genwatch_end_to_end_seconds`: record timestamp to committed offset.
     pub end_to_end_seconds: Histogram,
     /// `genwatch_alert_seconds`: timestamp of the deciding reading to the alert's commit, which needn't wait for the offset.
@@ -95,6 +97,10 @@ impl Metrics {
             "From the timestamp of the deciding reading to the commit of the alert.",
             &END_TO_END_BUCKETS,
         )?;
+        let work_timeouts = IntCounter::new(
+            "genwatch_work_timeouts_total",
+            "Readings whose work was cut short by --work-timeout, and that were evaluated without it.",
+        )?;
         let rebalances = IntCounter::new("genwatch_rebalances_total", "Changes of the assignment.")?;
         let restore_seconds =
             Gauge::new("genwatch_restore_seconds", "Duration of the last restore of alarm states.")?;
@@ -104,6 +110,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(lag.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
+        registry.register(Box::new(work_timeouts.clone()))?;
         registry.register(Box::new(rebalances.clone()))?;
         registry.register(Box::new(restore_seconds.clone()))?;
         registry.register(Box::new(stalled.clone()))?;
@@ -117,6 +124,7 @@ impl Metrics {
             in_flight,
             commit_seconds,
             handler_seconds,
+            work_timeouts,
             end_to_end_seconds,
             alert_seconds,
             rebalances,

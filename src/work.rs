@@ -16,36 +16,59 @@ pub struct WorkQueue {
     cost: Duration,
     /// Generators whose readings cost something else.
     of: HashMap<String, Duration>,
-    /// Deadline, ticket, beginning.
-    under_way: BinaryHeap<Reverse<(Instant, Ticket, Instant)>>,
+    timeout: Duration,
+    under_way: BinaryHeap<Reverse<UnderWay>>,
+}
+
+/// Ordered by its deadline.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct UnderWay {
+    deadline: Instant,
+    ticket: Ticket,
+    begun: Instant,
+    /// Whose work will not be done by then.
+    cut_short: Option<GeneratorId>,
+}
+
+/// A reading whose work is over.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Worked {
+    /// The reading.
+    pub ticket: Ticket,
+    /// How long its work took.
+    pub took: Duration,
+    /// Whose reading it is, if its work wasn't done in the time that it may take.
+    pub cut_short: Option<GeneratorId>,
 }
 
 impl WorkQueue {
-    /// Each reading costs `cost`; those of the generators in `of` cost what stands there.
+    /// Each reading costs `cost`; those of the generators in `of` cost what stands there. What takes longer than `timeout`,
+    /// if there is one, is cut short.
     #[must_use]
-    pub fn new(cost: Duration, of: HashMap<String, Duration>) -> WorkQueue {
-        WorkQueue { cost, of, under_way: BinaryHeap::new() }
+    pub fn new(cost: Duration, of: HashMap<String, Duration>, timeout: Option<Duration>) -> WorkQueue {
+        WorkQueue { cost, of, timeout: timeout.unwrap_or(Duration::MAX), under_way: BinaryHeap::new() }
     }
 
     /// Begins the work of a reading.
     pub fn begin(&mut self, ticket: Ticket, generator: &GeneratorId, now: Instant) {
         let cost = self.of.get(generator.as_str()).copied().unwrap_or(self.cost);
-        self.under_way.push(Reverse((now + cost, ticket, now)));
+        let cut_short = (cost > self.timeout).then(|| generator.clone());
+        let deadline = now + cost.min(self.timeout);
+        self.under_way.push(Reverse(UnderWay { deadline, ticket, begun: now, cut_short }));
     }
 
-    /// A reading whose work is done by `now`, and how long it took.
-    pub fn finished(&mut self, now: Instant) -> Option<(Ticket, Duration)> {
-        let Reverse((deadline, ..)) = self.under_way.peek()?;
-        if *deadline > now {
+    /// A reading whose work is over by `now`.
+    pub fn finished(&mut self, now: Instant) -> Option<Worked> {
+        if self.next()? > now {
             return None;
         }
-        let Reverse((_, ticket, begun)) = self.under_way.pop()?;
-        Some((ticket, now.duration_since(begun)))
+        let Reverse(UnderWay { ticket, begun, cut_short, .. }) = self.under_way.pop()?;
+        Some(Worked { ticket, took: now.duration_since(begun), cut_short })
     }
 
-    /// When the next one will be done.
+    /// When the next one will be over.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        self.under_way.peek().map(|Reverse((deadline, ..))| *deadline)
+        self.under_way.peek().map(|Reverse(first)| first.deadline)
     }
 }

@@ -8,7 +8,7 @@ use super::{BenchError, go_on};
 use crate::kafka::admin::{Cluster, TopicPlan};
 use crate::kafka::config::Connection;
 use crate::kafka::producer::{Produced, ReadingProducer};
-use crate::kafka::topics::{Cleanup, Topics};
+use crate::kafka::topics::{Role, Topics};
 use crate::rate::Pacer;
 use crate::simulator::{Faults, Fleet};
 
@@ -42,9 +42,9 @@ impl Arena {
         let topics = Topics::new(&topic, &topic);
         let (connection, alerts) = (connection.clone(), topics.alerts.clone());
         let arena = Arena { connection, cluster, topic, alerts, groups: AtomicU32::new(0) };
-        for name in [&topics.readings, &topics.alerts, &topics.dead_letters, &topics.aggregates] {
-            let partitions = usize::try_from(partitions).unwrap_or(1);
-            let plan = TopicPlan::like_its_cluster(&arena.cluster, name, partitions, Cleanup::Delete)?;
+        for role in [Role::Readings, Role::Alerts, Role::DeadLetters, Role::Aggregates] {
+            let (name, partitions) = (topics.name(role), usize::try_from(partitions).unwrap_or(1));
+            let plan = TopicPlan::like_its_cluster(&arena.cluster, name, partitions, role.config())?;
             arena.cluster.create(&plan)?;
         }
         Ok(arena)

@@ -29,7 +29,7 @@ use crate::clock;
 use crate::kafka::admin::TopicPlan;
 use crate::kafka::config::Connection;
 use crate::kafka::tail::{StartAt, Tail};
-use crate::kafka::topics::{Cleanup, Topics};
+use crate::kafka::topics::{Role, Topics};
 use crate::mqtt::client;
 use crate::mqtt::message::TIMESTAMP;
 use crate::simulator::{Faults, Fleet};
@@ -193,7 +193,8 @@ fn forward(
 ) -> Result<Turn, BenchError> {
     let arena = Arena::new(&config.connection, config.partitions)?;
     let status = Topics::new(&arena.topic, &arena.topic).status;
-    arena.cluster.create(&TopicPlan::like_its_cluster(&arena.cluster, &status, 1, Cleanup::Compact)?)?;
+    let plan = TopicPlan::like_its_cluster(&arena.cluster, &status, 1, Role::Status.config())?;
+    arena.cluster.create(&plan)?;
     let name = name(bridges);
     let start = || -> Result<Vec<Program>, BenchError> {
         (1..=bridges)

@@ -52,6 +52,12 @@ pub struct Options {
     #[arg(long, value_name = "ID=DURATION", value_parser = work_of, env = "GENWATCH_WORK_OF")]
     work_of: Vec<(String, Duration)>,
 
+    /// Cut short the work of a reading that takes longer, and evaluate the reading without it: a lookup that hangs for ever
+    /// would hold up its generator, and the partition's offset, for ever. Each is counted, and told in the log. Without it:
+    /// work takes as long as it takes.
+    #[arg(long, value_name = "DURATION", value_parser = some_time, env = "GENWATCH_WORK_TIMEOUT")]
+    work_timeout: Option<Duration>,
+
     /// Stop with an error when more of a thousand records than this share are bad (0 to 1). Without it: every bad record
     /// goes to the dead letter queue, however many there are.
     #[arg(long, value_name = "RATIO", value_parser = ratio, env = "GENWATCH_MAX_BAD_RATIO")]
@@ -115,6 +121,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         concurrency: options.concurrency as usize,
         work: options.work,
         work_of: options.work_of.iter().cloned().collect(),
+        work_timeout: options.work_timeout,
         max_bad_ratio: options.max_bad_ratio,
         delivery: options.delivery,
         commit_interval: options.commit_interval,
@@ -148,6 +155,13 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 fn work_of(text: &str) -> Result<(String, Duration), String> {
     let (generator, cost) = text.split_once('=').ok_or("expected ID=DURATION, such as generator7=5s")?;
     Ok((generator.to_owned(), super::duration(cost)?))
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match super::duration(text)? {
+        Duration::ZERO => Err("longer than nothing".to_owned()),
+        time => Ok(time),
+    }
 }
 
 fn ratio(text: &str) -> Result<f64, String> {

@@ -62,6 +62,7 @@ impl<'b> Replicas<'b> {
             // So that lanes are at work: readings are worked side by side.
             work: Duration::from_millis(2),
             work_of: HashMap::new(),
+            work_timeout: None,
             delivery: Delivery::AtLeastOnce,
             commit_interval: Duration::from_millis(100),
             // On the embedded broker its hand-over takes 3 s, that of the classic protocol 10 s.

@@ -17,7 +17,6 @@ pub mod config;
 pub mod lanes;
 pub mod ledger;
 pub mod line;
-pub mod log_limit;
 pub mod metrics;
 mod starts;
 pub mod verdict;
@@ -35,7 +34,6 @@ use config::{Observers, SinkConfig, SinkError, Summary};
 use lanes::Lanes;
 use ledger::Ledger;
 use line::{Shape, Source, Unfit};
-use log_limit::LogLimiter;
 use writer::Writers;
 
 use crate::engine::start::OnOutOfRange;
@@ -44,6 +42,7 @@ use crate::kafka::admin::Cluster;
 use crate::kafka::config::ranges;
 use crate::kafka::subscriber::{self, Change, Record, Subscriber};
 use crate::log::{Offset, PartitionId, Place};
+use crate::log_limit::LogLimiter;
 
 /// How long one turn of the loop waits.
 const TURN: Duration = Duration::from_millis(50);

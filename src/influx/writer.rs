@@ -14,10 +14,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::batch::{Batch, Origin};
 use super::client::Client;
-use super::log_limit::LogLimiter;
 use super::metrics::SinkMetrics;
 use super::verdict::{Backoff, Verdict};
 use crate::health::{Health, Obstacle};
+use crate::log_limit::LogLimiter;
 
 /// While InfluxDB is away, the same reason is logged so often.
 const LOG_EVERY: Duration = Duration::from_secs(30);

@@ -19,6 +19,8 @@ use super::topics::{Cleanup, TopicConfig};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one answer is waited for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the brokers may take to tell each other of a topic that has grown.
+const METADATA_SPREADS: Duration = Duration::from_secs(3);
 
 /// A cluster that has answered.
 pub struct Cluster {
@@ -68,7 +70,7 @@ pub enum ClusterError {
     /// Two topics that must have the same number of partitions don't.
     #[error(
         "topic {topic} has {found} partitions and {reference} has {expected}: they must be equal, as a generator's \
-         records keep their partition number; delete {topic} (and let it be made anew) or grow it to {expected}"
+         records keep their partition number; delete {topic} (and let it be made anew) or grow {reference} to {found}"
     )]
     PartitionMismatch {
         /// The topic that is wrong.
@@ -283,25 +285,33 @@ impl Cluster {
             .ok_or_else(|| ClusterError::MissingTopic { topic: name.to_owned() })
     }
 
-    /// Checks that a topic exists with as many partitions as another.
+    /// Sees to it that a topic has the partitions of another: one with fewer is grown, as where the other has been grown.
     ///
     /// # Errors
-    /// When it doesn't.
-    pub fn require_copartitioned(
-        &self,
-        name: &str,
-        reference: &str,
-        expected: usize,
-    ) -> Result<(), ClusterError> {
-        match self.require(name)? {
-            found if found == expected => Ok(()),
-            found => Err(ClusterError::PartitionMismatch {
-                topic: name.to_owned(),
-                found,
-                expected,
-                reference: reference.to_owned(),
-            }),
+    /// When it doesn't exist, can't be grown, or has more.
+    pub fn match_partitions(&self, name: &str, reference: &str, expected: usize) -> Result<(), ClusterError> {
+        let found = self.require(name)?;
+        if found < expected {
+            tracing::warn!(
+                topic = name,
+                partitions = found,
+                wanted = expected,
+                "{reference} has more partitions: growing this one"
+            );
+            return self.grow(name, expected);
         }
+        // Where it has more, the other one may have been grown a moment ago.
+        let deadline = Instant::now() + METADATA_SPREADS;
+        let mut expected = expected;
+        while found > expected {
+            if Instant::now() >= deadline {
+                let (topic, reference) = (name.to_owned(), reference.to_owned());
+                return Err(ClusterError::PartitionMismatch { topic, found, expected, reference });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            expected = self.require(reference)?;
+        }
+        Ok(())
     }
 
     /// Makes a topic; `false` if it was there already. Waits until its partitions have leaders.
@@ -550,14 +560,14 @@ impl TopicPlan {
         cluster: &Cluster,
         name: &str,
         partitions: usize,
-        cleanup: Cleanup,
+        config: TopicConfig,
     ) -> Result<TopicPlan, ClusterError> {
         let (replication, min_insync) = default_replication(cluster.broker_count()?);
         Ok(TopicPlan {
             name: name.to_owned(),
             partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
             replication,
-            config: TopicConfig::new(cleanup).min_insync(min_insync),
+            config: config.min_insync(min_insync),
         })
     }
 }

@@ -2,8 +2,16 @@
 
 use std::collections::BTreeMap;
 
-/// `max.message.bytes` of every topic: a dead letter carries what the readings topic took, and six headers.
+/// `max.message.bytes` of every topic but the dead letters'.
 const MAX_RECORD_BYTES: u32 = 16 << 20;
+/// A dead letter carries what the readings topic took, some headers more, and may be compressed less well.
+const MAX_LETTER_BYTES: u32 = MAX_RECORD_BYTES + (1 << 20);
+/// Kafka compacts no segment that is still written to; by default that is a gigabyte or a week of old states, and of a marker
+/// for each commit, which every restore reads. (Kafka Streams makes its changelogs so, too.)
+const SEGMENT: [(&str, &str); 3] =
+    [("segment.bytes", "33554432"), ("segment.ms", "3600000"), ("min.cleanable.dirty.ratio", "0.1")];
+/// Kept until somebody deletes it.
+const FOR_EVER: &str = "-1";
 /// What Kafka takes for "any time in the future".
 const ANY_TIME_MS: &str = "9223372036854775807";
 
@@ -112,9 +120,16 @@ impl Role {
     #[must_use]
     pub fn config(self) -> TopicConfig {
         let mut config = TopicConfig::new(self.cleanup());
-        if self == Role::DeadLetters {
-            // A dead letter keeps its timestamp, whatever it is; Kafka refuses one that is an hour ahead.
-            config.set(AFTER_MAX_MS, ANY_TIME_MS);
+        match self {
+            Role::DeadLetters => {
+                config.set("max.message.bytes", &MAX_LETTER_BYTES.to_string());
+                // A dead letter keeps its timestamp, whatever it is. Kafka refuses one that is an hour ahead, and a retention
+                // time would delete at once one from long ago.
+                config.set(AFTER_MAX_MS, ANY_TIME_MS);
+                config.set("retention.ms", FOR_EVER);
+            }
+            Role::State | Role::Status => SEGMENT.iter().for_each(|(key, value)| config.set(key, value)),
+            Role::Readings | Role::Alerts | Role::Aggregates => {}
         }
         config
     }

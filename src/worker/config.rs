@@ -41,6 +41,8 @@ pub struct WorkerConfig {
     pub work: Duration,
     /// What readings of single generators cost instead.
     pub work_of: HashMap<String, Duration>,
+    /// The longest that a reading's work may take; what takes longer is cut short, and the reading evaluated without it.
+    pub work_timeout: Option<Duration>,
     /// The promise about effects.
     pub delivery: Delivery,
     /// Between commits while only offsets move.

@@ -34,8 +34,9 @@ use crate::kafka::committer::{Committer, Outcome};
 use crate::kafka::consumer::{Consumer, Event, Record};
 use crate::kafka::ends::EndWatch;
 use crate::kafka::restore::Restorer;
-use crate::kafka::topics::{Cleanup, Topics};
-use crate::log::{Offset, PartitionId};
+use crate::kafka::topics::{Role, Topics};
+use crate::log::{GeneratorId, Offset, PartitionId};
+use crate::log_limit::LogLimiter;
 use crate::pool::{CommitPolicy, Committed, Handling, Pool};
 use crate::rate::Pacer;
 use crate::reading;
@@ -89,6 +90,7 @@ struct Worker {
     committer: Committer,
     engine: Engine,
     work: WorkQueue,
+    timeouts_log: LogLimiter<()>,
     intake: Option<Pacer>,
     flood_gate: Option<FloodGate>,
     summary: Summary,
@@ -163,7 +165,8 @@ impl Worker {
             ends,
             committer,
             engine: Engine::new(pool, settings),
-            work: WorkQueue::new(config.work, config.work_of.clone()),
+            work: WorkQueue::new(config.work, config.work_of.clone(), config.work_timeout),
+            timeouts_log: LogLimiter::default(),
             flood_gate: config.max_bad_ratio.map(FloodGate::new),
             intake: config.rate_limit.map(|rate| Pacer::new(f64::from(rate), Instant::now())),
             summary: Summary::default(),
@@ -266,11 +269,27 @@ impl Worker {
     /// Evaluates the readings whose work is done.
     fn finish_work(&mut self) {
         let now = Instant::now();
-        while let Some((ticket, took)) = self.work.finished(now) {
-            self.observers.metrics.handler_seconds.observe(took.as_secs_f64());
-            self.engine.finished(ticket);
+        while let Some(worked) = self.work.finished(now) {
+            self.observers.metrics.handler_seconds.observe(worked.took.as_secs_f64());
+            if let Some(generator) = &worked.cut_short {
+                self.count_timeout(generator, worked.ticket.partition, now);
+            }
+            self.engine.finished(worked.ticket);
         }
         self.engine.schedule();
+    }
+
+    fn count_timeout(&mut self, generator: &GeneratorId, partition: PartitionId, now: Instant) {
+        self.observers.metrics.work_timeouts.inc();
+        if let Some(more) = self.timeouts_log.allow((), now) {
+            tracing::warn!(
+                worker = self.config.name,
+                generator = generator.as_str(),
+                partition = partition.0,
+                more_since_the_last_line = more,
+                "the work of a reading took longer than --work-timeout; the reading is evaluated without it"
+            );
+        }
     }
 
     /// Learns how the commit under way ended.
@@ -292,10 +311,11 @@ impl Worker {
                 Ok(())
             }
             Outcome::Refused { id, refusal, published, reason } => {
+                let what = if published { "the offsets of a commit were" } else { "a commit was" };
                 tracing::warn!(
                     worker = self.config.name,
                     reason,
-                    "a commit was refused; its effects go into the next one"
+                    "{what} refused; the next one holds them again"
                 );
                 self.observers.health.set(Obstacle::CommitsWait, true);
                 self.engine.refused(id, refusal, published);
@@ -403,8 +423,10 @@ impl Worker {
         if let Some(due) = self.engine.next_commit() {
             wait = wait.min(Duration::from_millis(u64::try_from(due.since(clock::mono())).unwrap_or(0)));
         }
-        if let Some(pacer) = &self.intake {
-            wait = wait.min(pacer.wait(Instant::now()));
+        // Where some are due already, none was there: librdkafka wakes us when one comes.
+        let due = self.intake.as_ref().map(|pacer| pacer.wait(Instant::now()));
+        if let Some(due) = due.filter(|due| !due.is_zero()) {
+            wait = wait.min(due);
         }
         match self.work.next() {
             // A thread that sleeps is woken late: the last stretch is watched, so that `--work 2ms` is 2 ms.
@@ -479,15 +501,15 @@ fn take_in_record(engine: &mut Engine, record: &Record<'_>) -> bool {
 fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerError> {
     let cluster = Cluster::connect(&config.connection)?;
     let partitions = cluster.require(&topics.readings)?;
-    cluster.require_copartitioned(&topics.dead_letters, &topics.readings, partitions)?;
-    cluster.require_copartitioned(&topics.alerts, &topics.readings, partitions)?;
+    cluster.match_partitions(&topics.dead_letters, &topics.readings, partitions)?;
+    cluster.match_partitions(&topics.alerts, &topics.readings, partitions)?;
     if cluster.topic(&topics.state)?.is_none() {
-        let plan = TopicPlan::like_its_cluster(&cluster, &topics.state, partitions, Cleanup::Compact)?;
+        let plan = TopicPlan::like_its_cluster(&cluster, &topics.state, partitions, Role::State.config())?;
         if cluster.create(&plan)? {
             tracing::info!(topic = topics.state, partitions, "made the state topic");
         }
     }
-    cluster.require_copartitioned(&topics.state, &topics.readings, partitions)?;
+    cluster.match_partitions(&topics.state, &topics.readings, partitions)?;
     let consequence = "alarm states would be deleted after its retention time";
     cluster.require_compacted(&topics.state, consequence)?;
     Ok(partitions)

@@ -78,6 +78,26 @@ fn a_slow_generator_holds_up_only_itself() {
 }
 
 #[test]
+fn work_that_hangs_is_cut_short_and_its_reading_evaluated() {
+    let world = World::new(1);
+    world.produce(&[1.0, 900.0, 2.0].map(|fuel| Outgoing::reading("hangs", 70.0, fuel)));
+    world.produce(&stormy_readings(20, 500));
+    let work = ["--work", "1ms", "--work-of", "hangs=1h", "--work-timeout", "300ms"];
+    let worker = world.working(&[&work[..], &["--http", "127.0.0.1:0"]].concat());
+    world.wait_until_worked();
+    let page = http::get(&worker.http(), "/metrics").1;
+    assert_eq!(http::samples(&page, "genwatch_work_timeouts_total")[0].1, 3.0);
+    worker.stop();
+    verify::all(&world);
+    let alerts = world.alerts();
+    assert_eq!(
+        alerts.iter().filter(|alert| alert["generatorID"] == "hangs").count(),
+        3,
+        "raised, cleared, raised"
+    );
+}
+
+#[test]
 fn a_backlog_leaves_in_parts_over_a_link_that_is_too_slow_for_it() {
     // Some 12 MB of dead letters take 12 s, and a transaction may last 3 s.
     let (cluster, here, there) = Cluster::start_behind_a_relay("slow-link");

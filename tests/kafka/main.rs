@@ -17,6 +17,7 @@ mod verify;
 mod world;
 
 mod acceptance;
+mod at_rest;
 mod away;
 mod bad_records;
 mod bench;
@@ -28,6 +29,7 @@ mod isolation;
 mod load;
 mod logs;
 mod new_topic;
+mod notices;
 mod observing;
 mod offsets;
 mod outage;

@@ -63,6 +63,7 @@ fn panic_on_purpose(world: &str) {
         concurrency: 8,
         work: Duration::from_millis(1),
         work_of: [("overflow".to_owned(), Duration::MAX)].into(),
+        work_timeout: None,
         delivery: Delivery::ExactlyOnce,
         commit_interval: Duration::from_millis(10),
         protocol: GroupProtocol::Classic,

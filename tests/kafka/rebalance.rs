@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::oracle::{self, Rule};
 use crate::verify;
+use crate::world::broker::Cluster;
 use crate::world::process::Process;
 use crate::world::records::stormy_readings;
 use crate::world::until;
@@ -123,15 +124,14 @@ fn a_replica_that_slept_through_its_session_says_nothing_more_and_joins_again() 
 }
 
 /// A member that stands still from the moment at which it is asked for partitions until the group has thrown it out.
-fn thrown_out_while_it_drains(options: &[&str]) {
-    let world = World::new(6);
+fn thrown_out_while_it_drains(world: &World, both: &[&str], sleeper: &[&str]) {
     // Each reading takes a while, so that something is under way when partitions are asked back.
-    let slow = ["--work", "1500ms", "--concurrency", "64", "-X", "session.timeout.ms=6000"];
+    let slow = ["--work", "1500ms", "--concurrency", "64", "--http", "127.0.0.1:0"];
     world.produce(&stormy_readings(60, 600));
-    let sleeper = world.working(&[&slow[..], options, &["--http", "127.0.0.1:0"]].concat());
+    let sleeper = world.working(&[&slow[..], both, sleeper].concat());
     let address = sleeper.http();
     until("it is at work", || world.progress().done() > 0);
-    let other = world.worker(&["--work", "10ms", "-X", "session.timeout.ms=6000"]);
+    let other = world.worker(&[&["--work", "10ms"], both].concat());
     until("it is asked for partitions", || !sleeper.revocations().is_empty());
     sleeper.signal("STOP");
     other.wait_until_assigned();
@@ -145,17 +145,33 @@ fn thrown_out_while_it_drains(options: &[&str]) {
     world.wait_until_worked();
     sleeper.stop();
     other.stop();
-    verify::all(&world);
+    verify::all(world);
 }
+
+const SHORT_SESSION: [&str; 2] = ["-X", "session.timeout.ms=6000"];
 
 #[test]
 fn a_member_thrown_out_while_it_drains_joins_again_by_itself() {
-    thrown_out_while_it_drains(&[]);
+    thrown_out_while_it_drains(&World::new(6), &SHORT_SESSION, &[]);
 }
 
 #[test]
 fn a_static_member_thrown_out_while_it_drains_joins_again_by_itself() {
-    thrown_out_while_it_drains(&["-X", "group.instance.id=sleeper"]);
+    thrown_out_while_it_drains(&World::new(6), &SHORT_SESSION, &["-X", "group.instance.id=sleeper"]);
+}
+
+/// By KIP-848 the session is the brokers' to decide.
+#[test]
+fn a_member_by_kip_848_thrown_out_while_it_drains_joins_again_by_itself() {
+    let of = |what: &str, ms: u32| format!("group.consumer.{what}.ms={ms}");
+    let properties = [
+        of("min.session.timeout", 6000),
+        of("session.timeout", 6000),
+        of("min.heartbeat.interval", 1000),
+        of("heartbeat.interval", 1000),
+    ];
+    let cluster = Cluster::start("short-session", &properties.each_ref().map(String::as_str));
+    thrown_out_while_it_drains(&World::in_cluster(&cluster, 6), &["--group-protocol", "consumer"], &[]);
 }
 
 /// librdkafka joins again at once when the topic has grown, whatever is unanswered, and isn't told of an eviction from then on

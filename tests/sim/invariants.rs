@@ -37,6 +37,8 @@ pub enum Invariant {
     Chunk,
     /// Under at-least-once, what is durable isn't sent again by the same process. (G9)
     Once,
+    /// A generator is silent only if no reading of it stood in the log, unread or too recent, when the end was asked.
+    Silence,
     /// What the pool counts is what happened.
     Counts,
     /// What librdkafka asks is answered once, in order, and with what it gave; nothing is open as the group is left.

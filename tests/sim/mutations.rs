@@ -57,7 +57,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/partition.rs",
         before: "if self.stage == Stage::Working && self.next >= end {",
         after: "if self.stage == Stage::Working && end >= Offset(0) {",
-        caught_by: &[Effects],
+        caught_by: &[Silence],
     },
     Mutation {
         name: "frees_a_lane_that_has_readings_waiting",
@@ -318,6 +318,20 @@ const MUTATIONS: &[Mutation] = &[
         before: "if !state.covers(last, || epoch) {",
         after: "if false {",
         caught_by: &[Effects],
+    },
+    Mutation {
+        name: "judges_silence_by_now_and_not_by_the_question",
+        file: "pool/mod.rs",
+        before: "work.watch_silence(end, &self.detector, asked, self.now);",
+        after: "work.watch_silence(end, &self.detector, self.now.max(asked), self.now);",
+        caught_by: &[Silence],
+    },
+    Mutation {
+        name: "names_a_part_of_its_assignment_only",
+        file: "engine/mod.rs",
+        before: "        self.added.iter().filter_map(|id| Some((*id, self.pool.next_offset(*id)?)))",
+        after: "        self.added.iter().rev().take(1).filter_map(|id| Some((*id, self.pool.next_offset(*id)?)))",
+        caught_by: &[Answered, Progress],
     },
     Mutation {
         name: "effects_wait_for_the_watermark",

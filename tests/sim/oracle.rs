@@ -121,6 +121,8 @@ pub struct Entry {
     pub epoch: i32,
     /// Its event time.
     pub at: i64,
+    /// When it came into the log, in virtual time.
+    pub appended: i64,
     /// Its key.
     pub key: Option<Vec<u8>>,
     /// Its value.

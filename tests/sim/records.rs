@@ -66,7 +66,16 @@ pub fn reading(offset: i64, at: i64, generator: &str, numbers: Numbers) -> Entry
     let value = json(generator, &numbers).to_string().into_bytes();
     let key = Some(generator.as_bytes().to_vec());
     let meaning = Meaning::Reading(numbers);
-    Entry { offset, epoch: 0, at, key, value: Some(value), generator: generator.to_owned(), meaning }
+    Entry {
+        offset,
+        epoch: 0,
+        at,
+        appended: 0,
+        key,
+        value: Some(value),
+        generator: generator.to_owned(),
+        meaning,
+    }
 }
 
 /// A decommissioning.
@@ -76,6 +85,7 @@ pub fn tombstone(offset: i64, at: i64, generator: &str) -> Entry {
         offset,
         epoch: 0,
         at,
+        appended: 0,
         key,
         value: None,
         generator: generator.to_owned(),
@@ -112,7 +122,7 @@ pub fn bad(offset: i64, at: i64, generator: &str, fault: Fault) -> Entry {
         Fault::Nothing => (None, None),
     };
     let meaning = Meaning::Bad(fault.code());
-    Entry { offset, epoch: 0, at, key, value, generator: generator.to_owned(), meaning }
+    Entry { offset, epoch: 0, at, appended: 0, key, value, generator: generator.to_owned(), meaning }
 }
 
 /// Numbers on a coarse grid around the thresholds that [`crate::scenario`] draws, so that phases change often.

@@ -8,6 +8,7 @@ use genwatch::pool::{Bounds, CommitPolicy, Handling};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
+use crate::librdkafka::Protocol;
 use crate::oracle::{Kind, Limit, Rule};
 use crate::records::Rarity;
 
@@ -46,6 +47,8 @@ pub struct Scenario {
     pub session: i64,
     /// A rebalance waits this long for members.
     pub patience: i64,
+    /// How partitions change hands.
+    pub protocol: Protocol,
     /// Members are static ones (KIP-345).
     pub is_static: bool,
     /// The state of this partition can't be restored until everything else has settled.
@@ -91,6 +94,8 @@ impl Scenario {
             Handling::Lanes { concurrency: *[1, 2, 3, 4, 8, 64].choose(rng).unwrap_or(&1) }
         };
         let interval = *[1, 20, 100, 400].choose(rng).unwrap_or(&100);
+        let protocols = [Protocol::Cooperative, Protocol::Cooperative, Protocol::Eager, Protocol::Consumer];
+        let protocol = *protocols.choose(rng).unwrap_or(&Protocol::Cooperative);
         let faults = *[0.0, 0.002, 0.005, 0.01, 0.03].choose(rng).unwrap_or(&0.0);
         let keeps_states = rng.random_bool(0.5);
         let decided = if keeps_states { OnNewTopic::KeepStates } else { OnNewTopic::ForgetStates };
@@ -122,7 +127,8 @@ impl Scenario {
             tick: *[1, 4, 12].choose(rng).unwrap_or(&4),
             session: rng.random_range(300..=1500),
             patience: rng.random_range(300..=3000),
-            is_static: rng.random_bool(0.3),
+            protocol,
+            is_static: protocol != Protocol::Consumer && rng.random_bool(0.3),
             blocked: rng.random_bool(0.1).then_some(0),
             transaction: rng.random_range(200..=1500),
             drain: *[1, 100, 1000].choose(rng).unwrap_or(&100),
@@ -153,6 +159,14 @@ impl Scenario {
         const OVERHEAD: usize = 192;
         const ALERT: usize = 408;
         (self.rules.len() + 1) * OVERHEAD + 140 + self.rules.len() * (ALERT + 80)
+    }
+
+    /// How long a generator may be silent, if a rule says so.
+    pub fn silent_for(&self) -> Option<i64> {
+        self.rules.iter().find_map(|rule| match rule.kind {
+            Kind::Deadman(after) => Some(after),
+            Kind::Limit(_) => None,
+        })
     }
 
     /// What a part of a commit holds at least before something may be left behind for its size.

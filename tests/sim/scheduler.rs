@@ -11,6 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::cluster::Cluster;
 use crate::group::{Group, MemberId, Rebalanced};
 use crate::invariants::{Invariant, Violation, ensure};
+use crate::librdkafka::Protocol;
+use crate::oracle::Entry;
 use crate::records;
 use crate::replica::{Replica, Surroundings, Turn};
 use crate::scenario::{Scenario, toml};
@@ -206,7 +208,8 @@ impl World {
             2 if self.rng.random_bool(0.1) => -1,
             _ => self.now - self.rng.random_range(0..=5),
         };
-        let entry = records::any(&mut self.rng, offset, at, &generator, &self.scenario.rarity);
+        let record = records::any(&mut self.rng, offset, at, &generator, &self.scenario.rarity);
+        let entry = Entry { appended: self.now, ..record };
         say!(self.trace, "{id}/{offset} is produced: {generator} at {at}: {:?}", entry.meaning);
         self.cluster.append(id, entry);
         if self.rng.random_bool(self.scenario.gaps / 2.0) {
@@ -265,6 +268,10 @@ impl World {
     }
 
     fn rebalance(&mut self) {
+        if self.scenario.protocol == Protocol::Consumer {
+            self.seen.rebalances += u64::from(self.group.assign());
+            return;
+        }
         let Some(Rebalanced { generation, lists, late }) = self.group.rebalance(self.now) else { return };
         self.seen.rebalances += 1;
         for MemberId(id) in late {
@@ -403,8 +410,9 @@ impl World {
                 replica.isolated_until = away;
             }
             _ => {
-                replica.clock += self.rng.random_range(-100_000..=10_000);
-                say!(self.trace, "the clock of r{} is set to {}", replica.id, replica.clock);
+                let by = self.rng.random_range(-100_000..=10_000);
+                replica.set_clock(by, self.now);
+                say!(self.trace, "the clock of r{} is set by {by}", replica.id);
             }
         }
     }

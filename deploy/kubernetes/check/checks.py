@@ -63,6 +63,8 @@ USER, GROUP = fact("Dockerfile", r"^USER (\d+:\d+)").split(":")
 PORT = int(fact("Dockerfile", r"^EXPOSE (\d+)"))
 IMAGE = fact("Dockerfile", r"docker build -t (\S+)")
 MAX_RECORD_BYTES = constant("src/kafka", "MAX_RECORD_BYTES") << 20
+MORE_LETTER_BYTES = 1 << 20
+SEGMENT_MS = 3_600_000
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -451,8 +453,13 @@ def the_topics_are_those_that_genwatch_uses(r: Rendering):
             config = spec["config"]
             if config["cleanup.policy"] != cleanup:
                 yield f"topic {name} has cleanup.policy {config['cleanup.policy']}, it needs {cleanup}"
-            if int(config["max.message.bytes"]) != MAX_RECORD_BYTES:
-                yield f"topic {name} takes records up to {config['max.message.bytes']} bytes, genwatch makes it {MAX_RECORD_BYTES}"
+            most = MAX_RECORD_BYTES + (MORE_LETTER_BYTES if name.endswith("_dlq") else 0)
+            if int(config["max.message.bytes"]) != most:
+                yield f"topic {name} takes records up to {config['max.message.bytes']} bytes, genwatch makes it {most}"
+            if (config["cleanup.policy"] == "compact") != (int(config.get("segment.ms", 0)) == SEGMENT_MS):
+                yield f"topic {name}: segments of {SEGMENT_MS} ms are for the compacted topics, as what is still written to isn't compacted"
+            if (config.get("retention.ms") == -1) != name.endswith("_dlq"):
+                yield f"topic {name}: dead letters alone are kept whatever their age"
             if config.get("message.timestamp.type") != "CreateTime":
                 yield f"topic {name}: event time is the record's own timestamp, so message.timestamp.type is CreateTime"
             if config["min.insync.replicas"] >= spec["replicas"]:

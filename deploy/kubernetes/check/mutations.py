@@ -114,6 +114,8 @@ MUTATIONS = [
     (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic emergency-generators-status", "spec/config/cleanup.policy", "delete"),
     (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic emergency-generators-dlq", "spec/config/message.timestamp.after.max.ms", ABSENT),
     (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic genwatch-state", "spec/config/message.timestamp.type", "LogAppendTime"),
+    (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic genwatch-state", "spec/config/segment.ms", ABSENT),
+    (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic emergency-generators-dlq", "spec/config/retention.ms", ABSENT),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-bridge", f"{ACL}/0/operations", ["Read"]),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", f"{ACL}/3/resource/name", "genwatch"),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", "kind", "KafkaUsers"),

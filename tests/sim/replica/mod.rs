@@ -5,6 +5,7 @@
 //! promised nothing about it.
 
 mod check;
+mod ends;
 mod restorer;
 mod sent;
 
@@ -39,8 +40,6 @@ use crate::trace::{Trace, say};
 
 /// After a refused commit the next one waits this long.
 const COMMIT_BACKOFF: i64 = 100;
-/// How often silence is looked for.
-const OBSERVE_EVERY: i64 = 100;
 
 /// What a replica touches in a turn.
 pub struct Surroundings<'a> {
@@ -114,7 +113,9 @@ pub struct Replica {
     /// Reaches neither brokers nor coordinator before this time.
     pub isolated_until: i64,
     /// Its wall clock, ahead of virtual time.
-    pub clock: i64,
+    clock: i64,
+    /// When that was last set, in virtual time.
+    clock_set: i64,
     engine: Engine,
     bounds: Bounds,
     lanes: Option<usize>,
@@ -144,7 +145,11 @@ pub struct Replica {
     /// After a refusal the next one waits until then.
     backoff_until: i64,
     stop: bool,
+    /// When ends were last asked for.
     observed: i64,
+    question: Option<ends::Question>,
+    /// Who was silent for long enough, by partition.
+    silent: BTreeSet<(i32, String)>,
     serial: u64,
     ledgers: BTreeMap<i32, Ledger>,
     /// Readings started in this turn.
@@ -164,10 +169,11 @@ impl Replica {
         let settings = Settings { drain: scenario.drain, policies, exit_at_end: false };
         Replica {
             id,
-            client: Client::new(scenario.is_static.then_some(id)),
+            client: Client::new(scenario.protocol, scenario.is_static.then_some(id)),
             frozen_until: 0,
             isolated_until: 0,
             clock,
+            clock_set: -1,
             engine: Engine::new(pool, settings),
             bounds: scenario.bounds,
             lanes,
@@ -188,6 +194,8 @@ impl Replica {
             backoff_until: 0,
             stop: false,
             observed: 0,
+            question: None,
+            silent: BTreeSet::new(),
             serial: 0,
             ledgers: BTreeMap::new(),
             started: Vec::new(),
@@ -197,6 +205,12 @@ impl Replica {
     /// Whether it reaches the cluster.
     pub fn is_connected(&self, now: i64) -> bool {
         now >= self.frozen_until && now >= self.isolated_until
+    }
+
+    /// Sets its clock forward, or back.
+    pub fn set_clock(&mut self, by: i64, now: i64) {
+        self.clock += by;
+        self.clock_set = now;
     }
 
     /// Tells it to drain and leave.
@@ -537,6 +551,7 @@ impl Replica {
             if let Some(ledger) = ledger {
                 ledger.commit(part, around.scenario.least_share(), around.scenario.policy.bytes)?;
             }
+            self.check_silences(part)?;
             let again = self.sent.known(part);
             ensure!(again.is_none(), Once, "partition {}: {again:?} is sent again", part.partition);
         }
@@ -593,6 +608,7 @@ impl Replica {
     }
 
     fn perform(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
+        let mut starts = Vec::new();
         for action in self.engine.actions() {
             match action {
                 Action::Run { ticket, generator, offset } => {
@@ -600,8 +616,8 @@ impl Replica {
                 }
                 Action::Pause(id) => self.pause(id, true, around),
                 Action::Resume(id) => self.pause(id, false, around),
-                Action::Acknowledge => self.client.acknowledge()?,
-                Action::Add(id, offset) => self.client.add(id.0, offset.0)?,
+                Action::Acknowledge => self.client.acknowledge(&self.held())?,
+                Action::Add(id, offset) => starts.push((id.0, offset.0)),
                 Action::Seek(id, offset) => {
                     // Refused now and then: the partition isn't fetched at this moment.
                     if around.settling || around.rng.random_bool(0.7) {
@@ -611,7 +627,7 @@ impl Replica {
                     }
                 }
                 Action::Reassign(id, offset) => {
-                    let is_done = self.client.reassign(id.0, offset.0)?;
+                    let is_done = self.client.reassign(id.0, offset.0, &self.held())?;
                     say!(around.trace, "r{} assigns {id}/{offset} again: {is_done}", self.id);
                     self.sought(id, is_done);
                 }
@@ -637,7 +653,12 @@ impl Replica {
                 Action::Tell(id, told) => self.told(id.0, told, around)?,
             }
         }
-        Ok(())
+        self.client.add(&starts, &self.held())
+    }
+
+    /// Where the client is to fetch what it has been given.
+    fn held(&self) -> Vec<(i32, i64)> {
+        self.engine.added().map(|(id, offset)| (id.0, offset.0)).collect()
     }
 
     fn sought(&mut self, id: PartitionId, is_done: bool) {
@@ -656,6 +677,7 @@ impl Replica {
             ledger.release()?;
         }
         self.loads.remove(&id);
+        self.silent.retain(|(of, _)| *of != id);
         self.sent.forget(id);
         self.owed.remove(&id);
         self.forget_work(id);
@@ -746,24 +768,6 @@ impl Replica {
         for work in self.work.iter_mut().filter(|work| work.ticket.partition.0 == id) {
             work.void = true;
         }
-    }
-
-    fn observe(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
-        if around.now - self.observed < OBSERVE_EVERY || !self.is_connected(around.now) {
-            return Ok(());
-        }
-        self.observed = around.now;
-        for (id, ledger) in &self.ledgers {
-            let end = around.cluster.partitions[*id as usize].end;
-            let held = self.engine.pool().bytes();
-            self.engine.end(PartitionId(*id), Offset(end), Millis(around.now + self.clock));
-            ensure!(
-                ledger.has_reached(end) || self.engine.pool().bytes() == held,
-                Effects,
-                "silence was told of partition {id}, though not all up to its end at {end} was taken in"
-            );
-        }
-        Ok(())
     }
 
     /// Moves on over offsets that hold no record.

@@ -1,11 +1,15 @@
-//! The group coordinator: members, generations, cooperative rebalances, session timeouts.
+//! The group coordinator: members, generations, rebalances, session timeouts.
 //!
-//! As with Kafka, a rebalance waits until every member has joined it, or has taken too long and is thrown out; it gives each
+//! As with Kafka, a rebalance by the classic protocol waits until every member has joined it, or has taken too long and is thrown out; it gives each
 //! member what nobody claims and withholds from others what they are to give up, which is free as soon as its owner joins
 //! without claiming it, or isn't a member any more. Each rebalance is a new generation, and who commits offsets under an
 //! older one, or isn't a member, is refused. It does not look at *whose* partitions are committed: neither does Kafka.
 
+mod kip848;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+use kip848::Reconciliation;
 
 /// Names one membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +22,23 @@ struct Member {
     /// Has joined the rebalance under way.
     joined: bool,
     claims: BTreeSet<i32>,
+    /// The generation in which it commits; by KIP-848 its own.
+    epoch: u64,
+    /// By KIP-848 only.
+    reconciliation: Reconciliation,
+}
+
+impl Member {
+    fn new(heard_of: i64, instance: Option<usize>, claims: BTreeSet<i32>) -> Member {
+        Member {
+            heard_of,
+            instance,
+            joined: true,
+            claims,
+            epoch: 0,
+            reconciliation: Reconciliation::default(),
+        }
+    }
 }
 
 /// A rebalance that is complete.
@@ -81,7 +102,8 @@ impl Group {
         if instance.is_some() {
             self.members.retain(|other, member| member.instance != instance || *other == id);
         }
-        self.members.insert(id, Member { heard_of: now, instance, joined: true, claims });
+        let epoch = self.members.get(&id).map_or(0, |member| member.epoch);
+        self.members.insert(id, Member { epoch, ..Member::new(now, instance, claims) });
         self.preparing.get_or_insert(now);
         true
     }
@@ -117,7 +139,8 @@ impl Group {
 
     /// Whether offsets may be committed under this membership and generation.
     pub fn accepts(&self, view: Option<(MemberId, u64)>) -> bool {
-        view.is_some_and(|(id, generation)| self.is_member(id) && generation == self.generation)
+        let epoch = |id| self.members.get(&id).map(|member| member.epoch);
+        view.is_some_and(|(id, generation)| epoch(id) == Some(generation))
     }
 
     /// Whether this membership is current.
@@ -170,6 +193,7 @@ impl Group {
         }
         for (id, member) in &mut self.members {
             member.joined = false;
+            member.epoch = self.generation;
             member.claims = lists[id].iter().copied().collect();
         }
         Some(Rebalanced { generation: self.generation, lists, late })

@@ -1,4 +1,5 @@
-//! Logs a thing once, and then not more often than is of use: a topic full of bad records must not fill a disk of logs.
+//! Logs a thing once, and then not more often than is of use: a topic full of bad records, or a lookup that always
+//! hangs, must not fill a disk of logs.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

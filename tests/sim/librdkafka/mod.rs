@@ -1,8 +1,11 @@
-//! The client of a group: what librdkafka does and tells, with the classic protocol and `cooperative-sticky`.
+//! The client of a group: what librdkafka does and tells by the classic protocol, with `cooperative-sticky` and with an eager
+//! assignor, and by KIP-848.
 //!
 //! Written from `rdkafka_cgrp.c` and `rdkafka_queue.c` of librdkafka 2.12.1, function names in brackets; what it claims is
 //! shown on the real one by `tests/conformance`. It says nothing where librdkafka says nothing, and takes offence where
 //! librdkafka does.
+
+mod kip848;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,6 +13,7 @@ use genwatch::engine::membership::Member;
 
 use crate::group::{Group, MemberId};
 use crate::invariants::{Violation, ensure};
+use kip848::Reconciliation;
 
 /// What the worker is told about its assignment.
 #[derive(Clone, Debug)]
@@ -20,6 +24,17 @@ pub enum Rebalance {
     Revoked(Vec<i32>),
     /// Partitions are somebody else's.
     Lost(Vec<i32>),
+}
+
+/// How partitions change hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// What stays is worked on; assignments are told as differences. (`cooperative-sticky`)
+    Cooperative,
+    /// Everything is given up before a rebalance; assignments are absolute. (`range`, `roundrobin`)
+    Eager,
+    /// The coordinator decides, each member reconciles itself. (KIP-848)
+    Consumer,
 }
 
 /// What the worker hasn't answered yet.
@@ -60,6 +75,7 @@ pub struct Fetch {
 /// The client's view.
 #[derive(Debug)]
 pub struct Client {
+    protocol: Protocol,
     /// A static member's name (KIP-345).
     instance: Option<usize>,
     /// `None`: "".
@@ -72,9 +88,13 @@ pub struct Client {
     inbox: VecDeque<Rebalance>,
     /// `rkcg_group_assignment`.
     owned: BTreeSet<i32>,
+    /// Whether there is one, be it empty.
+    assigned: bool,
     /// `rkcg_rebalance_incr_assignment`: told when the revocation is answered.
     kept_back: Option<Vec<i32>>,
     rejoin: bool,
+    /// By KIP-848 only.
+    reconciliation: Reconciliation,
     /// `rkcg_subscription` is there.
     leaving: bool,
     /// What is fetched.
@@ -83,8 +103,9 @@ pub struct Client {
 
 impl Client {
     /// A client that hasn't joined.
-    pub fn new(instance: Option<usize>) -> Client {
+    pub fn new(protocol: Protocol, instance: Option<usize>) -> Client {
         Client {
+            protocol,
             instance,
             member: None,
             generation: None,
@@ -92,8 +113,10 @@ impl Client {
             open: None,
             inbox: VecDeque::new(),
             owned: BTreeSet::new(),
+            assigned: false,
             kept_back: None,
             rejoin: false,
+            reconciliation: Reconciliation::default(),
             leaving: false,
             fetched: BTreeMap::new(),
         }
@@ -117,10 +140,12 @@ impl Client {
 
     /// Whether nothing is under way about its membership.
     pub fn is_settled(&self) -> bool {
-        self.join == Membership::Steady
-            && self.open.is_none()
-            && self.inbox.is_empty()
-            && self.member.is_some()
+        let has_joined = match self.protocol {
+            Protocol::Cooperative | Protocol::Eager => self.join == Membership::Steady,
+            // Who has never had anything is in INIT.
+            Protocol::Consumer => self.reconciliation.is_done(),
+        };
+        has_joined && self.open.is_none() && self.inbox.is_empty() && self.member.is_some()
     }
 
     /// Leaves the group; the worker must have answered all that it was told. (`rd_kafka_consumer_close` with an open
@@ -138,24 +163,32 @@ impl Client {
     pub fn heartbeat(&mut self, group: &mut Group, now: i64, learns: bool) -> bool {
         let Some(id) = self.member else { return false };
         if group.heartbeat(id, now) {
-            // `rd_kafka_cgrp_group_is_rebalancing`: partitions go on until it's known which of them go.
-            if group.awaits(id)
-                && self.join == Membership::Steady
-                && self.open.is_none()
-                && self.inbox.is_empty()
-            {
-                self.join = Membership::Init;
+            let awaits = group.awaits(id) && self.join == Membership::Steady;
+            if awaits && self.open.is_none() && self.inbox.is_empty() {
+                self.is_rebalancing();
             }
             return false;
         }
-        // An id that was given for the first JoinGroup isn't a member's yet.
-        if self.join == Membership::Init && self.generation.is_none() {
+        // An id that was given for the first JoinGroup isn't a member's yet, nor is one that joins anew by KIP-848.
+        let joins_anew = self.generation.is_none() || self.protocol == Protocol::Consumer;
+        if self.join == Membership::Init && joins_anew {
             return false;
         }
-        if learns {
-            self.evicted();
+        match (learns, self.protocol) {
+            (false, _) => {}
+            (true, Protocol::Cooperative | Protocol::Eager) => self.evicted(),
+            (true, Protocol::Consumer) => self.fenced(),
         }
         learns
+    }
+
+    /// `rd_kafka_cgrp_group_is_rebalancing`: partitions go on until it's known which of them go, or all are given up first.
+    fn is_rebalancing(&mut self) {
+        match self.protocol {
+            Protocol::Cooperative => self.join = Membership::Init,
+            Protocol::Eager => self.revoke_all(Rebalance::Revoked),
+            Protocol::Consumer => {}
+        }
     }
 
     /// `rd_kafka_cgrp_handle_heartbeat_error_op` and `rd_kafka_cgrp_revoke_all_rejoin_maybe`: while something is
@@ -163,33 +196,47 @@ impl Client {
     fn evicted(&mut self) {
         self.member = None;
         if self.open.is_none() {
-            self.lose_all();
+            self.revoke_all(Rebalance::Lost);
         }
     }
 
-    /// `rd_kafka_cgrp_revoke_all_rejoin` with the assignment lost.
-    fn lose_all(&mut self) {
+    /// `rd_kafka_cgrp_revoke_all_rejoin`.
+    fn revoke_all(&mut self, told: fn(Vec<i32>) -> Rebalance) {
         self.join = Membership::Init;
-        if !self.owned.is_empty() {
-            let lost = std::mem::take(&mut self.owned).into_iter().collect();
-            self.inbox.push_back(Rebalance::Lost(lost));
+        let is_worth_it = match self.protocol {
+            Protocol::Cooperative | Protocol::Consumer => !self.owned.is_empty(),
+            Protocol::Eager => self.assigned,
+        };
+        if is_worth_it {
+            self.assigned = false;
+            self.inbox.push_back(told(std::mem::take(&mut self.owned).into_iter().collect()));
             self.open = Some(Open::Unassign);
         }
     }
 
     /// The client goes on by itself, as far as it can.
     pub fn step(&mut self, group: &mut Group, now: i64) {
-        if self.open.is_some() || self.leaving {
+        if self.leaving {
+            return;
+        }
+        if self.protocol == Protocol::Consumer {
+            self.serve(group, now);
+            return;
+        }
+        if self.open.is_some() {
             return;
         }
         match std::mem::replace(&mut self.join, Membership::Steady) {
             Membership::Init => {
                 if self.member.is_none() && self.instance.is_none() {
-                    // MEMBER_ID_REQUIRED (KIP-394), which revokes everything. (`rd_kafka_cgrp_handle_JoinGroup`)
+                    // MEMBER_ID_REQUIRED (KIP-394), which revokes everything, if it isn't already.
+                    // (`rd_kafka_cgrp_handle_JoinGroup`)
                     self.member = Some(group.new_id());
                     self.generation = None;
                     self.join = Membership::Init;
-                    self.lose_all();
+                    if self.protocol == Protocol::Cooperative {
+                        self.revoke_all(Rebalance::Lost);
+                    }
                     if self.open.is_some() {
                         return;
                     }
@@ -205,7 +252,12 @@ impl Client {
                 }
             }
             Membership::Joining => self.join = Membership::Joining,
-            Membership::Syncing(list) => self.synced(&list),
+            Membership::Syncing(list) => match self.protocol {
+                Protocol::Cooperative | Protocol::Consumer => self.synced(&list),
+                Protocol::Eager => self.tell_assigned(list),
+            },
+            // The next heartbeat is refused.
+            Membership::Steady if self.member.is_none() => self.revoke_all(Rebalance::Lost),
             Membership::Steady => {}
         }
     }
@@ -230,12 +282,13 @@ impl Client {
             self.inbox.push_back(Rebalance::Revoked(revoked));
             self.open = Some(Open::Unassign);
             self.kept_back = Some(added);
-            self.rejoin = true;
+            self.rejoin = self.protocol == Protocol::Cooperative;
         }
     }
 
     fn tell_assigned(&mut self, added: Vec<i32>) {
         self.owned.extend(&added);
+        self.assigned = true;
         self.inbox.push_back(Rebalance::Assigned(added));
         self.open = Some(Open::Assign);
     }
@@ -250,8 +303,8 @@ impl Client {
         self.open.is_none()
     }
 
-    /// `incremental_assign` of nothing.
-    pub fn acknowledge(&mut self) -> Result<(), Violation> {
+    /// `incremental_assign` of nothing, or `assign` of all that is `held`.
+    pub fn acknowledge(&mut self, held: &[(i32, i64)]) -> Result<(), Violation> {
         ensure!(
             self.open == Some(Open::Assign),
             Answered,
@@ -259,7 +312,10 @@ impl Client {
             self.open
         );
         self.open = None;
-        if self.rejoin || self.member.is_none() {
+        if self.protocol == Protocol::Eager {
+            self.assign(held);
+        }
+        if self.rejoin || (self.member.is_none() && self.protocol == Protocol::Cooperative) {
             self.rejoin = false;
             self.join = Membership::Init;
         } else {
@@ -268,23 +324,45 @@ impl Client {
         Ok(())
     }
 
-    /// `incremental_assign`, which is never refused for a loss. (`rd_kafka_assignment_add`)
-    pub fn add(&mut self, id: i32, offset: i64) -> Result<(), Violation> {
-        ensure!(
-            self.open != Some(Open::Assign),
-            Answered,
-            "{id} is added before its assignment is acknowledged"
-        );
-        let before =
-            self.fetched.insert(id, Fetch { next: offset, paused: false, misled: None, stopped: false });
-        ensure!(before.is_none(), Answered, "{id} is added, which is fetched already");
+    /// `incremental_assign`, which is never refused for a loss, or `assign` of all that is `held`, the new ones among them.
+    /// (`rd_kafka_assignment_add`, `rd_kafka_cgrp_assign`)
+    pub fn add(&mut self, starts: &[(i32, i64)], held: &[(i32, i64)]) -> Result<(), Violation> {
+        for (id, offset) in starts {
+            ensure!(
+                self.open != Some(Open::Assign),
+                Answered,
+                "{id} is added before its assignment is acknowledged"
+            );
+            ensure!(!self.fetched.contains_key(id), Answered, "{id} is added, which is fetched already");
+            if self.protocol != Protocol::Eager {
+                self.fetched
+                    .insert(*id, Fetch { next: *offset, paused: false, misled: None, stopped: false });
+            }
+        }
+        if self.protocol == Protocol::Eager && !starts.is_empty() {
+            self.assign(held);
+        }
         Ok(())
     }
 
-    /// `incremental_unassign`: refuses what isn't fetched, and answers the open revocation, whatever it lists.
+    /// Each fetcher starts anew; who was paused stays it. (`rd_kafka_assignment_clear`)
+    fn assign(&mut self, held: &[(i32, i64)]) {
+        let before = std::mem::take(&mut self.fetched);
+        for (id, next) in held {
+            let paused = before.get(id).is_some_and(|fetch| fetch.paused);
+            self.fetched.insert(*id, Fetch { next: *next, paused, misled: None, stopped: false });
+        }
+    }
+
+    /// `incremental_unassign`, which refuses what isn't fetched, or `assign` of nothing; it answers the open revocation,
+    /// whatever it lists.
     pub fn unassign(&mut self, list: &[i32]) -> Result<(), Violation> {
         for id in list {
             ensure!(self.fetched.remove(id).is_some(), Answered, "{id} is unassigned, which isn't fetched");
+        }
+        if self.protocol == Protocol::Eager {
+            let left: Vec<&i32> = self.fetched.keys().collect();
+            ensure!(left.is_empty(), Answered, "all are unassigned, and {left:?} not given up");
         }
         ensure!(
             self.open == Some(Open::Unassign),
@@ -295,6 +373,7 @@ impl Client {
         self.open = None;
         match self.kept_back.take() {
             Some(added) => self.tell_assigned(added),
+            None if self.protocol == Protocol::Consumer => self.reset(),
             None => self.join = Membership::Init,
         }
         Ok(())
@@ -316,16 +395,20 @@ impl Client {
 
     /// `incremental_unassign` and `incremental_assign` of one partition. The worker must know of no open revocation, as this
     /// would answer it; of one that it isn't told yet it can't know, and is as good as refused. Whether it's done.
-    pub fn reassign(&mut self, id: i32, offset: i64) -> Result<bool, Violation> {
+    pub fn reassign(&mut self, id: i32, offset: i64, held: &[(i32, i64)]) -> Result<bool, Violation> {
         ensure!(
             self.open != Some(Open::Unassign) || !self.inbox.is_empty(),
             Answered,
             "{id} is assigned again while a revocation is open"
         );
-        if self.open.is_some() || self.fetched.remove(&id).is_none() {
+        if self.open.is_some() || !self.fetched.contains_key(&id) {
             return Ok(false);
         }
-        self.add(id, offset)?;
+        if self.protocol == Protocol::Eager {
+            self.assign(held);
+        } else {
+            self.fetched.insert(id, Fetch { next: offset, paused: false, misled: None, stopped: false });
+        }
         Ok(true)
     }
 
