@@ -11,7 +11,7 @@ use rand::Rng;
 
 use super::{Replica, Surroundings};
 use crate::invariants::{Violation, ensure};
-use crate::oracle::Meaning;
+use crate::oracle::{Entry, Meaning};
 
 /// How often silence is looked for.
 const EVERY: i64 = 100;
@@ -93,13 +93,15 @@ impl Replica {
         }
     }
 
-    /// That a commit tells the silence of nobody who wasn't silent.
-    pub(super) fn check_silences(&self, part: &CommitPart) -> Result<(), Violation> {
+    /// That a commit tells the silence of nobody who wasn't silent. Of whom the log has nothing, whose state is of a log before,
+    /// was.
+    pub(super) fn check_silences(&self, part: &CommitPart, log: &[Entry]) -> Result<(), Violation> {
         for effect in part.effects.iter() {
             let Effect::Alert(alert) = effect else { continue };
             let whose = (part.partition.0, alert.generator.as_str().to_owned());
+            let is_unheard = !log.iter().any(|entry| entry.generator == whose.1);
             ensure!(
-                alert.reason != Some(Reason::Silent) || self.silent.contains(&whose),
+                alert.reason != Some(Reason::Silent) || is_unheard || self.silent.contains(&whose),
                 Silence,
                 "{alert:?} is told, though readings of it were in the log when the end was asked"
             );

@@ -551,7 +551,11 @@ impl Replica {
             if let Some(ledger) = ledger {
                 ledger.commit(part, around.scenario.least_share(), around.scenario.policy.bytes)?;
             }
-            self.check_silences(part)?;
+            // Of a topic that is gone nothing is known any more.
+            if part.topic.as_ref() == Some(around.cluster.topic()) {
+                let log = &around.cluster.partitions[part.partition.0 as usize].log;
+                self.check_silences(part, log)?;
+            }
             let again = self.sent.known(part);
             ensure!(again.is_none(), Once, "partition {}: {again:?} is sent again", part.partition);
         }
