@@ -829,9 +829,11 @@ impl Engine {
         self.slots.iter().map(|(id, slot)| slot.view(*id, self.pool.committed_offset(*id)))
     }
 
-    /// Where the client is to fetch what it has been given: for a protocol that always names its whole assignment.
+    /// Where the client is to fetch what it has been given: for a protocol that always names its whole assignment. What is being
+    /// restored in place is paused, and sought when it starts again.
     pub fn added(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
-        self.added.iter().filter_map(|id| Some((*id, self.pool.next_offset(*id)?)))
+        let began = |id: &PartitionId| self.slots.get(id).and_then(|slot| slot.began);
+        self.added.iter().filter_map(move |id| Some((*id, self.pool.next_offset(*id).or_else(|| began(id))?)))
     }
 
     /// The pool, to look at.
