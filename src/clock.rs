@@ -1,5 +1,6 @@
 //! The clocks, in the milliseconds that the engine counts in.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,8 +27,51 @@ pub fn both() -> Now {
     Now { mono: mono(), wall: now() }
 }
 
+/// Notices that the process stood still: stopped (SIGSTOP), starved, or on a machine that was suspended, where only the wall
+/// clock goes on. It has to be asked far more often than `enough`.
+#[derive(Debug)]
+pub struct Standstill {
+    enough: i64,
+    last: Cell<Now>,
+}
+
+impl Standstill {
+    /// Shorter ones don't matter.
+    #[must_use]
+    pub fn new(enough: Duration) -> Standstill {
+        Standstill { enough: millis(enough), last: Cell::new(both()) }
+    }
+
+    /// Whether it stood still since this was last asked.
+    pub fn noticed(&self) -> bool {
+        self.since(both())
+    }
+
+    fn since(&self, now: Now) -> bool {
+        let last = self.last.replace(now);
+        now.mono.since(last.mono).max(now.wall.since(last.wall)) > self.enough
+    }
+}
+
 /// Whole milliseconds.
 #[must_use]
 pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standstill_is_noticed_once_and_by_either_clock() {
+        let standstill = Standstill::new(Duration::from_secs(5));
+        let at = |mono, wall| Now { mono: Mono(mono), wall: Millis(wall) };
+        standstill.last.set(at(0, 0));
+        assert!(!standstill.since(at(5000, 5000)));
+        assert!(standstill.since(at(10_001, 10_001)), "stopped");
+        assert!(!standstill.since(at(10_100, 10_100)));
+        assert!(standstill.since(at(10_200, 99_000)), "suspended");
+        assert!(!standstill.since(at(10_300, 1000)), "a clock that was set back");
+    }
 }

@@ -336,6 +336,23 @@ impl Engine {
         }
     }
 
+    /// The process stood still for so long that the group may have gone on without it, which the client has not heard yet. What
+    /// is held may be old: it is dropped, and what stays ours restored anew.
+    pub fn stood_still(&mut self) {
+        for id in self.slots.keys().copied().collect::<Vec<_>>() {
+            match self.slots.get(&id).map(|slot| &slot.phase) {
+                Some(Phase::Active) => self.drop_then(id, Then::Restore),
+                Some(Phase::Draining { .. }) => self.drop_then(id, Then::Gone),
+                Some(Phase::Restoring(restore)) => {
+                    self.actions.push(Action::Forget(restore.ask));
+                    self.restore(id);
+                }
+                Some(Phase::Waiting | Phase::Refused | Phase::Dropping(_)) | None => {}
+            }
+        }
+        self.follow_pool();
+    }
+
     /// These are ours now.
     pub fn assigned(&mut self, partitions: &[PartitionId]) {
         self.actions.push(Action::Acknowledge);

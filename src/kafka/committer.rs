@@ -5,6 +5,7 @@
 //!
 //! An outage is waited out: a call is made again until it succeeds, is refused, or the worker gives up.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -22,6 +23,7 @@ use super::consumer::{Handle, NotedOffset, TransactionError};
 use super::native;
 use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
+use crate::clock::Standstill;
 use crate::effect::{DeadLetter, Effect, StateChange};
 use crate::engine::commit::{Answer, Attempt, Call, Delivery, Ended, Next, Portion};
 use crate::engine::membership::{Fence, Refusal};
@@ -137,6 +139,8 @@ struct Setup {
     worker: String,
     /// Tells this process's commits from all others'.
     instance: uuid::Uuid,
+    /// See [`Connection::doubtful_standstill`].
+    doubtful_standstill: Duration,
 }
 
 impl Committer {
@@ -173,6 +177,7 @@ impl Committer {
             source: format!("/genwatch/{group}"),
             worker: replica_name(),
             instance: uuid::Uuid::new_v4(),
+            doubtful_standstill: connection.doubtful_standstill(),
         };
         let flags = Flags::default();
         let work = Work::new(&setup, &flags, deliveries, Some(producer));
@@ -323,6 +328,9 @@ struct Work {
     deliveries: Deliveries,
     /// When the commit under way began.
     begun: Instant,
+    standstill: Standstill,
+    /// Whether the process stood still since then.
+    stood_still: Cell<bool>,
     /// Why its last call failed.
     reason: String,
     /// The topic that refuses a record for ever.
@@ -359,6 +367,8 @@ impl Work {
             producer,
             deliveries,
             begun: Instant::now(),
+            standstill: Standstill::new(setup.doubtful_standstill),
+            stood_still: Cell::new(false),
             reason: String::new(),
             rejection: None,
         }
@@ -368,6 +378,8 @@ impl Work {
     fn make(&mut self, mut attempt: Attempt, sealed: &Sealed) -> Outcome {
         let (id, begun) = (sealed.commit.id, Instant::now());
         self.deliveries.reset();
+        self.standstill.noticed();
+        self.stood_still.set(false);
         "its producer doesn't come back".clone_into(&mut self.reason);
         let ended = loop {
             match attempt.next() {
@@ -508,7 +520,23 @@ impl Work {
             || self.rejected(),
             || native::producer::flush(producer, SLICE).then_some(()).ok_or_else(Retry::of_delivery),
         )?;
-        self.rejected().map_or(Ok(()), Err)
+        self.rejected().map_or(Ok(()), Err)?;
+        self.check_standstill()
+    }
+
+    /// Without transactions nobody stops a process that stood still, and that the group threw out meanwhile, from writing states
+    /// on top of its successor's.
+    fn check_standstill(&self) -> Result<(), Failure> {
+        self.watch_standstill();
+        if self.setup.delivery == Delivery::AtLeastOnce && self.stood_still.get() {
+            let reason = "the process stood still, and the group may have gone on without it";
+            return Err(Failure::new(Answer::Refused(Refusal::NotAMember), reason));
+        }
+        Ok(())
+    }
+
+    fn watch_standstill(&self) {
+        self.stood_still.set(self.standstill.noticed() || self.stood_still.get());
     }
 
     fn offsets(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
@@ -572,6 +600,7 @@ impl Work {
         let begun = Instant::now();
         let mut told = false;
         loop {
+            self.watch_standstill();
             let Err(retry) = step() else {
                 if told {
                     tracing::info!(waited = ?begun.elapsed(), "commits go on");
@@ -706,6 +735,7 @@ impl Work {
                         return Err(overdue(&error));
                     }
                     record = unsent;
+                    self.watch_standstill();
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => {

@@ -103,6 +103,13 @@ impl Connection {
         millis.map_or(otherwise, Duration::from_millis)
     }
 
+    /// Who stood still for longer than this may be no member of its group any more, and not know it: his last heartbeat was
+    /// some time before.
+    #[must_use]
+    pub fn doubtful_standstill(&self) -> Duration {
+        self.time("session.timeout.ms", SESSION_TIMEOUT) / 2
+    }
+
     /// What all clients share.
     #[must_use]
     pub fn client(&self) -> ClientConfig {

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::alarm::detector::Detector;
-use crate::clock;
+use crate::clock::{self, Standstill};
 use crate::effect::{DeadLetter, Effect};
 use crate::engine::commit::Delivery;
 use crate::engine::restore::Fault;
@@ -106,6 +106,7 @@ struct Worker {
     positions_followed: Instant,
     member_asked: Instant,
     outside: Outside,
+    standstill: Standstill,
     /// The first partition that couldn't be worked, and why.
     fault: Option<(PartitionId, Fault)>,
     /// Whether it was told that the worker drains.
@@ -179,6 +180,7 @@ impl Worker {
             positions_followed: Instant::now(),
             member_asked: Instant::now(),
             outside: Outside::new(&config.connection),
+            standstill: Standstill::new(config.connection.doubtful_standstill()),
             fault: None,
             draining: false,
             error_logged: None,
@@ -199,6 +201,13 @@ impl Worker {
         );
         while !self.engine.is_done() {
             self.engine.set_now(clock::both());
+            if self.standstill.noticed() {
+                tracing::warn!(
+                    worker = self.config.name,
+                    "the process stood still: what it holds may be another's by now"
+                );
+                self.engine.stood_still();
+            }
             let taken = self.take_in()?;
             self.follow_group();
             self.take_answers()?;

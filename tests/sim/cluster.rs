@@ -322,6 +322,14 @@ impl Cluster {
         }
     }
 
+    /// A replica stands still; what it has sent arrives.
+    pub fn stands_still(&mut self, replica: usize) -> Result<(), Violation> {
+        let Some(mut producer) = self.producers.remove(&replica) else { return Ok(()) };
+        let delivered = self.deliver(&mut producer, usize::MAX);
+        self.producers.insert(replica, producer);
+        delivered
+    }
+
     /// What the brokers do by themselves: complete what was to end, abort what stays open, take what was sent.
     pub fn turn(&mut self, now: i64, timeout: i64) -> Result<(), Violation> {
         let mut producers = std::mem::take(&mut self.producers);

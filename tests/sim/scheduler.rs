@@ -128,7 +128,7 @@ impl World {
         for _ in 0..self.scenario.steps {
             self.pass_time(self.scenario.tick)?;
             if self.rng.random_bool(self.scenario.faults) {
-                self.fault();
+                self.fault()?;
             }
             self.disturb_the_log()?;
             self.step()?;
@@ -317,7 +317,7 @@ impl World {
 
     fn turn(&mut self, index: usize) -> Result<(), Violation> {
         let replica = &mut self.replicas[index];
-        if self.now < replica.frozen_until {
+        if replica.is_frozen(self.now) {
             return Ok(());
         }
         let mut around = Surroundings {
@@ -380,16 +380,16 @@ impl World {
     }
 
     /// Something goes wrong, or somebody comes or goes.
-    fn fault(&mut self) {
+    fn fault(&mut self) -> Result<(), Violation> {
         let kind = self.rng.random_range(0..6);
         if kind == 0 || self.replicas.is_empty() {
             if self.replicas.len() < self.scenario.max_replicas {
                 self.start_replica();
             }
-            return;
+            return Ok(());
         }
         let index = self.rng.random_range(0..self.replicas.len());
-        // Without transactions nobody stops a zombie from writing: at-least-once is promised for crashes.
+        // Without transactions nobody stops a zombie from writing, unless it knows that it stood still.
         let fenced = self.scenario.delivery == Delivery::ExactlyOnce;
         let away = self.now + self.rng.random_range(1..=3 * self.scenario.session);
         let replica = &mut self.replicas[index];
@@ -401,9 +401,11 @@ impl World {
             2 => {
                 self.crash(index);
             }
-            3 if fenced => {
+            3 => {
                 say!(self.trace, "r{} is frozen until {away}", replica.id);
-                replica.frozen_until = away;
+                replica.freeze(self.now, away);
+                let id = replica.id;
+                self.cluster.stands_still(id)?;
             }
             4 if fenced => {
                 say!(self.trace, "r{} is cut off until {away}", replica.id);
@@ -415,6 +417,7 @@ impl World {
                 say!(self.trace, "the clock of r{} is set by {by}", replica.id);
             }
         }
+        Ok(())
     }
 
     fn crash(&mut self, index: usize) {
@@ -430,7 +433,7 @@ impl World {
         self.settling = true;
         self.group.rotate(self.now);
         for replica in &mut self.replicas {
-            (replica.frozen_until, replica.isolated_until) = (0, 0);
+            replica.thaw(self.now);
         }
         let rounds = 6000;
         if let Some(blocked) = self.blocked {

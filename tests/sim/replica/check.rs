@@ -47,7 +47,10 @@ impl Replica {
         // What was in flight at that time has its effects still to come.
         let record = scenario.effect_bytes() + MAX_RECORD_BYTES;
         let backlog: usize = self.loads.values().map(|load| load.backlog).sum();
-        let slack = scenario.partitions * (scenario.batch + 1) * record + backlog * scenario.effect_bytes();
+        // All generators may fall silent at once, and nobody reads less for it.
+        let silent = scenario.silent_for().map_or(0, |_| scenario.partitions * scenario.generators);
+        let slack = scenario.partitions * (scenario.batch + 1) * record
+            + (backlog + silent) * scenario.effect_bytes();
         let bytes = self.engine.pool().bytes();
         ensure!(
             bytes <= shares + slack,

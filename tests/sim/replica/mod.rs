@@ -81,6 +81,20 @@ struct Work {
     void: bool,
 }
 
+/// Who has heard that the process stood still.
+#[derive(Debug)]
+struct StoodStill {
+    told: bool,
+    /// The commit under way was begun before.
+    commit: bool,
+}
+
+impl Default for StoodStill {
+    fn default() -> Self {
+        StoodStill { told: true, commit: false }
+    }
+}
+
 /// The commit under way.
 #[derive(Debug)]
 struct Committing {
@@ -108,8 +122,11 @@ pub struct Replica {
     pub id: usize,
     /// What it knows of the group.
     pub client: Client,
-    /// Does nothing at all before this time.
-    pub frozen_until: i64,
+    /// From when until when it does nothing at all.
+    frozen: Option<(i64, i64)>,
+    /// It stood still for longer than its membership may have lasted; the loop hasn't heard of it yet, nor has the commit under
+    /// way.
+    stood_still: StoodStill,
     /// Reaches neither brokers nor coordinator before this time.
     pub isolated_until: i64,
     /// Its wall clock, ahead of virtual time.
@@ -170,7 +187,8 @@ impl Replica {
         Replica {
             id,
             client: Client::new(scenario.protocol, scenario.is_static.then_some(id)),
-            frozen_until: 0,
+            frozen: None,
+            stood_still: StoodStill::default(),
             isolated_until: 0,
             clock,
             clock_set: -1,
@@ -204,7 +222,31 @@ impl Replica {
 
     /// Whether it reaches the cluster.
     pub fn is_connected(&self, now: i64) -> bool {
-        now >= self.frozen_until && now >= self.isolated_until
+        !self.is_frozen(now) && now >= self.isolated_until
+    }
+
+    /// Whether it does nothing at all.
+    pub fn is_frozen(&self, now: i64) -> bool {
+        self.frozen.is_some_and(|(_, until)| now < until)
+    }
+
+    /// It will do nothing until then.
+    pub fn freeze(&mut self, now: i64, until: i64) {
+        let since = self.frozen.map_or(now, |(since, _)| since);
+        self.frozen = Some((since, until));
+    }
+
+    /// What it finds when it goes on.
+    fn wake(&mut self, session: i64) {
+        if self.frozen.take().is_some_and(|(since, until)| until - since > session / 2) {
+            self.stood_still = StoodStill { told: false, commit: self.commit.is_some() };
+        }
+    }
+
+    /// Whatever keeps it from the cluster, or from acting, is over.
+    pub fn thaw(&mut self, now: i64) {
+        self.frozen = self.frozen.map(|(since, until)| (since, until.min(now)));
+        self.isolated_until = 0;
     }
 
     /// Sets its clock forward, or back.
@@ -272,6 +314,12 @@ impl Replica {
     pub fn turn(&mut self, around: &mut Surroundings<'_>) -> Result<Turn, Violation> {
         let now = Now { mono: Mono(around.now), wall: Millis(around.now + self.clock) };
         self.engine.set_now(now);
+        self.wake(around.scenario.session);
+        if !std::mem::replace(&mut self.stood_still.told, true) {
+            say!(around.trace, "r{} notices that it stood still", self.id);
+            self.engine.stood_still();
+            self.perform(around)?;
+        }
         let taken = self.take_in(around)?;
         self.follow_group(around)?;
         for (ask, answer) in std::mem::take(&mut self.answers) {
@@ -563,12 +611,14 @@ impl Replica {
         let left = self.ledgers.iter().find(|(id, ledger)| ledger.owes() && !holds(id));
         ensure!(left.is_none(), Visible, "a commit leaves out the effects of {left:?}");
         let attempt = Attempt::new(around.scenario.delivery);
+        self.stood_still.commit = false;
         self.commit = Some(Committing { commit, attempt, fence, abandoned: false });
         Ok(())
     }
 
     /// The committer goes on with the commit under way.
     pub fn advance_commit(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
+        self.wake(around.scenario.session);
         let Some(Committing { commit, attempt, fence, abandoned }) = &mut self.commit else { return Ok(()) };
         let Next::Call(call) = attempt.next() else { return Ok(()) };
         let (scenario, settling) = (around.scenario, around.settling);
@@ -597,6 +647,11 @@ impl Replica {
             amount: around.rng.random_range(1..=8),
         };
         let answer = around.cluster.call(self.id, commit, call, &request)?;
+        // As the committer does, which alone knows how long it waited.
+        let doubtful =
+            scenario.delivery == Delivery::AtLeastOnce && call == Call::Flush && self.stood_still.commit;
+        let answer =
+            if doubtful { answer.map(|_| commit::Answer::Refused(Refusal::NotAMember)) } else { answer };
         say!(around.trace, "r{} calls {call:?} of commit {}: {answer:?}", self.id, commit.id.0);
         let impatient = || match (*abandoned, self.given_up) {
             (true, _) => Some(commit::Answer::Abandoned),
