@@ -344,9 +344,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether everything in the log is committed, and no farewell is left.
+    /// Whether everything in the log is committed, no farewell is left, and nothing is about to become visible.
     pub fn is_drained(&self) -> bool {
-        self.partitions.iter().all(Partition::is_drained)
+        let is_pending =
+            |producer: &Producer, id: i32| producer.holds_offset_of(id) || producer.holds_states_of(id);
+        let is_settled = |partition: &Partition| {
+            !self.producers.values().any(|producer| is_pending(producer, partition.id))
+        };
+        self.partitions.iter().all(|partition| partition.is_drained() && is_settled(partition))
     }
 
     /// The same of one partition.

@@ -333,8 +333,9 @@ impl Client {
                 Answered,
                 "{id} is added before its assignment is acknowledged"
             );
-            ensure!(!self.fetched.contains_key(id), Answered, "{id} is added, which is fetched already");
+            // What is named among others may have been named before.
             if self.protocol != Protocol::Eager {
+                ensure!(!self.fetched.contains_key(id), Answered, "{id} is added, which is fetched already");
                 self.fetched
                     .insert(*id, Fetch { next: *offset, paused: false, misled: None, stopped: false });
             }

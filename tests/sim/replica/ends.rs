@@ -99,7 +99,9 @@ impl Replica {
         for effect in part.effects.iter() {
             let Effect::Alert(alert) = effect else { continue };
             let whose = (part.partition.0, alert.generator.as_str().to_owned());
-            let is_unheard = !log.iter().any(|entry| entry.generator == whose.1);
+            let is_its =
+                |entry: &Entry| entry.generator == whose.1 && matches!(entry.meaning, Meaning::Reading(_));
+            let is_unheard = !log.iter().any(is_its);
             ensure!(
                 alert.reason != Some(Reason::Silent) || is_unheard || self.silent.contains(&whose),
                 Silence,
