@@ -329,8 +329,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "names_a_part_of_its_assignment_only",
         file: "engine/mod.rs",
-        before: "        self.added.iter().filter_map(|id| Some((*id, self.pool.next_offset(*id)?)))",
-        after: "        self.added.iter().rev().take(1).filter_map(|id| Some((*id, self.pool.next_offset(*id)?)))",
+        before: "        self.added.iter().filter_map(move |id| Some(",
+        after: "        self.added.iter().rev().take(1).filter_map(move |id| Some(",
         caught_by: &[Answered, Progress],
     },
     Mutation {
