@@ -127,7 +127,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/partition.rs",
         before: "self.running == 0 && !self.has_uncommitted()",
         after: "self.running == 0",
-        caught_by: &[Release],
+        caught_by: &[Release, Visible],
     },
     Mutation {
         name: "takes_repeats_of_the_fetcher_for_new",
@@ -183,7 +183,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "engine/mod.rs",
         before: "Phase::Active => self.drop_then(id, Then::Wait),",
         after: "Phase::Active => {}",
-        caught_by: &[Visible, Owner, Effects, Offsets],
+        caught_by: &[Visible, Owner, Effects, Offsets, OneAtATime],
     },
     Mutation {
         name: "leaves_the_group_before_it_has_drained",
@@ -204,7 +204,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "engine/mod.rs",
         before: "self.actions.push(Action::Acknowledge);",
         after: "if !partitions.is_empty() { self.actions.push(Action::Acknowledge); }",
-        caught_by: &[Answered, Progress, Isolated],
+        caught_by: &[Answered, Progress, Isolated, Rejoined],
     },
     Mutation {
         name: "takes_the_answer_to_a_forgotten_question",
@@ -296,7 +296,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/outbox.rs",
         before: "self.letters.front().filter(|(at, _)| *at < offset) {",
         after: "self.letters.front() {",
-        caught_by: &[Letters, Effects],
+        caught_by: &[Letters, Effects, Offsets],
     },
     Mutation {
         name: "puts_refused_effects_behind_newer_ones",
@@ -338,7 +338,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/outbox.rs",
         before: "        let (mut effects, mut bytes) = self.take_groups(budget);\n",
         after: "        let ahead = |effect: &Effect| effect.as_state().is_some_and(|change| change.offset >= watermark);\n        let end = self.open.iter().position(ahead).unwrap_or(self.open.len());\n        let is_state = |effect: &Effect| effect.as_state().is_some();\n        let later = self.open.split_off(self.open[..end].iter().rposition(is_state).map_or(0, |last| last + 1));\n        let (mut effects, mut bytes) = self.take_groups(budget);\n        self.open.extend(later);\n",
-        caught_by: &[Visible, Chunk],
+        caught_by: &[Visible, Chunk, Progress],
     },
     Mutation {
         name: "splits_a_group_of_effects",
@@ -394,7 +394,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "engine/commit.rs",
         before: "(Step::States, Answer::Done) => Step::FlushStates,",
         after: "(Step::States, Answer::Done) => Step::Offsets,",
-        caught_by: &[Effects],
+        caught_by: &[Effects, Visible],
     },
     Mutation {
         name: "sends_what_is_durable_again",
@@ -450,7 +450,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "alarm/state.rs",
         before: "offset <= self.applied && (!self.epoch.is_known() || epoch() <= self.epoch)",
         after: "offset <= self.applied && (true || epoch() <= self.epoch)",
-        caught_by: &[OtherLog],
+        caught_by: &[OtherLog, Effects],
     },
     Mutation {
         name: "forgets_the_leader_epoch_of_a_silence",
