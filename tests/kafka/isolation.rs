@@ -113,12 +113,3 @@ fn a_topic_that_grew_while_nobody_worked_it_is_worked_and_its_companions_grow_wi
     assert_eq!(world.read(&world.dlq_topic()).len(), 4);
     assert_eq!(done(&world, 3), Some(21));
 }
-
-/// States of generators that may be anywhere now: nobody but their owner can say what to do.
-#[test]
-fn a_state_topic_with_more_partitions_is_refused() {
-    let mut world = World::new(2);
-    world.group = world.another(3).group;
-    let words = [&world.state_topic(), "has 3 partitions", "has 2", "must be equal"];
-    world.run("worker", &["--exit-at-end"]).refused(1, &words);
-}
