@@ -1,18 +1,16 @@
 //! The members of a group and what they own. rust-rdkafka's group list knows the classic protocol only; this request
 //! (`DescribeConsumerGroups`) knows groups of KIP-848 too.
 
-use std::ffi::{CString, c_int};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::Owned;
 use super::consumer::{ClientError, text};
+use super::request;
 use crate::log::PartitionId;
 
 /// A member of a group.
@@ -33,33 +31,19 @@ pub fn members<C: ClientContext + ConsumerContext>(
     group: &str,
     timeout: Duration,
 ) -> Result<Vec<Member>, ClientError> {
-    let invalid = |reason: String| ClientError { code: RDKafkaErrorCode::InvalidArgument, reason };
-    let group = CString::new(group).map_err(|error| invalid(error.to_string()))?;
-    let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-    let rk = client.client().native_ptr();
-    // SAFETY: the client outlives the call. Queue, options and event are ours and destroyed once, the event last, as all
-    // that is read belongs to it. The group's name lives during the request, which copies it.
-    unsafe {
-        let queue = Owned(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy);
-        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-        let options =
-            Owned(sys::rd_kafka_AdminOptions_new(rk, operation), sys::rd_kafka_AdminOptions_destroy);
-        sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, ptr::null_mut(), 0);
-        sys::rd_kafka_DescribeConsumerGroups(rk, &mut group.as_ptr(), 1, options.0, queue.0);
-        let event = Owned(sys::rd_kafka_queue_poll(queue.0, millis), sys::rd_kafka_event_destroy);
-        if event.0.is_null() {
-            return Err(ClientError {
-                code: RDKafkaErrorCode::OperationTimedOut,
-                reason: "no answer".to_owned(),
-            });
-        }
-        let code = sys::rd_kafka_event_error(event.0);
-        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            let reason = text(sys::rd_kafka_event_error_string(event.0));
-            return Err(ClientError { code: code.into(), reason });
-        }
-        read_members(event.0)
-    }
+    let group = request::name(group)?;
+    let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+    request::ask(
+        client,
+        operation,
+        timeout,
+        // SAFETY: all are alive during the call. The group's name lives during the request, which copies it.
+        |rk, options, queue| unsafe {
+            sys::rd_kafka_DescribeConsumerGroups(rk, &mut group.as_ptr(), 1, options, queue);
+        },
+        // SAFETY: it's the answer to that request.
+        |answer| unsafe { read_members(answer) },
+    )?
 }
 
 /// # Safety

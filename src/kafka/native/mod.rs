@@ -3,6 +3,7 @@
 //! * [`consumer`]: the intake: batches, rebalances as plain values, transactional offsets.
 //! * [`members`]: who owns which partition, under either group protocol.
 //! * [`producer`]: waiting for deliveries and ends of transactions, without rust-rdkafka's pauses.
+//! * `request`: what requests of the admin interface have in common.
 //! * [`subscriber`]: commits that are answered.
 //! * [`topics`]: the ids of topics.
 
@@ -11,6 +12,7 @@
 pub mod consumer;
 pub mod members;
 pub mod producer;
+mod request;
 pub mod subscriber;
 pub mod topics;
 

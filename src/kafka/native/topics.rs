@@ -1,17 +1,15 @@
 //! The ids of topics (`DescribeTopics`), which rust-rdkafka has no call for.
 
-use std::ffi::{CString, c_char, c_int};
-use std::ptr;
+use std::ffi::{CString, c_char};
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::Owned;
 use super::consumer::{ClientError, text};
+use super::{Owned, request};
 use crate::log::TopicId;
 
 /// A topic that exists.
@@ -32,39 +30,25 @@ pub fn describe_topics<C: ClientContext + ConsumerContext>(
     names: &[&str],
     timeout: Duration,
 ) -> Result<Vec<DescribedTopic>, ClientError> {
-    let invalid = |reason: String| ClientError { code: RDKafkaErrorCode::InvalidArgument, reason };
-    let names: Result<Vec<CString>, _> = names.iter().map(|name| CString::new(*name)).collect();
-    let names = names.map_err(|error| invalid(error.to_string()))?;
+    let names: Vec<CString> = names.iter().map(|name| request::name(name)).collect::<Result<_, _>>()?;
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-    let rk = client.client().native_ptr();
-    // SAFETY: the client outlives the call. Collection, queue, options and event are ours and destroyed once, the event last, as
-    // all that is read belongs to it. The names live during the request, which copies them.
-    unsafe {
-        let topics = Owned(
+    // SAFETY: the collection is ours and destroyed once. The names live during the request, which copies them.
+    let topics = unsafe {
+        Owned(
             sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()),
             sys::rd_kafka_TopicCollection_destroy,
-        );
-        let queue = Owned(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy);
-        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let options =
-            Owned(sys::rd_kafka_AdminOptions_new(rk, operation), sys::rd_kafka_AdminOptions_destroy);
-        sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, ptr::null_mut(), 0);
-        sys::rd_kafka_DescribeTopics(rk, topics.0, options.0, queue.0);
-        let event = Owned(sys::rd_kafka_queue_poll(queue.0, millis), sys::rd_kafka_event_destroy);
-        if event.0.is_null() {
-            return Err(ClientError {
-                code: RDKafkaErrorCode::OperationTimedOut,
-                reason: "no answer".to_owned(),
-            });
-        }
-        let code = sys::rd_kafka_event_error(event.0);
-        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            let reason = text(sys::rd_kafka_event_error_string(event.0));
-            return Err(ClientError { code: code.into(), reason });
-        }
-        Ok(read_topics(event.0))
-    }
+        )
+    };
+    let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    request::ask(
+        client,
+        operation,
+        timeout,
+        // SAFETY: all are alive during the call.
+        |rk, options, queue| unsafe { sys::rd_kafka_DescribeTopics(rk, topics.0, options, queue) },
+        // SAFETY: it's the answer to that request.
+        |answer| unsafe { read_topics(answer) },
+    )
 }
 
 /// # Safety
