@@ -43,11 +43,7 @@ impl Standstill {
     }
 
     /// Whether it stood still since this was last asked.
-    pub fn noticed(&self) -> bool {
-        self.since(both())
-    }
-
-    fn since(&self, now: Now) -> bool {
+    pub fn noticed(&self, now: Now) -> bool {
         let last = self.last.replace(now);
         now.mono.since(last.mono).max(now.wall.since(last.wall)) > self.enough
     }
@@ -68,10 +64,10 @@ mod tests {
         let standstill = Standstill::new(Duration::from_secs(5));
         let at = |mono, wall| Now { mono: Mono(mono), wall: Millis(wall) };
         standstill.last.set(at(0, 0));
-        assert!(!standstill.since(at(5000, 5000)));
-        assert!(standstill.since(at(10_001, 10_001)), "stopped");
-        assert!(!standstill.since(at(10_100, 10_100)));
-        assert!(standstill.since(at(10_200, 99_000)), "suspended");
-        assert!(!standstill.since(at(10_300, 1000)), "a clock that was set back");
+        assert!(!standstill.noticed(at(5000, 5000)));
+        assert!(standstill.noticed(at(10_001, 10_001)), "stopped");
+        assert!(!standstill.noticed(at(10_100, 10_100)));
+        assert!(standstill.noticed(at(10_200, 99_000)), "suspended");
+        assert!(!standstill.noticed(at(10_300, 1000)), "a clock that was set back");
     }
 }

@@ -143,8 +143,8 @@ impl Detector {
         }
     }
 
-    /// The generator is decommissioned: active alarms are cleared, a farewell takes the state's place. Whether it is; a record that is
-    /// part of the state already (a repeat after a crash) changes nothing, as the generator has come back since.
+    /// The generator is decommissioned: active alarms are cleared, a farewell takes the state's place. Whether it is; a
+    /// record that is part of the state already (a repeat after a crash) changes nothing, as the generator has come back since.
     pub fn decommission(
         &self,
         generator: &GeneratorId,

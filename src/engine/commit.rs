@@ -11,6 +11,9 @@
 //!                   any of these refused ─► purge
 //! ```
 //!
+//! Without transactions nobody stops a process that stood still, and that the group threw out meanwhile, from writing states on
+//! top of its successor's: so it backs out by itself.
+//!
 //! Under at-least-once the order is the promise: an alert is durable before the state that says so, and both before the
 //! offset, so a crash between them repeats an alert (with the same id) and loses none.
 
@@ -92,6 +95,8 @@ pub enum Answer {
     GivenUp,
     /// It isn't done, and nothing that the commit holds is ours any more.
     Abandoned,
+    /// It's done, but the process stood still meanwhile, for longer than its membership may have lasted.
+    StoodStill,
     /// To [`Call::Mark`]: whether anything bears it.
     Marked(bool),
 }
@@ -252,6 +257,7 @@ fn refusal(answer: Answer) -> Refusal {
     match answer {
         Answer::Refused(refusal) => refusal,
         Answer::Overdue => Refusal::Overdue,
+        Answer::StoodStill => Refusal::NotAMember,
         _ => Refusal::Other,
     }
 }
@@ -347,6 +353,8 @@ mod tests {
                 assert_eq!((made.last(), how), (Some(&last), OTHER));
             }
         }
+        let (made, how) = calls(attempt, &[DONE, Answer::StoodStill, DONE]);
+        assert_eq!((made.last(), how), (Some(&Call::Purge), Ended::refused(Refusal::NotAMember)));
         let (_, how) = calls(attempt, &[DONE, DONE, DONE, DONE, Answer::Refused(Refusal::StaleGeneration)]);
         assert_eq!(how, Ended::Refused { refusal: Refusal::StaleGeneration, published: true });
     }

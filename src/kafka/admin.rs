@@ -292,13 +292,7 @@ impl Cluster {
     pub fn match_partitions(&self, name: &str, reference: &str, expected: usize) -> Result<(), ClusterError> {
         let found = self.require(name)?;
         if found < expected {
-            tracing::warn!(
-                topic = name,
-                partitions = found,
-                wanted = expected,
-                "{reference} has more partitions: growing this one"
-            );
-            return self.grow(name, expected);
+            return self.grow(name, found, expected);
         }
         // Where it has more, the other one may have been grown a moment ago.
         let deadline = Instant::now() + METADATA_SPREADS;
@@ -395,11 +389,17 @@ impl Cluster {
         Ok(refused)
     }
 
-    /// Gives a topic more partitions.
+    /// Gives a topic that has `found` partitions more, as the readings topic has, and says so.
     ///
     /// # Errors
     /// When the cluster doesn't answer; [`ClusterError::NotGrown`] when it refuses.
-    pub fn grow(&self, topic: &str, partitions: usize) -> Result<(), ClusterError> {
+    pub fn grow(&self, topic: &str, found: usize, partitions: usize) -> Result<(), ClusterError> {
+        tracing::warn!(
+            topic,
+            partitions = found,
+            wanted = partitions,
+            "the readings topic has grown: growing this one"
+        );
         let failed = |reason: String| ClusterError::Failed { what: format!("growing {topic}"), reason };
         let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
         let grown = NewPartitions::new(topic, partitions);

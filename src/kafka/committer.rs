@@ -23,7 +23,7 @@ use super::consumer::{Handle, NotedOffset, TransactionError};
 use super::native;
 use super::topics::Topics;
 use crate::alarm::event::AlertEvent;
-use crate::clock::Standstill;
+use crate::clock::{self, Standstill};
 use crate::effect::{DeadLetter, Effect, StateChange};
 use crate::engine::commit::{Answer, Attempt, Call, Delivery, Ended, Next, Portion};
 use crate::engine::membership::{Fence, Refusal};
@@ -378,7 +378,7 @@ impl Work {
     fn make(&mut self, mut attempt: Attempt, sealed: &Sealed) -> Outcome {
         let (id, begun) = (sealed.commit.id, Instant::now());
         self.deliveries.reset();
-        self.standstill.noticed();
+        self.standstill.noticed(clock::both());
         self.stood_still.set(false);
         "its producer doesn't come back".clone_into(&mut self.reason);
         let ended = loop {
@@ -521,22 +521,16 @@ impl Work {
             || native::producer::flush(producer, SLICE).then_some(()).ok_or_else(Retry::of_delivery),
         )?;
         self.rejected().map_or(Ok(()), Err)?;
-        self.check_standstill()
-    }
-
-    /// Without transactions nobody stops a process that stood still, and that the group threw out meanwhile, from writing states
-    /// on top of its successor's.
-    fn check_standstill(&self) -> Result<(), Failure> {
         self.watch_standstill();
-        if self.setup.delivery == Delivery::AtLeastOnce && self.stood_still.get() {
+        if self.stood_still.get() {
             let reason = "the process stood still, and the group may have gone on without it";
-            return Err(Failure::new(Answer::Refused(Refusal::NotAMember), reason));
+            return Err(Failure::new(Answer::StoodStill, reason));
         }
         Ok(())
     }
 
     fn watch_standstill(&self) {
-        self.stood_still.set(self.standstill.noticed() || self.stood_still.get());
+        self.stood_still.set(self.standstill.noticed(clock::both()) || self.stood_still.get());
     }
 
     fn offsets(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {

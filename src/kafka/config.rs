@@ -18,7 +18,7 @@ use super::properties::Properties;
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A crash is noticed after this long; librdkafka's default of 45 s is a long time for an alarm.
-pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest record that a client of ours sends: a dead letter is as large as what somebody else could produce.
 const MAX_MESSAGE_BYTES: &str = "67108864";
 
@@ -103,11 +103,17 @@ impl Connection {
         millis.map_or(otherwise, Duration::from_millis)
     }
 
+    /// After how long without a heartbeat the group goes on without a member, by the classic protocol.
+    #[must_use]
+    pub fn session_timeout(&self) -> Duration {
+        self.time("session.timeout.ms", SESSION_TIMEOUT)
+    }
+
     /// Who stood still for longer than this may be no member of its group any more, and not know it: his last heartbeat was
     /// some time before.
     #[must_use]
     pub fn doubtful_standstill(&self) -> Duration {
-        self.time("session.timeout.ms", SESSION_TIMEOUT) / 2
+        self.session_timeout() / 2
     }
 
     /// What all clients share.

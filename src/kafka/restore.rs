@@ -489,13 +489,7 @@ impl Clients {
         for topic in lacking {
             let mut found = cluster.require(topic).map_err(yet)?;
             if found <= partition.0 as usize {
-                tracing::warn!(
-                    topic,
-                    partitions = found,
-                    wanted,
-                    "the readings topic has grown: growing this one"
-                );
-                cluster.grow(topic, wanted).map_err(|error| match error {
+                cluster.grow(topic, found, wanted).map_err(|error| match error {
                     ClusterError::NotGrown { .. } => NotGrown::Ever(error.to_string()),
                     error => NotGrown::Yet(error.to_string()),
                 })?;

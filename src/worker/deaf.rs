@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Worker, WorkerError};
-use crate::kafka::config::{Connection, SESSION_TIMEOUT};
+use crate::kafka::config::Connection;
 use crate::log::PartitionId;
 
 /// How often it's looked for.
@@ -28,8 +28,7 @@ pub(super) struct Outside {
 
 impl Outside {
     pub(super) fn new(connection: &Connection) -> Outside {
-        let session = connection.time("session.timeout.ms", SESSION_TIMEOUT);
-        Outside { enough: 2 * session + JOIN, since: None, looked: Instant::now() }
+        Outside { enough: 2 * connection.session_timeout() + JOIN, since: None, looked: Instant::now() }
     }
 }
 

@@ -200,8 +200,9 @@ impl Worker {
             "the worker joins its group"
         );
         while !self.engine.is_done() {
-            self.engine.set_now(clock::both());
-            if self.standstill.noticed() {
+            let now = clock::both();
+            self.engine.set_now(now);
+            if self.standstill.noticed(now) {
                 tracing::warn!(
                     worker = self.config.name,
                     "the process stood still: what it holds may be another's by now"

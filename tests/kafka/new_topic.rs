@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 
@@ -52,7 +51,7 @@ fn world_with_alarms() -> World {
 
 /// What the group has committed of the first partition, and what that bears.
 fn committed(world: &World) -> Option<(i64, String)> {
-    let list = consumer(world).committed_offsets(first_partition(world), REQUEST).expect("an answer");
+    let list = world.consumer().committed_offsets(first_partition(world), REQUEST).expect("an answer");
     let element = list.elements().into_iter().next().expect("a partition");
     match element.offset() {
         Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
@@ -68,22 +67,13 @@ fn commit(world: &World, offset: i64, metadata: &str) {
         element.set_offset(Offset::Offset(offset)).expect("an offset");
         element.set_metadata(metadata);
     }
-    consumer(world).commit(&list, CommitMode::Sync).expect("nobody is in the group");
+    world.consumer().commit(&list, CommitMode::Sync).expect("nobody is in the group");
 }
 
 fn first_partition(world: &World) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     list.add_partition(&world.topic, 0);
     list
-}
-
-fn consumer(world: &World) -> BaseConsumer {
-    ClientConfig::new()
-        .set("bootstrap.servers", &world.brokers)
-        .set("group.id", &world.group)
-        .set("enable.auto.commit", "false")
-        .create()
-        .expect("a consumer")
 }
 
 /// As Kafka's own tool prints it.

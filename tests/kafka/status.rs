@@ -1,7 +1,6 @@
 //! `status` of a group that reads several topics, and `status --watch` through an outage.
 
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 
@@ -47,7 +46,7 @@ fn status_of_a_sink_shows_every_topic_that_its_group_commits_to() {
 fn status_of_a_sink_shows_what_it_owns_before_it_has_committed() {
     let world = World::new(1);
     let names = [world.topic.clone(), world.alerts_topic(), format!("{}_1m", world.topic)];
-    let consumer = client(&world);
+    let consumer = world.consumer();
     consumer.subscribe(&names.each_ref().map(String::as_str)).unwrap();
     until("all that it owns is shown", || {
         consumer.poll(std::time::Duration::from_millis(50));
@@ -99,17 +98,8 @@ fn is_time(word: &str) -> bool {
     word.len() == 20 && word.ends_with('Z') && word.as_bytes()[10] == b'T'
 }
 
-fn client(world: &World) -> BaseConsumer {
-    ClientConfig::new()
-        .set("bootstrap.servers", &world.brokers)
-        .set("group.id", &world.group)
-        .set("enable.auto.commit", "false")
-        .create()
-        .expect("a consumer")
-}
-
 fn commit(world: &World, topic: &str, partition: i32, offset: i64) {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
-    until("the coordinator takes it", || client(world).commit(&list, CommitMode::Sync).is_ok());
+    until("the coordinator takes it", || world.consumer().commit(&list, CommitMode::Sync).is_ok());
 }

@@ -26,6 +26,7 @@ use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
 use serde_json::Value;
 
 use process::{Ended, Process};
@@ -211,6 +212,16 @@ impl World {
     /// What the group has committed.
     pub fn progress(&self) -> Group {
         records::progress(&self.brokers, &self.topic, &self.group)
+    }
+
+    /// A client of the group that is no member of it: to look at its offsets, or to set them.
+    pub fn consumer(&self) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .create()
+            .expect("a consumer")
     }
 
     /// Waits until everything that is in the log now has been committed.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::invariants::{Violation, ensure};
 use crate::judge::{AtLeastOnce, ExactlyOnce};
-use crate::oracle::{Entry, Kind, Meaning, Oracle};
+use crate::oracle::{Entry, Meaning, Oracle};
 use crate::producer::{Mark, Producer, Request, Sent};
 use crate::scenario::Scenario;
 
@@ -156,7 +156,7 @@ impl Cluster {
                 Delivery::ExactlyOnce => Judge::ExactlyOnce(ExactlyOnce::new(name(), id, &scenario.rules)),
                 Delivery::AtLeastOnce => Judge::AtLeastOnce(AtLeastOnce::new(name(), id, &scenario.rules)),
             };
-            let deadman = scenario.rules.iter().any(|rule| matches!(rule.kind, Kind::Deadman(_)));
+            let deadman = scenario.silent_for().is_some();
             Partition {
                 id,
                 topic: topic.clone(),

@@ -66,31 +66,13 @@ pub fn reading(offset: i64, at: i64, generator: &str, numbers: Numbers) -> Entry
     let value = json(generator, &numbers).to_string().into_bytes();
     let key = Some(generator.as_bytes().to_vec());
     let meaning = Meaning::Reading(numbers);
-    Entry {
-        offset,
-        epoch: 0,
-        at,
-        appended: 0,
-        key,
-        value: Some(value),
-        generator: generator.to_owned(),
-        meaning,
-    }
+    entry((offset, at), key, Some(value), generator, meaning)
 }
 
 /// A decommissioning.
 pub fn tombstone(offset: i64, at: i64, generator: &str) -> Entry {
     let key = Some(generator.as_bytes().to_vec());
-    Entry {
-        offset,
-        epoch: 0,
-        at,
-        appended: 0,
-        key,
-        value: None,
-        generator: generator.to_owned(),
-        meaning: Meaning::Decommissioned,
-    }
+    entry((offset, at), key, None, generator, Meaning::Decommissioned)
 }
 
 /// A bad record.
@@ -122,6 +104,17 @@ pub fn bad(offset: i64, at: i64, generator: &str, fault: Fault) -> Entry {
         Fault::Nothing => (None, None),
     };
     let meaning = Meaning::Bad(fault.code());
+    entry((offset, at), key, value, generator, meaning)
+}
+
+/// Epoch and time are set when it is appended.
+fn entry(
+    (offset, at): (i64, i64),
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    generator: &str,
+    meaning: Meaning,
+) -> Entry {
     Entry { offset, epoch: 0, at, appended: 0, key, value, generator: generator.to_owned(), meaning }
 }
 

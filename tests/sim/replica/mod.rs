@@ -647,11 +647,8 @@ impl Replica {
             amount: around.rng.random_range(1..=8),
         };
         let answer = around.cluster.call(self.id, commit, call, &request)?;
-        // As the committer does, which alone knows how long it waited.
-        let doubtful =
-            scenario.delivery == Delivery::AtLeastOnce && call == Call::Flush && self.stood_still.commit;
-        let answer =
-            if doubtful { answer.map(|_| commit::Answer::Refused(Refusal::NotAMember)) } else { answer };
+        let stood_still = call == Call::Flush && self.stood_still.commit;
+        let answer = if stood_still { answer.map(|_| commit::Answer::StoodStill) } else { answer };
         say!(around.trace, "r{} calls {call:?} of commit {}: {answer:?}", self.id, commit.id.0);
         let impatient = || match (*abandoned, self.given_up) {
             (true, _) => Some(commit::Answer::Abandoned),
