@@ -5,11 +5,15 @@
 //!
 //! ```text
 //! exactly-once   begin ─► write all ─► offsets ─► end ─► done
-//!                   any of these refused ─► abort;  the producer broken ─► discard it
+//!                   any of these refused ─► settle ─► abort
+//!                   the producer broken, or some record not settled ─► discard it
 //!                   no answer to `end` ─► discard ─► register another ─► does anything bear our mark?
 //! at-least-once  write all but states ─► flush ─► write states ─► flush ─► offsets ─► done
 //!                   any of these refused ─► purge
 //! ```
+//!
+//! A producer that has given up a record isn't used again: the record may be in the log, and the next one would bear its sequence
+//! number (`rd_kafka_toppar_purge_queues`, librdkafka 2.12.1), so that the broker took it for a repeat and wrote nothing.
 //!
 //! Without transactions nobody stops a process that stood still, and that the group threw out meanwhile, from writing states on
 //! top of its successor's: so it backs out by itself.
@@ -42,6 +46,8 @@ pub enum Call {
     Offsets,
     /// End the transaction so that all of it becomes visible.
     End,
+    /// Wait, for a moment, until it's known of each record that was handed over that it's in the log.
+    Settle,
     /// End the transaction so that nothing of it becomes visible.
     Abort,
     /// Forget what was handed over and isn't delivered: it must not arrive later, on top of what the next owner writes.
@@ -151,6 +157,7 @@ enum Step {
     FlushStates,
     Offsets,
     End,
+    Settle(Ended),
     Abort(Ended),
     Purge(Ended),
     Discard(Ended),
@@ -190,6 +197,7 @@ impl Attempt {
             Step::FlushButStates | Step::FlushStates => Call::Flush,
             Step::Offsets => Call::Offsets,
             Step::End => Call::End,
+            Step::Settle(_) => Call::Settle,
             Step::Abort(_) => Call::Abort,
             Step::Purge(_) => Call::Purge,
             Step::Discard(_) | Step::DiscardInDoubt(_) => Call::Discard,
@@ -213,9 +221,11 @@ impl Attempt {
                 Delivery::AtLeastOnce => Step::Ended(Ended::Done),
             },
             (Step::End, Answer::Done) => Step::Ended(Ended::Done),
-            (Step::End, Answer::Refused(refusal)) => Step::Abort(Ended::refused(refusal)),
-            (Step::End, Answer::Rejected) => Step::Abort(Ended::Rejected),
+            (Step::End, Answer::Refused(refusal)) => Step::Settle(Ended::refused(refusal)),
+            (Step::End, Answer::Rejected) => Step::Settle(Ended::Rejected),
             (Step::End, answer) => Step::DiscardInDoubt(refusal(answer)),
+            (Step::Settle(ended), Answer::Done) => Step::Abort(ended),
+            (Step::Settle(ended), _) => Step::Discard(ended),
             // An abort that isn't done is done by the broker, when the next producer registers or the time is over.
             (Step::Abort(ended), Answer::Done) => Step::Ended(ended),
             (Step::Abort(ended), _) => Step::Discard(ended),
@@ -248,7 +258,7 @@ impl Attempt {
             (Delivery::ExactlyOnce, Step::Begin) => Step::Ended(ended),
             // The broker ends it by itself, and takes nothing more from this producer.
             (Delivery::ExactlyOnce, _) if answer == Answer::Overdue => Step::Discard(ended),
-            (Delivery::ExactlyOnce, _) => Step::Abort(ended),
+            (Delivery::ExactlyOnce, _) => Step::Settle(ended),
         }
     }
 }
@@ -302,18 +312,20 @@ mod tests {
                 (Answer::Refused(Refusal::NotAMember), Ended::refused(Refusal::NotAMember)),
                 (Answer::Rejected, Ended::Rejected),
             ] {
-                let answers = [vec![DONE; done], vec![answer, DONE]].concat();
-                let (made, how) = calls(attempt, &answers);
-                assert_eq!((made.last(), how), (Some(&Call::Abort), ended));
-                let answers = [vec![DONE; done], vec![answer, Answer::Overdue, DONE]].concat();
-                let (made, how) = calls(attempt, &answers);
-                assert_eq!((made.last(), how), (Some(&Call::Discard), ended));
+                let after = |rest: &[Answer]| {
+                    let (made, how) = calls(attempt, &[&vec![DONE; done][..], &[answer], rest].concat());
+                    assert_eq!(how, ended);
+                    made[done + 1..].to_vec()
+                };
+                assert_eq!(after(&[DONE, DONE]), [Call::Settle, Call::Abort]);
+                assert_eq!(after(&[Answer::Broken, DONE]), [Call::Settle, Call::Discard]);
+                assert_eq!(after(&[DONE, Answer::Overdue, DONE]), [Call::Settle, Call::Abort, Call::Discard]);
             }
         }
         let (made, how) = calls(attempt, &[DONE, DONE, Answer::Overdue, DONE]);
         assert_eq!((made.last(), how), (Some(&Call::Discard), Ended::refused(Refusal::Overdue)));
         assert_eq!(calls(attempt, &[DONE, DONE, Answer::Broken, DONE]).1, OTHER);
-        assert_eq!(calls(attempt, &[DONE, Answer::GivenUp, DONE]).1, OTHER);
+        assert_eq!(calls(attempt, &[DONE, Answer::GivenUp, DONE, DONE]).1, OTHER);
     }
 
     #[test]

@@ -404,6 +404,7 @@ impl Work {
             Call::Flush => self.flush(),
             Call::Offsets => self.offsets(commit, fence),
             Call::End => self.end(),
+            Call::Settle => self.settle(),
             Call::Abort => self.abort(),
             Call::Purge => {
                 self.purge();
@@ -561,11 +562,19 @@ impl Work {
         )
     }
 
+    /// Whether all that was sent is in the log. What the client has given up isn't, or nobody knows.
+    fn settle(&self) -> Result<(), Failure> {
+        let all_are_reported = native::producer::flush(self.producer()?, SLICE);
+        if all_are_reported && !self.deliveries.any_failed() {
+            return Ok(());
+        }
+        Err(Failure::new(Answer::Broken, format!("a record was given up: {}", self.reason)))
+    }
+
     /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
     fn abort(&self) -> Result<(), Failure> {
-        self.purge();
         let producer = self.producer()?;
-        // Whatever else fails to be delivered: an abort that is broken off would block every transaction to come.
+        // Whatever the cluster says: an abort that is broken off would block every transaction to come.
         self.patiently(
             "abort",
             || None,
@@ -844,15 +853,21 @@ fn reason(error: &KafkaError) -> String {
     }
 }
 
-/// Remembers the first delivery that failed.
+/// Remembers the first delivery that failed, and whether any record was given up.
 #[derive(Clone, Debug, Default)]
 struct Deliveries {
     failure: Arc<Mutex<Option<(String, RDKafkaErrorCode)>>>,
+    any_failed: Arc<AtomicBool>,
 }
 
 impl Deliveries {
     fn reset(&self) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.any_failed.store(false, Ordering::Relaxed);
+    }
+
+    fn any_failed(&self) -> bool {
+        self.any_failed.load(Ordering::Relaxed)
     }
 
     fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
@@ -876,7 +891,8 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-            // What an abort purges was not refused by anybody.
+            self.any_failed.store(true, Ordering::Relaxed);
+            // What is purged was not refused by anybody.
             if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
                 return;
             }

@@ -19,6 +19,8 @@
 #[allow(dead_code)]
 #[path = "../kafka/world/broker.rs"]
 mod broker;
+#[path = "../kafka/world/cut.rs"]
+mod cut;
 mod member;
 #[path = "../kafka/world/waiting.rs"]
 mod patience;
@@ -38,3 +40,4 @@ mod growth;
 mod lost;
 mod notices;
 mod producing;
+mod sequence;

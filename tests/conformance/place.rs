@@ -25,7 +25,12 @@ pub struct Place {
 impl Place {
     /// On the shared broker, a topic of so many partitions.
     pub fn new(partitions: i32) -> Place {
-        let place = Place::at(broker::shared());
+        Place::new_in(broker::shared(), partitions)
+    }
+
+    /// The same on this cluster.
+    pub fn new_in(brokers: &str, partitions: i32) -> Place {
+        let place = Place::at(brokers);
         let topic = NewTopic::new(&place.topic, partitions, TopicReplication::Fixed(1));
         let made = block_on(place.admin().create_topics([&topic], &options())).expect("an answer");
         made[0].as_ref().expect("the topic is made");

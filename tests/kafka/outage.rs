@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::verify;
 use crate::world::broker::Cluster;
-use crate::world::records::stormy_readings;
+use crate::world::cut::Cut;
+use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, http, until};
 
 #[test]
@@ -68,4 +69,23 @@ fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
     let epochs: BTreeSet<Option<i64>> = stored.map(|state| state.json()["epoch"].as_i64()).collect();
     assert!(epochs.len() > 1 && !epochs.contains(&None), "{epochs:?}");
     (cluster, world)
+}
+
+/// The broker has written the alert, its answer is lost, and the commit is refused. librdkafka gives the alert's sequence number to
+/// the next record then, so that the broker would take the alert's second coming for a repeat of what was aborted
+/// (tests/conformance/sequence.rs).
+#[test]
+fn an_alert_that_was_written_and_not_acknowledged_is_written_again_after_a_refusal() {
+    let (cluster, here, there) = Cluster::start_behind_a_relay("cut");
+    let cut = Cut::start(here, there);
+    let mut world = World::in_cluster(&cluster, 1);
+    let direct = std::mem::replace(&mut world.brokers, format!("127.0.0.1:{here}"));
+    let worker = world.working(&[]);
+    world.brokers = direct;
+    cut.break_when_written(&world.alerts_topic());
+    world.produce(&[Outgoing::reading("generator1", 70.0, 100.0)]);
+    world.wait_until_worked();
+    let ended = worker.stop();
+    assert!(ended.stderr.contains("a commit was refused"), "nothing is shown: {}", ended.stderr);
+    assert_eq!(verify::all(&world).alert_count(), 1);
 }

@@ -8,6 +8,7 @@
 
 pub mod broker;
 pub mod certificates;
+pub mod cut;
 pub mod http;
 pub mod influx;
 pub mod influxdb;

@@ -297,6 +297,7 @@ impl Cluster {
                 answer
             }
             Call::End => producer.end(request),
+            Call::Settle => producer.settle(request),
             Call::Abort => producer.abort(request),
             Call::Purge => producer.purge(),
             Call::Discard => producer.discard(),

@@ -376,6 +376,13 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: &[Effects, Letters, Progress],
     },
     Mutation {
+        name: "goes_on_with_a_producer_that_has_given_up_a_record",
+        file: "engine/commit.rs",
+        before: "(Step::Settle(ended), _) => Step::Discard(ended),",
+        after: "(Step::Settle(ended), _) => Step::Abort(ended),",
+        caught_by: &[Effects, Letters],
+    },
+    Mutation {
         name: "does_not_believe_its_mark",
         file: "engine/commit.rs",
         before: "(Step::Mark(_), Answer::Marked(true)) => Step::Ended(Ended::Done),",

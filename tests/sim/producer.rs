@@ -6,6 +6,7 @@
 //! or not, unless it is purged.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use genwatch::effect::Effect;
 use genwatch::engine::commit::{Answer, Delivery, Portion};
@@ -63,6 +64,8 @@ struct Transaction {
     mark: Mark,
     begun: i64,
     stage: Stage,
+    /// Its first record is taken for a repeat, and isn't written.
+    swallowed: bool,
 }
 
 /// The producer of one replica, and those before it of the same transactional id.
@@ -72,6 +75,8 @@ pub struct Producer {
     transaction: Option<Transaction>,
     /// The replica has given up its client, and has no other yet.
     discarded: bool,
+    /// A record is in the log that the client has given up; the next one will have its number (T23).
+    given_up: bool,
     /// Without transactions: what was sent and has not arrived.
     sent: VecDeque<Sent>,
 }
@@ -99,8 +104,9 @@ impl Producer {
         if self.transaction.as_ref().is_some_and(|one| !one.is_over()) {
             return Some(Answer::Broken);
         }
-        let (parts, begun) = (commit.parts.clone(), request.now);
-        self.transaction = Some(Transaction { parts, mark, begun, stage: Stage::Open(0) });
+        let (parts, begun, swallowed) = (commit.parts.clone(), request.now, self.given_up);
+        self.given_up = false;
+        self.transaction = Some(Transaction { parts, mark, begun, stage: Stage::Open(0), swallowed });
         Some(Answer::Done)
     }
 
@@ -201,6 +207,12 @@ impl Producer {
         }
     }
 
+    /// Whether each record's fate is known.
+    pub fn settle(&mut self, request: &Request<'_>) -> Option<Answer> {
+        self.given_up = request.lost;
+        Some(if request.lost { Answer::Broken } else { Answer::Done })
+    }
+
     /// Ends the transaction, with nothing of it visible.
     pub fn abort(&mut self, request: &Request<'_>) -> Option<Answer> {
         if request.lost {
@@ -221,6 +233,7 @@ impl Producer {
     /// Gives up the client, and with it what has not arrived.
     pub fn discard(&mut self) -> Option<Answer> {
         self.discarded = true;
+        self.given_up = false;
         self.purge()
     }
 
@@ -238,7 +251,12 @@ impl Producer {
     pub fn complete(&mut self) -> Option<(Vec<CommitPart>, Mark)> {
         let transaction = self.transaction.as_mut().filter(|one| one.stage == Stage::Ending)?;
         transaction.stage = Stage::Committed;
-        Some((transaction.parts.clone(), transaction.mark))
+        let mut parts = transaction.parts.clone();
+        let first = parts.iter_mut().find(|part| !part.effects.is_empty()).filter(|_| transaction.swallowed);
+        if let Some(part) = first {
+            part.effects = Arc::new(part.effects[1..].to_vec());
+        }
+        Some((parts, transaction.mark))
     }
 
     /// The brokers abort what stays open for too long.

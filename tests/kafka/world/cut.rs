@@ -1,0 +1,150 @@
+//! A link that breaks at the worst moment: the broker has written a record, and its answer is lost on the way.
+//!
+//! A relay that reads the protocol: size, then for a request its kind, version and number; an answer begins with the number.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+const PRODUCE: i16 = 0;
+const ADD_OFFSETS_TO_TXN: i16 = 25;
+const GROUP_AUTHORIZATION_FAILED: i16 = 30;
+
+/// The relay. Connections that there are go on, but for the one that is cut.
+#[derive(Clone)]
+pub struct Cut(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Whole,
+    /// The next records for this topic are written, and the producer isn't told.
+    Armed(String),
+    /// Who wants to connect is sent away: so often.
+    Broken(usize),
+}
+
+impl Cut {
+    /// Passes on what comes to a port of this machine to another one, for as long as the test's process lives.
+    pub fn start(here: u16, there: u16) -> Cut {
+        let cut = Cut(Arc::new((Mutex::new(State::Whole), Condvar::new())));
+        let listener = TcpListener::bind(("127.0.0.1", here)).expect("the relay's port is free");
+        let relay = cut.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if let State::Broken(turned_away) = &mut *relay.state() {
+                    *turned_away += 1;
+                    relay.0.1.notify_all();
+                    continue;
+                }
+                let Ok(broker) = TcpStream::connect(("127.0.0.1", there)) else { continue };
+                relay.pass_both_ways(client, broker);
+            }
+        });
+        cut
+    }
+
+    /// The next records for this topic are written and its producer isn't told. Their connection is gone then, and nobody gets
+    /// another one until the link is whole again. Who wants to add a group's offsets to a transaction is refused when that has
+    /// been noticed, and mends the link by it.
+    pub fn break_when_written(&self, topic: &str) {
+        *self.state() = State::Armed(topic.to_owned());
+    }
+
+    /// Waits until that has happened and somebody has tried to connect, so has noticed it.
+    pub fn until_noticed(&self) {
+        let unnoticed = |state: &mut State| !matches!(state, State::Broken(1..));
+        drop(self.0.1.wait_while(self.state(), unnoticed).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// All is as before.
+    pub fn mend(&self) {
+        *self.state() = State::Whole;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0.0)
+    }
+
+    /// Whether the answer to these records is the one to be lost.
+    fn is_about(&self, frame: &[u8]) -> bool {
+        let state = self.state();
+        let State::Armed(topic) = &*state else { return false };
+        frame.windows(topic.len()).any(|window| window == topic.as_bytes())
+    }
+
+    fn pass_both_ways(&self, client: TcpStream, broker: TcpStream) {
+        let (Ok(from_broker), Ok(to_client)) = (broker.try_clone(), client.try_clone()) else { return };
+        let connection = Arc::new(Connection { to_client: Mutex::new(to_client), lost: Mutex::new(None) });
+        let (relay, answered) = (self.clone(), Arc::clone(&connection));
+        thread::spawn(move || relay.pass_answers(from_broker, &answered));
+        let relay = self.clone();
+        thread::spawn(move || relay.pass_requests(client, broker, &connection));
+    }
+
+    fn pass_requests(&self, mut client: TcpStream, mut broker: TcpStream, connection: &Arc<Connection>) {
+        while let Ok(frame) = frame(&mut client) {
+            let kind = i16::from_be_bytes([frame[4], frame[5]]);
+            let number = [frame[8], frame[9], frame[10], frame[11]];
+            if kind == PRODUCE && self.is_about(&frame) {
+                *lock(&connection.lost) = Some(number);
+            }
+            if kind == ADD_OFFSETS_TO_TXN && *self.state() != State::Whole {
+                self.refuse_when_noticed(number, Arc::clone(connection));
+            } else if broker.write_all(&frame).is_err() {
+                break;
+            }
+        }
+        let _ = broker.shutdown(Shutdown::Both);
+    }
+
+    /// The coordinator refuses just then, as when the group's generation is over; and all is well again.
+    fn refuse_when_noticed(&self, number: [u8; 4], connection: Arc<Connection>) {
+        let relay = self.clone();
+        thread::spawn(move || {
+            relay.until_noticed();
+            relay.mend();
+            let (size, time, code) = (10_i32.to_be_bytes(), [0; 4], GROUP_AUTHORIZATION_FAILED.to_be_bytes());
+            connection.answer(&[&size[..], &number, &time, &code].concat());
+        });
+    }
+
+    fn pass_answers(&self, mut broker: TcpStream, connection: &Connection) {
+        while let Ok(frame) = frame(&mut broker) {
+            if lock(&connection.lost).is_some_and(|number| number == frame[4..8]) {
+                *self.state() = State::Broken(0);
+                break;
+            }
+            if !connection.answer(&frame) {
+                break;
+            }
+        }
+        let _ = lock(&connection.to_client).shutdown(Shutdown::Both);
+    }
+}
+
+struct Connection {
+    to_client: Mutex<TcpStream>,
+    /// The request whose answer is to be lost.
+    lost: Mutex<Option<[u8; 4]>>,
+}
+
+impl Connection {
+    fn answer(&self, frame: &[u8]) -> bool {
+        lock(&self.to_client).write_all(frame).is_ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The next frame, with its size.
+fn frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    from.read_exact(&mut frame)?;
+    let size = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+    frame.resize(4 + size.max(8), 0);
+    from.read_exact(&mut frame[4..4 + size])?;
+    Ok(frame)
+}
