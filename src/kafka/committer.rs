@@ -509,6 +509,9 @@ impl Work {
 
     fn write(&mut self, commit: &Commit, portion: Portion) -> Result<(), Failure> {
         self.have_producer()?;
+        if portion == Portion::States {
+            self.refuse_after_standstill()?;
+        }
         let effects = commit.parts.iter().flat_map(|part| part.effects.iter());
         effects.filter(|effect| portion.holds(effect)).try_for_each(|effect| self.send(effect))
     }
@@ -522,6 +525,10 @@ impl Work {
             || native::producer::flush(producer, SLICE).then_some(()).ok_or_else(Retry::of_delivery),
         )?;
         self.rejected().map_or(Ok(()), Err)?;
+        self.refuse_after_standstill()
+    }
+
+    fn refuse_after_standstill(&self) -> Result<(), Failure> {
         self.watch_standstill();
         if self.stood_still.get() {
             let reason = "the process stood still, and the group may have gone on without it";

@@ -401,13 +401,15 @@ impl World {
             2 => {
                 self.crash(index);
             }
-            3 => {
+            _ if kind == 3 || kind == 4 && !fenced => {
+                // For so long, now and then, that others have taken its partitions over.
+                let away = away + 8 * self.scenario.session * i64::from(self.rng.random_bool(0.5));
                 say!(self.trace, "r{} is frozen until {away}", replica.id);
                 replica.freeze(self.now, away);
                 let id = replica.id;
                 self.cluster.stands_still(id)?;
             }
-            4 if fenced => {
+            4 => {
                 say!(self.trace, "r{} is cut off until {away}", replica.id);
                 replica.isolated_until = away;
             }

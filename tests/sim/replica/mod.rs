@@ -15,7 +15,7 @@ use std::sync::Arc;
 use genwatch::alarm::detector::Detector;
 use genwatch::alarm::rules::Rules;
 use genwatch::effect::DeadLetter;
-use genwatch::engine::commit::{self, Attempt, Call, Delivery, Ended, Next};
+use genwatch::engine::commit::{self, Attempt, Call, Delivery, Ended, Next, Portion};
 use genwatch::engine::membership::{Fence, Refusal};
 use genwatch::engine::restore::{Answer, AskId, Fault, Question};
 use genwatch::engine::start::{OnOutOfRange, Policies};
@@ -646,9 +646,15 @@ impl Replica {
             lost,
             amount: around.rng.random_range(1..=8),
         };
-        let answer = around.cluster.call(self.id, commit, call, &request)?;
-        let stood_still = call == Call::Flush && self.stood_still.commit;
-        let answer = if stood_still { answer.map(|_| commit::Answer::StoodStill) } else { answer };
+        let stood_still = self.stood_still.commit.then_some(commit::Answer::StoodStill);
+        let answer = match call {
+            Call::Write(Portion::States) if stood_still.is_some() => stood_still,
+            Call::Flush => around
+                .cluster
+                .call(self.id, commit, call, &request)?
+                .map(|answer| stood_still.unwrap_or(answer)),
+            _ => around.cluster.call(self.id, commit, call, &request)?,
+        };
         say!(around.trace, "r{} calls {call:?} of commit {}: {answer:?}", self.id, commit.id.0);
         let impatient = || match (*abandoned, self.given_up) {
             (true, _) => Some(commit::Answer::Abandoned),
