@@ -19,6 +19,8 @@ pub enum Obstacle {
     Restoring,
     /// Some partition can't be worked.
     Refused,
+    /// The leader of some partition doesn't answer.
+    LeaderAway,
     /// Commits don't succeed at the moment.
     CommitsWait,
     /// Kafka takes no records at the moment.
@@ -30,12 +32,13 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    const ALL: [Obstacle; 9] = [
+    const ALL: [Obstacle; 10] = [
         Obstacle::Draining,
         Obstacle::NotJoined,
         Obstacle::NotConnected,
         Obstacle::Refused,
         Obstacle::Restoring,
+        Obstacle::LeaderAway,
         Obstacle::CommitsWait,
         Obstacle::KafkaAway,
         Obstacle::DatabaseAway,
@@ -49,6 +52,7 @@ impl Obstacle {
             Obstacle::NotConnected => "not connected to the MQTT broker",
             Obstacle::Restoring => "restoring alarm states",
             Obstacle::Refused => "a partition can't be worked: see the log",
+            Obstacle::LeaderAway => "the leader of a partition doesn't answer: see the log",
             Obstacle::CommitsWait => "commits wait for the cluster",
             Obstacle::KafkaAway => "Kafka takes no records",
             Obstacle::DatabaseAway => "writes wait for the database",

@@ -50,7 +50,7 @@ pub struct Metrics {
     pub rebalances: IntCounter,
     /// `genwatch_restore_seconds`: the last restore.
     pub restore_seconds: Gauge,
-    /// `genwatch_stalled{partition}`: 1 where there's lag and no progress for 30 s.
+    /// `genwatch_stalled{partition}`: 1 where there's lag and no progress, or no answer from the leader, for 30 s.
     pub stalled: GaugeVec,
 }
 

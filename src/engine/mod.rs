@@ -43,7 +43,7 @@ use membership::{Fence, Member, Refusal};
 use rebalance::Rebalances;
 use restore::{Answer, AskId, Fault, Next, Question, Restore};
 use slot::{Phase, Slot, Then};
-use start::{Policies, Start};
+use start::{Log, Policies, Start};
 
 pub use slot::{SlotView, Standing};
 
@@ -102,6 +102,8 @@ pub enum Action {
     Abandon,
     /// The time to drain is over: no commit is to wait for the cluster any more.
     GiveUp,
+    /// This client can't be used any more: another one, of which nothing is known, and another engine take its place.
+    Replace,
     /// A partition is ours no more, or not for now: metrics of it are void.
     Gone(PartitionId),
     /// Worth a line in the log.
@@ -189,6 +191,9 @@ pub struct Engine {
     settings: Settings,
     pool: Pool,
     now: Now,
+    /// The readings topic that the client has known first.
+    topic: Option<TopicId>,
+    is_void: bool,
     member: Option<Member>,
     slots: BTreeMap<PartitionId, Slot>,
     /// What the client fetches.
@@ -224,6 +229,8 @@ impl Engine {
             settings,
             pool,
             now: Now::default(),
+            topic: None,
+            is_void: false,
             member: None,
             slots: BTreeMap::new(),
             added: BTreeSet::new(),
@@ -444,8 +451,14 @@ impl Engine {
     /// An answer to a question; to one that was forgotten it's ignored.
     pub fn answered(&mut self, ask: AskId, answer: Answer) {
         let asked = |slot: &Slot| matches!(&slot.phase, Phase::Restoring(restore) if restore.ask == ask);
-        let Some((&id, slot)) = self.slots.iter_mut().find(|(_, slot)| asked(slot)) else { return };
-        let Phase::Restoring(restore) = &mut slot.phase else { return };
+        let Some(id) = self.slots.iter().find(|(_, slot)| asked(slot)).map(|(id, _)| *id) else { return };
+        if let Answer::Log(Log { topic: Some(topic), .. }) = &answer {
+            self.topic(topic);
+        }
+        if self.is_void {
+            return;
+        }
+        let Some(Slot { phase: Phase::Restoring(restore), .. }) = self.slots.get_mut(&id) else { return };
         match restore.next(answer, self.settings.policies) {
             Next::Ask(question) => {
                 self.asks += 1;
@@ -556,17 +569,14 @@ impl Engine {
         self.pool.watch_silence(id, end, asked);
     }
 
-    /// The readings topic has this id. Where a partition of another topic is worked, that is gone: it's restored anew.
+    /// The readings topic has this id. A client that knows another may never find this one's leaders: it heeds no leader epoch below
+    /// the one that it knows, and a topic made anew begins at 0 (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1).
     pub fn topic(&mut self, topic: &TopicId) {
-        let is_gone = |slot: &Slot| {
-            matches!(slot.phase, Phase::Active) && slot.topic.as_ref().is_some_and(|worked| worked != topic)
-        };
-        let gone: Vec<PartitionId> =
-            self.slots.iter().filter(|(_, slot)| is_gone(slot)).map(|(id, _)| *id).collect();
-        for id in gone {
-            self.drop_then(id, Then::Restore);
+        let known = self.topic.get_or_insert_with(|| topic.clone());
+        if known != topic && !self.is_void && self.stop_by.is_none() {
+            self.is_void = true;
+            self.actions.push(Action::Replace);
         }
-        self.follow_pool();
     }
 
     // ----------------------------------------------------------------------------------------------------------------

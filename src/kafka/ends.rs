@@ -1,15 +1,18 @@
-//! Where partitions end right now, for deadman rules: a generator is silent only if nothing of it waits in the log.
+//! Where partitions end right now, as their leaders say: for the watchdogs, and for deadman rules, as a generator is silent only if
+//! nothing of it waits in the log.
 //!
-//! The end that the last fetch saw won't do. While a broker can't be reached it stays as it is, and the readings that
-//! wait behind it would be taken for silence. So the leaders are asked, on a thread of their own, and where they don't
+//! The end that the last fetch saw won't do. While a leader can't be reached it stays as it is; no lag would be seen, and the readings
+//! that wait behind it would be taken for silence. So the leaders are asked, on a thread of their own, and where one doesn't
 //! answer nothing is known.
 
+use std::collections::BTreeMap;
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::config::{Connection, Context, Isolation};
 use crate::clock::now;
@@ -84,17 +87,33 @@ impl Drop for EndWatch {
     }
 }
 
+/// One question to each leader.
 fn ask(client: &BaseConsumer<Context>, topic: &str, partitions: &[PartitionId]) -> Ends {
+    // librdkafka takes "no leader", once in its cache, for final until asked for metadata.
+    let Ok(metadata) = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT) else { return Ends::new() };
+    let known = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for partition in known.filter(|known| partitions.contains(&PartitionId(known.id()))) {
+        by_leader.entry(partition.leader()).or_default().push(partition.id());
+    }
     let mut ends = Ends::with_capacity(partitions.len());
-    for partition in partitions {
-        match client.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
-            Ok((_, high)) => ends.push((*partition, Offset(high))),
+    for (leader, ids) in by_leader {
+        let mut list = TopicPartitionList::with_capacity(ids.len());
+        for id in ids {
+            // In the place of a time: the end.
+            let _ = list.add_partition_offset(topic, id, KafkaOffset::End);
+        }
+        match client.offsets_for_times(list, REQUEST_TIMEOUT) {
+            Ok(answer) => {
+                ends.extend(answer.elements().iter().filter_map(|element| match element.offset() {
+                    KafkaOffset::Offset(end) if element.error().is_ok() => {
+                        Some((PartitionId(element.partition()), Offset(end)))
+                    }
+                    _ => None,
+                }))
+            }
             Err(error) => {
-                tracing::debug!(%error, topic, %partition, "cannot fetch the high watermark of a partition");
-                // As in `restore`: librdkafka takes "no leader", once in its cache, for final until asked for metadata.
-                if client.fetch_metadata(Some(topic), REQUEST_TIMEOUT).is_err() {
-                    break;
-                }
+                tracing::debug!(%error, topic, leader, "a leader doesn't tell where its partitions end")
             }
         }
     }

@@ -3,11 +3,11 @@
 //! Where the topic grows while a revocation is unanswered, librdkafka joins again at once, and keeps what it had kept back for
 //! after the answer (`rkcg_rebalance_incr_assignment`, 2.12.1). Unless another revocation follows it does so for ever, and that
 //! counts as "a rebalance is under way": an eviction is then neither told nor followed by a join, and a new subscription is
-//! put off. Only another client helps. (`a_member_that_was_overtaken_is_deaf_afterwards`, tests/conformance)
+//! put off. Only another client helps (`replace.rs`). (`a_member_that_was_overtaken_is_deaf_afterwards`, tests/conformance)
 
 use std::time::{Duration, Instant};
 
-use super::{Worker, WorkerError};
+use super::Worker;
 use crate::kafka::config::Connection;
 use crate::log::PartitionId;
 
@@ -49,29 +49,5 @@ impl Worker {
             return false;
         }
         self.outside.since.get_or_insert_with(Instant::now).elapsed() > self.outside.enough
-    }
-
-    /// Another worker in the place of this one. Nothing is to be saved: what isn't committed is the next owner's.
-    pub(super) fn replaced(self: Box<Self>) -> Result<Worker, WorkerError> {
-        let seconds = self.outside.enough.as_secs();
-        tracing::warn!(
-            worker = self.config.name,
-            seconds,
-            "the client has left the group and doesn't join again: another client takes its place"
-        );
-        for slot in self.engine.slots() {
-            self.observers.metrics.forget(slot.partition);
-        }
-        let (config, observers) = (self.config.clone(), self.observers.clone());
-        let (first_record, last_commit, summary) =
-            (self.first_record, self.last_commit, self.summary.clone());
-        // Its end may take its time, or not come.
-        let former = std::thread::Builder::new().name("former".to_owned()).spawn(move || drop(self));
-        if let Err(error) = former {
-            tracing::warn!(%error, "no thread to end the former client");
-        }
-        let mut worker = Worker::start(config, observers)?;
-        (worker.first_record, worker.last_commit, worker.summary) = (first_record, last_commit, summary);
-        Ok(worker)
     }
 }

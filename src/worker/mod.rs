@@ -6,7 +6,7 @@
 //!
 //! The engine decides, this folder executes: it asks librdkafka, the committer and the restorer, tells the engine what they
 //! say, and does what the engine asks for. `group.rs` does so for what the group says and for partitions that start; `deaf.rs`
-//! notices a client that won't join its group again.
+//! notices a client that won't join its group again, and `replace.rs` does without a client.
 //!
 //! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
 //! it when there's something to do. It always polls, also while every partition is paused or being drained, since
@@ -15,6 +15,7 @@
 mod config;
 mod deaf;
 mod group;
+mod replace;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ use crate::reading;
 use crate::work::WorkQueue;
 
 use deaf::Outside;
+use replace::Reason;
 
 pub use config::{Observers, Summary, WorkerConfig, WorkerError};
 
@@ -67,7 +69,7 @@ pub fn run(config: WorkerConfig, observers: Observers) -> Result<Summary, Worker
     loop {
         match worker.run()? {
             Ended::Done(summary) => return Ok(summary),
-            Ended::Deaf(former) => worker = former.replaced()?,
+            Ended::Void(former, reason) => worker = former.replaced(reason)?,
         }
     }
 }
@@ -75,8 +77,8 @@ pub fn run(config: WorkerConfig, observers: Observers) -> Result<Summary, Worker
 /// Why the loop has ended.
 enum Ended {
     Done(Summary),
-    /// Its client won't join the group again: see `deaf.rs`.
-    Deaf(Box<Worker>),
+    /// Its client can't be used any more.
+    Void(Box<Worker>, Reason),
 }
 
 struct Worker {
@@ -85,8 +87,11 @@ struct Worker {
     topics: Topics,
     consumer: Consumer,
     restorer: Restorer,
-    /// Only where a deadman rule needs it.
-    ends: Option<EndWatch>,
+    ends: EndWatch,
+    /// Where each partition's log ends, and when its leader last said so.
+    log_ends: BTreeMap<PartitionId, (Option<Offset>, Instant)>,
+    /// Whether it was told that a leader doesn't answer.
+    leader_away: bool,
     committer: Committer,
     engine: Engine,
     work: WorkQueue,
@@ -106,6 +111,8 @@ struct Worker {
     positions_followed: Instant,
     member_asked: Instant,
     outside: Outside,
+    /// Whether another client is to take its place.
+    is_void: bool,
     standstill: Standstill,
     /// The first partition that couldn't be worked, and why.
     fault: Option<(PartitionId, Fault)>,
@@ -130,8 +137,7 @@ impl Worker {
             consumer.handle(),
             me.clone(),
         )?;
-        let watch = || EndWatch::start(&config.connection, &config.group, &topics.readings, me.clone());
-        let ends = config.rules.watch_silence().then(watch).transpose()?;
+        let ends = EndWatch::start(&config.connection, &config.group, &topics.readings, me.clone())?;
         let committer = Committer::start(
             &config.connection,
             &config.group,
@@ -164,6 +170,8 @@ impl Worker {
             consumer,
             restorer,
             ends,
+            log_ends: BTreeMap::new(),
+            leader_away: false,
             committer,
             engine: Engine::new(pool, settings),
             work: WorkQueue::new(config.work, config.work_of.clone(), config.work_timeout),
@@ -180,6 +188,7 @@ impl Worker {
             positions_followed: Instant::now(),
             member_asked: Instant::now(),
             outside: Outside::new(&config.connection),
+            is_void: false,
             standstill: Standstill::new(config.connection.doubtful_standstill()),
             fault: None,
             draining: false,
@@ -220,10 +229,13 @@ impl Worker {
             }
             self.engine.tick();
             self.perform()?;
-            self.watch_silence();
+            self.take_ends();
             self.observe();
+            if self.is_void {
+                return Ok(Ended::Void(Box::new(self), Reason::OtherTopic));
+            }
             if self.is_deaf() {
-                return Ok(Ended::Deaf(Box::new(self)));
+                return Ok(Ended::Void(Box::new(self), Reason::Deaf));
             }
             if taken == 0 {
                 self.follow_positions();
@@ -404,6 +416,10 @@ impl Worker {
                 }
                 Action::GiveUp => {
                     self.committer.give_up();
+                    Ok(())
+                }
+                Action::Replace => {
+                    self.is_void = true;
                     Ok(())
                 }
                 Action::Gone(partition) => {

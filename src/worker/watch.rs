@@ -1,5 +1,6 @@
 //! What the worker watches and tells: errors of the client, gauges, the watchdogs.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
@@ -8,15 +9,15 @@ use super::{TURN, Worker, WorkerError};
 use crate::engine::{Notice, Standing};
 use crate::health::Obstacle;
 use crate::kafka::admin::ClusterError;
+use crate::kafka::config::ranges;
 use crate::kafka::consumer::ClientError;
-use crate::kafka::ends::EndWatch;
 use crate::log::{Offset, PartitionId};
 
 /// How often gauges are written and silence is looked for.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 /// A commit that takes this long waits for the cluster.
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);
-/// Lag without progress for this long is a stall.
+/// Lag without progress for this long is a stall, and so is a leader without an answer.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// A client-wide error is logged at most this often.
 const ERROR_LOG_EVERY: Duration = Duration::from_secs(10);
@@ -73,10 +74,11 @@ impl Worker {
         }
     }
 
-    /// Looks for silent generators where it has become known how far the log goes.
-    pub(super) fn watch_silence(&mut self) {
-        let Some((asked, ends)) = self.ends.as_mut().and_then(EndWatch::answer) else { return };
+    /// Takes in how far the log goes, and looks for generators that are silent up to there.
+    pub(super) fn take_ends(&mut self) {
+        let Some((asked, ends)) = self.ends.answer() else { return };
         for (partition, end) in ends {
+            self.log_ends.insert(partition, (Some(end), Instant::now()));
             self.engine.end(partition, end, asked);
         }
     }
@@ -94,9 +96,9 @@ impl Worker {
             // What was refused last may have been dropped since: then nothing waits.
             self.observers.health.set(Obstacle::CommitsWait, false);
         }
-        if let Some(ends) = &mut self.ends {
-            ends.ask(self.engine.slots().map(|slot| slot.partition).collect());
-        }
+        let held: BTreeSet<PartitionId> = self.engine.slots().map(|slot| slot.partition).collect();
+        self.log_ends.retain(|id, _| held.contains(id));
+        self.ends.ask(held.into_iter().collect());
         let metrics = &self.observers.metrics;
         metrics.in_flight.set(i64::try_from(self.engine.pool().in_flight()).unwrap_or(i64::MAX));
         for (partition, records) in self.engine.pool_mut().take_record_counts() {
@@ -106,7 +108,7 @@ impl Worker {
         for (rule, late) in self.engine.pool().rules().as_slice().iter().zip(late) {
             metrics.late.with_label_values(&[&rule.name]).inc_by(late);
         }
-        let handle = self.consumer.handle();
+        let mut unanswered = Vec::new();
         for slot in self.engine.slots() {
             // Of a partition that has never been started, nothing is known but that it isn't worked.
             let committed = slot.committed.unwrap_or(Offset(0));
@@ -115,13 +117,19 @@ impl Worker {
             if committed > *moved {
                 (*moved, *since) = (committed, Instant::now());
             }
-            let log_end = handle.cached_end(slot.partition).max(slot.end);
+            let (told, heard) = *self.log_ends.entry(slot.partition).or_insert((None, Instant::now()));
+            let log_end = told.max(slot.end);
             let lag = log_end.map_or(0, |end| (end.0 - committed.0).max(0));
             let is_worked = slot.standing == Standing::Worked;
             if lag == 0 && is_worked {
                 *since = Instant::now();
             }
-            let stalled = slot.standing == Standing::Refused || since.elapsed() >= STALLED_AFTER;
+            let is_unanswered = heard.elapsed() >= STALLED_AFTER;
+            if is_unanswered {
+                unanswered.push(slot.partition);
+            }
+            let stalled =
+                slot.standing == Standing::Refused || is_unanswered || since.elapsed() >= STALLED_AFTER;
             let label = slot.partition.to_string();
             if slot.committed.is_some() {
                 metrics.lag.with_label_values(&[&label]).set(lag);
@@ -130,6 +138,24 @@ impl Worker {
             if let (Some(fleet), Some(log_end), true) = (&self.observers.fleet, log_end, is_worked) {
                 fleet.holds(&self.config.name, slot.partition, committed, log_end);
             }
+        }
+        self.tell_leaders_away(&unanswered);
+    }
+
+    fn tell_leaders_away(&mut self, partitions: &[PartitionId]) {
+        let away = !partitions.is_empty();
+        self.observers.health.set(Obstacle::LeaderAway, away);
+        if away == std::mem::replace(&mut self.leader_away, away) {
+            return;
+        }
+        if away {
+            tracing::warn!(
+                partitions = ranges(partitions),
+                "no answer from the leaders of these partitions for {} s: their readings, and their lag, are out of reach",
+                STALLED_AFTER.as_secs()
+            );
+        } else {
+            tracing::info!("the leaders of all partitions answer again");
         }
     }
 }

@@ -19,6 +19,7 @@
 #[allow(dead_code)]
 #[path = "../kafka/world/broker.rs"]
 mod broker;
+#[allow(dead_code)]
 #[path = "../kafka/world/cut.rs"]
 mod cut;
 mod member;

@@ -383,6 +383,13 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: &[Effects, Letters],
     },
     Mutation {
+        name: "goes_on_in_a_topic_that_was_made_anew",
+        file: "engine/mod.rs",
+        before: "if known != topic && !self.is_void",
+        after: "if known != topic && self.is_void",
+        caught_by: &[Progress, OtherLog],
+    },
+    Mutation {
         name: "does_not_believe_its_mark",
         file: "engine/commit.rs",
         before: "(Step::Mark(_), Answer::Marked(true)) => Step::Ended(Ended::Done),",
@@ -444,13 +451,6 @@ const MUTATIONS: &[Mutation] = &[
         before: "self.has_effects() || self.owes_offset || ",
         after: "self.has_effects() || ",
         caught_by: &[Progress, Isolated],
-    },
-    Mutation {
-        name: "goes_on_in_a_topic_that_was_made_anew",
-        file: "engine/mod.rs",
-        before: "slot.topic.as_ref().is_some_and(|worked| worked != topic)",
-        after: "slot.topic.as_ref().is_some_and(|worked| worked != topic && false)",
-        caught_by: &[Progress, Isolated, OtherLog],
     },
     Mutation {
         name: "takes_a_reading_under_a_newer_leader_for_a_repeat",

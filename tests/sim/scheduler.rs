@@ -339,6 +339,11 @@ impl World {
                 say!(self.trace, "r{} has left", replica.id);
                 self.seen.leaves += 1;
             }
+            Turn::Replaced => {
+                say!(self.trace, "r{} is replaced", self.replicas[index].id);
+                self.crash(index);
+                self.start_replica();
+            }
             Turn::Died => {
                 if self.replicas[index].met_another_log() {
                     self.scenario.decide();
@@ -373,7 +378,10 @@ impl World {
 
     fn start_replica(&mut self) {
         let clock = if self.rng.random_bool(0.3) { self.rng.random_range(-2000..=2000) } else { 0 };
-        let replica = Replica::new(self.started, &self.rules, &self.scenario, clock);
+        let mut replica = Replica::new(self.started, &self.rules, &self.scenario, clock);
+        if self.rng.random_bool(0.5) {
+            replica.heed_no_other_topic();
+        }
         say!(self.trace, "r{} is started", replica.id);
         self.started += 1;
         self.replicas.push(replica);

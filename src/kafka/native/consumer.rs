@@ -375,6 +375,20 @@ impl Consumer {
         check(unsafe { sys::rd_kafka_consumer_close(self.handle.client.as_ptr()) })
     }
 
+    /// As [`Consumer::close`], of a client that may be owed an answer: it gets one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn abandon(&self) -> Result<(), ClientError> {
+        self.answer_whatever_is_open();
+        self.close()
+    }
+
+    /// Any answer will do; where nothing is open it's refused or changes nothing.
+    fn answer_whatever_is_open(&self) {
+        let _ = self.assign_incrementally(&TopicPartitionList::new());
+    }
+
     fn list(&self, partitions: &[PartitionId]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
@@ -415,9 +429,9 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         // Destroying a client that waits for the answer to an assignment never returns (librdkafka 2.12.1,
-        // `rd_kafka_cgrp_try_terminate`). Any answer will do; where nothing is open it's refused or changes nothing.
+        // `rd_kafka_cgrp_try_terminate`).
         if self.subscribed.load(Ordering::Acquire) && !self.handle.inbox.closing.load(Ordering::Acquire) {
-            let _ = self.assign_incrementally(&TopicPartitionList::new());
+            self.answer_whatever_is_open();
         }
         // SAFETY: the callback is disabled before `waker` is freed, the queue is ours to destroy once; the client is
         // destroyed later, by the last `Handle`.

@@ -1,22 +1,35 @@
-//! A link that breaks at the worst moment: the broker has written a record, and its answer is lost on the way.
+//! A link that breaks for some: for a record that the broker has written, and whose answer is lost on the way; or for all that only
+//! the leader of a partition can answer.
 //!
 //! A relay that reads the protocol: size, then for a request its kind, version and number; an answer begins with the number.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
+const LIST_OFFSETS: i16 = 2;
 const ADD_OFFSETS_TO_TXN: i16 = 25;
 const GROUP_AUTHORIZATION_FAILED: i16 = 30;
 
-/// The relay. Connections that there are go on, but for the one that is cut.
-#[derive(Clone)]
-pub struct Cut(Arc<(Mutex<State>, Condvar)>);
+/// The relay.
+#[derive(Clone, Default)]
+pub struct Cut(Arc<Shared>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Whether what only leaders are asked for is lost.
+    leader_away: AtomicBool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
 enum State {
+    #[default]
     Whole,
     /// The next records for this topic are written, and the producer isn't told.
     Armed(String),
@@ -27,14 +40,14 @@ enum State {
 impl Cut {
     /// Passes on what comes to a port of this machine to another one, for as long as the test's process lives.
     pub fn start(here: u16, there: u16) -> Cut {
-        let cut = Cut(Arc::new((Mutex::new(State::Whole), Condvar::new())));
+        let cut = Cut::default();
         let listener = TcpListener::bind(("127.0.0.1", here)).expect("the relay's port is free");
         let relay = cut.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if let State::Broken(turned_away) = &mut *relay.state() {
                     *turned_away += 1;
-                    relay.0.1.notify_all();
+                    relay.0.changed.notify_all();
                     continue;
                 }
                 let Ok(broker) = TcpStream::connect(("127.0.0.1", there)) else { continue };
@@ -54,7 +67,7 @@ impl Cut {
     /// Waits until that has happened and somebody has tried to connect, so has noticed it.
     pub fn until_noticed(&self) {
         let unnoticed = |state: &mut State| !matches!(state, State::Broken(1..));
-        drop(self.0.1.wait_while(self.state(), unnoticed).unwrap_or_else(PoisonError::into_inner));
+        drop(self.0.changed.wait_while(self.state(), unnoticed).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// All is as before.
@@ -62,8 +75,14 @@ impl Cut {
         *self.state() = State::Whole;
     }
 
+    /// Whether fetches, and questions for the ends of partitions, get no answer, as if their leader couldn't be reached; all others
+    /// do.
+    pub fn hide_leaders(&self, hidden: bool) {
+        self.0.leader_away.store(hidden, Ordering::Relaxed);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.0.0)
+        lock(&self.0.state)
     }
 
     /// Whether the answer to these records is the one to be lost.
@@ -88,6 +107,9 @@ impl Cut {
             let number = [frame[8], frame[9], frame[10], frame[11]];
             if kind == PRODUCE && self.is_about(&frame) {
                 *lock(&connection.lost) = Some(number);
+            }
+            if matches!(kind, FETCH | LIST_OFFSETS) && self.0.leader_away.load(Ordering::Relaxed) {
+                continue;
             }
             if kind == ADD_OFFSETS_TO_TXN && *self.state() != State::Whole {
                 self.refuse_when_noticed(number, Arc::clone(connection));

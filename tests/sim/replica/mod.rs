@@ -20,7 +20,7 @@ use genwatch::engine::membership::{Fence, Refusal};
 use genwatch::engine::restore::{Answer, AskId, Fault, Question};
 use genwatch::engine::start::{OnOutOfRange, Policies};
 use genwatch::engine::{Action, Engine, Notice, Settings, Told};
-use genwatch::log::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId};
+use genwatch::log::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
 use genwatch::pool::{Bounds, Commit, Handling, Pool, Ticket};
 use genwatch::reading;
 use rand::Rng;
@@ -114,6 +114,8 @@ pub enum Turn {
     Left,
     /// It has ended with an error, and left nothing in order.
     Died,
+    /// Another client is to take the place of its own.
+    Replaced,
 }
 
 /// One replica.
@@ -151,6 +153,12 @@ pub struct Replica {
     told_another_log: BTreeSet<i32>,
     /// It has ended, as the log is another one.
     met_another_log: bool,
+    /// Whether the engine wants another client.
+    is_void: bool,
+    /// The topic that the client began to fetch from.
+    fetches: Option<TopicId>,
+    /// Whether it has seen leader epochs there that those of a topic made anew don't reach: it never finds its leaders (T24).
+    heeds_no_other: bool,
     work: Vec<Work>,
     commit: Option<Committing>,
     /// What is durable of what it holds.
@@ -204,6 +212,9 @@ impl Replica {
             known_as: None,
             told_another_log: BTreeSet::new(),
             met_another_log: false,
+            is_void: false,
+            fetches: None,
+            heeds_no_other: false,
             work: Vec::new(),
             commit: None,
             sent: Sent::default(),
@@ -300,6 +311,11 @@ impl Replica {
         fetched.max(taken).is_some_and(|next| next > offset)
     }
 
+    /// Its client will see high leader epochs.
+    pub fn heed_no_other_topic(&mut self) {
+        self.heeds_no_other = true;
+    }
+
     /// Whether it has ended because the log is another one.
     pub fn met_another_log(&self) -> bool {
         self.met_another_log
@@ -346,6 +362,9 @@ impl Replica {
         self.observe(around)?;
         if self.met_another_log {
             return Ok(Turn::Died);
+        }
+        if self.is_void {
+            return Ok(Turn::Replaced);
         }
         if self.engine.is_done() {
             self.client.leave(around.group, around.now)?;
@@ -422,9 +441,10 @@ impl Replica {
         }
         for _ in 0..limit {
             let partitions = &around.cluster.partitions;
+            let finds_leaders = !self.heeds_no_other || self.fetches.as_ref() == Some(around.cluster.topic());
             let waiting = |(id, fetch): (&i32, &Fetch)| {
                 let index = partitions[*id as usize].index(fetch.next);
-                let is_fetched = !fetch.paused && !fetch.stopped;
+                let is_fetched = !fetch.paused && !fetch.stopped && finds_leaders;
                 (is_fetched && index < partitions[*id as usize].log.len()).then_some((*id, index))
             };
             let waiting: Vec<(i32, usize)> = self.client.fetched.iter().filter_map(waiting).collect();
@@ -711,9 +731,13 @@ impl Replica {
                     self.commit.iter_mut().for_each(|committing| committing.abandoned = true);
                 }
                 Action::GiveUp => self.given_up = true,
+                Action::Replace => self.is_void = true,
                 Action::Gone(id) => self.gone(id.0, around)?,
                 Action::Tell(id, told) => self.told(id.0, told, around)?,
             }
+        }
+        if !starts.is_empty() {
+            self.fetches.get_or_insert_with(|| around.cluster.topic().clone());
         }
         self.client.add(&starts, &self.held())
     }
