@@ -5,10 +5,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{Offset, TopicPartitionList};
 
 /// How many partitions the internal topics have (`scripts/kafka`).
 const INTERNAL_PARTITIONS: i32 = 5;
@@ -25,8 +28,8 @@ const PROPERTIES: [&str; 6] = [
 
 /// How long it may take until a broker that was killed is done without.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a cluster whose brokers have just come back may refuse to give a topic more partitions.
-const GROWTH_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a cluster whose brokers have just come back may refuse to change a topic.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub const NODES: [i32; 3] = [1, 2, 3];
 
@@ -91,22 +94,80 @@ impl Cluster {
 
     /// Gives a topic more partitions.
     pub fn grow(&self, topic: &str, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
-        let grown = NewPartitions::new(topic, usize::try_from(partitions).expect("a count"));
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
-        let begun = Instant::now();
-        loop {
-            let results = block_on(admin.create_partitions([&grown], &options));
-            let has_grown = results.as_ref().is_ok_and(|results| results.iter().all(Result::is_ok));
+        let count = usize::try_from(partitions).expect("a count");
+        let grown = NewPartitions::new(topic, count);
+        self.until_done(&format!("{topic} has {partitions} partitions"), |admin, options| {
+            let results = block_on(admin.create_partitions([&grown], options));
             // A request whose answer was lost has done it.
-            if has_grown || self.leaders(topic).len() >= usize::try_from(partitions).expect("a count") {
+            results.is_ok_and(|results| results.iter().all(Result::is_ok))
+                || self.leaders(topic).len() >= count
+        });
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&self, topic: &str) {
+        self.until_done(&format!("{topic} is deleted"), |admin, options| {
+            block_on(admin.delete_topics(&[topic], options)).is_ok_and(|results| {
+                results.iter().all(|result| match result {
+                    // A request whose answer was lost has done it.
+                    Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) | Ok(_) => true,
+                    Err(_) => false,
+                })
+            })
+        });
+    }
+
+    /// Makes a topic of three replicas.
+    pub fn create_topic(&self, topic: &str, partitions: i32) {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(3));
+        self.until_done(&format!("{topic} is made"), |admin, options| {
+            block_on(admin.create_topics([&new], options)).is_ok_and(|results| {
+                results
+                    .iter()
+                    .all(|result| matches!(result, Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))))
+            })
+        });
+    }
+
+    /// Waits until the group has none of the offsets that it had in a topic of this name: Kafka forgets them with the topic, or a
+    /// worker has begun anew.
+    pub fn wait_until_offsets_are_gone(&self, topic: &str, group: &str, partitions: i32) {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("group.id", group)
+            .create()
+            .expect("a client");
+        let deadline = Instant::now() + ADMIN_TIMEOUT;
+        loop {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_range(topic, 0, partitions - 1);
+            let committed = client.committed_offsets(list, Duration::from_secs(5));
+            let is_gone = |element: &TopicPartitionListElem<'_>| {
+                element.error().is_ok() && matches!(element.offset(), Offset::Invalid | Offset::Offset(0))
+            };
+            if committed.as_ref().is_ok_and(|list| list.elements().iter().all(is_gone)) {
                 return;
             }
             assert!(
-                begun.elapsed() < GROWTH_TIMEOUT,
-                "{topic} can't be given {partitions} partitions: {results:?}"
+                Instant::now() < deadline,
+                "the group still has offsets of the old {topic}: {committed:?}"
             );
+            crate::reaper::pause(Duration::from_millis(100));
+        }
+    }
+
+    /// Asks until it is done: a cluster whose brokers have just come back may refuse.
+    fn until_done(
+        &self,
+        what: &str,
+        ask: impl Fn(&AdminClient<DefaultClientContext>, &AdminOptions) -> bool,
+    ) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+        let deadline = Instant::now() + ADMIN_TIMEOUT;
+        while !ask(&admin, &options) {
+            assert!(Instant::now() < deadline, "{what}: not within {} s", ADMIN_TIMEOUT.as_secs());
             crate::reaper::pause(Duration::from_millis(500));
         }
     }

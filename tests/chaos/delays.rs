@@ -95,17 +95,18 @@ impl Waited {
 }
 
 /// All alerts of a run.
+#[derive(Default)]
 pub struct Alerts(Vec<Alert>);
 
 impl Alerts {
-    /// Of what was seen, and when each reading was produced. A reading that the producer's client wrote a second time has no
-    /// such time.
-    pub fn new(seen: Vec<Seen>, produced: &HashMap<(i32, i64), Duration>) -> Alerts {
+    /// More of them: of what was seen, and when each reading was produced. A reading that the producer's client wrote a second time
+    /// has no such time.
+    pub fn extend(&mut self, seen: Vec<Seen>, produced: &HashMap<(i32, i64), Duration>) {
         let alert = |seen: Seen| {
             let produced = *produced.get(&(seen.partition, seen.offset))?;
             Some(Alert { generator: seen.generator, partition: seen.partition, produced, visible: seen.at })
         };
-        Alerts(seen.into_iter().filter_map(alert).collect())
+        self.0.extend(seen.into_iter().filter_map(alert));
     }
 
     /// Delays of what was called for in these stretches, without that of slow generators.

@@ -7,7 +7,10 @@ use crate::feed::Feed;
 use crate::link::{Link, State};
 use crate::monitor::Monitor;
 use crate::observer::Observer;
+use crate::options::Delivery;
+use crate::past::{self, Past};
 use crate::reaper::pause;
+use crate::recovery::drain;
 use crate::revocation;
 use crate::schedule::{Fault, Kind};
 use crate::workers::Workers;
@@ -30,6 +33,13 @@ pub struct World {
     /// Workers and brokers killed so far.
     pub kills: usize,
     pub revocations: Revocations,
+    pub delivery: Delivery,
+    /// The beginning of the run.
+    pub begun: Instant,
+    pub seed: u64,
+    pub rate: u32,
+    /// What was judged already, as its topic is gone.
+    pub past: Past,
 }
 
 /// How often a worker was to be stopped while it gives partitions back, and how often one was.
@@ -132,6 +142,7 @@ pub fn inject(world: &mut World, fault: &Fault) -> String {
         }
         Kind::StoppedWhileRevoking => revocation::stop_while_revoking(world, fault),
         Kind::TopicGrown => world.grow_topic(fault),
+        Kind::TopicMadeAnew => world.make_topic_anew(fault),
     }
 }
 
@@ -196,5 +207,29 @@ impl World {
             pause(Duration::from_millis(50));
         }
         format!("from {before} to {} partitions", self.partitions)
+    }
+
+    /// All that was produced is worked, and judged, before the topic goes: what isn't committed then is nobody's any more.
+    fn make_topic_anew(&mut self, fault: &Fault) -> String {
+        let records = self.feed.finish();
+        drain(self);
+        past::judge(self, records);
+        let time = fault.between(0.0, 5.0);
+        self.cluster.delete_topic(&self.topic);
+        pause(time);
+        self.cluster.create_topic(&self.topic, self.partitions);
+        self.cluster.wait_until_offsets_are_gone(&self.topic, &self.group, self.partitions);
+        self.begin_topic(self.seed.wrapping_add(records));
+        format!("after {records} records, {time:.1?} without")
+    }
+
+    /// Producer, monitor and observer of a topic that has just been made.
+    pub fn begin_topic(&mut self, seed: u64) {
+        let brokers = &self.cluster.brokers;
+        self.feed = Feed::start(brokers, &self.topic, self.partitions, self.rate, seed, self.begun);
+        let delivered = self.feed.delivered.clone();
+        self.monitor = Monitor::start(brokers, &self.topic, &self.group, self.partitions, delivered);
+        let alerts = format!("{}_alerts", self.topic);
+        self.observer = Observer::start(brokers, &alerts, self.past.alerts_end(), self.begun);
     }
 }

@@ -11,7 +11,7 @@
 //!   follow.
 //! * [`cluster`], [`link`], [`workers`] with [`probe`], [`feed`] with [`fleet`]: what can fail, and what must not.
 //! * [`monitor`]: how far the group is, [`observer`]: which alerts are visible, all the time.
-//! * [`verdict`]: whether all is as it should be, [`delays`]: and when. [`report`]: what a run tells.
+//! * [`past`] and [`verdict`]: whether all is as it should be, [`delays`]: and when. [`report`]: what a run tells.
 //! * [`reaper`]: no process outlives a run.
 //!
 //! `scripts/chaos` runs it with options; by itself it has each kind of fault once.
@@ -32,6 +32,7 @@ mod link;
 mod monitor;
 mod observer;
 mod options;
+mod past;
 mod probe;
 mod reaper;
 mod recovery;

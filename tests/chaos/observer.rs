@@ -1,6 +1,6 @@
 //! A reader of committed alerts that goes on through the whole run: when each alert became visible.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -40,8 +40,9 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// `begun` is the beginning of the run, from which times are told.
-    pub fn start(brokers: &str, topic: &str, begun: Instant) -> Observer {
+    /// From these offsets on, and of other partitions from their beginning. `begun` is the beginning of the run, from which times
+    /// are told.
+    pub fn start(brokers: &str, topic: &str, from: &BTreeMap<i32, i64>, begun: Instant) -> Observer {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("client.id", "chaos-observer")
@@ -56,7 +57,8 @@ impl Observer {
             .expect("a consumer");
         let mut list = TopicPartitionList::new();
         for partition in 0..PARTITIONS_MAX {
-            list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+            let offset = from.get(&partition).map_or(Offset::Beginning, |offset| Offset::Offset(*offset));
+            list.add_partition_offset(topic, partition, offset).expect("an offset");
         }
         consumer.assign(&list).expect("assigned");
         let (shared, stop) = (Arc::<Mutex<Shared>>::default(), Arc::<AtomicBool>::default());
@@ -84,7 +86,7 @@ impl Observer {
     }
 
     /// Ends, with all that it saw.
-    pub fn finish(mut self) -> Vec<Seen> {
+    pub fn finish(&mut self) -> Vec<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("not finished yet").join().expect("the observer reads alerts");
         std::mem::take(&mut self.shared.lock().unwrap().seen).into_values().collect()

@@ -16,6 +16,7 @@ use crate::monitor::Monitor;
 use crate::observer::Observer;
 use crate::options::{Delivery, Options};
 use crate::oracle::Rule;
+use crate::past::Past;
 use crate::reaper::{self, Reaper, pause};
 use crate::recovery::{calm, drain, recover};
 use crate::report::{self, Observation, Report};
@@ -80,7 +81,6 @@ pub fn run(options: &Options) {
 fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
     let begun = Instant::now();
     let mut world = begin(options, dir, begun);
-    let brokers = world.cluster.brokers.clone();
     pause(Duration::from_secs(3));
     let mut calms: Vec<Stretch> = calm(&mut world, begun).into_iter().collect();
     world.monitor.take_gaps();
@@ -122,8 +122,8 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
 
     world.link.set(State::Up);
     calms.extend(calm(&mut world, begun));
-    report.records = world.feed.finish();
-    println!("  {} records are in the log; draining", report.records);
+    let acknowledged = world.feed.finish();
+    println!("  {acknowledged} records are in the last log; draining");
     drain(&mut world);
     keep_longest(&mut report.gaps, take_gaps(&world));
     for number in world.workers.active() {
@@ -131,9 +131,8 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
     }
     report.took = chaos.elapsed();
     count(&world, report);
-    let World { feed, observer, mut workers, .. } = world;
-    let mut complaints = judge((&brokers, TOPIC, GROUP), options, &feed.delivered, observer, &calms, report);
-    complaints.append(&mut workers.complaints);
+    let mut complaints = judge(&mut world, acknowledged, &calms, report);
+    complaints.append(&mut world.workers.complaints);
     complaints
 }
 
@@ -165,12 +164,17 @@ fn begin(options: &Options, dir: &Path, begun: Instant) -> World {
         workers,
         feed,
         monitor,
-        observer: Observer::start(&brokers, &format!("{TOPIC}_alerts"), begun),
+        observer: Observer::start(&brokers, &format!("{TOPIC}_alerts"), &BTreeMap::new(), begun),
         topic: TOPIC.to_owned(),
         group: GROUP.to_owned(),
         partitions: PARTITIONS,
         kills: 0,
         revocations: Revocations::default(),
+        delivery: options.delivery,
+        begun,
+        seed: options.seed,
+        rate: options.rate,
+        past: Past::default(),
     }
 }
 

@@ -26,10 +26,11 @@ pub enum Kind {
     WorkerReplacedWhileBrokerDown,
     StoppedWhileRevoking,
     TopicGrown,
+    TopicMadeAnew,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::WorkerKilled,
         Kind::AllWorkersKilled,
         Kind::WorkerStoppedBeyondSession,
@@ -47,6 +48,7 @@ impl Kind {
         Kind::WorkerReplacedWhileBrokerDown,
         Kind::StoppedWhileRevoking,
         Kind::TopicGrown,
+        Kind::TopicMadeAnew,
     ];
 
     pub fn name(self) -> &'static str {
@@ -74,6 +76,7 @@ impl Kind {
                 "scaled up, another worker stopped (SIGSTOP) while it gives partitions back, beyond its session, then continued"
             }
             Kind::TopicGrown => "the readings topic given more partitions",
+            Kind::TopicMadeAnew => "the readings topic deleted and made anew, under running workers",
         }
     }
 }

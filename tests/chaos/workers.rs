@@ -97,7 +97,7 @@ impl Workers {
             &settings.group,
         ]);
         command.arg("--rules").arg(&settings.rules).args(["--http", "127.0.0.1:0"]);
-        command.args(["--delivery", settings.options.delivery.name()]);
+        command.args(["--delivery", settings.options.delivery.name(), "--on-new-topic", "keep-states"]);
         // Growth is noticed sooner than by default (30 s).
         command.args(["-X", "topic.metadata.refresh.interval.ms=5000"]);
         match settings.options.protocol {
