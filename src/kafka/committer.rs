@@ -6,6 +6,7 @@
 //! An outage is waited out: a call is made again until it succeeds, is refused, or the worker gives up.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -15,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::config::{Connection, TRANSACTION_TIMEOUT, replica_name};
@@ -40,6 +41,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a partition may be unknown to the producer that a topic is said to have.
 const GROWTH_TIMEOUT: Duration = Duration::from_secs(10);
+
+const DLQ_OFFSET: &str = "dlq.offset";
+/// The size of the value that a dead letter goes without, in bytes.
+const DLQ_VALUE_DROPPED: &str = "dlq.value.dropped";
 
 /// How a commit ended.
 #[derive(Debug)]
@@ -388,6 +393,9 @@ impl Work {
             }
         };
         let reason = std::mem::take(&mut self.reason);
+        if ended == Ended::Done {
+            self.deliveries.forget_too_large();
+        }
         match ended {
             Ended::Done => Outcome::Done(id, begun.elapsed()),
             Ended::Refused { refusal, published } => Outcome::Refused { id, refusal, published, reason },
@@ -687,14 +695,35 @@ impl Work {
         })
     }
 
+    /// A dead letter has headers more than its record, so that it may not fit where that did: then it goes without its value, and
+    /// says so.
     fn send_dead_letter(&self, letter: &DeadLetter) -> Result<(), Failure> {
+        let place = (letter.partition.to_string(), letter.offset.to_string());
+        if !self.deliveries.is_too_large(&place) {
+            match self.send_letter(letter, &place, true) {
+                Err(Failure { rejection: Some(_), .. }) if letter.value.is_some() => {}
+                sent => return sent,
+            }
+        }
+        tracing::warn!(
+            partition = place.0,
+            offset = place.1,
+            bytes = letter.value.as_ref().map_or(0, Vec::len),
+            topic = self.setup.topics.dead_letters,
+            "a dead letter doesn't fit into its topic and goes without its value: raise max.message.bytes there, above that of \
+             the readings topic"
+        );
+        self.send_letter(letter, &place, false)
+    }
+
+    fn send_letter(&self, letter: &DeadLetter, place: &Place, whole: bool) -> Result<(), Failure> {
         let mut headers = letter.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
             all.insert(Header { key, value: value.as_deref() })
         });
         let added: [(&str, &str); 6] = [
             ("dlq.topic", &self.setup.topics.readings),
-            ("dlq.partition", &letter.partition.to_string()),
-            ("dlq.offset", &letter.offset.to_string()),
+            ("dlq.partition", &place.0),
+            (DLQ_OFFSET, &place.1),
             ("dlq.error.code", letter.error.code.as_str()),
             ("dlq.error.message", &letter.error.message),
             ("dlq.worker", &self.setup.worker),
@@ -702,11 +731,15 @@ impl Work {
         for (key, value) in added {
             headers = headers.insert(Header { key, value: Some(value) });
         }
+        if !whole {
+            let bytes = letter.value.as_ref().map_or(0, Vec::len).to_string();
+            headers = headers.insert(Header { key: DLQ_VALUE_DROPPED, value: Some(&bytes) });
+        }
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.setup.topics.dead_letters)
             .partition(letter.partition.0)
             .headers(headers);
         record.key = letter.key.as_deref();
-        record.payload = letter.value.as_deref();
+        record.payload = letter.value.as_deref().filter(|_| whole);
         if letter.timestamp.0 >= 0 {
             record = record.timestamp(letter.timestamp.0);
         }
@@ -762,6 +795,14 @@ impl Work {
     /// A delivery that the broker refused for good.
     fn rejected(&self) -> Option<Failure> {
         let (topic, code) = self.deliveries.failure()?;
+        let is_letter = topic == self.setup.topics.dead_letters;
+        if code == RDKafkaErrorCode::MessageSizeTooLarge
+            && is_letter
+            && self.deliveries.may_leave_values_out()
+        {
+            let reason = "a dead letter is too large for its topic: it goes again, without its value";
+            return Some(Failure::new(Answer::Refused(Refusal::Other), reason));
+        }
         Some(match code {
             RDKafkaErrorCode::MessageSizeTooLarge
             | RDKafkaErrorCode::TopicAuthorizationFailed
@@ -860,17 +901,50 @@ fn reason(error: &KafkaError) -> String {
     }
 }
 
+/// Partition and offset, as a dead letter's headers have them.
+type Place = (String, String);
+
 /// Remembers the first delivery that failed, and whether any record was given up.
 #[derive(Clone, Debug, Default)]
 struct Deliveries {
     failure: Arc<Mutex<Option<(String, RDKafkaErrorCode)>>>,
     any_failed: Arc<AtomicBool>,
+    /// The dead letters of the present commit that the broker didn't take with their values.
+    too_large: Arc<Mutex<BTreeSet<Place>>>,
+    /// Whether one was refused that had no value any more.
+    bare_too_large: Arc<AtomicBool>,
 }
 
 impl Deliveries {
     fn reset(&self) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.any_failed.store(false, Ordering::Relaxed);
+    }
+
+    fn is_too_large(&self, letter: &Place) -> bool {
+        self.too_large.lock().unwrap_or_else(PoisonError::into_inner).contains(letter)
+    }
+
+    fn may_leave_values_out(&self) -> bool {
+        !self.bare_too_large.load(Ordering::Relaxed)
+    }
+
+    fn forget_too_large(&self) {
+        self.too_large.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The broker takes it for too large.
+    fn refused_as_too_large(&self, message: &BorrowedMessage<'_>) {
+        let header = |name| {
+            let found = message.headers()?.iter().find(|header| header.key == name)?;
+            Some(String::from_utf8_lossy(found.value?).into_owned())
+        };
+        let Some(offset) = header(DLQ_OFFSET) else { return };
+        if header(DLQ_VALUE_DROPPED).is_some() || message.payload().is_none() {
+            self.bare_too_large.store(true, Ordering::Relaxed);
+        }
+        let place = (message.partition().to_string(), offset);
+        self.too_large.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
     }
 
     fn any_failed(&self) -> bool {
@@ -902,6 +976,9 @@ impl ProducerContext for Deliveries {
             // What is purged was not refused by anybody.
             if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
                 return;
+            }
+            if code == RDKafkaErrorCode::MessageSizeTooLarge {
+                self.refused_as_too_large(message);
             }
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
             failure.get_or_insert_with(|| (message.topic().to_owned(), code));

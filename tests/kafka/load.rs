@@ -2,6 +2,9 @@
 
 use std::io::Write as _;
 
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::oracle::log::Stored;
 use crate::oracle::{self, Rule};
 use crate::verify;
 use crate::world::broker::Cluster;
@@ -155,6 +158,47 @@ fn a_flood_of_bad_records_stops_a_worker_that_was_told_to_stop() {
 
     world.work_to_the_end(&[]);
     assert_eq!(world.read(&world.dlq_topic()).len(), 5000, "each is there once, when nobody told it to stop");
+}
+
+/// Where the topics have the same limit, as those of an older `topics create` have, a record fits that its dead letter doesn't.
+#[test]
+fn a_dead_letter_that_does_not_fit_goes_without_its_value_and_says_so() {
+    let world = World::new(1);
+    world.limit_messages(&world.dlq_topic(), 2 << 20);
+    world.limit_messages(&world.topic, 2 << 20);
+    let value: Vec<u8> = noise((2 << 20) - 200);
+    let small = b"no reading".as_slice();
+    let records = [
+        Outgoing::new("generator1", small),
+        Outgoing::new("generator2", &value),
+        Outgoing::new("generator3", small),
+        Outgoing::reading("generator4", 70.0, 100.0),
+    ];
+    for delivery in ["exactly-once", "at-least-once"] {
+        world.produce(&records);
+        let worker = world.working(&["--delivery", delivery, "-X", "compression.type=none"]);
+        world.wait_until_worked();
+        let ended = worker.stop();
+        assert!(ended.stderr.contains("goes without its value"), "{}", ended.stderr);
+    }
+    // At-least-once may repeat what came with it.
+    let mut letters = oracle::without_repeats(&world.read(&world.dlq_topic())).0;
+    letters.sort_by_key(|letter| letter.header("dlq.offset").map(str::to_owned));
+    let told = |letter: &Stored| {
+        let dropped = letter.header("dlq.value.dropped").map(str::to_owned);
+        (letter.key().to_owned(), letter.value.as_ref().map(Vec::len), dropped)
+    };
+    let whole = |key: &str| (key.to_owned(), Some(small.len()), None);
+    let bare = ("generator2".to_owned(), None, Some(value.len().to_string()));
+    let once = [whole("generator1"), bare, whole("generator3")];
+    assert_eq!(letters.iter().map(told).collect::<Vec<_>>(), [&once[..], &once].concat());
+    assert_eq!(world.alerts().len(), 1, "the second reading raises nothing anew");
+}
+
+/// What doesn't compress; the same each time.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut random = rand_pcg::Pcg32::seed_from_u64(7);
+    (0..bytes).map(|_| random.random()).collect()
 }
 
 #[test]

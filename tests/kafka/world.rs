@@ -24,7 +24,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
@@ -179,6 +181,16 @@ impl World {
             ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
         let grown = NewPartitions::new(&self.topic, partitions);
         let results = block_on(admin.create_partitions([&grown], &AdminOptions::new())).expect("an answer");
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+
+    /// Has a topic take batches of so many bytes at most; all its other settings are the brokers'.
+    pub fn limit_messages(&self, topic: &str, bytes: usize) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("an admin client");
+        let bytes = bytes.to_string();
+        let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
+        let results = block_on(admin.alter_configs([&config], &AdminOptions::new())).expect("an answer");
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
