@@ -36,6 +36,8 @@ pub struct Metrics {
     pub lag: IntGaugeVec,
     /// `genwatch_in_flight`
     pub in_flight: IntGauge,
+    /// `genwatch_generators`
+    pub generators: IntGauge,
     /// `genwatch_commit_seconds`
     pub commit_seconds: Histogram,
     /// `genwatch_handler_seconds`
@@ -81,6 +83,10 @@ impl Metrics {
             &["partition"],
         )?;
         let in_flight = IntGauge::new("genwatch_in_flight", "Records taken in and not finished.")?;
+        let generators = IntGauge::new(
+            "genwatch_generators",
+            "Generators of which a state is kept, or that were read in the last half minute.",
+        )?;
         let commit_seconds = histogram("genwatch_commit_seconds", "Duration of a commit.", &COMMIT_BUCKETS)?;
         let handler_seconds = histogram(
             "genwatch_handler_seconds",
@@ -110,6 +116,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(lag.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
+        registry.register(Box::new(generators.clone()))?;
         registry.register(Box::new(work_timeouts.clone()))?;
         registry.register(Box::new(rebalances.clone()))?;
         registry.register(Box::new(restore_seconds.clone()))?;
@@ -122,6 +129,7 @@ impl Metrics {
             late,
             lag,
             in_flight,
+            generators,
             commit_seconds,
             handler_seconds,
             work_timeouts,

@@ -60,6 +60,13 @@ impl AlarmState {
         state
     }
 
+    /// Whether it is as one that no reading has touched.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        let untouched = self.standings.iter().all(|standing| *standing == Standing::INITIAL);
+        !self.stored && untouched && self.carried.is_empty() && self.applied < Offset(0)
+    }
+
     /// Whether a record of this offset is part of the state already. The leader `epoch` is asked for where that matters: a
     /// newer one than the state's says that the offset is used again, for another record. Where either isn't known the
     /// offset alone decides.

@@ -639,6 +639,11 @@ impl Engine {
     // ----------------------------------------------------------------------------------------------------------------
     // Time, and the end.
 
+    /// See [`Pool::forget_idle`].
+    pub fn forget_idle(&mut self, idle: i64) {
+        self.pool.forget_idle(idle);
+    }
+
     /// What time does: drains that take too long, ends that are reached. Once a turn.
     pub fn tick(&mut self) {
         if self.settings.exit_at_end && self.has_reached_end() {

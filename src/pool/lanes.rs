@@ -34,16 +34,25 @@ pub struct Lanes {
     /// Hashed fast, with a seed of its own as keys come from outside.
     by_generator: HashMap<GeneratorId, u32, foldhash::fast::RandomState>,
     lanes: Vec<Lane>,
-    /// Lanes whose generator is decommissioned: for the next new ones.
+    /// Lanes whose generator is forgotten: for the next new ones.
     free: Vec<u32>,
+    /// Where the search for idle ones goes on.
+    cursor: usize,
     /// Lanes that could start, by the sequence number of the reading at their front: the oldest is started first, as it
     /// is the one that holds up the watermark.
     ready: BTreeSet<(u64, u32)>,
 }
 
+/// How many lanes are looked at in one go, for idle ones.
+const LOOK_AT: usize = 1 << 13;
+/// With fewer lanes than this, what is free is kept.
+const COMPACT_FROM: usize = 1 << 10;
+
 #[derive(Debug)]
 struct Lane {
     generator: GeneratorId,
+    /// It is nobody's.
+    free: bool,
     state: AlarmState,
     /// The offset of the last record that was applied or is part of the state; where a state was restored, the one it names.
     last: Offset,
@@ -74,7 +83,7 @@ impl Lanes {
             let (last, last_epoch) = (stored.offset, stored.epoch);
             let state = AlarmState::restore(stored, detector.rules(), now);
             let waiting = VecDeque::new();
-            lanes.add(Lane { generator, state, last, last_epoch, waiting, running: None });
+            lanes.add(Lane { generator, free: false, state, last, last_epoch, waiting, running: None });
         }
         lanes
     }
@@ -184,9 +193,42 @@ impl Lanes {
         now: Millis,
         effects: &mut Vec<Effect>,
     ) {
-        for lane in self.lanes.iter_mut().filter(|lane| lane.running.is_none() && lane.waiting.is_empty()) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.is_idle() && !lane.free) {
             let at = Silence { partition, last: lane.last, epoch: lane.last_epoch, asked, now };
             detector.silence(&lane.generator, &mut lane.state, at, topic, effects);
+        }
+    }
+
+    /// How many generators have a lane.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_generator.len()
+    }
+
+    /// Forgets generators that a new lane would serve as well, and of whom nothing was read for so many milliseconds. Looks at some at
+    /// a time.
+    pub fn forget_idle(&mut self, idle: i64, now: Millis) {
+        for _ in 0..self.lanes.len().min(LOOK_AT) {
+            self.cursor = (self.cursor + 1) % self.lanes.len();
+            let lane = &self.lanes[self.cursor];
+            if lane.is_idle() && !lane.free && lane.state.is_new() && now.since(lane.state.last_seen) >= idle
+            {
+                self.free(self.cursor as u32);
+            }
+        }
+        if self.lanes.len() >= COMPACT_FROM && self.free.len() > self.lanes.len() / 2 {
+            self.compact();
+        }
+    }
+
+    /// Gives back the memory of free lanes, if nothing is under way that goes by their numbers.
+    fn compact(&mut self) {
+        if !self.lanes.iter().all(Lane::is_idle) {
+            return;
+        }
+        let lanes = std::mem::take(self).lanes;
+        for lane in lanes.into_iter().filter(|lane| !lane.free) {
+            self.add(lane);
         }
     }
 
@@ -195,6 +237,7 @@ impl Lanes {
             Some(index) => *index,
             None => self.add(Lane {
                 generator: GeneratorId::from(generator),
+                free: false,
                 state: AlarmState::new(detector.rules(), now),
                 last: Offset(-1),
                 last_epoch: Epoch::UNKNOWN,
@@ -221,14 +264,20 @@ impl Lanes {
         index
     }
 
-    /// Forgets a generator that is decommissioned and has nothing waiting.
+    /// Forgets a generator that has nothing waiting.
     fn free(&mut self, index: u32) {
-        self.by_generator.remove(&self.lanes[index as usize].generator);
+        let lane = &mut self.lanes[index as usize];
+        lane.free = true;
+        self.by_generator.remove(&lane.generator);
         self.free.push(index);
     }
 }
 
 impl Lane {
+    fn is_idle(&self) -> bool {
+        self.running.is_none() && self.waiting.is_empty()
+    }
+
     /// Whether the generator is gone.
     #[allow(clippy::too_many_arguments)]
     fn apply(
@@ -289,6 +338,34 @@ mod tests {
             }
         }
         assert_eq!((lanes.lanes.len(), lanes.by_generator.len()), (1, 0));
+    }
+
+    #[test]
+    fn who_has_nothing_to_be_remembered_is_forgotten_when_idle() {
+        let detector = Detector::new(Rules::default());
+        let mut lanes = Lanes::default();
+        let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
+        let read = |lanes: &mut Lanes, number: i64, fuel: i64, now: i64| {
+            let id = format!("generator{number}");
+            let text = format!(
+                r#"{{"generatorID":"{id}","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":{fuel}}}"#
+            );
+            let parsed = crate::reading::parse(Some(id.as_bytes()), Some(text.as_bytes())).expect("valid");
+            let source = Source { partition: PartitionId(0), offset: Offset(now), at: Millis(now) };
+            lanes.evaluate(&detector, &parsed, source, log, Millis(now), &mut Vec::new(), &mut [0, 0]);
+        };
+        for number in 0..3000 {
+            // One of them has an alarm.
+            read(&mut lanes, number, if number == 7 { 10 } else { 900 }, number);
+        }
+        lanes.forget_idle(1000, Millis(3000));
+        assert_eq!(lanes.len(), 1000, "those seen in the last second, and the one with the alarm");
+        assert_eq!(lanes.lanes.len(), 1000, "and the memory is given back");
+        read(&mut lanes, 8, 900, 3001);
+        lanes.forget_idle(1000, Millis(1_000_000));
+        assert_eq!(lanes.len(), 1);
+        lanes.forget_idle(1000, Millis(1_000_000));
+        assert_eq!((lanes.len(), lanes.free.len() + 1), (1, lanes.lanes.len()), "nobody is forgotten twice");
     }
 
     #[test]

@@ -485,6 +485,19 @@ impl Pool {
         self.partitions.values().map(PartitionWork::bytes).sum()
     }
 
+    /// Generators that are known: those of whom a state is kept, and those read of late.
+    #[must_use]
+    pub fn generators(&self) -> usize {
+        self.partitions.values().map(PartitionWork::generators).sum()
+    }
+
+    /// Forgets generators of whom there's nothing to remember, and of whom nothing was read for so many milliseconds.
+    pub fn forget_idle(&mut self, idle: i64) {
+        for work in self.partitions.values_mut() {
+            work.forget_idle(idle, self.now);
+        }
+    }
+
     /// Records taken in since the start.
     #[must_use]
     pub fn records(&self) -> u64 {

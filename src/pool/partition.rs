@@ -183,6 +183,14 @@ impl PartitionWork {
         }
     }
 
+    pub(super) fn forget_idle(&mut self, idle: i64, now: Millis) {
+        self.lanes.forget_idle(idle, now);
+    }
+
+    pub(super) fn generators(&self) -> usize {
+        self.lanes.len()
+    }
+
     pub(super) fn revoke(&mut self) {
         if self.stage == Stage::Working {
             self.stage = Stage::Revoked;

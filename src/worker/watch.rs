@@ -19,6 +19,9 @@ const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);
 /// Lag without progress for this long is a stall, and so is a leader without an answer.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// A generator without an alarm state is remembered for so many milliseconds after its last reading: long enough for a fleet that
+/// reports every few seconds, short enough where every message has an id of its own.
+const FORGET_IDLE: i64 = 30_000;
 /// A client-wide error is logged at most this often.
 const ERROR_LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -99,7 +102,9 @@ impl Worker {
         let held: BTreeSet<PartitionId> = self.engine.slots().map(|slot| slot.partition).collect();
         self.log_ends.retain(|id, _| held.contains(id));
         self.ends.ask(held.into_iter().collect());
+        self.engine.forget_idle(FORGET_IDLE);
         let metrics = &self.observers.metrics;
+        metrics.generators.set(i64::try_from(self.engine.pool().generators()).unwrap_or(i64::MAX));
         metrics.in_flight.set(i64::try_from(self.engine.pool().in_flight()).unwrap_or(i64::MAX));
         for (partition, records) in self.engine.pool_mut().take_record_counts() {
             metrics.records.with_label_values(&[&partition.to_string()]).inc_by(records);

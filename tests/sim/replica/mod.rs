@@ -357,6 +357,9 @@ impl Replica {
             self.engine.stop();
             self.ledgers.values_mut().for_each(Ledger::revoke);
         }
+        if around.rng.random_bool(0.02) {
+            self.engine.forget_idle(around.rng.random_range(0..1000));
+        }
         self.engine.tick();
         self.perform(around)?;
         self.observe(around)?;
