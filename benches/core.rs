@@ -89,13 +89,22 @@ fn evaluate(bencher: Bencher<'_, '_>) {
     let detector = Detector::new(Rules::default());
     let generator = GeneratorId::from("generator1");
     bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
-        let mut state = AlarmState::new(detector.rules(), Millis(0));
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
         let (mut effects, mut late) = (Vec::new(), [0, 0]);
         for (offset, reading) in readings.iter().enumerate() {
             let Parsed::Reading { values, .. } = reading else { continue };
             let at = source(offset);
             let log = Log { topic: None, epoch: || black_box(EPOCH) };
-            detector.reading(&generator, &mut state, values, at, log, Millis(0), &mut effects, &mut late);
+            detector.reading(
+                &generator,
+                &mut state,
+                values,
+                at,
+                log,
+                Now::default(),
+                &mut effects,
+                &mut late,
+            );
         }
         black_box(effects)
     });

@@ -149,7 +149,7 @@ impl Mono {
     }
 }
 
-/// The time by both clocks. The wall clock may be set; alerts are stamped by it, and silence is judged by it.
+/// The time by both clocks. The wall clock may be set; alerts are stamped by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// Never goes back.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::event::{AlertEvent, AlertState, Reason};
 use super::machine::{Phase, Standing, Step, step};
 use super::rules::{Condition, Rule, Rules};
-use super::state::{AlarmState, StoredState};
+use super::state::{AlarmState, StoredState, heard_again_after};
 use crate::effect::{Effect, StateChange};
-use crate::log::{Epoch, GeneratorId, Millis, Offset, PartitionId, TopicId};
+use crate::log::{Epoch, GeneratorId, Millis, Now, Offset, PartitionId, TopicId};
 use crate::reading::Values;
 
 /// Where and when the record stands that is being applied.
@@ -39,10 +39,10 @@ pub struct Silence {
     pub last: Offset,
     /// Its leader epoch.
     pub epoch: Epoch,
-    /// The moment up to which it is known that no reading of it waits in the log; wall clock.
-    pub asked: Millis,
-    /// Wall clock.
-    pub now: Millis,
+    /// The moment up to which it is known that no reading of it waits in the log.
+    pub asked: Now,
+    /// The time.
+    pub now: Now,
 }
 
 /// The rules in force, ready to be applied. Stateless: the state is the caller's.
@@ -72,8 +72,7 @@ impl Detector {
         self.watch_silence
     }
 
-    /// Applies a reading: updates `state`, appends the effects, counts late evaluations by rule index. `now` is the
-    /// wall clock. A reading that is part of the state already (a repeat after a crash) changes nothing.
+    /// Applies a reading: updates `state`, appends the effects, counts late evaluations by rule index. A reading that is part of the state already (a repeat after a crash) changes nothing.
     #[allow(clippy::too_many_arguments)]
     pub fn reading(
         &self,
@@ -82,12 +81,12 @@ impl Detector {
         values: &Values,
         source: Source,
         log: Log<'_, impl Fn() -> Epoch>,
-        now: Millis,
+        now: Now,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
     ) {
         // A repeat shows life too: what this errs by is a silence that is noticed later.
-        state.last_seen = now;
+        state.last_seen = now.mono;
         if state.covers(source.offset, &log.epoch) {
             return;
         }
@@ -115,7 +114,14 @@ impl Detector {
                     Standing { phase: Phase::Normal, since: source.at },
                     Some((AlertState::Cleared, None, source.at)),
                 ),
-                Condition::Silent { .. } => continue,
+                // Written down now and then, so that the next owner knows. By event time, as all states are.
+                Condition::Silent { after } => {
+                    let again = standing.since.0.max(-1).saturating_add(heard_again_after(*after));
+                    if source.at.0 < 0 || (*standing != Standing::INITIAL && source.at.0 < again) {
+                        continue;
+                    }
+                    (Standing { phase: Phase::Normal, since: source.at }, None)
+                }
             };
             *standing = now;
             changed = true;
@@ -151,7 +157,7 @@ impl Detector {
         state: &mut AlarmState,
         source: Source,
         log: Log<'_, impl Fn() -> Epoch>,
-        now: Millis,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) -> bool {
         if state.covers(source.offset, &log.epoch) {
@@ -183,7 +189,7 @@ impl Detector {
                 offset: source.offset,
             }));
         }
-        *state = AlarmState::new(&self.rules, now);
+        *state = AlarmState::new(&self.rules, now.mono);
         true
     }
 
@@ -199,11 +205,9 @@ impl Detector {
         if !state.stored {
             return;
         }
-        // A clock that was set back must not put off the alarm until it has caught up: silence counts anew from here.
-        state.last_seen = state.last_seen.min(now);
-        // Nor may the time before it was set back be counted in.
-        let at = asked.min(now);
-        let quiet = at.since(state.last_seen);
+        // Measured by a clock that nobody sets, and told by the other one as it is now.
+        let quiet = asked.mono.since(state.last_seen);
+        let at = Millis(now.wall.0 - now.mono.since(asked.mono));
         let mut changed = false;
         for (rule, standing) in self.rules.as_slice().iter().zip(&mut state.standings) {
             let raise = |after: i64| quiet >= after && !standing.phase.is_active();
@@ -221,7 +225,7 @@ impl Detector {
                 state: AlertState::Raised,
                 value: Some(quiet as f64 / 1000.0),
                 at,
-                since: state.last_seen,
+                since: Millis(at.0 - quiet),
                 position: None,
                 partition,
                 offset: last,
@@ -258,6 +262,7 @@ impl Detector {
 mod tests {
     use super::*;
     use crate::alarm::state::StoredState;
+    use crate::log::Mono;
 
     const DEADMAN: &str = "[[rule]]\nname = \"gone\"\nsilent_for = \"10s\"\n";
 
@@ -265,14 +270,34 @@ mod tests {
         Detector::new(Rules::parse(DEADMAN, "rules.toml".as_ref()).expect("valid rules"))
     }
 
+    /// Both clocks, of which the wall clock is set to so much more.
+    fn both(mono: i64, set: i64) -> Now {
+        Now { mono: Mono(mono), wall: Millis(mono + set) }
+    }
+
     fn read(detector: &Detector, state: &mut AlarmState, offset: i64, now: i64) -> Vec<Effect> {
+        read_record(detector, state, offset, 0, now)
+    }
+
+    /// A reading that is worked as soon as it is written.
+    fn read_at(detector: &Detector, state: &mut AlarmState, offset: i64, at: i64) -> Vec<Effect> {
+        read_record(detector, state, offset, at, at)
+    }
+
+    fn read_record(
+        detector: &Detector,
+        state: &mut AlarmState,
+        offset: i64,
+        at: i64,
+        now: i64,
+    ) -> Vec<Effect> {
         let text = br#"{"generatorID":"g","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":10}"#;
         let Ok(crate::reading::Parsed::Reading { values, .. }) =
             crate::reading::parse(Some(b"g"), Some(text))
         else {
             panic!("a reading");
         };
-        let source = Source { partition: PartitionId(0), offset: Offset(offset), at: Millis(0) };
+        let source = Source { partition: PartitionId(0), offset: Offset(offset), at: Millis(at) };
         let mut effects = Vec::new();
         detector.reading(
             &GeneratorId::from("g"),
@@ -280,7 +305,7 @@ mod tests {
             &values,
             source,
             Log { topic: None, epoch: || Epoch(4) },
-            Millis(now),
+            both(now, 0),
             &mut effects,
             &mut [0],
         );
@@ -296,7 +321,7 @@ mod tests {
     ) -> Option<StoredState> {
         let mut effects = Vec::new();
         let (last, epoch) = (Offset(last), Epoch(4));
-        let at = Silence { partition: PartitionId(0), last, epoch, asked: Millis(asked), now: Millis(now) };
+        let at = Silence { partition: PartitionId(0), last, epoch, asked: both(asked, 0), now: both(now, 0) };
         detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
         let json = effects.last()?.as_state()?.json.as_ref()?;
         Some(StoredState::from_json(json).expect("own format"))
@@ -305,13 +330,13 @@ mod tests {
     #[test]
     fn a_silence_is_not_ended_by_readings_before_it() {
         let detector = detector();
-        let mut state = AlarmState::new(detector.rules(), Millis(0));
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
         assert_eq!(read(&detector, &mut state, 5, 0).len(), 1, "it is known from now on");
         assert_eq!(read(&detector, &mut state, 9, 0).len(), 0, "nothing new");
         let stored = look(&detector, &mut state, 9, 10_000, 10_000).expect("raised");
         assert_eq!(stored.offset, Offset(9));
 
-        let mut next = AlarmState::restore(stored, detector.rules(), Millis(20_000));
+        let mut next = AlarmState::restore(stored, detector.rules(), both(20_000, 0));
         assert_eq!(read(&detector, &mut next, 9, 20_000), [], "a repeat");
         assert_eq!(read(&detector, &mut next, 10, 20_000).len(), 2, "back again");
     }
@@ -319,15 +344,60 @@ mod tests {
     #[test]
     fn silence_is_measured_up_to_the_question_and_a_repeat_shows_life() {
         let detector = detector();
-        let mut state = AlarmState::new(detector.rules(), Millis(0));
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
         read(&detector, &mut state, 5, 0);
         assert!(look(&detector, &mut state, 5, 9_999, 60_000).is_none(), "nobody knows what came since");
         read(&detector, &mut state, 5, 8_000);
         assert!(look(&detector, &mut state, 5, 17_999, 17_999).is_none());
-        assert!(
-            look(&detector, &mut state, 5, 500_000, 17_999).is_none(),
-            "the clock was set back meanwhile"
-        );
         assert!(look(&detector, &mut state, 5, 18_000, 18_000).is_some());
+    }
+    #[test]
+    fn a_clock_that_is_set_raises_no_silence_and_puts_none_off() {
+        let detector = detector();
+        for set in [3_600_000, -3_600_000] {
+            let mut state = AlarmState::new(detector.rules(), Mono(0));
+            read(&detector, &mut state, 5, 1_000);
+            let silent = |state: &mut AlarmState, mono: i64| {
+                let mut effects = Vec::new();
+                let (last, epoch) = (Offset(5), Epoch(4));
+                let at = both(mono, set);
+                let at = Silence { partition: PartitionId(0), last, epoch, asked: at, now: at };
+                detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
+                effects.into_iter().find_map(|effect| match effect {
+                    Effect::Alert(alert) => Some((alert.value, alert.at.0, alert.since.0)),
+                    _ => None,
+                })
+            };
+            assert_eq!(silent(&mut state, 10_999), None);
+            let told = (Some(10.0), 11_000 + set, 1_000 + set);
+            assert_eq!(silent(&mut state, 11_000), Some(told), "by the clock as it stands");
+        }
+    }
+
+    #[test]
+    fn silence_outlives_owners_that_come_and_go() {
+        const HOUR: i64 = 3_600_000;
+        let rules = "[[rule]]\nname = \"gone\"\nsilent_for = \"12h\"\n";
+        let detector = Detector::new(Rules::parse(rules, "rules.toml".as_ref()).expect("valid rules"));
+        let stored = |effects: Vec<Effect>| {
+            let json = effects.last()?.as_state()?.json.clone()?;
+            Some(StoredState::from_json(&json).expect("own format"))
+        };
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let first = stored(read_at(&detector, &mut state, 1, HOUR)).expect("known from now on");
+        assert!(stored(read_at(&detector, &mut state, 2, 3 * HOUR)).is_none(), "not each time");
+        let last = stored(read_at(&detector, &mut state, 3, 4 * HOUR)).expect("after a quarter of the time");
+        assert_eq!((first.rules["gone"].since.0, last.rules["gone"].since.0), (HOUR, 4 * HOUR));
+
+        // The generator reports no more. Each owner lives for an hour, its own clock begins at zero.
+        let raised = (5..40).find(|hour| {
+            let now = Now { mono: Mono(0), wall: Millis(hour * HOUR) };
+            let mut state = AlarmState::restore(last.clone(), detector.rules(), now);
+            let mut effects = Vec::new();
+            let at = Silence { partition: PartitionId(0), last: Offset(3), epoch: Epoch(4), asked: now, now };
+            detector.silence(&GeneratorId::from("g"), &mut state, at, None, &mut effects);
+            !effects.is_empty()
+        });
+        assert_eq!(raised, Some(4 + 12 + 3), "with the benefit of the quarter in which nothing is written");
     }
 }

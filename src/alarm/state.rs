@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::machine::Standing;
-use super::rules::Rules;
-use crate::log::{Epoch, GeneratorId, Millis, Offset, TopicId};
+use super::rules::{Condition, Rules};
+use crate::log::{Epoch, GeneratorId, Millis, Mono, Now, Offset, TopicId};
 
 /// The alarm state of one generator in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +23,8 @@ pub struct AlarmState {
     pub applied: Offset,
     /// The leader epoch of that reading, or a newer one that was there when it was the last; see [`AlarmState::covers`].
     pub epoch: Epoch,
-    /// When this replica last saw a reading, wall clock; what a deadman rule measures from.
-    pub last_seen: Millis,
+    /// When this replica last saw a reading; what a deadman rule measures from.
+    pub last_seen: Mono,
     /// Whether the state topic knows this generator.
     pub stored: bool,
 }
@@ -32,7 +32,7 @@ pub struct AlarmState {
 impl AlarmState {
     /// The state of a generator that no reading has touched.
     #[must_use]
-    pub fn new(rules: &Rules, now: Millis) -> AlarmState {
+    pub fn new(rules: &Rules, now: Mono) -> AlarmState {
         AlarmState {
             standings: SmallVec::from_elem(Standing::INITIAL, rules.as_slice().len()),
             carried: BTreeMap::new(),
@@ -43,10 +43,11 @@ impl AlarmState {
         }
     }
 
-    /// The state as another owner left it. `now` (wall clock) is where silence is measured from anew.
+    /// The state as another owner left it. Silence goes on: a deadman rule's standing says when the generator was last heard of, give
+    /// or take what it isn't written anew for (see [`heard_again_after`]); the generator gets the benefit of that.
     #[must_use]
-    pub fn restore(stored: StoredState, rules: &Rules, now: Millis) -> AlarmState {
-        let mut state = AlarmState::new(rules, now);
+    pub fn restore(stored: StoredState, rules: &Rules, now: Now) -> AlarmState {
+        let mut state = AlarmState::new(rules, now.mono);
         let mut carried = stored.rules;
         for (index, rule) in rules.as_slice().iter().enumerate() {
             if let Some(standing) = carried.remove(&rule.name) {
@@ -54,6 +55,13 @@ impl AlarmState {
             }
         }
         state.carried = carried;
+        let heard = rules.as_slice().iter().zip(&state.standings).filter_map(|(rule, standing)| {
+            let Condition::Silent { after } = rule.condition else { return None };
+            (standing.since.0 >= 0).then(|| standing.since.0.saturating_add(heard_again_after(after)))
+        });
+        if let Some(heard) = heard.min() {
+            state.last_seen = now.mono.after(-now.wall.since(Millis(heard)).max(0));
+        }
         state.applied = stored.offset;
         state.epoch = stored.epoch;
         state.stored = !stored.decommissioned;
@@ -95,6 +103,14 @@ impl AlarmState {
         }
         .to_json()
     }
+}
+
+/// How much later than the last time a reading has to be for a deadman rule's standing to say so, in milliseconds: a quarter of what
+/// the rule waits for, so that silence outlives any number of restarts; and at most each ten seconds, as it's a record of the
+/// state topic for each generator.
+#[must_use]
+pub fn heard_again_after(silent_for: i64) -> i64 {
+    (silent_for / 4).max(10_000)
 }
 
 /// A record of the state topic:
@@ -171,14 +187,14 @@ mod tests {
     fn what_one_owner_wrote_the_next_restores_exactly() {
         let rules = Rules::default();
         let id = GeneratorId::from("generator4");
-        let mut state = AlarmState::new(&rules, Millis(7));
+        let mut state = AlarmState::new(&rules, Mono(7));
         state.standings[0] = Standing { phase: Phase::Clearing, since: Millis(5) };
         (state.applied, state.epoch) = (Offset(42), Epoch(3));
         state.stored = true;
         let topic = TopicId::from("fXb3ZTPHT7y5Iq7LgnAqLQ");
         let stored = StoredState::from_json(&state.to_json(&id, &rules, Some(&topic))).expect("own format");
         assert_eq!(stored.topic, Some(topic));
-        assert_eq!(AlarmState::restore(stored, &rules, Millis(7)), state);
+        assert_eq!(AlarmState::restore(stored, &rules, Now { mono: Mono(7), wall: Millis(7) }), state);
     }
 
     #[test]
@@ -186,13 +202,13 @@ mod tests {
         let farewell =
             StoredState::farewell(&GeneratorId::from("g"), None, Offset(7), Epoch::UNKNOWN).to_json();
         let stored = StoredState::from_json(&farewell).expect("own format");
-        let state = AlarmState::restore(stored, &Rules::default(), Millis(0));
+        let state = AlarmState::restore(stored, &Rules::default(), Now::default());
         assert_eq!((state.applied, state.stored), (Offset(7), false));
     }
 
     #[test]
     fn an_offset_that_is_used_again_under_a_newer_leader_is_no_repeat() {
-        let mut state = AlarmState::new(&Rules::default(), Millis(0));
+        let mut state = AlarmState::new(&Rules::default(), Mono(0));
         state.applied = Offset(7);
         for (known, epoch, covered) in
             [(2, 2, true), (2, 1, true), (2, 3, false), (2, -1, true), (-1, 3, true)]
@@ -207,7 +223,7 @@ mod tests {
     fn a_rule_that_this_replica_does_not_run_is_carried_on() {
         let text = br#"{"generatorID":"g","offset":1,"rules":{"gone":{"phase":"raised","since":3}}}"#;
         let rules = Rules::default();
-        let state = AlarmState::restore(StoredState::from_json(text).expect("valid"), &rules, Millis(0));
+        let state = AlarmState::restore(StoredState::from_json(text).expect("valid"), &rules, Now::default());
         assert_eq!(state.to_json(&GeneratorId::from("g"), &rules, None), text);
     }
 }

@@ -14,7 +14,7 @@ use crate::effect::Effect;
 use crate::kafka::admin::Cluster;
 use crate::kafka::consumer::Record;
 use crate::kafka::tail::{StartAt, Tail, TailError};
-use crate::log::{Epoch, GeneratorId, Millis};
+use crate::log::{Epoch, GeneratorId, Mono, Now};
 use crate::reading::{self, Parsed};
 
 /// How long one look at a topic may wait.
@@ -154,13 +154,13 @@ fn evaluate(
         return;
     };
     let state =
-        states.entry(generator.to_owned()).or_insert_with(|| AlarmState::new(detector.rules(), Millis(0)));
+        states.entry(generator.to_owned()).or_insert_with(|| AlarmState::new(detector.rules(), Mono(0)));
     let source = Source { partition: record.partition, offset: record.offset, at: record.timestamp };
     let mut effects = Vec::new();
     let mut late = vec![0; detector.rules().as_slice().len()];
     let id = GeneratorId::from(generator);
     let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
-    detector.reading(&id, state, &values, source, log, Millis(0), &mut effects, &mut late);
+    detector.reading(&id, state, &values, source, log, Now::default(), &mut effects, &mut late);
     for effect in effects {
         if let Effect::Alert(event) = effect {
             expected.entry(generator.to_owned()).or_default().push(event.id(topic));

@@ -564,8 +564,8 @@ impl Engine {
         }
     }
 
-    /// A partition ended there when that was asked, by the wall clock: looks for generators that had fallen silent then.
-    pub fn end(&mut self, id: PartitionId, end: Offset, asked: Millis) {
+    /// A partition ended there when that was asked: looks for generators that had fallen silent then.
+    pub fn end(&mut self, id: PartitionId, end: Offset, asked: Now) {
         self.pool.watch_silence(id, end, asked);
     }
 

@@ -15,8 +15,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::config::{Connection, Context, Isolation};
-use crate::clock::now;
-use crate::log::{Millis, Offset, PartitionId};
+use crate::clock::both;
+use crate::log::{Now, Offset, PartitionId};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -29,7 +29,7 @@ pub struct EndWatch {
     questions: Option<Sender<Vec<PartitionId>>>,
     answers: Receiver<Ends>,
     /// When the question under way was asked: the next one would only queue behind it.
-    asking: Option<Millis>,
+    asking: Option<Now>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -67,13 +67,13 @@ impl EndWatch {
             self.questions.as_ref().filter(|_| self.asking.is_none() && !partitions.is_empty())
         {
             // The receiver lives as long as the thread, which ends only after `questions` is dropped.
-            self.asking = questions.send(partitions).is_ok().then(now);
+            self.asking = questions.send(partitions).is_ok().then(both);
         }
     }
 
     /// The answer, if there is one, and when the question was asked.
     #[must_use]
-    pub fn answer(&mut self) -> Option<(Millis, Ends)> {
+    pub fn answer(&mut self) -> Option<(Now, Ends)> {
         let ends = self.answers.try_recv().ok()?;
         Some((self.asking.take()?, ends))
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use crate::alarm::detector::{Detector, Log, Silence, Source};
 use crate::alarm::state::{AlarmState, StoredState};
 use crate::effect::Effect;
-use crate::log::{Epoch, GeneratorId, Millis, Offset, PartitionId, TopicId};
+use crate::log::{Epoch, GeneratorId, Now, Offset, PartitionId, TopicId};
 use crate::reading::{Parsed, Values};
 
 /// What a record asks of its generator's lane.
@@ -76,7 +76,7 @@ impl Lanes {
     pub fn restore(
         states: impl IntoIterator<Item = (GeneratorId, StoredState)>,
         detector: &Detector,
-        now: Millis,
+        now: Now,
     ) -> Lanes {
         let mut lanes = Lanes::default();
         for (generator, stored) in states {
@@ -96,7 +96,7 @@ impl Lanes {
         parsed: &Parsed<'_>,
         source: Source,
         log: Log<'_, impl Fn() -> Epoch>,
-        now: Millis,
+        now: Now,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
     ) {
@@ -119,7 +119,7 @@ impl Lanes {
         epoch: Epoch,
         seq: u64,
         bytes: usize,
-        now: Millis,
+        now: Now,
     ) {
         let (generator, job) = Job::of(parsed);
         let index = self.lane_of(generator, detector, now);
@@ -157,7 +157,7 @@ impl Lanes {
         seq: u64,
         detector: &Detector,
         topic: Option<&TopicId>,
-        now: Millis,
+        now: Now,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
     ) -> Option<usize> {
@@ -189,8 +189,8 @@ impl Lanes {
         detector: &Detector,
         partition: PartitionId,
         topic: Option<&TopicId>,
-        asked: Millis,
-        now: Millis,
+        asked: Now,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.is_idle() && !lane.free) {
@@ -201,17 +201,20 @@ impl Lanes {
 
     /// How many generators have a lane.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn generators(&self) -> usize {
         self.by_generator.len()
     }
 
     /// Forgets generators that a new lane would serve as well, and of whom nothing was read for so many milliseconds. Looks at some at
     /// a time.
-    pub fn forget_idle(&mut self, idle: i64, now: Millis) {
+    pub fn forget_idle(&mut self, idle: i64, now: Now) {
         for _ in 0..self.lanes.len().min(LOOK_AT) {
             self.cursor = (self.cursor + 1) % self.lanes.len();
             let lane = &self.lanes[self.cursor];
-            if lane.is_idle() && !lane.free && lane.state.is_new() && now.since(lane.state.last_seen) >= idle
+            if lane.is_idle()
+                && !lane.free
+                && lane.state.is_new()
+                && now.mono.since(lane.state.last_seen) >= idle
             {
                 self.free(self.cursor as u32);
             }
@@ -232,13 +235,13 @@ impl Lanes {
         }
     }
 
-    fn lane_of(&mut self, generator: &str, detector: &Detector, now: Millis) -> u32 {
+    fn lane_of(&mut self, generator: &str, detector: &Detector, now: Now) -> u32 {
         match self.by_generator.get(generator) {
             Some(index) => *index,
             None => self.add(Lane {
                 generator: GeneratorId::from(generator),
                 free: false,
-                state: AlarmState::new(detector.rules(), now),
+                state: AlarmState::new(detector.rules(), now.mono),
                 last: Offset(-1),
                 last_epoch: Epoch::UNKNOWN,
                 waiting: VecDeque::new(),
@@ -286,7 +289,7 @@ impl Lane {
         source: Source,
         log: Log<'_, impl Fn() -> Epoch>,
         job: Job,
-        now: Millis,
+        now: Now,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
     ) -> bool {
@@ -317,6 +320,11 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::alarm::rules::Rules;
+    use crate::log::{Millis, Mono};
+
+    fn at(millis: i64) -> Now {
+        Now { mono: Mono(millis), wall: Millis(millis) }
+    }
 
     #[test]
     fn a_fleet_that_comes_and_goes_needs_no_more_lanes_than_it_has_generators_at_once() {
@@ -332,7 +340,7 @@ mod tests {
             for value in [Some(text.as_bytes()), None] {
                 let parsed = crate::reading::parse(Some(generator.as_bytes()), value).expect("valid");
                 let mut effects = Vec::new();
-                lanes.evaluate(&detector, &parsed, source, log, Millis(0), &mut effects, &mut [0, 0]);
+                lanes.evaluate(&detector, &parsed, source, log, Now::default(), &mut effects, &mut [0, 0]);
                 assert_eq!(effects.len(), 2, "an alert and a state, each time: {effects:?}");
                 source.offset = source.offset.next();
             }
@@ -352,20 +360,24 @@ mod tests {
             );
             let parsed = crate::reading::parse(Some(id.as_bytes()), Some(text.as_bytes())).expect("valid");
             let source = Source { partition: PartitionId(0), offset: Offset(now), at: Millis(now) };
-            lanes.evaluate(&detector, &parsed, source, log, Millis(now), &mut Vec::new(), &mut [0, 0]);
+            lanes.evaluate(&detector, &parsed, source, log, at(now), &mut Vec::new(), &mut [0, 0]);
         };
         for number in 0..3000 {
             // One of them has an alarm.
             read(&mut lanes, number, if number == 7 { 10 } else { 900 }, number);
         }
-        lanes.forget_idle(1000, Millis(3000));
-        assert_eq!(lanes.len(), 1000, "those seen in the last second, and the one with the alarm");
+        lanes.forget_idle(1000, at(3000));
+        assert_eq!(lanes.generators(), 1000, "those seen in the last second, and the one with the alarm");
         assert_eq!(lanes.lanes.len(), 1000, "and the memory is given back");
         read(&mut lanes, 8, 900, 3001);
-        lanes.forget_idle(1000, Millis(1_000_000));
-        assert_eq!(lanes.len(), 1);
-        lanes.forget_idle(1000, Millis(1_000_000));
-        assert_eq!((lanes.len(), lanes.free.len() + 1), (1, lanes.lanes.len()), "nobody is forgotten twice");
+        lanes.forget_idle(1000, at(1_000_000));
+        assert_eq!(lanes.generators(), 1);
+        lanes.forget_idle(1000, at(1_000_000));
+        assert_eq!(
+            (lanes.generators(), lanes.free.len() + 1),
+            (1, lanes.lanes.len()),
+            "nobody is forgotten twice"
+        );
     }
 
     #[test]
@@ -374,7 +386,7 @@ mod tests {
         let raised = br#"{"generatorID":"g","offset":60,"rules":{"low_fuel":{"phase":"raised","since":3}}}"#;
         let stored = StoredState::from_json(raised).expect("valid");
         for mut lanes in [Handled::Inline, Handled::Queued].map(|handled| {
-            (Lanes::restore([(GeneratorId::from("g"), stored.clone())], &detector, Millis(0)), handled)
+            (Lanes::restore([(GeneratorId::from("g"), stored.clone())], &detector, Now::default()), handled)
         }) {
             let mut effects = Vec::new();
             for (offset, text) in [(50, None), (60, Some(LOW)), (61, Some(LOW))] {
@@ -405,12 +417,13 @@ mod tests {
             match self {
                 Handled::Inline => {
                     let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
-                    lanes.evaluate(detector, &parsed, source, log, Millis(0), &mut effects, &mut [0, 0]);
+                    lanes.evaluate(detector, &parsed, source, log, Now::default(), &mut effects, &mut [0, 0]);
                 }
                 Handled::Queued => {
-                    lanes.enqueue(detector, &parsed, source, Epoch::UNKNOWN, 0, 100, Millis(0));
+                    lanes.enqueue(detector, &parsed, source, Epoch::UNKNOWN, 0, 100, Now::default());
                     let (seq, lane, ..) = lanes.start_next().expect("ready");
-                    let bytes = lanes.finish(lane, seq, detector, None, Millis(0), &mut effects, &mut [0, 0]);
+                    let bytes =
+                        lanes.finish(lane, seq, detector, None, Now::default(), &mut effects, &mut [0, 0]);
                     assert_eq!(bytes, Some(100));
                 }
             }

@@ -195,8 +195,7 @@ pub struct Pool {
     /// The partition that was last given a free place, so that the next one is another's.
     turn: PartitionId,
     running: usize,
-    now: Millis,
-    mono: Mono,
+    now: Now,
     epoch: u64,
     commit: Option<CommitUnderWay>,
     last_commit: (CommitId, Mono),
@@ -228,8 +227,7 @@ impl Pool {
             partitions: BTreeMap::new(),
             turn: PartitionId(-1),
             running: 0,
-            now: Millis(0),
-            mono: Mono(0),
+            now: Now::default(),
             epoch: 0,
             commit: None,
             last_commit: (CommitId(0), Mono(i64::MIN)),
@@ -240,10 +238,9 @@ impl Pool {
         }
     }
 
-    /// Tells the time: deadman rules go by the wall clock, the commit policy by the other one.
+    /// Tells the time.
     pub fn set_now(&mut self, now: Now) {
-        self.now = now.wall;
-        self.mono = now.mono;
+        self.now = now;
     }
 
     /// A partition has been assigned and its state restored: readings from its start on are welcome.
@@ -377,7 +374,7 @@ impl Pool {
             return None;
         }
         let id = CommitId(self.last_commit.0.0 + 1);
-        self.last_commit = (id, self.mono);
+        self.last_commit = (id, self.now.mono);
         let assignment = |part: &CommitPart| self.partitions[&part.partition].assignment();
         let under_way = parts.iter().map(|part| (part.partition, assignment(part), part.offset));
         self.commit = Some(CommitUnderWay { id, bytes, parts: under_way.collect() });
@@ -433,7 +430,7 @@ impl Pool {
     /// where all of it has been taken in, as a backlog isn't silence. What came after the question may still be on its
     /// way, so silence is measured up to then. Costs a pass over the partition's generators, so call it about once a
     /// second.
-    pub fn watch_silence(&mut self, id: PartitionId, end: Offset, asked: Millis) {
+    pub fn watch_silence(&mut self, id: PartitionId, end: Offset, asked: Now) {
         if let Some(work) = self.partitions.get_mut(&id) {
             work.watch_silence(end, &self.detector, asked, self.now);
         }
@@ -522,7 +519,7 @@ impl Pool {
     }
 
     fn commit_is_due(&self) -> bool {
-        self.next_commit().is_some_and(|due| due <= self.mono)
+        self.next_commit().is_some_and(|due| due <= self.now.mono)
     }
 
     /// The next partition, in turn, that has a reading ready to start.

@@ -6,7 +6,7 @@ use super::watermark::{Passed, Watermark};
 use super::{Beginning, CommitPart, CommitPolicy, CommittedPart, Share, Ticket};
 use crate::alarm::detector::{Detector, Log, Source};
 use crate::effect::DeadLetter;
-use crate::log::{Epoch, GeneratorId, Millis, Offset, PartitionId, TopicId};
+use crate::log::{Epoch, GeneratorId, Now, Offset, PartitionId, TopicId};
 use crate::reading::Parsed;
 
 /// Where a partition stands in its life.
@@ -55,7 +55,7 @@ impl PartitionWork {
         assignment: u64,
         beginning: Beginning,
         detector: &Detector,
-        now: Millis,
+        now: Now,
     ) -> PartitionWork {
         let Beginning { start, topic, states, renewals, owes_offset } = beginning;
         let mut outbox = Outbox::new(id);
@@ -103,7 +103,7 @@ impl PartitionWork {
         parsed: &Parsed<'_>,
         source: Source,
         epoch: impl Fn() -> Epoch,
-        now: Millis,
+        now: Now,
         late: &mut [u64],
     ) {
         debug_assert!(self.watermark.unfinished() == 0);
@@ -121,7 +121,7 @@ impl PartitionWork {
         source: Source,
         epoch: Epoch,
         bytes: usize,
-        now: Millis,
+        now: Now,
     ) {
         let seq = self.watermark.begin(source.offset, source.at);
         self.unfinished_bytes += bytes;
@@ -152,13 +152,7 @@ impl PartitionWork {
     }
 
     /// Whether the ticket was one of this assignment's running readings.
-    pub(super) fn finish(
-        &mut self,
-        ticket: Ticket,
-        detector: &Detector,
-        now: Millis,
-        late: &mut [u64],
-    ) -> bool {
+    pub(super) fn finish(&mut self, ticket: Ticket, detector: &Detector, now: Now, late: &mut [u64]) -> bool {
         if ticket.epoch != self.epoch {
             return false;
         }
@@ -175,7 +169,7 @@ impl PartitionWork {
         true
     }
 
-    pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, asked: Millis, now: Millis) {
+    pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, asked: Now, now: Now) {
         if self.stage == Stage::Working && self.next >= end {
             let (lanes, topic) = (&mut self.lanes, self.topic.as_ref());
             // Nothing of a silent generator is being worked, so its silence comes behind all of its readings.
@@ -183,12 +177,12 @@ impl PartitionWork {
         }
     }
 
-    pub(super) fn forget_idle(&mut self, idle: i64, now: Millis) {
+    pub(super) fn forget_idle(&mut self, idle: i64, now: Now) {
         self.lanes.forget_idle(idle, now);
     }
 
     pub(super) fn generators(&self) -> usize {
-        self.lanes.len()
+        self.lanes.generators()
     }
 
     pub(super) fn revoke(&mut self) {

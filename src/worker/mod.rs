@@ -19,6 +19,7 @@ mod replace;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -69,7 +70,10 @@ pub fn run(config: WorkerConfig, observers: Observers) -> Result<Summary, Worker
     loop {
         match worker.run()? {
             Ended::Done(summary) => return Ok(summary),
-            Ended::Void(former, reason) => worker = former.replaced(reason)?,
+            Ended::Void(former, reason) => match former.replaced(reason)? {
+                ControlFlow::Continue(next) => worker = next,
+                ControlFlow::Break(summary) => return Ok(summary),
+            },
         }
     }
 }

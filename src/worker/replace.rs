@@ -1,6 +1,18 @@
 //! Another client in the place of one that won't do what it should, and another engine with it.
 
-use super::{Worker, WorkerError};
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{Summary, Worker, WorkerError};
+use crate::health::Obstacle;
+use crate::kafka::admin::ClusterError;
+use crate::kafka::committer::CommitError;
+
+/// How long until a start that an outage prevented is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How often it's told that it waits.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 
 /// Why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +35,12 @@ impl Reason {
 }
 
 impl Worker {
-    /// Another worker in the place of this one. Nothing is to be saved: what isn't committed is the next owner's.
-    pub(super) fn replaced(self: Box<Self>, reason: Reason) -> Result<Worker, WorkerError> {
+    /// Another worker in the place of this one; an outage is waited out, until it's told to stop. Nothing is to be saved: what
+    /// isn't committed is the next owner's.
+    pub(super) fn replaced(
+        self: Box<Self>,
+        reason: Reason,
+    ) -> Result<ControlFlow<Summary, Worker>, WorkerError> {
         tracing::warn!(
             worker = self.config.name,
             reason = reason.in_words(),
@@ -46,8 +62,38 @@ impl Worker {
         if let Err(error) = former {
             tracing::warn!(%error, "no thread to end the former client");
         }
-        let mut worker = Worker::start(config, observers)?;
-        (worker.first_record, worker.last_commit, worker.summary) = (first_record, last_commit, summary);
-        Ok(worker)
+        observers.health.set(Obstacle::NotJoined, true);
+        let mut told: Option<Instant> = None;
+        loop {
+            let error = match Worker::start(config.clone(), observers.clone()) {
+                Ok(mut worker) => {
+                    (worker.first_record, worker.last_commit, worker.summary) =
+                        (first_record, last_commit, summary);
+                    return Ok(ControlFlow::Continue(worker));
+                }
+                Err(error) => error,
+            };
+            if !mends_itself(&error) {
+                return Err(error);
+            }
+            if observers.stop.load(Ordering::Relaxed) {
+                return Ok(ControlFlow::Break(summary));
+            }
+            if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
+                told = Some(Instant::now());
+                tracing::warn!(worker = config.name, %error, "another client waits for the cluster");
+            }
+            observers.health.turned();
+            std::thread::sleep(TRY_AGAIN);
+        }
     }
+}
+
+/// Whether a running worker would have waited for it, too.
+fn mends_itself(error: &WorkerError) -> bool {
+    matches!(
+        error,
+        WorkerError::Cluster(ClusterError::Unreachable { .. } | ClusterError::MissingTopic { .. })
+            | WorkerError::Commit(CommitError::Producer(_))
+    )
 }

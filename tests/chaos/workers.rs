@@ -162,8 +162,14 @@ impl Workers {
         self.all[index].paused = false;
     }
 
-    /// SIGTERM, and waits for an orderly end.
+    /// SIGTERM, and waits for an orderly end. Who has just been started has to be there first.
     pub fn stop(&mut self, number: usize) -> Duration {
+        let said =
+            |workers: &Workers| std::fs::metadata(workers.log_of(number)).is_ok_and(|log| log.len() > 0);
+        let deadline = Instant::now() + END_TIMEOUT;
+        while !said(self) && Instant::now() < deadline {
+            reaper::pause(Duration::from_millis(20));
+        }
         let begun = Instant::now();
         self.signal(number, Signal::TERM);
         let mut worker = self.all.remove(self.index(number));
@@ -200,7 +206,7 @@ impl Workers {
         for (number, complaint) in complaints {
             if self.was_fenced(number) {
                 self.fenced += 1;
-            } else {
+            } else if !self.could_not_begin(number) {
                 self.complaints.push(complaint);
             }
             self.all.remove(self.index(number));
@@ -216,6 +222,13 @@ impl Workers {
         let log = std::fs::read(self.log_of(number)).unwrap_or_default();
         self.settings.options.protocol == Protocol::Static
             && String::from_utf8_lossy(&log).contains("fenced by other consumer with same group.instance.id")
+    }
+
+    /// Whether a worker ended as no broker answered when it was started: whatever runs it starts it again.
+    fn could_not_begin(&self, number: usize) -> bool {
+        let log = std::fs::read(self.log_of(number)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        log.contains("no broker answers") && !log.contains("the worker joins its group")
     }
 
     fn log_of(&self, number: usize) -> PathBuf {

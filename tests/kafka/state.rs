@@ -1,12 +1,13 @@
 //! The alarm state of a generator lives in the state topic and moves with its partition.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::oracle::log::Stored;
 use crate::verify;
-use crate::world::World;
 use crate::world::records::Outgoing;
-use crate::world::until;
+use crate::world::{PATIENCE, World, until};
 
 /// Rule and state of each alert, in order.
 fn told(alerts: &[Value]) -> Vec<String> {
@@ -88,4 +89,36 @@ fn a_restarted_group_goes_on_where_it_was() {
         world.work_to_the_end(&[]);
     }
     assert!(verify::all(&world).alert_count() > 300);
+}
+
+/// None of them lives long enough to miss the generator by itself.
+#[test]
+fn a_silence_is_noticed_by_workers_that_come_and_go() {
+    let world = World::new(1);
+    let rules = tempfile::NamedTempFile::new().expect("a file");
+    let text = "[[rule]]\nname = \"gone\"\nseverity = \"info\"\nsilent_for = \"15s\"\n";
+    std::fs::write(rules.path(), text).expect("written");
+    let rules = rules.path().to_str().expect("a path");
+    world.produce(&[Outgoing::reading("g", 70.0, 900.0)]);
+    let reported = world.readings().iter().next().expect("a reading").timestamp;
+    let begun = Instant::now();
+    let alert = loop {
+        assert!(begun.elapsed() < PATIENCE, "nobody notices");
+        let worker = world.working(&["--rules", rules]);
+        let lives_until = Instant::now() + Duration::from_secs(5);
+        let found = loop {
+            match world.alerts().into_iter().next() {
+                None if Instant::now() < lives_until => std::thread::sleep(Duration::from_millis(200)),
+                found => break found,
+            }
+        };
+        worker.stop();
+        if let Some(alert) = found {
+            break alert;
+        }
+    };
+    assert_eq!((alert["generatorID"].as_str(), alert["reason"].as_str()), (Some("g"), Some("silent")));
+    // A worker writes down when it last heard of a generator each ten seconds at most.
+    let since = alert["since"].as_i64().expect("a time") - reported;
+    assert!((0..=11_000).contains(&since), "since {since} ms after its last reading");
 }

@@ -387,7 +387,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "engine/mod.rs",
         before: "if known != topic && !self.is_void",
         after: "if known != topic && self.is_void",
-        caught_by: &[Progress, OtherLog],
+        caught_by: &[Progress, OtherLog, Isolated],
     },
     Mutation {
         name: "does_not_believe_its_mark",

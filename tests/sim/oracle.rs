@@ -285,7 +285,17 @@ impl Oracle {
                     *standing = (Phase::Normal, Some(entry.at));
                     Some(("cleared", entry.at, None, *after as f64 / 1000.0))
                 }
-                Kind::Deadman(_) => continue,
+                // The state tells when it was last heard of, give or take ten seconds and a quarter of the time that it may be
+                // silent for.
+                Kind::Deadman(after) => {
+                    let again =
+                        standing.1.map_or(i64::MIN, |since: i64| since.max(-1) + (after / 4).max(10_000));
+                    if entry.at < 0 || entry.at < again {
+                        continue;
+                    }
+                    *standing = (Phase::Normal, Some(entry.at));
+                    None
+                }
                 Kind::Limit(limit) => {
                     let Some(value) = numbers.field(limit.field) else { continue };
                     let before = *standing;

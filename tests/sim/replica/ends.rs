@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use genwatch::alarm::event::Reason;
 use genwatch::effect::Effect;
-use genwatch::log::{Millis, Offset, PartitionId};
+use genwatch::log::{Millis, Mono, Now, Offset, PartitionId};
 use genwatch::pool::CommitPart;
 use rand::Rng;
 
@@ -66,7 +66,8 @@ impl Replica {
     ) -> Result<(), Violation> {
         for (id, end) in question.ends.iter().flatten() {
             let held = self.engine.pool().bytes();
-            self.engine.end(PartitionId(*id), Offset(*end), Millis(question.wall));
+            let asked = Now { mono: Mono(question.asked), wall: Millis(question.wall) };
+            self.engine.end(PartitionId(*id), Offset(*end), asked);
             let has_reached = self.ledgers.get(id).is_none_or(|ledger| ledger.has_reached(*end));
             ensure!(
                 has_reached || self.engine.pool().bytes() == held,
@@ -78,8 +79,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Who had been silent for long enough when the end was asked: nobody has appended anything for it since. Before this
-    /// replica's clock was set it can't know.
+    /// Who had been silent for long enough when the end was asked, whatever the replica's clock says: nobody has appended anything for
+    /// it since.
     fn note_who_is_silent(&mut self, id: i32, end: i64, asked: i64, around: &Surroundings<'_>) {
         let Some(after) = around.scenario.silent_for() else { return };
         let log = around.cluster.partitions[id as usize].log.iter();
@@ -87,7 +88,7 @@ impl Replica {
         let last: BTreeMap<&str, i64> =
             below.map(|entry| (entry.generator.as_str(), entry.appended)).collect();
         for (generator, appended) in last {
-            if appended + after <= asked || appended <= self.clock_set {
+            if appended + after <= asked {
                 self.silent.insert((id, generator.to_owned()));
             }
         }
