@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// Until the poll loop has begun to turn a start may take so long: a broker may have died just before.
+const START: Duration = Duration::from_secs(120);
 /// A poll loop that hasn't moved for this long is taken for dead.
 const STALE: Duration = Duration::from_secs(15);
 
@@ -89,7 +91,7 @@ impl Health {
     /// The poll loop has made a turn.
     pub fn turned(&self) {
         let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_turn.store(millis, Ordering::Relaxed);
+        self.last_turn.store(millis.max(1), Ordering::Relaxed);
     }
 
     /// This is in the way, or isn't any more.
@@ -106,9 +108,16 @@ impl Health {
     /// # Errors
     /// With the reason in words.
     pub fn live(&self) -> Result<(), String> {
+        self.live_after(self.started.elapsed())
+    }
+
+    fn live_after(&self, elapsed: Duration) -> Result<(), String> {
         let last = Duration::from_millis(self.last_turn.load(Ordering::Relaxed));
-        match self.started.elapsed().saturating_sub(last) {
-            still if still > STALE => Err(format!("the poll loop has not moved for {} s", still.as_secs())),
+        let patience = if last.is_zero() { START } else { STALE };
+        match elapsed.saturating_sub(last) {
+            still if still > patience => {
+                Err(format!("the poll loop has not moved for {} s", still.as_secs()))
+            }
             _ => Ok(()),
         }
     }
@@ -129,6 +138,16 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_starts_may_take_its_time_and_who_turns_may_not() {
+        let health = Health::new(Obstacle::NotJoined);
+        assert_eq!(health.live_after(Duration::from_secs(70)), Ok(()));
+        assert!(health.live_after(Duration::from_secs(130)).is_err());
+        health.turned();
+        assert_eq!(health.live_after(Duration::from_secs(10)), Ok(()));
+        assert!(health.live_after(Duration::from_secs(20)).is_err());
+    }
 
     #[test]
     fn ready_is_who_has_nothing_in_the_way() {

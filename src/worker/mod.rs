@@ -33,7 +33,7 @@ use crate::flood::FloodGate;
 use crate::health::Obstacle;
 use crate::kafka::admin::{Cluster, TopicPlan};
 use crate::kafka::committer::{Committer, Outcome};
-use crate::kafka::consumer::{Consumer, Event, Record};
+use crate::kafka::consumer::{ClientError, Consumer, Event, Record};
 use crate::kafka::ends::EndWatch;
 use crate::kafka::restore::Restorer;
 use crate::kafka::topics::{Role, Topics};
@@ -60,6 +60,9 @@ const COMMIT_BYTES: usize = 16 << 20;
 const TRANSACTION_SETTLES: Duration = Duration::from_millis(2);
 /// How late Linux may wake a thread: its timer slack, and the way back onto a core.
 const WATCHED: Duration = Duration::from_micros(120);
+
+/// How long the group's answer is waited for when the worker leaves it.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// Runs a worker on this thread until it's told to stop, or reaches the end it was to reach, or fails.
 ///
@@ -203,6 +206,23 @@ impl Worker {
     }
 
     fn run(mut self) -> Result<Ended, WorkerError> {
+        match self.work() {
+            Ok(None) => {
+                self.leave(Consumer::close);
+                self.check_faults()?;
+                Ok(Ended::Done(self.summarize()))
+            }
+            Ok(Some(reason)) => Ok(Ended::Void(Box::new(self), reason)),
+            Err(error) => {
+                // Else the others would wait for the session to end.
+                self.leave(Consumer::abandon);
+                Err(error)
+            }
+        }
+    }
+
+    /// Works until it is done, or the client can't be used any more.
+    fn work(&mut self) -> Result<Option<Reason>, WorkerError> {
         self.consumer
             .subscribe()
             .map_err(|error| WorkerError::Consumer { what: "subscribing failed", error })?;
@@ -236,19 +256,17 @@ impl Worker {
             self.take_ends();
             self.observe();
             if self.is_void {
-                return Ok(Ended::Void(Box::new(self), Reason::OtherTopic));
+                return Ok(Some(Reason::OtherTopic));
             }
             if self.is_deaf() {
-                return Ok(Ended::Void(Box::new(self), Reason::Deaf));
+                return Ok(Some(Reason::Deaf));
             }
             if taken == 0 {
                 self.follow_positions();
                 self.sleep();
             }
         }
-        self.leave();
-        self.check_faults()?;
-        Ok(Ended::Done(self.summarize()))
+        Ok(None)
     }
 
     /// Takes a batch off librdkafka and hands each record to the pool.
@@ -474,8 +492,8 @@ impl Worker {
         }
     }
 
-    fn leave(&mut self) {
-        if let Err(error) = self.consumer.close() {
+    fn leave(&mut self, by: impl Fn(&Consumer, Duration) -> Result<(), ClientError>) {
+        if let Err(error) = by(&self.consumer, LEAVE) {
             tracing::warn!(%error, "leaving the group failed; its session timeout will tell it");
         }
         for slot in self.engine.slots() {

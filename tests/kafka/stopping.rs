@@ -121,3 +121,20 @@ fn busy_for_30_s(world: &World, arguments: &[&str]) -> Process {
     });
     worker
 }
+
+/// The other one gets its partitions at once, not when its session has ended.
+#[test]
+fn a_worker_that_ends_by_an_error_leaves_its_group() {
+    let world = World::new(2);
+    let long = ["-X", "session.timeout.ms=300000"];
+    let mut first = world.working(&[&long[..], &["--max-bad-ratio", "0.5"]].concat());
+    let second = world.worker(&long);
+    second.wait_until_assigned();
+    let bad: Vec<Outgoing> =
+        (0..1000).flat_map(|_| (0..2).map(|id| Outgoing::new("g", b"bad").to(id))).collect();
+    world.produce(&bad);
+    until("it ends", || !first.is_running());
+    world.wait_until_worked();
+    second.stop();
+    first.wait().refused(1, &["--max-bad-ratio"]);
+}
