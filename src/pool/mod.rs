@@ -200,6 +200,8 @@ pub struct Pool {
     commit: Option<CommitUnderWay>,
     last_commit: (CommitId, Mono),
     budget: Budget,
+    /// Records taken in of partitions that were released, and not asked for.
+    left: BTreeMap<PartitionId, u64>,
     actions: Vec<Action>,
     late: Vec<u64>,
     records: u64,
@@ -233,6 +235,7 @@ impl Pool {
             last_commit: (CommitId(0), Mono(i64::MIN)),
             budget: Budget::new(policy.bytes),
             actions: Vec::new(),
+            left: BTreeMap::new(),
             late,
             records: 0,
         }
@@ -503,7 +506,8 @@ impl Pool {
 
     /// Records taken in since the last call, by partition.
     pub fn take_record_counts(&mut self) -> impl Iterator<Item = (PartitionId, u64)> {
-        self.partitions.iter_mut().map(|(id, work)| (*id, work.take_record_count()))
+        let held = self.partitions.iter_mut().map(|(id, work)| (*id, work.take_record_count()));
+        std::mem::take(&mut self.left).into_iter().chain(held)
     }
 
     /// Evaluations skipped since the last call as their reading was late, by rule index.
@@ -565,7 +569,8 @@ impl Pool {
             Stage::Lost => true,
         });
         if done {
-            self.partitions.remove(&id);
+            let released = self.partitions.remove(&id).map(|mut work| work.take_record_count());
+            *self.left.entry(id).or_default() += released.unwrap_or_default();
             self.actions.push(Action::Release(id));
         }
     }

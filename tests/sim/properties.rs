@@ -320,3 +320,19 @@ proptest! {
         prop_assert_eq!(&effects[0], &effects[1]);
     }
 }
+
+#[test]
+fn records_of_a_partition_that_is_released_count_too() {
+    let policy = CommitPolicy { interval: 1000, linger: 10, bytes: 1 << 20 };
+    let bounds = Bounds { records: 1000, bytes: 1 << 20 };
+    let mut pool = Pool::new(Detector::new(Rules::default()), Handling::Inline, bounds, policy);
+    let partition = PartitionId(3);
+    pool.assign(partition, Beginning::default());
+    let text = br#"{"generatorID":"g","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":900}"#;
+    let parsed = reading::parse(Some(b"g"), Some(text)).expect("a reading");
+    pool.take_in(partition, Offset(0), Millis(0), &parsed, 100, || Epoch(0));
+    pool.lose(partition);
+    assert_eq!(pool.actions().filter(|action| *action == Action::Release(partition)).count(), 1);
+    assert_eq!(pool.take_record_counts().collect::<Vec<_>>(), [(partition, 1)]);
+    assert_eq!(pool.take_record_counts().count(), 0);
+}
