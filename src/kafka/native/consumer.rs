@@ -105,7 +105,7 @@ pub struct Handle {
     client: NonNull<sys::rd_kafka_t>,
     topic: String,
     /// Written by callbacks through the pointer that librdkafka was given; freed after the client.
-    inbox: Box<Inbox>,
+    inbox: Arc<Inbox>,
 }
 
 // SAFETY: librdkafka documents `rd_kafka_t` as thread-safe; `Inbox` is behind mutexes and atomics.
@@ -121,7 +121,7 @@ pub struct Consumer {
     messages: Vec<*mut sys::rd_kafka_message_t>,
     subscribed: AtomicBool,
     /// Unparked by librdkafka when the queue becomes non-empty; freed after the callback is disabled.
-    waker: Box<Thread>,
+    waker: Arc<Thread>,
 }
 
 // SAFETY: the queue is used by one thread at a time, as `Consumer` isn't `Sync`; librdkafka's queues may move threads.
@@ -134,14 +134,15 @@ impl Consumer {
     /// When a property is unknown or doesn't fit another.
     pub fn new(config: &ClientConfig, topic: &str, waker: Thread) -> Result<Consumer, KafkaError> {
         let native = config.create_native_config()?;
-        let inbox = Box::<Inbox>::default();
+        let inbox = Arc::<Inbox>::default();
         let mut reason = [0 as c_char; 512];
         // SAFETY: the configuration is duplicated, as `rd_kafka_new` takes ownership where it succeeds and `native`
-        // frees its own. The callbacks match the signatures that librdkafka declares. `inbox` is boxed, so its address
-        // is stable, and it lives in `Handle`, which frees it after `rd_kafka_destroy` (see `Drop`).
+        // frees its own. The callbacks match the signatures that librdkafka declares. `inbox` is shared, so its
+        // address is stable and moving `Handle` leaves the pointer valid, which a `Box` would not; `Handle` frees it after
+        // `rd_kafka_destroy` (see `Drop`).
         let client = unsafe {
             let conf = sys::rd_kafka_conf_dup(native.ptr());
-            sys::rd_kafka_conf_set_opaque(conf, ptr::from_ref::<Inbox>(&inbox).cast_mut().cast());
+            sys::rd_kafka_conf_set_opaque(conf, Arc::as_ptr(&inbox).cast_mut().cast());
             sys::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance));
             sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
             sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
@@ -171,10 +172,10 @@ impl Consumer {
         let Some(queue) = NonNull::new(queue) else {
             return Err(KafkaError::ClientCreation("no consumer queue: is group.id set?".to_owned()));
         };
-        let waker = Box::new(waker);
-        // SAFETY: the callback only unparks; `waker` is boxed and is freed after the callback was disabled (`Drop`).
+        let waker = Arc::new(waker);
+        // SAFETY: the callback only unparks; `waker` is shared, as `inbox` is, and is freed after the callback was disabled (`Drop`).
         unsafe {
-            let opaque = ptr::from_ref::<Thread>(&waker).cast_mut().cast();
+            let opaque = Arc::as_ptr(&waker).cast_mut().cast();
             sys::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(on_queue_ready), opaque);
         }
         Ok(Consumer {
