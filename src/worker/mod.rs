@@ -61,9 +61,6 @@ const TRANSACTION_SETTLES: Duration = Duration::from_millis(2);
 /// How late Linux may wake a thread: its timer slack, and the way back onto a core.
 const WATCHED: Duration = Duration::from_micros(120);
 
-/// How long the group's answer is waited for when the worker leaves it.
-const LEAVE: Duration = Duration::from_secs(5);
-
 /// Runs a worker on this thread until it's told to stop, or reaches the end it was to reach, or fails.
 ///
 /// # Errors
@@ -492,8 +489,8 @@ impl Worker {
         }
     }
 
-    fn leave(&mut self, by: impl Fn(&Consumer, Duration) -> Result<(), ClientError>) {
-        if let Err(error) = by(&self.consumer, LEAVE) {
+    fn leave(&mut self, by: impl Fn(&Consumer) -> Result<(), ClientError>) {
+        if let Err(error) = by(&self.consumer) {
             tracing::warn!(%error, "leaving the group failed; its session timeout will tell it");
         }
         for slot in self.engine.slots() {

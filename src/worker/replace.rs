@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{LEAVE, Summary, Worker, WorkerError};
+use super::{Summary, Worker, WorkerError};
 use crate::health::Obstacle;
 use crate::kafka::admin::ClusterError;
 use crate::kafka::committer::CommitError;
@@ -54,7 +54,7 @@ impl Worker {
             (self.first_record, self.last_commit, self.summary.clone());
         // Its end may take its time, or not come.
         let former = std::thread::Builder::new().name("former".to_owned()).spawn(move || {
-            if let Err(error) = self.consumer.abandon(LEAVE) {
+            if let Err(error) = self.consumer.abandon() {
                 tracing::debug!(%error, "the former client doesn't leave the group");
             }
             drop(self);

@@ -18,7 +18,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::config::ClientConfig;
@@ -30,9 +30,6 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use crate::engine::membership::{Fence, Member, Refusal};
 use crate::engine::note::Note;
 use crate::log::{Epoch, Millis, Offset, PartitionId};
-
-/// How long one look for the end of a close takes.
-const CLOSE_SLICE_MS: c_int = 50;
 
 /// Records asked for in one call. More don't make it faster, fewer show.
 const BATCH: usize = 4096;
@@ -369,49 +366,23 @@ impl Consumer {
         list.elements().iter().filter_map(known).collect()
     }
 
-    /// Leaves the group: blocks for the round trip, at most for so long. Partitions that are still assigned are given up as they
-    /// are.
-    ///
-    /// (`rd_kafka_consumer_close` has no limit, and waits for ever where something stays unanswered.)
+    /// Leaves the group. Blocks for the round trip; partitions that are still assigned are given up as they are.
     ///
     /// # Errors
-    /// When the broker doesn't take the leave in time; the session timeout then does it.
-    pub fn close(&self, limit: Duration) -> Result<(), ClientError> {
+    /// When the broker doesn't take the leave; the session timeout then does it.
+    pub fn close(&self) -> Result<(), ClientError> {
         self.handle.inbox.closing.store(true, Ordering::Release);
-        let client = self.handle.client.as_ptr();
-        let begun = Instant::now();
-        // SAFETY: the client is alive; the rebalance callback sees `closing` and unassigns at once. The queue and the error are ours.
-        unsafe {
-            let queue = sys::rd_kafka_queue_new(client);
-            let error = sys::rd_kafka_consumer_close_queue(client, queue);
-            if !error.is_null() {
-                let code = sys::rd_kafka_error_code(error);
-                sys::rd_kafka_error_destroy(error);
-                sys::rd_kafka_queue_destroy(queue);
-                return check(code);
-            }
-            while sys::rd_kafka_consumer_closed(client) == 0 {
-                if begun.elapsed() > limit {
-                    // The client still puts into the queue what it has to tell: it stays.
-                    return Err(ClientError {
-                        code: RDKafkaErrorCode::OperationTimedOut,
-                        reason: format!("no answer within {} s", limit.as_secs()),
-                    });
-                }
-                sys::rd_kafka_queue_poll_callback(queue, CLOSE_SLICE_MS);
-            }
-            sys::rd_kafka_queue_destroy(queue);
-        }
-        Ok(())
+        // SAFETY: the client is alive; the rebalance callback sees `closing` and unassigns at once.
+        check(unsafe { sys::rd_kafka_consumer_close(self.handle.client.as_ptr()) })
     }
 
     /// As [`Consumer::close`], of a client that may be owed an answer: it gets one.
     ///
     /// # Errors
     /// As there.
-    pub fn abandon(&self, limit: Duration) -> Result<(), ClientError> {
+    pub fn abandon(&self) -> Result<(), ClientError> {
         self.answer_whatever_is_open();
-        self.close(limit)
+        self.close()
     }
 
     /// Any answer will do; where nothing is open it's refused or changes nothing.
