@@ -16,11 +16,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use rdkafka::consumer::Consumer as _;
+
 use crate::world::broker::Cluster;
 use crate::world::mosquitto::{Device, Mosquitto};
 use crate::world::process::Process;
 use crate::world::records::Records;
-use crate::world::{World, http, now_ms, until};
+use crate::world::{PATIENCE, World, http, now_ms, until};
 
 type ByGenerator = BTreeMap<String, Vec<Vec<u8>>>;
 
@@ -77,7 +79,10 @@ fn a_broker_that_goes_away_and_comes_back_neither_loses_nor_repeats() {
     bridge(&world, &mqtt, &[]).stop();
     simulate(&world, &mqtt, "20", "60000").wait().success();
     let mut bridge = bridge(&world, &mqtt, &[]);
-    until("it's at work", || world.readings().len() > 2000);
+    // By the ends of the partitions: while all records are read it would be through.
+    let client = world.consumer();
+    let end = |id| client.fetch_watermarks(&world.topic, id, PATIENCE).map_or(0, |(_, end)| end);
+    until("it's at work", || (0..3).map(end).sum::<i64>() > 2000);
     mqtt.stop();
     bridge.wait_until_it_says("is lost");
     let before = world.readings().len();
