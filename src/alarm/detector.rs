@@ -72,7 +72,8 @@ impl Detector {
         self.watch_silence
     }
 
-    /// Applies a reading: updates `state`, appends the effects, counts late evaluations by rule index. A reading that is part of the state already (a repeat after a crash) changes nothing.
+    /// Applies a reading: updates `state`, appends the effects, counts late evaluations by rule index. A reading that
+    /// is part of the state already (a repeat after a crash) changes nothing.
     #[allow(clippy::too_many_arguments)]
     pub fn reading(
         &self,
@@ -351,6 +352,7 @@ mod tests {
         assert!(look(&detector, &mut state, 5, 17_999, 17_999).is_none());
         assert!(look(&detector, &mut state, 5, 18_000, 18_000).is_some());
     }
+
     #[test]
     fn a_clock_that_is_set_raises_no_silence_and_puts_none_off() {
         let detector = detector();

@@ -102,8 +102,6 @@ pub enum Action {
     Abandon,
     /// The time to drain is over: no commit is to wait for the cluster any more.
     GiveUp,
-    /// This client can't be used any more: another one, of which nothing is known, and another engine take its place.
-    Replace,
     /// A partition is ours no more, or not for now: metrics of it are void.
     Gone(PartitionId),
     /// Worth a line in the log.
@@ -573,10 +571,13 @@ impl Engine {
     /// the one that it knows, and a topic made anew begins at 0 (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1).
     pub fn topic(&mut self, topic: &TopicId) {
         let known = self.topic.get_or_insert_with(|| topic.clone());
-        if known != topic && !self.is_void && self.stop_by.is_none() {
-            self.is_void = true;
-            self.actions.push(Action::Replace);
-        }
+        self.is_void |= known != topic && self.stop_by.is_none();
+    }
+
+    /// Whether the client can't be used any more: another one, of which nothing is known, and another engine are to take its place.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.is_void
     }
 
     // ----------------------------------------------------------------------------------------------------------------

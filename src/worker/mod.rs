@@ -115,8 +115,6 @@ struct Worker {
     positions_followed: Instant,
     member_asked: Instant,
     outside: Outside,
-    /// Whether another client is to take its place.
-    is_void: bool,
     standstill: Standstill,
     /// The first partition that couldn't be worked, and why.
     fault: Option<(PartitionId, Fault)>,
@@ -192,7 +190,6 @@ impl Worker {
             positions_followed: Instant::now(),
             member_asked: Instant::now(),
             outside: Outside::new(&config.connection),
-            is_void: false,
             standstill: Standstill::new(config.connection.doubtful_standstill()),
             fault: None,
             draining: false,
@@ -252,7 +249,7 @@ impl Worker {
             self.perform()?;
             self.take_ends();
             self.observe();
-            if self.is_void {
+            if self.engine.is_void() {
                 return Ok(Some(Reason::OtherTopic));
             }
             if self.is_deaf() {
@@ -435,10 +432,6 @@ impl Worker {
                 }
                 Action::GiveUp => {
                     self.committer.give_up();
-                    Ok(())
-                }
-                Action::Replace => {
-                    self.is_void = true;
                     Ok(())
                 }
                 Action::Gone(partition) => {

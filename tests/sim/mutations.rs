@@ -385,8 +385,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "goes_on_in_a_topic_that_was_made_anew",
         file: "engine/mod.rs",
-        before: "if known != topic && !self.is_void",
-        after: "if known != topic && self.is_void",
+        before: "self.is_void |= known != topic",
+        after: "self.is_void |= known != topic && false",
         caught_by: &[Progress, OtherLog, Isolated],
     },
     Mutation {

@@ -13,7 +13,7 @@
 //! Ownership: the [`Consumer`] belongs to one thread. The [`Handle`] is shared with the committer and the restorer;
 //! librdkafka's handle is thread-safe.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -514,24 +514,6 @@ impl Handle {
                 })
             })
             .collect()
-    }
-
-    /// The end of a partition as the last fetch saw it; `None` before the first.
-    #[must_use]
-    pub fn cached_end(&self, partition: PartitionId) -> Option<Offset> {
-        let topic = CString::new(self.topic.as_str()).ok()?;
-        let (mut low, mut high) = (-1, -1);
-        // SAFETY: the client is alive, the numbers are ours.
-        let code = unsafe {
-            sys::rd_kafka_get_watermark_offsets(
-                self.client.as_ptr(),
-                topic.as_ptr(),
-                partition.0,
-                &mut low,
-                &mut high,
-            )
-        };
-        (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(Offset(high))
     }
 
     /// Adds offsets to the producer's open transaction, as this group member.

@@ -153,8 +153,6 @@ pub struct Replica {
     told_another_log: BTreeSet<i32>,
     /// It has ended, as the log is another one.
     met_another_log: bool,
-    /// Whether the engine wants another client.
-    is_void: bool,
     /// The topic that the client began to fetch from.
     fetches: Option<TopicId>,
     /// Whether it has seen leader epochs there that those of a topic made anew don't reach: it never finds its leaders (T24).
@@ -212,7 +210,6 @@ impl Replica {
             known_as: None,
             told_another_log: BTreeSet::new(),
             met_another_log: false,
-            is_void: false,
             fetches: None,
             heeds_no_other: false,
             work: Vec::new(),
@@ -366,7 +363,7 @@ impl Replica {
         if self.met_another_log {
             return Ok(Turn::Died);
         }
-        if self.is_void {
+        if self.engine.is_void() {
             return Ok(Turn::Replaced);
         }
         if self.engine.is_done() {
@@ -734,7 +731,6 @@ impl Replica {
                     self.commit.iter_mut().for_each(|committing| committing.abandoned = true);
                 }
                 Action::GiveUp => self.given_up = true,
-                Action::Replace => self.is_void = true,
                 Action::Gone(id) => self.gone(id.0, around)?,
                 Action::Tell(id, told) => self.told(id.0, told, around)?,
             }
