@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -394,7 +394,7 @@ impl Work {
         };
         let reason = std::mem::take(&mut self.reason);
         if ended == Ended::Done {
-            self.deliveries.forget_too_large();
+            self.deliveries.reported().too_large.clear();
         }
         match ended {
             Ended::Done => Outcome::Done(id, begun.elapsed()),
@@ -580,7 +580,7 @@ impl Work {
     /// Whether all that was sent is in the log. What the client has given up isn't, or nobody knows.
     fn settle(&self) -> Result<(), Failure> {
         let all_are_reported = native::producer::flush(self.producer()?, SLICE);
-        if all_are_reported && !self.deliveries.any_failed() {
+        if all_are_reported && !self.deliveries.reported().any_failed {
             return Ok(());
         }
         Err(Failure::new(Answer::Broken, format!("a record was given up: {}", self.reason)))
@@ -699,7 +699,7 @@ impl Work {
     /// says so.
     fn send_dead_letter(&self, letter: &DeadLetter) -> Result<(), Failure> {
         let place = (letter.partition.to_string(), letter.offset.to_string());
-        if !self.deliveries.is_too_large(&place) {
+        if !self.deliveries.reported().too_large.contains(&place) {
             match self.send_letter(letter, &place, true) {
                 Err(Failure { rejection: Some(_), .. }) if letter.value.is_some() => {}
                 sent => return sent,
@@ -798,7 +798,7 @@ impl Work {
         let is_letter = topic == self.setup.topics.dead_letters;
         if code == RDKafkaErrorCode::MessageSizeTooLarge
             && is_letter
-            && self.deliveries.may_leave_values_out()
+            && !self.deliveries.reported().bare_too_large
         {
             let reason = "a dead letter is too large for its topic: it goes again, without its value";
             return Some(Failure::new(Answer::Refused(Refusal::Other), reason));
@@ -904,55 +904,48 @@ fn reason(error: &KafkaError) -> String {
 /// Partition and offset, as a dead letter's headers have them.
 type Place = (String, String);
 
-/// Remembers the first delivery that failed, and whether any record was given up.
+/// What was reported of deliveries.
 #[derive(Clone, Debug, Default)]
-struct Deliveries {
-    failure: Arc<Mutex<Option<(String, RDKafkaErrorCode)>>>,
-    any_failed: Arc<AtomicBool>,
+struct Deliveries(Arc<Mutex<Reported>>);
+
+#[derive(Debug, Default)]
+struct Reported {
+    /// The first one that failed.
+    failure: Option<(String, RDKafkaErrorCode)>,
+    /// Whether any record was given up.
+    any_failed: bool,
     /// The dead letters of the present commit that the broker didn't take with their values.
-    too_large: Arc<Mutex<BTreeSet<Place>>>,
+    too_large: BTreeSet<Place>,
     /// Whether one was refused that had no value any more.
-    bare_too_large: Arc<AtomicBool>,
+    bare_too_large: bool,
 }
 
 impl Deliveries {
+    fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the next attempt.
     fn reset(&self) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.any_failed.store(false, Ordering::Relaxed);
+        let mut reported = self.reported();
+        (reported.failure, reported.any_failed) = (None, false);
     }
 
-    fn is_too_large(&self, letter: &Place) -> bool {
-        self.too_large.lock().unwrap_or_else(PoisonError::into_inner).contains(letter)
+    fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
+        self.reported().failure.clone()
     }
+}
 
-    fn may_leave_values_out(&self) -> bool {
-        !self.bare_too_large.load(Ordering::Relaxed)
-    }
-
-    fn forget_too_large(&self) {
-        self.too_large.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
+impl Reported {
     /// The broker takes it for too large.
-    fn refused_as_too_large(&self, message: &BorrowedMessage<'_>) {
+    fn is_too_large(&mut self, message: &BorrowedMessage<'_>) {
         let header = |name| {
             let found = message.headers()?.iter().find(|header| header.key == name)?;
             Some(String::from_utf8_lossy(found.value?).into_owned())
         };
         let Some(offset) = header(DLQ_OFFSET) else { return };
-        if header(DLQ_VALUE_DROPPED).is_some() || message.payload().is_none() {
-            self.bare_too_large.store(true, Ordering::Relaxed);
-        }
-        let place = (message.partition().to_string(), offset);
-        self.too_large.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
-    }
-
-    fn any_failed(&self) -> bool {
-        self.any_failed.load(Ordering::Relaxed)
-    }
-
-    fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.bare_too_large |= header(DLQ_VALUE_DROPPED).is_some() || message.payload().is_none();
+        self.too_large.insert((message.partition().to_string(), offset));
     }
 }
 
@@ -972,16 +965,16 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-            self.any_failed.store(true, Ordering::Relaxed);
+            let mut reported = self.reported();
+            reported.any_failed = true;
             // What is purged was not refused by anybody.
             if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
                 return;
             }
             if code == RDKafkaErrorCode::MessageSizeTooLarge {
-                self.refused_as_too_large(message);
+                reported.is_too_large(message);
             }
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure.get_or_insert_with(|| (message.topic().to_owned(), code));
+            reported.failure.get_or_insert_with(|| (message.topic().to_owned(), code));
         }
     }
 }
