@@ -26,10 +26,8 @@ const PROPERTIES: [&str; 6] = [
     "transaction.abort.timed.out.transaction.cleanup.interval.ms=10000",
 ];
 
-/// How long it may take until a broker that was killed is done without.
-const FENCE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a cluster whose brokers have just come back may refuse to change a topic.
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a cluster may take to do without a broker that was killed, and one whose brokers have just come back to change a topic.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub const NODES: [i32; 3] = [1, 2, 3];
 
@@ -64,18 +62,13 @@ impl Cluster {
     /// it on no other. Where that is the end of a transaction, it tells some partitions to commit before the next
     /// coordinator, which doesn't know of it, aborts the transaction in the others. `docs/reliability.md`, "What is left as it is".
     pub fn start_node(&self, node: i32) {
-        let deadline = Instant::now() + FENCE_TIMEOUT;
-        while self.serves(node) {
-            assert!(Instant::now() < deadline, "broker {node} was killed, and is still held to be alive");
-            crate::reaper::pause(Duration::from_millis(100));
-        }
+        until(&format!("the others do without broker {node}, which was killed"), || !self.serves(node));
         self.node("start-node", node);
     }
 
     /// Whether the others hold a broker to be alive.
     fn serves(&self, node: i32) -> bool {
-        let client: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let client: BaseConsumer = self.client().create().expect("a client");
         let metadata = client.fetch_metadata(None, Duration::from_secs(10));
         metadata.map_or(true, |metadata| metadata.brokers().iter().any(|broker| broker.id() == node))
     }
@@ -132,28 +125,16 @@ impl Cluster {
     /// Waits until the group has none of the offsets that it had in a topic of this name: Kafka forgets them with the topic, or a
     /// worker has begun anew.
     pub fn wait_until_offsets_are_gone(&self, topic: &str, group: &str, partitions: i32) {
-        let client: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.brokers)
-            .set("group.id", group)
-            .create()
-            .expect("a client");
-        let deadline = Instant::now() + ADMIN_TIMEOUT;
-        loop {
+        let client: BaseConsumer = self.client().set("group.id", group).create().expect("a client");
+        let is_gone = |element: &TopicPartitionListElem<'_>| {
+            element.error().is_ok() && matches!(element.offset(), Offset::Invalid | Offset::Offset(0))
+        };
+        until(&format!("the group has no offsets of the old {topic}"), || {
             let mut list = TopicPartitionList::new();
             list.add_partition_range(topic, 0, partitions - 1);
             let committed = client.committed_offsets(list, Duration::from_secs(5));
-            let is_gone = |element: &TopicPartitionListElem<'_>| {
-                element.error().is_ok() && matches!(element.offset(), Offset::Invalid | Offset::Offset(0))
-            };
-            if committed.as_ref().is_ok_and(|list| list.elements().iter().all(is_gone)) {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "the group still has offsets of the old {topic}: {committed:?}"
-            );
-            crate::reaper::pause(Duration::from_millis(100));
-        }
+            committed.is_ok_and(|list| list.elements().iter().all(is_gone))
+        });
     }
 
     /// Asks until it is done: a cluster whose brokers have just come back may refuse.
@@ -162,14 +143,15 @@ impl Cluster {
         what: &str,
         ask: impl Fn(&AdminClient<DefaultClientContext>, &AdminOptions) -> bool,
     ) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
-        let deadline = Instant::now() + ADMIN_TIMEOUT;
-        while !ask(&admin, &options) {
-            assert!(Instant::now() < deadline, "{what}: not within {} s", ADMIN_TIMEOUT.as_secs());
-            crate::reaper::pause(Duration::from_millis(500));
-        }
+        until(what, || ask(&admin, &options));
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config
     }
 
     /// The node that coordinates a group.
@@ -188,13 +170,20 @@ impl Cluster {
     }
 
     fn leaders(&self, topic: &str) -> Vec<(i32, i32)> {
-        let client: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let client: BaseConsumer = self.client().create().expect("a client");
         let Ok(metadata) = client.fetch_metadata(Some(topic), Duration::from_secs(10)) else {
             return Vec::new();
         };
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
         partitions.map(|partition| (partition.id(), partition.leader())).collect()
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited {} s in vain until {what}", TIMEOUT.as_secs());
+        crate::reaper::pause(Duration::from_millis(100));
     }
 }
 

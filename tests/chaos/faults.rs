@@ -7,7 +7,7 @@ use crate::feed::Feed;
 use crate::link::{Link, State};
 use crate::monitor::Monitor;
 use crate::observer::Observer;
-use crate::options::Delivery;
+use crate::options::Options;
 use crate::past::{self, Past};
 use crate::reaper::pause;
 use crate::recovery::drain;
@@ -33,11 +33,9 @@ pub struct World {
     /// Workers and brokers killed so far.
     pub kills: usize,
     pub revocations: Revocations,
-    pub delivery: Delivery,
+    pub options: Options,
     /// The beginning of the run.
     pub begun: Instant,
-    pub seed: u64,
-    pub rate: u32,
     /// What was judged already, as its topic is gone.
     pub past: Past,
 }
@@ -219,14 +217,14 @@ impl World {
         pause(time);
         self.cluster.create_topic(&self.topic, self.partitions);
         self.cluster.wait_until_offsets_are_gone(&self.topic, &self.group, self.partitions);
-        self.begin_topic(self.seed.wrapping_add(records));
+        self.begin_topic(self.options.seed.wrapping_add(records));
         format!("after {records} records, {time:.1?} without")
     }
 
     /// Producer, monitor and observer of a topic that has just been made.
-    pub fn begin_topic(&mut self, seed: u64) {
+    fn begin_topic(&mut self, seed: u64) {
         let brokers = &self.cluster.brokers;
-        self.feed = Feed::start(brokers, &self.topic, self.partitions, self.rate, seed, self.begun);
+        self.feed = Feed::start(brokers, &self.topic, self.partitions, self.options.rate, seed, self.begun);
         let delivered = self.feed.delivered.clone();
         self.monitor = Monitor::start(brokers, &self.topic, &self.group, self.partitions, delivered);
         let alerts = format!("{}_alerts", self.topic);

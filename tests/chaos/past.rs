@@ -69,7 +69,7 @@ pub fn judge(world: &mut World, acknowledged: u64) {
     let present = behind(&all, &past.expected);
     let alerts = since(&mut past.alerts, oracle::log::read(&brokers, &format!("{topic}_alerts")));
     let letters = since(&mut past.letters, oracle::log::read(&brokers, &format!("{topic}_dlq")));
-    match world.delivery {
+    match world.options.delivery {
         Delivery::ExactlyOnce => {
             oracle::check_alert_records(&present, &alerts, Repeats::Forbidden);
             oracle::check_dead_letters(&present, &topic, &readings, &letters);

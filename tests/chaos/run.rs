@@ -170,10 +170,8 @@ fn begin(options: &Options, dir: &Path, begun: Instant) -> World {
         partitions: PARTITIONS,
         kills: 0,
         revocations: Revocations::default(),
-        delivery: options.delivery,
+        options: options.clone(),
         begun,
-        seed: options.seed,
-        rate: options.rate,
         past: Past::default(),
     }
 }

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 
-use crate::world::broker::Cluster;
-use crate::world::cut::Cut;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, http, now_ms, until};
 
@@ -125,27 +123,23 @@ fn readings_that_do_not_move_for_half_a_minute_are_a_stall() {
 /// The coordinator answers, the leader doesn't: to the worker's client the log ends where it stands.
 #[test]
 fn a_leader_that_cannot_be_reached_shows_within_half_a_minute() {
-    let (cluster, here, there) = Cluster::start_behind_a_relay("leader");
-    let cut = Cut::start(here, there);
-    let mut world = World::in_cluster(&cluster, 1);
-    let direct = std::mem::replace(&mut world.brokers, format!("127.0.0.1:{here}"));
+    let (mut world, link) = World::behind_a_cut("leader", 1);
     // Shorter than by default (60 s), so that the client connects anew soon when all is well.
-    let worker = world.working(&[&HTTP[..], &["-X", "socket.timeout.ms=10000"]].concat());
-    world.brokers = direct;
+    let worker = world.working_by(&link.brokers, &[&HTTP[..], &["-X", "socket.timeout.ms=10000"]].concat());
     let address = worker.http();
     let sample = |name| http::samples(&http::get(&address, "/metrics").1, name)[0].1;
     world.produce(&[Outgoing::reading("g", 80.0, 500.0)]);
     world.wait_until_worked();
     until("it's ready", || http::get(&address, "/readyz").0 == 200);
 
-    cut.hide_leaders(true);
+    link.cut.hide_leaders(true);
     world.produce(&stormy_readings(10, 100));
     until("the partition is told to be stalled", || sample("genwatch_stalled") == 1.0);
     let (code, reason) = http::get(&address, "/readyz");
     assert!(code == 503 && reason.contains("leader"), "{code} {reason}");
     assert_eq!(http::get(&address, "/livez").0, 200);
 
-    cut.hide_leaders(false);
+    link.cut.hide_leaders(false);
     world.wait_until_worked();
     until("it is ready again", || http::get(&address, "/readyz").0 == 200);
     until("nothing is left", || sample("genwatch_stalled") == 0.0 && sample("genwatch_lag") == 0.0);

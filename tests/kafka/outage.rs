@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::verify;
 use crate::world::broker::Cluster;
-use crate::world::cut::Cut;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, http, until};
 
@@ -76,13 +75,9 @@ fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
 /// (tests/conformance/sequence.rs).
 #[test]
 fn an_alert_that_was_written_and_not_acknowledged_is_written_again_after_a_refusal() {
-    let (cluster, here, there) = Cluster::start_behind_a_relay("cut");
-    let cut = Cut::start(here, there);
-    let mut world = World::in_cluster(&cluster, 1);
-    let direct = std::mem::replace(&mut world.brokers, format!("127.0.0.1:{here}"));
-    let worker = world.working(&[]);
-    world.brokers = direct;
-    cut.break_when_written(&world.alerts_topic());
+    let (mut world, link) = World::behind_a_cut("cut", 1);
+    let worker = world.working_by(&link.brokers, &[]);
+    link.cut.break_when_written(&world.alerts_topic());
     world.produce(&[Outgoing::reading("generator1", 70.0, 100.0)]);
     world.wait_until_worked();
     let ended = worker.stop();

@@ -32,6 +32,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use serde_json::Value;
 
+use cut::Cut;
 use process::{Ended, Process};
 use records::{Group, Outgoing, Records};
 pub use waiting::{PATIENCE, until, until_some};
@@ -44,6 +45,15 @@ static MACHINE: RwLock<()> = RwLock::new(());
 enum Turn {
     Shared(RwLockReadGuard<'static, ()>),
     Alone(RwLockWriteGuard<'static, ()>),
+}
+
+/// A link that breaks, and what is behind it.
+pub struct Link {
+    /// Breaks it.
+    pub cut: Cut,
+    /// `--brokers` for who goes by it.
+    pub brokers: String,
+    _cluster: broker::Cluster,
 }
 
 /// Topics and a group of one test.
@@ -77,6 +87,15 @@ impl World {
         let world = World::on(broker::shared(), turn);
         world.create_topics(partitions);
         world
+    }
+
+    /// A world with topics of so many partitions in a cluster of the test's own, with a link to it that the test breaks. The world's
+    /// own clients don't go by it.
+    pub fn behind_a_cut(name: &str, partitions: u32) -> (World, Link) {
+        let (cluster, here, there) = broker::Cluster::start_behind_a_relay(name);
+        let cut = Cut::start(here, there);
+        let world = World::in_cluster(&cluster, partitions);
+        (world, Link { cut, brokers: format!("127.0.0.1:{here}"), _cluster: cluster })
     }
 
     /// Names on the shared broker, and no topics yet.
@@ -164,6 +183,14 @@ impl World {
         worker
     }
 
+    /// As [`World::working`], for a worker that reaches the cluster by these brokers.
+    pub fn working_by(&mut self, brokers: &str, arguments: &[&str]) -> Process {
+        let own = std::mem::replace(&mut self.brokers, brokers.to_owned());
+        let worker = self.working(arguments);
+        self.brokers = own;
+        worker
+    }
+
     /// Runs a worker to the end of the log.
     pub fn work_to_the_end(&self, arguments: &[&str]) -> Ended {
         let arguments: Vec<&str> = [&["--exit-at-end"], arguments].concat();
@@ -177,8 +204,7 @@ impl World {
 
     /// Gives the readings topic more partitions.
     pub fn grow(&self, partitions: usize) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let admin = self.admin();
         let grown = NewPartitions::new(&self.topic, partitions);
         let results = block_on(admin.create_partitions([&grown], &AdminOptions::new())).expect("an answer");
         assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -186,8 +212,7 @@ impl World {
 
     /// Has a topic take batches of so many bytes at most; all its other settings are the brokers'.
     pub fn limit_messages(&self, topic: &str, bytes: usize) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("an admin client");
+        let admin = self.admin();
         let bytes = bytes.to_string();
         let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
         let results = block_on(admin.alter_configs([&config], &AdminOptions::new())).expect("an answer");
@@ -196,8 +221,7 @@ impl World {
 
     /// Deletes the readings topic, and makes it anew.
     pub fn make_topic_anew(&self, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a client");
+        let admin = self.admin();
         let options = AdminOptions::new();
         let deleted = block_on(admin.delete_topics(&[&self.topic], &options)).expect("an answer");
         assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
@@ -205,6 +229,10 @@ impl World {
         until("the topic is made anew", || {
             block_on(admin.create_topics([&topic], &options)).expect("an answer").iter().all(Result::is_ok)
         });
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("an admin client")
     }
 
     /// All committed records of a topic, in the order of each partition, partition by partition.
