@@ -21,6 +21,8 @@ pub enum Obstacle {
     Restoring,
     /// Some partition can't be worked.
     Refused,
+    /// A topic was deleted.
+    TopicMissing,
     /// The leader of some partition doesn't answer.
     LeaderAway,
     /// Commits don't succeed at the moment.
@@ -34,10 +36,11 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    const ALL: [Obstacle; 10] = [
+    const ALL: [Obstacle; 11] = [
         Obstacle::Draining,
         Obstacle::NotJoined,
         Obstacle::NotConnected,
+        Obstacle::TopicMissing,
         Obstacle::Refused,
         Obstacle::Restoring,
         Obstacle::LeaderAway,
@@ -54,6 +57,7 @@ impl Obstacle {
             Obstacle::NotConnected => "not connected to the MQTT broker",
             Obstacle::Restoring => "restoring alarm states",
             Obstacle::Refused => "a partition can't be worked: see the log",
+            Obstacle::TopicMissing => "a topic does not exist any more: see the log",
             Obstacle::LeaderAway => "the leader of a partition doesn't answer: see the log",
             Obstacle::CommitsWait => "commits wait for the cluster",
             Obstacle::KafkaAway => "Kafka takes no records",

@@ -242,7 +242,9 @@ impl Detector {
         }
     }
 
-    fn state_change(
+    /// The record of the generator's state, as it is.
+    #[must_use]
+    pub fn state_change(
         &self,
         generator: &GeneratorId,
         partition: PartitionId,

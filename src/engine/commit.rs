@@ -255,6 +255,10 @@ impl Attempt {
         };
         match (self.delivery, self.step) {
             (Delivery::AtLeastOnce, _) => Step::Purge(ended),
+            // A matter of the client alone: one that refuses to begin always will.
+            (Delivery::ExactlyOnce, Step::Begin) if matches!(answer, Answer::Refused(_)) => {
+                Step::Discard(ended)
+            }
             (Delivery::ExactlyOnce, Step::Begin) => Step::Ended(ended),
             // The broker ends it by itself, and takes nothing more from this producer.
             (Delivery::ExactlyOnce, _) if answer == Answer::Overdue => Step::Discard(ended),
@@ -326,6 +330,14 @@ mod tests {
         assert_eq!((made.last(), how), (Some(&Call::Discard), Ended::refused(Refusal::Overdue)));
         assert_eq!(calls(attempt, &[DONE, DONE, Answer::Broken, DONE]).1, OTHER);
         assert_eq!(calls(attempt, &[DONE, Answer::GivenUp, DONE, DONE]).1, OTHER);
+    }
+
+    #[test]
+    fn a_producer_that_refuses_to_begin_is_done_without() {
+        let attempt = Attempt::new(Delivery::ExactlyOnce);
+        let refused = calls(attempt, &[Answer::Refused(Refusal::Other), DONE]);
+        assert_eq!(refused, (vec![Call::Begin, Call::Discard], OTHER));
+        assert_eq!(calls(attempt, &[Answer::GivenUp]), (vec![Call::Begin], OTHER), "there is none");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! An outage is waited out: a call is made again until it succeeds, is refused, or the worker gives up.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,7 @@ use crate::effect::{DeadLetter, Effect, StateChange};
 use crate::engine::commit::{Answer, Attempt, Call, Delivery, Ended, Next, Portion};
 use crate::engine::membership::{Fence, Refusal};
 use crate::engine::note::Note;
+use crate::log_limit::LogLimiter;
 use crate::pool::{Commit, CommitId, CommitPart};
 
 /// How long one step waits before it looks whether to give up.
@@ -115,6 +116,8 @@ struct Sealed {
 struct Flags {
     give_up: Arc<AtomicBool>,
     abandoned: Arc<AtomicBool>,
+    /// The producer is to be made anew.
+    renew: Arc<AtomicBool>,
     /// Since when the thread is in a call of librdkafka that may not come back.
     calling_since: Arc<Mutex<Option<Instant>>>,
 }
@@ -254,6 +257,12 @@ impl Committer {
         self.flags.abandoned.store(true, Ordering::Relaxed);
     }
 
+    /// The topics aren't the ones that the producer knows: it's made anew, at the next turn of a commit under way, or before the next
+    /// one.
+    pub fn renew(&self) {
+        self.flags.renew.store(true, Ordering::Relaxed);
+    }
+
     /// Stops waiting out an outage: the commit under way is refused within a second or so.
     pub fn give_up(&self) {
         self.flags.give_up.store(true, Ordering::Relaxed);
@@ -336,6 +345,8 @@ struct Work {
     standstill: Standstill,
     /// Whether the process stood still since then.
     stood_still: Cell<bool>,
+    /// What was logged of late: an outage is no reason to fill a disk.
+    log: RefCell<LogLimiter<&'static str>>,
     /// Why its last call failed.
     reason: String,
     /// The topic that refuses a record for ever.
@@ -374,6 +385,7 @@ impl Work {
             begun: Instant::now(),
             standstill: Standstill::new(setup.doubtful_standstill),
             stood_still: Cell::new(false),
+            log: RefCell::default(),
             reason: String::new(),
             rejection: None,
         }
@@ -383,6 +395,9 @@ impl Work {
     fn make(&mut self, mut attempt: Attempt, sealed: &Sealed) -> Outcome {
         let (id, begun) = (sealed.commit.id, Instant::now());
         self.deliveries.reset();
+        if self.flags.renew.swap(false, Ordering::Relaxed) {
+            self.producer = None;
+        }
         self.standstill.noticed(clock::both());
         self.stood_still.set(false);
         "its producer doesn't come back".clone_into(&mut self.reason);
@@ -419,7 +434,10 @@ impl Work {
                 Ok(())
             }
             Call::Discard => {
-                tracing::warn!(reason = self.reason, "the producer is made anew");
+                if let Some(more) = self.may_log("anew") {
+                    let reason = &self.reason;
+                    tracing::warn!(reason, more_since_the_last_line = more, "the producer is made anew");
+                }
                 self.producer = None;
                 Ok(())
             }
@@ -437,6 +455,10 @@ impl Work {
             },
             |()| Answer::Done,
         )
+    }
+
+    fn may_log(&self, about: &'static str) -> Option<u64> {
+        self.log.borrow_mut().allow(about, Instant::now())
     }
 
     /// What is answered where the worker doesn't wait any longer, if it doesn't.
@@ -634,6 +656,9 @@ impl Work {
             if !retry.retriable {
                 return Err(Failure::new(Answer::Refused(retry.refusal), retry.reason));
             }
+            if self.flags.renew.swap(false, Ordering::Relaxed) {
+                return Err(Failure::new(Answer::Broken, "a topic was deleted and made anew"));
+            }
             if let Some(answer) = self.impatience() {
                 return Err(Failure::new(answer, retry.reason));
             }
@@ -642,11 +667,14 @@ impl Work {
             }
             if !told && begun.elapsed() > Duration::from_secs(2) {
                 told = true;
-                tracing::warn!(
-                    step = what,
-                    reason = retry.reason,
-                    "a commit waits for the cluster; nothing is lost"
-                );
+                if let Some(more) = self.may_log("waits") {
+                    tracing::warn!(
+                        step = what,
+                        reason = retry.reason,
+                        more_since_the_last_line = more,
+                        "a commit waits for the cluster; nothing is lost"
+                    );
+                }
             }
         }
     }
@@ -806,9 +834,6 @@ impl Work {
         Some(match code {
             RDKafkaErrorCode::MessageSizeTooLarge
             | RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::InvalidTimestamp => Failure::rejected(rejection(&topic, code)),
             _ => Failure::new(
                 Answer::Refused(Refusal::Other),
@@ -845,7 +870,7 @@ fn rejection(topic: &str, code: RDKafkaErrorCode) -> CommitError {
         RDKafkaErrorCode::InvalidTimestamp => {
             "set its message.timestamp.before/after.max.ms as wide as the readings topic's"
         }
-        _ => "was it deleted? `genwatch topics create` makes it",
+        _ => "see what the brokers' logs say",
     };
     CommitError::Rejected { topic: topic.to_owned(), reason: code.to_string(), advice }
 }

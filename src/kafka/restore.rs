@@ -11,13 +11,14 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation};
 use super::consumer::{ClientError, CommittedOffset, Consumer, Event, Handle, Record};
-use super::topic_watch::TopicWatch;
+use super::topic_watch::{Found, TopicWatch};
 use super::topics::Topics;
 use crate::alarm::state::StoredState;
 use crate::engine::restore::{Answer, AskId, Fault, Question};
@@ -57,8 +58,8 @@ impl From<ClientError> for RestoreError {
 pub enum Heard {
     /// The answer to a question.
     Answer(AskId, Answer),
-    /// The readings topic has this id; nobody has asked.
-    Topic(TopicId),
+    /// What there is of the topics; nobody has asked.
+    Topics(Found),
 }
 
 /// A question on its way.
@@ -97,12 +98,13 @@ impl Restorer {
         let thread = std::thread::Builder::new().name("restorer".to_owned()).spawn(move || {
             // Made here, as it wakes the thread that polls it.
             match Consumer::new(&reader, &topics.state, std::thread::current()) {
-                Ok(reader) => {
-                    let clients = Clients { reader, uncommitted, handle, topics, connection };
+                Ok(client) => {
+                    let clients = Clients { reader: client, uncommitted, handle, topics, connection };
                     let companions = companions(&clients.topics).map(|topic| (topic, partitions));
                     let companions = companions.into_iter().collect();
-                    let topic = TopicWatch::new(&clients.topics.readings);
-                    Work { way, clients, companions, topic, open: BTreeMap::new() }.run();
+                    let watch = TopicWatch::new(&clients.topics);
+                    let (open, state_topic) = (BTreeMap::new(), None);
+                    Work { way, clients, reader, companions, watch, state_topic, open }.run();
                 }
                 Err(error) => way.send(Err(RestoreError::Kafka(error.to_string()))),
             }
@@ -179,7 +181,11 @@ struct Work {
     clients: Clients,
     /// How many partitions each companion topic is known to have.
     companions: BTreeMap<String, usize>,
-    topic: TopicWatch,
+    watch: TopicWatch,
+    /// The id of the state topic that the reader knows.
+    state_topic: Option<TopicId>,
+    /// How a reader is made.
+    reader: ClientConfig,
     open: BTreeMap<AskId, Open>,
 }
 
@@ -247,8 +253,27 @@ impl Work {
         self.read()?;
         self.log()?;
         self.owners();
-        if let Some(topic) = self.topic.ask_again(&self.clients.uncommitted) {
-            self.way.send(Ok(Heard::Topic(topic)));
+        if let Some(found) = self.watch.look(&self.clients.uncommitted) {
+            self.follow_state_topic(&found)?;
+            self.way.send(Ok(Heard::Topics(found)));
+        }
+        Ok(())
+    }
+
+    /// A client takes no leader epoch below the one it knows, and a topic that was made anew begins at zero: where another broker
+    /// leads it now, the former one is asked for ever (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1). So there's another
+    /// reader, which begins again what it was reading.
+    fn follow_state_topic(&mut self, found: &Found) -> Result<(), RestoreError> {
+        let Some(id) = found.ids.get(&self.clients.topics.state) else { return Ok(()) };
+        let known = self.state_topic.replace(id.clone());
+        if known.is_none_or(|known| known == *id) {
+            return Ok(());
+        }
+        self.companions.remove(&self.clients.topics.state);
+        let reader = Consumer::new(&self.reader, &self.clients.topics.state, std::thread::current());
+        self.clients.reader = reader.map_err(|error| RestoreError::Kafka(error.to_string()))?;
+        for open in self.open.values_mut() {
+            open.reading = None;
         }
         Ok(())
     }
@@ -427,7 +452,7 @@ impl Work {
         }
         // The id first: of a topic that is made anew between the two, the bounds are then told under the former id, and the
         // next look at the id mends it.
-        let topic = match self.topic.ask(&self.clients.uncommitted) {
+        let topic = match self.watch.ask(&self.clients.uncommitted) {
             Ok(topic) => topic,
             Err(why) => {
                 due.iter().for_each(|(ask, _)| self.wait(*ask, "the topic's id", &why));
@@ -451,7 +476,7 @@ impl Work {
         };
         let due: Vec<(AskId, Vec<TopicId>)> = self.open.iter().filter_map(ids).collect();
         for (ask, ids) in due {
-            match self.topic.owner(&ids, &self.clients.uncommitted) {
+            match self.watch.owner(&ids, &self.clients.uncommitted) {
                 Ok(name) => self.answer(ask, Answer::Owner(name)),
                 Err(why) => self.wait(ask, "the topics of the cluster", &why),
             }

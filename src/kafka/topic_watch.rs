@@ -1,8 +1,10 @@
-//! Which making of the readings topic there is: its id, asked for at each start of a partition and every few seconds after.
+//! Whether the topics are there, and which makings of them: their ids, asked for at each start of a partition and every few
+//! seconds after.
 //!
-//! A topic that is deleted and made again under a running worker is otherwise noticed late or not at all: librdkafka goes on
-//! at the old offset, in whatever log it finds there.
+//! A topic that is deleted under a running worker is otherwise noticed late, and never told by its name; and where it's made
+//! again, librdkafka goes on at the old offset, in whatever log it finds there.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -13,6 +15,7 @@ use super::admin::is_embedded;
 use super::config::Context;
 use super::consumer::ClientError;
 use super::native::topics::{DescribedTopic, describe_topics};
+use super::topics::Topics;
 use crate::log::TopicId;
 
 /// How often a running worker asks.
@@ -21,61 +24,100 @@ const TIMEOUT: Duration = Duration::from_millis(1000);
 /// Of all topics of a cluster.
 const ALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks for the id of one topic.
+/// Watches the topics that a worker works with.
 #[derive(Debug)]
 pub struct TopicWatch {
-    topic: String,
+    readings: String,
+    /// All of them.
+    names: Vec<String>,
     asked: Instant,
+    /// What was missing when it was last asked. (A broker that has just started may not know of all of them yet.)
+    suspects: BTreeSet<String>,
     /// Whether it was told that the brokers know no ids.
     told: bool,
 }
 
+/// What there is of the topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The id of each topic that is there, by its name; none where the brokers know no ids.
+    pub ids: BTreeMap<String, TopicId>,
+    /// Those that have been missing for some seconds.
+    pub missing: BTreeSet<String>,
+}
+
 impl TopicWatch {
-    /// For the topic of this name.
+    /// For these topics.
     #[must_use]
-    pub fn new(topic: &str) -> TopicWatch {
-        TopicWatch { topic: topic.to_owned(), asked: Instant::now(), told: false }
+    pub fn new(topics: &Topics) -> TopicWatch {
+        let names = [&topics.readings, &topics.alerts, &topics.dead_letters, &topics.state];
+        TopicWatch {
+            readings: topics.readings.clone(),
+            names: names.map(Clone::clone).to_vec(),
+            asked: Instant::now(),
+            suspects: BTreeSet::new(),
+            told: false,
+        }
     }
 
-    /// The topic's id; `None` where the brokers know no ids.
+    /// The id of the readings topic; `None` where the brokers know no ids.
     ///
     /// # Errors
     /// When no broker answers, or the topic doesn't exist at the moment.
     pub fn ask(&mut self, client: &BaseConsumer<Context>) -> Result<Option<TopicId>, ClientError> {
-        self.asked = Instant::now();
         if is_embedded(client, TIMEOUT) {
             // It would not answer.
             return Ok(None);
         }
-        let found = describe_topics(client, &[&self.topic], TIMEOUT)?.into_iter().next();
-        let Some(DescribedTopic { id, .. }) = found else {
-            return Err(ClientError {
+        match describe_topics(client, &[&self.readings], TIMEOUT)?.into_iter().next() {
+            Some(DescribedTopic::There { id, .. }) => {
+                self.tell_of_no_ids(id.is_none());
+                Ok(id)
+            }
+            Some(DescribedTopic::Missing { .. }) | None => Err(ClientError {
                 code: RDKafkaErrorCode::UnknownTopicOrPartition,
-                reason: format!("there is no topic {} at the moment", self.topic),
-            });
-        };
-        if id.is_none() && !self.told {
-            self.told = true;
+                reason: format!("there is no topic {} at the moment", self.readings),
+            }),
+        }
+    }
+
+    fn tell_of_no_ids(&mut self, none: bool) {
+        if none && !std::mem::replace(&mut self.told, none) {
             tracing::warn!(
-                topic = self.topic,
+                topic = self.readings,
                 "the brokers know no topic ids (before Kafka 2.8): a topic that is deleted and made anew isn't noticed"
             );
         }
-        Ok(id)
     }
 
-    /// The same, if it's time again and there is an answer.
-    pub fn ask_again(&mut self, client: &BaseConsumer<Context>) -> Option<TopicId> {
+    /// What there is of all the topics, if it's time again and there is an answer.
+    pub fn look(&mut self, client: &BaseConsumer<Context>) -> Option<Found> {
         if self.asked.elapsed() < EVERY {
             return None;
         }
-        match self.ask(client) {
-            Ok(id) => id,
-            Err(error) => {
-                tracing::debug!(%error, topic = self.topic, "no topic id");
-                None
+        self.asked = Instant::now();
+        if is_embedded(client, TIMEOUT) {
+            return None;
+        }
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let topics = describe_topics(client, &names, TIMEOUT)
+            .map_err(|error| tracing::debug!(%error, topic = self.readings, "no word of the topics"))
+            .ok()?;
+        let (mut ids, mut missing) = (BTreeMap::new(), BTreeSet::new());
+        for topic in topics {
+            match topic {
+                DescribedTopic::There { name, id: Some(id) } => {
+                    ids.insert(name, id);
+                }
+                DescribedTopic::There { id: None, .. } => {}
+                DescribedTopic::Missing { name } => {
+                    missing.insert(name);
+                }
             }
         }
+        let suspects = std::mem::replace(&mut self.suspects, missing);
+        let missing = self.suspects.intersection(&suspects).cloned().collect();
+        Some(Found { ids, missing })
     }
 
     /// The name of a topic that has one of these ids, if there is one that we may see.
@@ -92,8 +134,11 @@ impl TopicWatch {
             reason: error.to_string(),
         })?;
         let names: Vec<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
-        let has_one = |topic: &DescribedTopic| topic.id.as_ref().is_some_and(|id| ids.contains(id));
         let topics = describe_topics(client, &names, ALL_TIMEOUT)?;
-        Ok(topics.into_iter().find(has_one).map(|topic| topic.name))
+        let name_of_one = |topic: DescribedTopic| match topic {
+            DescribedTopic::There { name, id: Some(id) } if ids.contains(&id) => Some(name),
+            DescribedTopic::There { .. } | DescribedTopic::Missing { .. } => None,
+        };
+        Ok(topics.into_iter().find_map(name_of_one))
     }
 }

@@ -199,6 +199,21 @@ impl Lanes {
         }
     }
 
+    /// Appends the state of each generator that has one; gives how many there are.
+    pub fn store_states(
+        &self,
+        detector: &Detector,
+        partition: PartitionId,
+        topic: Option<&TopicId>,
+        effects: &mut Vec<Effect>,
+    ) -> usize {
+        let before = effects.len();
+        for lane in self.lanes.iter().filter(|lane| !lane.free && lane.state.stored) {
+            effects.push(detector.state_change(&lane.generator, partition, topic, &lane.state));
+        }
+        effects.len() - before
+    }
+
     /// How many generators have a lane.
     #[must_use]
     pub fn generators(&self) -> usize {

@@ -498,6 +498,11 @@ impl Pool {
         }
     }
 
+    /// Has every generator's state written again, as it is: what was written is gone. Gives how many there are.
+    pub fn store_states(&mut self) -> usize {
+        self.partitions.values_mut().map(|work| work.store_states(&self.detector)).sum()
+    }
+
     /// Records taken in since the start.
     #[must_use]
     pub fn records(&self) -> u64 {

@@ -181,6 +181,14 @@ impl PartitionWork {
         self.lanes.forget_idle(idle, now);
     }
 
+    pub(super) fn store_states(&mut self, detector: &Detector) -> usize {
+        if self.stage == Stage::Lost {
+            return 0;
+        }
+        let (lanes, topic) = (&self.lanes, self.topic.as_ref());
+        self.outbox.publish(|effects| lanes.store_states(detector, self.id, topic, effects))
+    }
+
     pub(super) fn generators(&self) -> usize {
         self.lanes.generators()
     }

@@ -62,7 +62,7 @@ impl Worker {
         while let Some(heard) = self.restorer.heard() {
             match heard? {
                 Heard::Answer(ask, answer) => self.engine.answered(ask, answer),
-                Heard::Topic(id) => self.engine.topic(&id),
+                Heard::Topics(found) => self.follow_topics(found),
             }
         }
         Ok(())

@@ -6,7 +6,7 @@
 //!
 //! The engine decides, this folder executes: it asks librdkafka, the committer and the restorer, tells the engine what they
 //! say, and does what the engine asks for. `group.rs` does so for what the group says and for partitions that start; `deaf.rs`
-//! notices a client that won't join its group again, and `replace.rs` does without a client.
+//! notices a client that won't join its group again, `replace.rs` does without a client, `topics.rs` without a topic.
 //!
 //! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
 //! it when there's something to do. It always polls, also while every partition is paused or being drained, since
@@ -16,6 +16,7 @@ mod config;
 mod deaf;
 mod group;
 mod replace;
+mod topics;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use crate::kafka::admin::{Cluster, TopicPlan};
 use crate::kafka::committer::{Committer, Outcome};
 use crate::kafka::consumer::{ClientError, Consumer, Event, Record};
 use crate::kafka::ends::EndWatch;
+use crate::kafka::group::{Group, GroupError};
 use crate::kafka::restore::Restorer;
 use crate::kafka::topics::{Role, Topics};
 use crate::log::{GeneratorId, Offset, PartitionId};
@@ -46,6 +48,7 @@ use crate::work::WorkQueue;
 
 use deaf::Outside;
 use replace::Reason;
+use topics::Known;
 
 pub use config::{Observers, Summary, WorkerConfig, WorkerError};
 
@@ -96,10 +99,15 @@ struct Worker {
     log_ends: BTreeMap<PartitionId, (Option<Offset>, Instant)>,
     /// Whether it was told that a leader doesn't answer.
     leader_away: bool,
+    known: Known,
     committer: Committer,
     engine: Engine,
     work: WorkQueue,
     timeouts_log: LogLimiter<()>,
+    /// By whether the effects are durable.
+    refusals_log: LogLimiter<bool>,
+    /// By the number of the error.
+    notices_log: LogLimiter<i32>,
     intake: Option<Pacer>,
     flood_gate: Option<FloodGate>,
     summary: Summary,
@@ -174,10 +182,13 @@ impl Worker {
             ends,
             log_ends: BTreeMap::new(),
             leader_away: false,
+            known: Known::default(),
             committer,
             engine: Engine::new(pool, settings),
             work: WorkQueue::new(config.work, config.work_of.clone(), config.work_timeout),
             timeouts_log: LogLimiter::default(),
+            refusals_log: LogLimiter::default(),
+            notices_log: LogLimiter::default(),
             flood_gate: config.max_bad_ratio.map(FloodGate::new),
             intake: config.rate_limit.map(|rate| Pacer::new(f64::from(rate), Instant::now())),
             summary: Summary::default(),
@@ -349,12 +360,15 @@ impl Worker {
                 Ok(())
             }
             Outcome::Refused { id, refusal, published, reason } => {
-                let what = if published { "the offsets of a commit were" } else { "a commit was" };
-                tracing::warn!(
-                    worker = self.config.name,
-                    reason,
-                    "{what} refused; the next one holds them again"
-                );
+                if let Some(more) = self.refusals_log.allow(published, Instant::now()) {
+                    let what = if published { "the offsets of a commit were" } else { "a commit was" };
+                    tracing::warn!(
+                        worker = self.config.name,
+                        reason,
+                        more_since_the_last_line = more,
+                        "{what} refused; the next one holds them again"
+                    );
+                }
                 self.observers.health.set(Obstacle::CommitsWait, true);
                 self.engine.refused(id, refusal, published);
                 self.ask_for_member();
@@ -545,10 +559,27 @@ fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerE
         let plan = TopicPlan::like_its_cluster(&cluster, &topics.state, partitions, Role::State.config())?;
         if cluster.create(&plan)? {
             tracing::info!(topic = topics.state, partitions, "made the state topic");
+            warn_of_lost_states(config, topics, &cluster);
         }
     }
     cluster.match_partitions(&topics.state, &topics.readings, partitions)?;
     let consequence = "alarm states would be deleted after its retention time";
     cluster.require_compacted(&topics.state, consequence)?;
     Ok(partitions)
+}
+
+/// A group that has worked had states.
+fn warn_of_lost_states(config: &WorkerConfig, topics: &Topics, cluster: &Cluster) {
+    let group = Group::new(&config.connection, cluster, &config.group, &topics.readings);
+    let has_worked = group.map_err(GroupError::from).and_then(|group| group.has_committed());
+    match has_worked {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            topic = topics.state,
+            group = config.group,
+            "the group has worked before, but its state topic was gone: no alarm is known any more; conditions that still hold are \
+             raised again, and alarms that have ended meanwhile are not cleared"
+        ),
+        Err(error) => tracing::debug!(%error, "not known whether the group has worked before"),
+    }
 }

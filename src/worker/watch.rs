@@ -44,7 +44,10 @@ impl Worker {
                 Err(WorkerError::Consumer { what: "the consumer cannot go on", error })
             }
             (_, place) => {
-                tracing::warn!(partition = place.map(|(p, _)| p.0), %error, "the consumer reports");
+                if let Some(more) = self.notices_log.allow(error.code as i32, Instant::now()) {
+                    let partition = place.map(|(partition, _)| partition.0);
+                    tracing::warn!(partition, %error, more_since_the_last_line = more, "the consumer reports");
+                }
                 if let Some((partition, offset)) = place {
                     self.engine.notice(partition, offset, notice_of(&error));
                 }

@@ -22,6 +22,7 @@ mod away;
 mod bad_records;
 mod bench;
 mod bridge;
+mod deleted_topic;
 mod formats;
 mod health;
 mod influx;

@@ -219,12 +219,18 @@ impl World {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
+    /// Deletes a topic.
+    pub fn delete(&self, topic: &str) {
+        let deleted =
+            block_on(self.admin().delete_topics(&[topic], &AdminOptions::new())).expect("an answer");
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    }
+
     /// Deletes the readings topic, and makes it anew.
     pub fn make_topic_anew(&self, partitions: i32) {
+        self.delete(&self.topic);
         let admin = self.admin();
         let options = AdminOptions::new();
-        let deleted = block_on(admin.delete_topics(&[&self.topic], &options)).expect("an answer");
-        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
         let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
         until("the topic is made anew", || {
             block_on(admin.create_topics([&topic], &options)).expect("an answer").iter().all(Result::is_ok)

@@ -27,6 +27,7 @@ enum Event {
     CommitDone,
     CommitRefused,
     Repeat(usize),
+    StoreStates,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -38,6 +39,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         2 => Just(Event::CommitDone),
         1 => Just(Event::CommitRefused),
         1 => (1..8usize).prop_map(Event::Repeat),
+        1 => Just(Event::StoreStates),
     ];
     vec(event, 0..120)
 }
@@ -245,6 +247,10 @@ impl Bench {
                 }
                 self.act();
             }
+            Event::StoreStates => {
+                self.pool.store_states();
+                self.judges.iter_mut().for_each(ExactlyOnce::stored_again);
+            }
         }
     }
 
@@ -321,16 +327,51 @@ proptest! {
     }
 }
 
-#[test]
-fn records_of_a_partition_that_is_released_count_too() {
+/// A pool with one partition that it works inline.
+fn pool_with(partition: PartitionId) -> Pool {
     let policy = CommitPolicy { interval: 1000, linger: 10, bytes: 1 << 20 };
     let bounds = Bounds { records: 1000, bytes: 1 << 20 };
     let mut pool = Pool::new(Detector::new(Rules::default()), Handling::Inline, bounds, policy);
-    let partition = PartitionId(3);
     pool.assign(partition, Beginning::default());
-    let text = br#"{"generatorID":"g","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":900}"#;
-    let parsed = reading::parse(Some(b"g"), Some(text)).expect("a reading");
-    pool.take_in(partition, Offset(0), Millis(0), &parsed, 100, || Epoch(0));
+    pool
+}
+
+fn read(pool: &mut Pool, partition: PartitionId, offset: i64, fuel: i64) {
+    let text = format!(
+        r#"{{"generatorID":"g{offset}","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":{fuel}}}"#
+    );
+    let key = format!("g{offset}");
+    let parsed = reading::parse(Some(key.as_bytes()), Some(text.as_bytes())).expect("a reading");
+    pool.take_in(partition, Offset(offset), Millis(0), &parsed, 100, || Epoch(0));
+}
+
+#[test]
+fn every_state_is_written_again_when_that_is_asked_for() {
+    let partition = PartitionId(3);
+    let mut pool = pool_with(partition);
+    for (offset, fuel) in [(0, 10), (1, 900), (2, 10)] {
+        read(&mut pool, partition, offset, fuel);
+    }
+    let states = |pool: &mut Pool| -> Vec<Effect> {
+        let later = pool.next_commit().expect("something to commit");
+        pool.set_now(Now { mono: later, wall: Millis(0) });
+        let commit = pool.take_commit().expect("a commit");
+        pool.committed(commit.id);
+        let effects = commit.parts.iter().flat_map(|part| part.effects.iter());
+        effects.filter(|effect| effect.as_state().is_some()).cloned().collect()
+    };
+    let first = states(&mut pool);
+    assert_eq!(first.len(), 2, "of those that are low on fuel: {first:?}");
+    assert_eq!(pool.store_states(), 2);
+    assert_eq!(states(&mut pool), first);
+    assert_eq!(pool.next_commit(), None);
+}
+
+#[test]
+fn records_of_a_partition_that_is_released_count_too() {
+    let partition = PartitionId(3);
+    let mut pool = pool_with(partition);
+    read(&mut pool, partition, 0, 900);
     pool.lose(partition);
     assert_eq!(pool.actions().filter(|action| *action == Action::Release(partition)).count(), 1);
     assert_eq!(pool.take_record_counts().collect::<Vec<_>>(), [(partition, 1)]);

@@ -1,4 +1,4 @@
-//! The ids of topics (`DescribeTopics`), which rust-rdkafka has no call for.
+//! Which topics exist, and their ids (`DescribeTopics`), which rust-rdkafka has no call for.
 
 use std::ffi::{CString, c_char};
 use std::time::Duration;
@@ -12,16 +12,24 @@ use super::consumer::{ClientError, text};
 use super::{Owned, request};
 use crate::log::TopicId;
 
-/// A topic that exists.
+/// What the brokers say of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DescribedTopic {
-    /// Its name.
-    pub name: String,
-    /// Its id; `None` where the broker knows none (before Kafka 2.8).
-    pub id: Option<TopicId>,
+pub enum DescribedTopic {
+    /// It exists.
+    There {
+        /// Its name.
+        name: String,
+        /// Its id; `None` where the broker knows none (before Kafka 2.8).
+        id: Option<TopicId>,
+    },
+    /// There is none of this name.
+    Missing {
+        /// The name.
+        name: String,
+    },
 }
 
-/// Asks for these topics; those that don't exist, or that we may not see, are left out.
+/// Asks for these topics; those that we may not see are left out.
 ///
 /// # Errors
 /// When no broker answers in time, or refuses.
@@ -65,11 +73,20 @@ unsafe fn read_topics(event: *mut sys::rd_kafka_event_t) -> Vec<DescribedTopic> 
         let descriptions = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
         for index in 0..count {
             let description = *descriptions.add(index);
+            let name = text(sys::rd_kafka_TopicDescription_name(description));
             let error = sys::rd_kafka_TopicDescription_error(description);
-            if !error.is_null()
-                && sys::rd_kafka_error_code(error) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
-            {
-                continue;
+            let code = if error.is_null() {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+            } else {
+                sys::rd_kafka_error_code(error)
+            };
+            match code {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {}
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => {
+                    topics.push(DescribedTopic::Missing { name });
+                    continue;
+                }
+                _ => continue,
             }
             let id = sys::rd_kafka_TopicDescription_topic_id(description);
             let is_none = id.is_null()
@@ -77,8 +94,8 @@ unsafe fn read_topics(event: *mut sys::rd_kafka_event_t) -> Vec<DescribedTopic> 
                     sys::rd_kafka_Uuid_most_significant_bits(id),
                     sys::rd_kafka_Uuid_least_significant_bits(id),
                 ) == (0, 0);
-            topics.push(DescribedTopic {
-                name: text(sys::rd_kafka_TopicDescription_name(description)),
+            topics.push(DescribedTopic::There {
+                name,
                 id: (!is_none).then(|| as_kafka_prints(&text(sys::rd_kafka_Uuid_base64str(id)))),
             });
         }
