@@ -12,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
+use rustix::process::{Pid, Resource, Rlimit, prlimit, test_kill_process};
 
 /// How many partitions the internal topics have (`scripts/kafka`).
 const INTERNAL_PARTITIONS: i32 = 5;
@@ -71,6 +72,18 @@ impl Cluster {
         let client: BaseConsumer = self.client().create().expect("a client");
         let metadata = client.fetch_metadata(None, Duration::from_secs(10));
         metadata.map_or(true, |metadata| metadata.brokers().iter().any(|broker| broker.id() == node))
+    }
+
+    /// No file of the broker may grow any more, as when its disk is full. Waits until it has ended by that, and tells how long it took.
+    pub fn fill_disk(&self, node: i32) -> Duration {
+        let begun = Instant::now();
+        let file = self.dir.join(format!("node-{node}/pid"));
+        let pid = std::fs::read_to_string(file).expect("the broker's process id");
+        let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("not 0");
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        prlimit(Some(pid), Resource::Fsize, none).expect("the limit is taken");
+        until(&format!("broker {node} ends, as it can't write"), || test_kill_process(pid).is_err());
+        begun.elapsed()
     }
 
     pub fn pause(&self, node: i32) {

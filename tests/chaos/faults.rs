@@ -111,6 +111,17 @@ pub fn inject(world: &mut World, fault: &Fault) -> String {
         }
         Kind::LinkCut => world.disturb_link(State::Silent, fault.between(7.5, 12.0)),
         Kind::LinkRefuses => world.disturb_link(State::Refusing, fault.between(1.0, 8.0)),
+        Kind::LinkSlow => world.disturb_link(State::Slow, fault.between(5.0, 15.0)),
+        Kind::OneBrokerCutOff => world.disturb_one(State::Silent, fault, fault.between(7.5, 20.0)),
+        Kind::OneBrokerLate => world.disturb_one(State::Late, fault, fault.between(5.0, 15.0)),
+        Kind::DiskFull => {
+            let node = NODES[fault.choice % NODES.len()];
+            let took = world.cluster.fill_disk(node);
+            world.kills += 1;
+            pause(fault.between(0.0, 6.0));
+            world.cluster.start_node(node);
+            format!("broker {node}, which ended after {took:.1?}")
+        }
         Kind::BrokerKilled => world.restart_broker(NODES[fault.choice % NODES.len()], fault, |_| ()),
         Kind::BrokerStopped => {
             let node = NODES[fault.choice % NODES.len()];
@@ -179,6 +190,14 @@ impl World {
         self.link.set(State::Up);
         let names: Vec<String> = cut.iter().map(|number| self.workers.describe(*number)).collect();
         format!("{} for {time:.1?}", names.join(", "))
+    }
+
+    fn disturb_one(&mut self, state: State, fault: &Fault, time: Duration) -> String {
+        let node = NODES[fault.choice % NODES.len()];
+        self.link.set_one(node, state);
+        pause(time);
+        self.link.set_one(node, State::Up);
+        format!("broker {node} for {time:.1?}")
     }
 
     fn restart_broker(&mut self, node: i32, fault: &Fault, mut meanwhile: impl FnMut(&mut World)) -> String {

@@ -19,42 +19,76 @@ pub enum State {
     Silent = 1,
     /// Connections are reset, and new ones too, as by a firewall.
     Refusing = 2,
+    /// Each connection carries few bytes a second, each way.
+    Slow = 3,
+    /// What brokers say comes late.
+    Late = 4,
 }
 
 /// How soon a change of state is seen.
 const TURN: Duration = Duration::from_millis(50);
+/// What a slow connection carries in a second.
+const SLOW: f64 = 24_000.0;
+/// How late a late answer is.
+const LATE: Duration = Duration::from_millis(700);
 
-#[derive(Clone)]
+/// All relays, one a broker.
 pub struct Link {
-    state: Arc<AtomicU8>,
-    open: Arc<Mutex<Vec<TcpStream>>>,
+    relays: Vec<Relay>,
     /// `--brokers` of who comes through it.
     pub brokers: String,
 }
 
+/// The relay in front of one broker.
+#[derive(Clone)]
+struct Relay {
+    state: Arc<AtomicU8>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToBroker,
+    ToClient,
+}
+
 impl Link {
     /// Starts relays: each listens on the first port and connects to the second.
-    pub fn start(relays: &[(u16, u16)]) -> Link {
-        let addresses: Vec<String> = relays.iter().map(|(here, _)| format!("127.0.0.1:{here}")).collect();
-        let link = Link {
-            state: Arc::new(AtomicU8::new(State::Up as u8)),
-            open: Arc::default(),
-            brokers: addresses.join(","),
-        };
-        for (address, (_, there)) in addresses.iter().zip(relays) {
-            let listener = TcpListener::bind(address).expect("the relay's port is free");
-            let (link, there) = (link.clone(), *there);
-            std::thread::spawn(move || {
-                for client in listener.incoming().map_while(Result::ok) {
-                    let link = link.clone();
-                    std::thread::spawn(move || link.relay(client, there));
-                }
-            });
-        }
-        link
+    pub fn start(ports: &[(u16, u16)]) -> Link {
+        let addresses: Vec<String> = ports.iter().map(|(here, _)| format!("127.0.0.1:{here}")).collect();
+        let start = |(address, (_, there)): (&String, &(u16, u16))| Relay::start(address, *there);
+        let relays = addresses.iter().zip(ports).map(start).collect();
+        Link { relays, brokers: addresses.join(",") }
     }
 
+    /// Of all relays.
     pub fn set(&self, state: State) {
+        self.relays.iter().for_each(|relay| relay.set(state));
+    }
+
+    /// Of the relay in front of a broker, by its number from 1 on.
+    pub fn set_one(&self, node: i32, state: State) {
+        let index = usize::try_from(node - 1).expect("a node");
+        self.relays[index].set(state);
+    }
+}
+
+impl Relay {
+    fn start(here: &str, there: u16) -> Relay {
+        let relay = Relay { state: Arc::new(AtomicU8::new(State::Up as u8)), open: Arc::default() };
+        let listener = TcpListener::bind(here).expect("the relay's port is free");
+        let accepting = relay.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let relay = accepting.clone();
+                std::thread::spawn(move || relay.serve(client, there));
+            }
+        });
+        relay
+    }
+
+    fn set(&self, state: State) {
         self.state.store(state as u8, Ordering::SeqCst);
         let mut open = self.open.lock().unwrap();
         if state == State::Refusing {
@@ -68,7 +102,7 @@ impl Link {
         self.state.load(Ordering::SeqCst) == state as u8
     }
 
-    fn relay(&self, client: TcpStream, there: u16) {
+    fn serve(&self, client: TcpStream, there: u16) {
         while self.is(State::Silent) {
             std::thread::sleep(TURN);
         }
@@ -84,18 +118,24 @@ impl Link {
         }
         let (Ok(from_client), Ok(to_client)) = (client.try_clone(), broker.try_clone()) else { return };
         let back = self.clone();
-        std::thread::spawn(move || back.pass(to_client, client));
-        self.pass(from_client, broker);
+        std::thread::spawn(move || back.pass(to_client, client, Way::ToClient));
+        self.pass(from_client, broker, Way::ToBroker);
     }
 
     /// Passes bytes on, one way, until either end closes.
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
         let mut buffer = vec![0; 65_536];
         let _ = from.set_nodelay(true);
         let _ = to.set_nodelay(true);
         while let Ok(size @ 1..) = from.read(&mut buffer) {
             while self.is(State::Silent) {
                 std::thread::sleep(TURN);
+            }
+            if self.is(State::Slow) {
+                std::thread::sleep(Duration::from_secs_f64(size as f64 / SLOW));
+            }
+            if self.is(State::Late) && way == Way::ToClient {
+                std::thread::sleep(LATE);
             }
             if to.write_all(&buffer[..size]).is_err() {
                 break;

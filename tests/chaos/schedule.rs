@@ -19,8 +19,12 @@ pub enum Kind {
     KilledWhileRebalancing,
     LinkCut,
     LinkRefuses,
+    LinkSlow,
+    OneBrokerCutOff,
+    OneBrokerLate,
     BrokerKilled,
     BrokerStopped,
+    DiskFull,
     GroupCoordinatorKilled,
     TransactionCoordinatorKilled,
     WorkerReplacedWhileBrokerDown,
@@ -30,7 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 22] = [
         Kind::WorkerKilled,
         Kind::AllWorkersKilled,
         Kind::WorkerStoppedBeyondSession,
@@ -41,8 +45,12 @@ impl Kind {
         Kind::KilledWhileRebalancing,
         Kind::LinkCut,
         Kind::LinkRefuses,
+        Kind::LinkSlow,
+        Kind::OneBrokerCutOff,
+        Kind::OneBrokerLate,
         Kind::BrokerKilled,
         Kind::BrokerStopped,
+        Kind::DiskFull,
         Kind::GroupCoordinatorKilled,
         Kind::TransactionCoordinatorKilled,
         Kind::WorkerReplacedWhileBrokerDown,
@@ -67,6 +75,12 @@ impl Kind {
             Kind::KilledWhileRebalancing => "scaled up, another worker killed while partitions move",
             Kind::LinkCut => "the remote site cut off in silence, beyond the session",
             Kind::LinkRefuses => "connections of the remote site reset and refused",
+            Kind::LinkSlow => "the remote site's connections carry 24 kB/s each",
+            Kind::OneBrokerCutOff => {
+                "the remote site cut off in silence from one broker, not from the others"
+            }
+            Kind::OneBrokerLate => "a broker's answers come 0.7 s late at the remote site",
+            Kind::DiskFull => "a broker's disk full: it ends, and is started again when there is room",
             Kind::BrokerKilled => "a broker killed and restarted",
             Kind::BrokerStopped => "a broker stopped (SIGSTOP), then continued",
             Kind::GroupCoordinatorKilled => "the group's coordinator killed and restarted",

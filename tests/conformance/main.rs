@@ -42,3 +42,4 @@ mod lost;
 mod notices;
 mod producing;
 mod sequence;
+mod unheard;

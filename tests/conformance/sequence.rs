@@ -16,7 +16,7 @@ use crate::waiting::{PATIENCE, all_along};
 /// after a transaction of which a record was given up.
 #[test]
 fn after_an_abort_a_record_may_be_taken_for_the_one_that_was_given_up_before_it() {
-    let (cluster, here, there) = Cluster::start_behind_a_relay("conformance-cut");
+    let (cluster, here, there) = Cluster::start_behind_a_relay("conformance-cut", &[]);
     let cut = Cut::start(here, there);
     let place = Place::new_in(&cluster.brokers, 1);
     let mut config = Place::at(&format!("127.0.0.1:{here}")).client();

@@ -103,7 +103,7 @@ fn work_that_hangs_is_cut_short_and_its_reading_evaluated() {
 #[test]
 fn a_backlog_leaves_in_parts_over_a_link_that_is_too_slow_for_it() {
     // Some 12 MB of dead letters take 12 s, and a transaction may last 3 s.
-    let (cluster, here, there) = Cluster::start_behind_a_relay("slow-link");
+    let (cluster, here, there) = Cluster::start_behind_a_relay("slow-link", &[]);
     relay::start(here, there, 1e6);
     let mut world = World::in_cluster(&cluster, 2);
     let bad = Outgoing::new("g", "no JSON ".repeat(40).as_bytes());

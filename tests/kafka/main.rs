@@ -27,6 +27,7 @@ mod formats;
 mod health;
 mod influx;
 mod isolation;
+mod late;
 mod load;
 mod logs;
 mod new_topic;

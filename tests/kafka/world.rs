@@ -12,6 +12,7 @@ pub mod cut;
 pub mod http;
 pub mod influx;
 pub mod influxdb;
+pub mod late;
 pub mod mosquitto;
 pub mod process;
 pub mod records;
@@ -92,7 +93,7 @@ impl World {
     /// A world with topics of so many partitions in a cluster of the test's own, with a link to it that the test breaks. The world's
     /// own clients don't go by it.
     pub fn behind_a_cut(name: &str, partitions: u32) -> (World, Link) {
-        let (cluster, here, there) = broker::Cluster::start_behind_a_relay(name);
+        let (cluster, here, there) = broker::Cluster::start_behind_a_relay(name, &[]);
         let cut = Cut::start(here, there);
         let world = World::in_cluster(&cluster, partitions);
         (world, Link { cut, brokers: format!("127.0.0.1:{here}"), _cluster: cluster })

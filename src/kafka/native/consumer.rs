@@ -88,6 +88,9 @@ impl ClientError {
     }
 }
 
+/// Leaving a group takes a round trip.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What callbacks write, on whichever thread librdkafka calls them.
 #[derive(Debug, Default)]
 struct Inbox {
@@ -366,14 +369,27 @@ impl Consumer {
         list.elements().iter().filter_map(known).collect()
     }
 
-    /// Leaves the group. Blocks for the round trip; partitions that are still assigned are given up as they are.
+    /// Leaves the group. Blocks for the round trip; partitions that are still assigned are given up as they are. librdkafka sets no
+    /// limit to it, and doesn't come back where it lost an assignment and was given no answer (`rd_kafka_cgrp_unsubscribe`,
+    /// 2.12.1): then the thread that waits for it is left to itself, and keeps the client.
     ///
     /// # Errors
-    /// When the broker doesn't take the leave; the session timeout then does it.
+    /// When the broker doesn't take the leave, or not in time; the session timeout then does it.
     pub fn close(&self) -> Result<(), ClientError> {
         self.handle.inbox.closing.store(true, Ordering::Release);
-        // SAFETY: the client is alive; the rebalance callback sees `closing` and unassigns at once.
-        check(unsafe { sys::rd_kafka_consumer_close(self.handle.client.as_ptr()) })
+        let handle = self.handle();
+        let (closed, outcome) = crossbeam_channel::bounded(1);
+        let closing = std::thread::Builder::new().name("leaving".to_owned()).spawn(move || {
+            // SAFETY: the client is alive; the rebalance callback sees `closing` and unassigns at once.
+            let left = check(unsafe { sys::rd_kafka_consumer_close(handle.client.as_ptr()) });
+            drop(handle);
+            let _ = closed.send(left);
+        });
+        let failed = |reason: String| ClientError { code: RDKafkaErrorCode::OperationTimedOut, reason };
+        closing.map_err(|error| failed(format!("no thread: {error}")))?;
+        outcome
+            .recv_timeout(LEAVE_TIMEOUT)
+            .unwrap_or_else(|_| Err(failed(format!("no end of it after {} s", LEAVE_TIMEOUT.as_secs()))))
     }
 
     /// As [`Consumer::close`], of a client that may be owed an answer: it gets one.

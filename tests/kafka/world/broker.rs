@@ -45,12 +45,13 @@ impl Cluster {
         Cluster { dir, brokers, _reaper: reaper }
     }
 
-    /// Starts one node that also listens on a port for those who come by another one, on which a relay has to listen; gives
-    /// the relay's port and the node's.
-    pub fn start_behind_a_relay(name: &str) -> (Cluster, u16, u16) {
+    /// Starts one node with these properties that also listens on a port for those who come by another one, on which a relay has to
+    /// listen; gives the relay's port and the node's.
+    pub fn start_behind_a_relay(name: &str, properties: &[&str]) -> (Cluster, u16, u16) {
         let dir = folder(name);
         let reaper = stop_when_we_have_ended(&dir);
-        let brokers = start(&dir, &["--fresh", "--relay"]);
+        let properties: Vec<&str> = properties.iter().flat_map(|property| ["--property", property]).collect();
+        let brokers = start(&dir, &[&["--fresh", "--relay"], &properties[..]].concat());
         let text = std::fs::read_to_string(format!("{dir}/relay")).expect("a relayed cluster");
         let mut ports = text.split_whitespace().skip(1).map(|port| port.parse().expect("a port"));
         let (there, here) = (ports.next().expect("a port"), ports.next().expect("a port"));

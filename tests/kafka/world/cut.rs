@@ -5,7 +5,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -13,6 +13,7 @@ const PRODUCE: i16 = 0;
 const FETCH: i16 = 1;
 const LIST_OFFSETS: i16 = 2;
 const ADD_OFFSETS_TO_TXN: i16 = 25;
+const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
 const GROUP_AUTHORIZATION_FAILED: i16 = 30;
 
 /// The relay.
@@ -25,6 +26,10 @@ struct Shared {
     changed: Condvar,
     /// Whether what only leaders are asked for is lost.
     leader_away: AtomicBool,
+    /// Whether the next answer to a heartbeat that bears an assignment is lost (KIP-848).
+    lose_assignment: AtomicBool,
+    /// How many heartbeats of KIP-848 were answered.
+    heartbeats: AtomicUsize,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -81,6 +86,21 @@ impl Cut {
         self.0.leader_away.store(hidden, Ordering::Relaxed);
     }
 
+    /// The next answer to a heartbeat of KIP-848 that bears an assignment is lost, and its connection stays.
+    pub fn lose_assignment(&self) {
+        self.0.lose_assignment.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that has happened.
+    pub fn has_lost_assignment(&self) -> bool {
+        !self.0.lose_assignment.load(Ordering::Relaxed)
+    }
+
+    /// How many heartbeats of KIP-848 were answered.
+    pub fn heartbeats(&self) -> usize {
+        self.0.heartbeats.load(Ordering::Relaxed)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.0.state)
     }
@@ -94,7 +114,11 @@ impl Cut {
 
     fn pass_both_ways(&self, client: TcpStream, broker: TcpStream) {
         let (Ok(from_broker), Ok(to_client)) = (broker.try_clone(), client.try_clone()) else { return };
-        let connection = Arc::new(Connection { to_client: Mutex::new(to_client), lost: Mutex::new(None) });
+        let connection = Arc::new(Connection {
+            to_client: Mutex::new(to_client),
+            lost: Mutex::new(None),
+            heartbeats: Mutex::default(),
+        });
         let (relay, answered) = (self.clone(), Arc::clone(&connection));
         thread::spawn(move || relay.pass_answers(from_broker, &answered));
         let relay = self.clone();
@@ -105,6 +129,9 @@ impl Cut {
         while let Ok(frame) = frame(&mut client) {
             let kind = i16::from_be_bytes([frame[4], frame[5]]);
             let number = [frame[8], frame[9], frame[10], frame[11]];
+            if kind == CONSUMER_GROUP_HEARTBEAT {
+                lock(&connection.heartbeats).push(number);
+            }
             if kind == PRODUCE && self.is_about(&frame) {
                 *lock(&connection.lost) = Some(number);
             }
@@ -137,6 +164,14 @@ impl Cut {
                 *self.state() = State::Broken(0);
                 break;
             }
+            if connection.answers_heartbeat(&frame) {
+                // Without an assignment it ends with "null" and no tags.
+                let bears_assignment = !frame.ends_with(&[0xff, 0]);
+                if bears_assignment && self.0.lose_assignment.swap(false, Ordering::Relaxed) {
+                    continue;
+                }
+                self.0.heartbeats.fetch_add(1, Ordering::Relaxed);
+            }
             if !connection.answer(&frame) {
                 break;
             }
@@ -149,20 +184,28 @@ struct Connection {
     to_client: Mutex<TcpStream>,
     /// The request whose answer is to be lost.
     lost: Mutex<Option<[u8; 4]>>,
+    /// Those of KIP-848 that weren't answered.
+    heartbeats: Mutex<Vec<[u8; 4]>>,
 }
 
 impl Connection {
+    fn answers_heartbeat(&self, frame: &[u8]) -> bool {
+        let is_answer = |number: &[u8; 4]| number[..] == frame[4..8];
+        lock(&self.heartbeats).extract_if(.., |number| is_answer(number)).count() > 0
+    }
+
     fn answer(&self, frame: &[u8]) -> bool {
         lock(&self.to_client).write_all(frame).is_ok()
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Also where another thread has panicked.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The next frame, with its size.
-fn frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
+pub fn frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; 4];
     from.read_exact(&mut frame)?;
     let size = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
