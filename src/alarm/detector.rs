@@ -164,21 +164,21 @@ impl Detector {
         if state.covers(source.offset, &log.epoch) {
             return false;
         }
-        for (rule, standing) in self.rules.as_slice().iter().zip(&state.standings) {
-            if standing.phase.is_active() {
-                effects.push(Effect::Alert(Box::new(AlertEvent {
-                    generator: generator.clone(),
-                    rule: Arc::clone(rule),
-                    state: AlertState::Cleared,
-                    value: None,
-                    at: source.at,
-                    since: source.at,
-                    position: None,
-                    partition: source.partition,
-                    offset: source.offset,
-                    reason: Some(Reason::Decommissioned),
-                })));
-            }
+        let standings = self.rules.as_slice().iter().zip(&state.standings);
+        let active = standings.filter(|(_, standing)| standing.phase.is_active());
+        for rule in active.map(|(rule, _)| Arc::clone(rule)).chain(state.carried_alarms()) {
+            effects.push(Effect::Alert(Box::new(AlertEvent {
+                generator: generator.clone(),
+                rule,
+                state: AlertState::Cleared,
+                value: None,
+                at: source.at,
+                since: source.at,
+                position: None,
+                partition: source.partition,
+                offset: source.offset,
+                reason: Some(Reason::Decommissioned),
+            })));
         }
         if state.stored {
             let farewell = StoredState::farewell(generator, log.topic, source.offset, (log.epoch)());
@@ -403,5 +403,64 @@ mod tests {
             !effects.is_empty()
         });
         assert_eq!(raised, Some(4 + 12 + 3), "with the benefit of the quarter in which nothing is written");
+    }
+
+    const LOW_FUEL: &str = "[[rule]]\nname = \"low\"\nfield = \"fuel\"\nraise_below = 20.0\nclear_above = 25.5\n\
+                            severity = \"critical\"\n";
+    const HOT: &str = "[[rule]]\nname = \"hot\"\nfield = \"temperature\"\nraise_above = 10.0\n";
+
+    fn running(rules: &[&str]) -> Detector {
+        Detector::new(Rules::parse(&rules.concat(), "rules.toml".as_ref()).expect("valid rules"))
+    }
+
+    fn last_state(effects: &[Effect]) -> StoredState {
+        let last = effects.iter().rev().find_map(Effect::as_state).expect("a state change");
+        StoredState::from_json(last.json.as_ref().expect("a value")).expect("own format")
+    }
+
+    /// The alerts of a decommissioning at offset 20 by a worker that took over this state.
+    fn goodbye(detector: &Detector, stored: &StoredState) -> Vec<String> {
+        let mut state = AlarmState::restore(stored.clone(), detector.rules(), both(60_000, 0));
+        let source = Source { partition: PartitionId(0), offset: Offset(20), at: Millis(90_000) };
+        let (mut effects, log) = (Vec::new(), Log { topic: None, epoch: || Epoch(4) });
+        let g = GeneratorId::from("g");
+        assert!(detector.decommission(&g, &mut state, source, log, both(60_000, 0), &mut effects));
+        let alerts = effects.iter().filter_map(|effect| match effect {
+            Effect::Alert(alert) => Some(String::from_utf8(alert.to_json("t")).expect("UTF-8")),
+            _ => None,
+        });
+        alerts.collect()
+    }
+
+    #[test]
+    fn decommissioning_clears_the_alarms_of_rules_that_are_run_elsewhere() {
+        let (all, hot) = (running(&[LOW_FUEL, DEADMAN]), running(&[HOT]));
+        let mut state = AlarmState::new(all.rules(), Mono(0));
+        read(&all, &mut state, 5, 0);
+        let stored = look(&all, &mut state, 5, 10_000, 10_000).expect("silent");
+        let mut told = goodbye(&all, &stored);
+        told.sort();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[1].contains(r#""severity":"critical","field":"fuel","value":null,"threshold":25.5"#));
+
+        // Of a worker that runs neither rule, and has written the state once more.
+        let mut state = AlarmState::restore(stored, hot.rules(), both(20_000, 0));
+        let carried = last_state(&read(&hot, &mut state, 10, 20_000));
+        let elsewhere =
+            goodbye(&running(&["[[rule]]\nname = \"far\"\nfield = \"lat\"\nraise_above = 80.0\n"]), &carried);
+        let (hot, other): (Vec<_>, Vec<_>) = elsewhere.into_iter().partition(|alert| alert.contains("hot"));
+        assert_eq!((hot.len(), other), (1, told), "the same alerts, whoever tells them");
+    }
+
+    #[test]
+    fn an_alarm_of_which_nothing_but_its_name_is_known_is_cleared_too() {
+        let older = br#"{"generatorID":"g","offset":1,"rules":{"calm":{"phase":"normal","since":3},"low":{"phase":"raised","since":3}}}"#;
+        let stored = StoredState::from_json(older).expect("valid");
+        let expected = concat!(
+            r#"{"id":"t-0-20-low","generatorID":"g","rule":"low","state":"cleared","severity":"warning","field":null,"#,
+            r#""value":null,"threshold":0.0,"at":90000,"since":90000,"lat":null,"lon":null,"reason":"decommissioned","#,
+            r#""source":{"topic":"t","partition":0,"offset":20}}"#
+        );
+        assert_eq!(goodbye(&running(&[HOT]), &stored), [expected]);
     }
 }

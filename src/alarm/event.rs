@@ -83,17 +83,7 @@ impl AlertEvent {
     /// The event's value in the alerts topic, as `docs/formats.md` says. `topic` is the readings topic.
     #[must_use]
     pub fn to_json(&self, topic: &str) -> Vec<u8> {
-        let (field, threshold) = match &self.rule.condition {
-            Condition::Threshold { field, limits, .. } => (
-                Some(field.name()),
-                match self.state {
-                    AlertState::Raised => limits.raise_threshold(),
-                    AlertState::Cleared => limits.clear_threshold(),
-                },
-            ),
-            // A deadman rule measures seconds of silence.
-            Condition::Silent { after } => (None, *after as f64 / 1000.0),
-        };
+        let (field, threshold) = self.rule.condition.told(self.state);
         let json = AlertJson {
             id: &self.id(topic),
             generator: self.generator.as_str(),
@@ -112,6 +102,23 @@ impl AlertEvent {
         };
         // Strings and finite numbers alone: serializing them into memory can't fail.
         serde_json::to_vec(&json).unwrap_or_default()
+    }
+}
+
+impl Condition {
+    /// What an event says of it: the field and the threshold.
+    pub(super) fn told(&self, state: AlertState) -> (Option<&'static str>, f64) {
+        match self {
+            Condition::Threshold { field, limits, .. } => (
+                Some(field.name()),
+                match state {
+                    AlertState::Raised => limits.raise_threshold(),
+                    AlertState::Cleared => limits.clear_threshold(),
+                },
+            ),
+            // A deadman rule measures seconds of silence.
+            Condition::Silent { after } => (None, *after as f64 / 1000.0),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ impl Phase {
 }
 
 /// A phase and the event time it was entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Standing {
     /// The phase.
     pub phase: Phase,

@@ -192,7 +192,7 @@ struct RuleEntry {
     enabled: bool,
 }
 
-fn default_severity() -> String {
+pub(super) fn default_severity() -> String {
     "warning".to_owned()
 }
 

@@ -3,13 +3,16 @@
 //! Owned by the partition the generator's readings come from; nobody shares it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::machine::Standing;
-use super::rules::{Condition, Rules};
+use super::event::AlertState;
+use super::machine::{Delays, Limits, Phase, Standing};
+use super::rules::{Condition, Rule, Rules, default_severity};
 use crate::log::{Epoch, GeneratorId, Millis, Mono, Now, Offset, TopicId};
+use crate::reading::Field;
 
 /// The alarm state of one generator in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +21,7 @@ pub struct AlarmState {
     pub standings: SmallVec<[Standing; 2]>,
     /// Standings of rules that this replica doesn't run (disabled, or known to a newer release only), kept as they are
     /// so that a rolling change of the rules doesn't raise an alarm twice.
-    carried: BTreeMap<String, Standing>,
+    carried: BTreeMap<String, StoredStanding>,
     /// The offset of the last reading that is part of this state; a reading at or before it is a repeat.
     pub applied: Offset,
     /// The leader epoch of that reading, or a newer one that was there when it was the last; see [`AlarmState::covers`].
@@ -50,8 +53,8 @@ impl AlarmState {
         let mut state = AlarmState::new(rules, now.mono);
         let mut carried = stored.rules;
         for (index, rule) in rules.as_slice().iter().enumerate() {
-            if let Some(standing) = carried.remove(&rule.name) {
-                state.standings[index] = standing;
+            if let Some(StoredStanding { phase, since, .. }) = carried.remove(&rule.name) {
+                state.standings[index] = Standing { phase, since };
             }
         }
         state.carried = carried;
@@ -75,6 +78,12 @@ impl AlarmState {
         !self.stored && untouched && self.carried.is_empty() && self.applied < Offset(0)
     }
 
+    /// Of each rule that this replica doesn't run and whose alarm is active: what a cleared event says of it.
+    pub fn carried_alarms(&self) -> impl Iterator<Item = Arc<Rule>> + '_ {
+        let active = self.carried.iter().filter(|(_, stored)| stored.phase.is_active());
+        active.map(|(name, stored)| Arc::new(stored.to_clear(name)))
+    }
+
     /// Whether a record of this offset is part of the state already. The leader `epoch` is asked for where that matters: a
     /// newer one than the state's says that the offset is used again, for another record. Where either isn't known the
     /// offset alone decides.
@@ -90,7 +99,7 @@ impl AlarmState {
         let mut all = self.carried.clone();
         for (rule, standing) in rules.as_slice().iter().zip(&self.standings) {
             if *standing != Standing::INITIAL {
-                all.insert(rule.name.clone(), *standing);
+                all.insert(rule.name.clone(), StoredStanding::new(rule, *standing));
             }
         }
         StoredState {
@@ -114,7 +123,7 @@ pub fn heard_again_after(silent_for: i64) -> i64 {
 }
 
 /// A record of the state topic:
-/// `{"generatorID":"generator4","topic":"fXb3ZTPHT7y5Iq7LgnAqLQ","offset":1042,"epoch":3,"rules":{"low_fuel":{"phase":"raised","since":1766400000000}}}`.
+/// `{"generatorID":"generator4","topic":"fXb3ZTPHT7y5Iq7LgnAqLQ","offset":1042,"epoch":3,"rules":{"low_fuel":{"phase":"raised","since":1766400000000,"severity":"warning","field":"fuel","threshold":250.0}}}`.
 /// A rule that is absent stands as if no reading had touched it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredState {
@@ -130,10 +139,58 @@ pub struct StoredState {
     #[serde(default, skip_serializing_if = "is_unknown")]
     pub epoch: Epoch,
     /// Where each rule stands.
-    pub rules: BTreeMap<String, Standing>,
+    pub rules: BTreeMap<String, StoredStanding>,
     /// The generator is gone and this record is about to be deleted; see [`StoredState::farewell`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decommissioned: bool,
+}
+
+/// Where a rule stands, in a record. While its alarm is active also what a cleared event says of the rule, as the generator
+/// may be decommissioned where the rule isn't run. Records of older releases don't have that, nor do those that such a
+/// release has carried on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredStanding {
+    /// The phase.
+    pub phase: Phase,
+    /// When it was entered, event time.
+    pub since: Millis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    severity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<f64>,
+}
+
+impl StoredStanding {
+    fn new(rule: &Rule, Standing { phase, since }: Standing) -> StoredStanding {
+        if !phase.is_active() {
+            return StoredStanding { phase, since, severity: None, field: None, threshold: None };
+        }
+        let (field, threshold) = rule.condition.told(AlertState::Cleared);
+        StoredStanding {
+            phase,
+            since,
+            severity: Some(rule.severity.clone()),
+            field: field.map(str::to_owned),
+            threshold: Some(threshold),
+        }
+    }
+
+    /// The rule as far as a cleared event says it; it is never evaluated. What isn't known is as a rules file leaves it, or 0.
+    fn to_clear(&self, name: &str) -> Rule {
+        let threshold = self.threshold.unwrap_or(0.0);
+        let condition = match self.field.as_deref().and_then(Field::from_name) {
+            Some(field) => Condition::Threshold {
+                field,
+                limits: Limits::Low { raise: threshold, clear: None },
+                delays: Delays { on: 0, off: 0, realarm: None },
+            },
+            None => Condition::Silent { after: (threshold * 1000.0).round() as i64 },
+        };
+        let severity = self.severity.clone().unwrap_or_else(default_severity);
+        Rule { name: name.to_owned(), severity, condition }
+    }
 }
 
 impl StoredState {
@@ -168,7 +225,7 @@ impl StoredState {
     /// The record's value.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        // Strings and integers alone: serializing them into memory can't fail.
+        // Strings and finite numbers alone: serializing them into memory can't fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
@@ -180,7 +237,6 @@ fn is_unknown(epoch: &Epoch) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::Phase;
     use super::*;
 
     #[test]

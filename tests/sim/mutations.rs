@@ -167,8 +167,15 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "forgets_what_was_pending_when_the_partition_moves",
         file: "alarm/state.rs",
-        before: "state.standings[index] = standing;",
-        after: "if standing.phase.is_active() { state.standings[index] = standing; }",
+        before: "state.standings[index] = Standing { phase, since };",
+        after: "if phase.is_active() { state.standings[index] = Standing { phase, since }; }",
+        caught_by: &[Effects],
+    },
+    Mutation {
+        name: "leaves_out_of_a_state_what_clears_its_alarm_elsewhere",
+        file: "alarm/state.rs",
+        before: "if !phase.is_active() {",
+        after: "if true {",
         caught_by: &[Effects],
     },
     Mutation {

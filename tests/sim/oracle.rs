@@ -337,10 +337,7 @@ impl Oracle {
         for (rule, (phase, _)) in self.rules.iter().zip(&generator.rules) {
             if phase.is_active() {
                 let mut alert = alert_json(self.partition, rule, "cleared", entry.offset, &entry.generator);
-                alert["threshold"] = match &rule.kind {
-                    Kind::Limit(limit) => json!(limit.clear.unwrap_or(limit.raise)),
-                    Kind::Deadman(after) => json!(*after as f64 / 1000.0),
-                };
+                alert["threshold"] = clear_threshold(rule);
                 alert["at"] = json!(entry.at);
                 alert["since"] = json!(entry.at);
                 alert["reason"] = json!("decommissioned");
@@ -357,7 +354,15 @@ impl Oracle {
     fn state(&self, id: &str) -> Option<Value> {
         let generator = self.generators.get(id)?;
         let touched = self.rules.iter().zip(&generator.rules).filter_map(|(rule, (phase, since))| {
-            let standing = json!({"phase": phase.name(), "since": (*since)?});
+            let mut standing = json!({"phase": phase.name(), "since": (*since)?});
+            if phase.is_active() {
+                // What its cleared alert says of the rule.
+                standing["severity"] = json!(rule.severity);
+                standing["threshold"] = clear_threshold(rule);
+                if let Kind::Limit(limit) = &rule.kind {
+                    standing["field"] = json!(limit.field);
+                }
+            }
             Some((rule.name.clone(), standing))
         });
         let rules: serde_json::Map<String, Value> = touched.collect();
@@ -412,6 +417,14 @@ fn step(
         *standing = (next, Some(at));
     }
     told
+}
+
+/// The threshold of a cleared alert.
+fn clear_threshold(rule: &Rule) -> Value {
+    match &rule.kind {
+        Kind::Limit(limit) => json!(limit.clear.unwrap_or(limit.raise)),
+        Kind::Deadman(after) => json!(*after as f64 / 1000.0),
+    }
 }
 
 /// What all alerts of a record have in common.

@@ -158,7 +158,7 @@ impl Scenario {
     pub fn effect_bytes(&self) -> usize {
         const OVERHEAD: usize = 192;
         const ALERT: usize = 408;
-        (self.rules.len() + 1) * OVERHEAD + 140 + self.rules.len() * (ALERT + 80)
+        (self.rules.len() + 1) * OVERHEAD + 140 + self.rules.len() * (ALERT + 160)
     }
 
     /// How long a generator may be silent, if a rule says so.
