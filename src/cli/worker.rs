@@ -40,7 +40,8 @@ pub struct Options {
     #[arg(long, default_value = "100ms", value_parser = super::duration, env = "GENWATCH_COMMIT_INTERVAL")]
     commit_interval: Duration,
 
-    /// How the group agrees on who works which partition: classic (cooperative-sticky) or consumer (KIP-848, Kafka 4).
+    /// How the group agrees on who works which partition: classic (cooperative-sticky) or consumer (KIP-848, Kafka 4; the
+    /// brokers set the session timeout, 45 s by default, after which a killed worker is noticed).
     #[arg(long, value_enum, default_value_t = GroupProtocol::Classic, env = "GENWATCH_GROUP_PROTOCOL")]
     group_protocol: GroupProtocol,
 
