@@ -10,7 +10,7 @@
 //! generator would be evaluated again after a crash. Until then a farewell stands in its place, which names the reading as
 //! any state does. It is deleted by a commit that comes after the one whose offset passed it, whatever the delivery.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::alarm::state::StoredState;
@@ -236,14 +236,15 @@ impl Outbox {
 /// Farewells that are to be deleted when the committed offset has passed them.
 #[derive(Debug, Default)]
 struct Farewells {
-    by_offset: BTreeMap<Offset, GeneratorId>,
+    /// Several may name one offset: that before the start, of states that were kept from another log.
+    by_offset: BTreeSet<(Offset, GeneratorId)>,
     by_generator: HashMap<GeneratorId, Offset, foldhash::fast::RandomState>,
 }
 
 impl Farewells {
     fn add(&mut self, generator: GeneratorId, offset: Offset) {
         self.cancel(&generator);
-        self.by_offset.insert(offset, generator.clone());
+        self.by_offset.insert((offset, generator.clone()));
         self.by_generator.insert(generator, offset);
     }
 
@@ -254,13 +255,13 @@ impl Farewells {
             return;
         }
         if let Some(offset) = self.by_generator.remove(generator) {
-            self.by_offset.remove(&offset);
+            self.by_offset.remove(&(offset, generator.clone()));
         }
     }
 
     fn take_below(&mut self, offset: Offset) -> Option<(GeneratorId, Offset)> {
-        let first = self.by_offset.first_entry().filter(|first| *first.key() < offset)?;
-        let (at, generator) = first.remove_entry();
+        self.by_offset.first().filter(|(first, _)| *first < offset)?;
+        let (at, generator) = self.by_offset.pop_first()?;
         self.by_generator.remove(&generator);
         Some((generator, at))
     }
@@ -450,6 +451,17 @@ mod tests {
         assert_eq!((states(&[rest.effects]), rest.offset), (wanted, Offset(9)));
         outbox.acknowledge(Offset(9));
         assert_eq!((outbox.bytes(), outbox.is_ready(Offset(9))), (0, false));
+    }
+
+    #[test]
+    fn farewells_of_one_offset_are_all_deleted() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        for generator in ["a", "b"] {
+            publish(&mut outbox, change(generator, 4, None));
+        }
+        seal(&mut outbox, 5);
+        outbox.acknowledge(Offset(5));
+        assert_eq!(states(&[seal(&mut outbox, 5)]), [known("a", 4, "deleted"), known("b", 4, "deleted")]);
     }
 
     #[test]

@@ -280,7 +280,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "deletes_a_state_before_the_offset_has_passed_its_farewell",
         file: "pool/outbox.rs",
-        before: ".filter(|first| *first.key() < offset)?",
+        before: ".filter(|(first, _)| *first < offset)?",
         after: ".filter(|_| offset >= Offset(0))?",
         caught_by: &[Effects],
     },
