@@ -50,6 +50,8 @@ pub struct Silence {
 pub struct Detector {
     rules: Rules,
     watch_silence: bool,
+    /// Milliseconds of silence after which a generator is forgotten.
+    forget_after: Option<i64>,
 }
 
 impl Detector {
@@ -57,7 +59,15 @@ impl Detector {
     #[must_use]
     pub fn new(rules: Rules) -> Detector {
         let watch_silence = rules.watch_silence();
-        Detector { rules, watch_silence }
+        Detector { rules, watch_silence, forget_after: None }
+    }
+
+    /// Has generators forgotten that have been silent for so many milliseconds, as if they were decommissioned. Nobody is forgotten
+    /// before each deadman rule has missed it; without such a rule, whose states tell when a generator was last heard of, nobody is.
+    #[must_use]
+    pub fn forget_silent_after(mut self, millis: i64) -> Detector {
+        self.forget_after = self.rules.longest_silence().map(|longest| longest.max(millis));
+        self
     }
 
     /// The rules in force.
@@ -164,37 +174,13 @@ impl Detector {
         if state.covers(source.offset, &log.epoch) {
             return false;
         }
-        let standings = self.rules.as_slice().iter().zip(&state.standings);
-        let active = standings.filter(|(_, standing)| standing.phase.is_active());
-        for rule in active.map(|(rule, _)| Arc::clone(rule)).chain(state.carried_alarms()) {
-            effects.push(Effect::Alert(Box::new(AlertEvent {
-                generator: generator.clone(),
-                rule,
-                state: AlertState::Cleared,
-                value: None,
-                at: source.at,
-                since: source.at,
-                position: None,
-                partition: source.partition,
-                offset: source.offset,
-                reason: Some(Reason::Decommissioned),
-            })));
-        }
-        if state.stored {
-            let farewell = StoredState::farewell(generator, log.topic, source.offset, (log.epoch)());
-            effects.push(Effect::State(StateChange {
-                generator: generator.clone(),
-                partition: source.partition,
-                is_farewell: true,
-                json: Some(farewell.to_json()),
-                offset: source.offset,
-            }));
-        }
+        self.forget(generator, state, source, source.at, Reason::Decommissioned, log, effects);
         *state = AlarmState::new(&self.rules, now.mono);
         true
     }
 
-    /// Looks whether the generator has been silent for too long. Gives the effects of the alarms that are raised by it.
+    /// Looks whether the generator has been silent for too long. Gives the effects of the alarms that are raised by it; or
+    /// those of a decommissioning, if it's to be forgotten. Whether it is.
     pub fn silence(
         &self,
         generator: &GeneratorId,
@@ -202,9 +188,9 @@ impl Detector {
         Silence { partition, last, epoch, asked, now }: Silence,
         topic: Option<&TopicId>,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         if !state.stored {
-            return;
+            return false;
         }
         // Measured by a clock that nobody sets, and told by the other one as it is now.
         let quiet = asked.mono.since(state.last_seen);
@@ -239,6 +225,57 @@ impl Detector {
                 (state.applied, state.epoch) = (last, epoch);
             }
             effects.push(self.state_change(generator, partition, topic, state));
+            return false;
+        }
+        // Each deadman alarm has been told, as none waits for longer. So the state covers the last reading, and whoever owns the
+        // partition next makes the same of it.
+        if self.forget_after.is_none_or(|limit| quiet < limit) {
+            return false;
+        }
+        let (source, epoch) = (Source { partition, offset: state.applied, at }, state.epoch);
+        let log = Log { topic, epoch: || epoch };
+        self.forget(generator, state, source, Millis(at.0 - quiet), Reason::Forgotten, log, effects);
+        *state = AlarmState::new(&self.rules, now.mono);
+        true
+    }
+
+    /// Clears what is active, for this reason that holds since then, and leaves a farewell in the state's place.
+    #[allow(clippy::too_many_arguments)]
+    fn forget(
+        &self,
+        generator: &GeneratorId,
+        state: &AlarmState,
+        Source { partition, offset, at }: Source,
+        since: Millis,
+        reason: Reason,
+        log: Log<'_, impl Fn() -> Epoch>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let standings = self.rules.as_slice().iter().zip(&state.standings);
+        let active = standings.filter(|(_, standing)| standing.phase.is_active());
+        for rule in active.map(|(rule, _)| Arc::clone(rule)).chain(state.carried_alarms()) {
+            effects.push(Effect::Alert(Box::new(AlertEvent {
+                generator: generator.clone(),
+                rule,
+                state: AlertState::Cleared,
+                value: None,
+                at,
+                since,
+                position: None,
+                partition,
+                offset,
+                reason: Some(reason),
+            })));
+        }
+        if state.stored {
+            let farewell = StoredState::farewell(generator, log.topic, offset, (log.epoch)());
+            effects.push(Effect::State(StateChange {
+                generator: generator.clone(),
+                partition,
+                is_farewell: true,
+                json: Some(farewell.to_json()),
+                offset,
+            }));
         }
     }
 
@@ -269,8 +306,12 @@ mod tests {
 
     const DEADMAN: &str = "[[rule]]\nname = \"gone\"\nsilent_for = \"10s\"\n";
 
+    fn detector_rules() -> Rules {
+        Rules::parse(DEADMAN, "rules.toml".as_ref()).expect("valid rules")
+    }
+
     fn detector() -> Detector {
-        Detector::new(Rules::parse(DEADMAN, "rules.toml".as_ref()).expect("valid rules"))
+        Detector::new(detector_rules())
     }
 
     /// Both clocks, of which the wall clock is set to so much more.
@@ -310,7 +351,7 @@ mod tests {
             Log { topic: None, epoch: || Epoch(4) },
             both(now, 0),
             &mut effects,
-            &mut [0],
+            &mut [0, 0],
         );
         effects
     }
@@ -376,6 +417,88 @@ mod tests {
             let told = (Some(10.0), 11_000 + set, 1_000 + set);
             assert_eq!(silent(&mut state, 11_000), Some(told), "by the clock as it stands");
         }
+    }
+
+    /// Misses a generator after 10 s, and forgets it after a minute.
+    fn forgetful() -> Detector {
+        let rules =
+            format!("{DEADMAN}[[rule]]\nname = \"low_fuel\"\nfield = \"fuel\"\nraise_below = 200.0\n");
+        let rules = Rules::parse(&rules, "rules.toml".as_ref()).expect("valid rules");
+        Detector::new(rules).forget_silent_after(60_000)
+    }
+
+    /// As [`look`], with the alerts and whether the generator is forgotten.
+    fn look_at_all(
+        detector: &Detector,
+        state: &mut AlarmState,
+        last: i64,
+        now: Now,
+    ) -> (bool, Vec<(String, i64, i64)>, Option<StoredState>) {
+        let mut effects = Vec::new();
+        let at = Silence { partition: PartitionId(3), last: Offset(last), epoch: Epoch(4), asked: now, now };
+        let is_forgotten = detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
+        let json = effects.last().and_then(Effect::as_state).and_then(|change| change.json.as_ref());
+        let stored = json.map(|json| StoredState::from_json(json).expect("own format"));
+        let told = effects.iter().filter_map(|effect| match effect {
+            Effect::Alert(alert) => Some((alert.id("t"), alert.at.0, alert.since.0)),
+            _ => None,
+        });
+        (is_forgotten, told.collect(), stored)
+    }
+
+    #[test]
+    fn who_is_silent_for_longer_than_anybody_waits_is_forgotten() {
+        let detector = forgetful();
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        read(&detector, &mut state, 5, 0);
+        read(&detector, &mut state, 9, 1_000);
+        let told = |is_forgotten, names: &[&str], at: i64| {
+            let told = names.iter().map(|name| (format!("t-3-9-{name}"), at, 1_000));
+            (is_forgotten, told.collect::<Vec<_>>())
+        };
+        // It was away for long, as its partition was: it's missed all the same, and then forgotten.
+        let (is_forgotten, alerts, _) = look_at_all(&detector, &mut state.clone(), 9, both(99_000, 0));
+        assert_eq!((is_forgotten, alerts), told(false, &["gone-silent"], 99_000));
+
+        look_at_all(&detector, &mut state, 9, both(11_000, 0));
+        let (is_forgotten, alerts, stored) = look_at_all(&detector, &mut state, 9, both(60_999, 0));
+        assert_eq!((is_forgotten, alerts, stored), (false, vec![], None));
+        let (is_forgotten, alerts, stored) = look_at_all(&detector, &mut state, 9, both(61_000, 0));
+        assert_eq!((is_forgotten, alerts), told(true, &["gone-forgotten", "low_fuel-forgotten"], 61_000));
+        let stored = stored.expect("a farewell");
+        assert_eq!((stored.decommissioned, stored.offset, stored.epoch), (true, Offset(9), Epoch(4)));
+        assert!(state.is_new());
+        let again = read(&detector, &mut state, 10, 62_000);
+        assert_eq!(again.len(), 2, "it begins as any new one: low on fuel, and known: {again:?}");
+    }
+
+    #[test]
+    fn silence_is_forgotten_as_of_the_last_reading_whoever_looks() {
+        let detector = forgetful();
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        read_at(&detector, &mut state, 5, 1_000);
+        let (_, _, raised) = look_at_all(&detector, &mut state, 5, both(11_000, 0));
+        let raised = raised.expect("raised");
+        // Each owner lives for a second, its own clock begins at zero.
+        let forgotten = (12..200).find(|second| {
+            let now = Now { mono: Mono(0), wall: Millis(second * 1_000) };
+            let mut state = AlarmState::restore(raised.clone(), detector.rules(), now);
+            look_at_all(&detector, &mut state, 5, now).0
+        });
+        assert_eq!(forgotten, Some(1 + 60 + 10), "with the benefit of the time in which nothing is written");
+    }
+
+    #[test]
+    fn nobody_is_forgotten_without_a_deadman_rule_nor_before_it_is_missed() {
+        let detector = Detector::new(Rules::default()).forget_silent_after(1);
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        assert_eq!(read(&detector, &mut state, 5, 0).len(), 2, "low on fuel");
+        assert_eq!(look_at_all(&detector, &mut state, 5, both(1 << 40, 0)), (false, vec![], None));
+
+        let detector = Detector::new(detector_rules()).forget_silent_after(1);
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        read(&detector, &mut state, 5, 0);
+        assert_eq!(look_at_all(&detector, &mut state, 5, both(9_999, 0)), (false, vec![], None));
     }
 
     #[test]

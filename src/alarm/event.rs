@@ -36,6 +36,9 @@ pub enum Reason {
     Decommissioned,
     /// No reading for the time a deadman rule allows.
     Silent,
+    /// No reading for so long that the generator is forgotten, as if it were decommissioned.
+    #[serde(rename = "decommissioned")]
+    Forgotten,
 }
 
 /// One alert event.
@@ -71,12 +74,15 @@ impl AlertEvent {
     pub fn id(&self, topic: &str) -> String {
         let Self { partition, offset, rule, generator, at, .. } = self;
         let name = &rule.name;
-        if self.reason != Some(Reason::Silent) {
-            format!("{topic}-{partition}-{offset}-{name}")
-        } else if offset.0 >= 0 {
-            format!("{topic}-{partition}-{offset}-{name}-silent")
+        let what = match self.reason {
+            None | Some(Reason::Decommissioned) => return format!("{topic}-{partition}-{offset}-{name}"),
+            Some(Reason::Silent) => "silent",
+            Some(Reason::Forgotten) => "forgotten",
+        };
+        if offset.0 >= 0 {
+            format!("{topic}-{partition}-{offset}-{name}-{what}")
         } else {
-            format!("{topic}-{partition}-{generator}-{at}-{name}-silent")
+            format!("{topic}-{partition}-{generator}-{at}-{name}-{what}")
         }
     }
 
@@ -175,5 +181,28 @@ mod tests {
             r#""source":{"topic":"emergency_generators","partition":3,"offset":1042}}"#
         );
         assert_eq!(String::from_utf8(event.to_json("emergency_generators")).expect("utf-8"), expected);
+    }
+
+    #[test]
+    fn who_is_forgotten_is_told_as_one_that_is_decommissioned_by_an_id_of_its_own() {
+        let mut event = AlertEvent {
+            generator: GeneratorId::from("g"),
+            rule: Rules::default().as_slice()[0].clone(),
+            state: AlertState::Cleared,
+            value: None,
+            at: Millis(9),
+            since: Millis(5),
+            position: None,
+            partition: PartitionId(3),
+            offset: Offset(7),
+            reason: Some(Reason::Forgotten),
+        };
+        let json: serde_json::Value = serde_json::from_slice(&event.to_json("t")).expect("JSON");
+        assert_eq!(
+            (&json["reason"], &json["id"]),
+            (&"decommissioned".into(), &"t-3-7-low_fuel-forgotten".into())
+        );
+        event.reason = Some(Reason::Decommissioned);
+        assert_eq!(event.id("t"), "t-3-7-low_fuel");
     }
 }

@@ -131,7 +131,17 @@ impl Rules {
     /// Whether some rule needs a generator to be known although no alarm of it changed: a deadman rule does.
     #[must_use]
     pub fn watch_silence(&self) -> bool {
-        self.0.iter().any(|rule| matches!(rule.condition, Condition::Silent { .. }))
+        self.longest_silence().is_some()
+    }
+
+    /// The longest `silent_for`, in milliseconds; `None` without a deadman rule.
+    #[must_use]
+    pub fn longest_silence(&self) -> Option<i64> {
+        let silences = self.0.iter().filter_map(|rule| match rule.condition {
+            Condition::Silent { after } => Some(after),
+            Condition::Threshold { .. } => None,
+        });
+        silences.max()
     }
 }
 
@@ -409,7 +419,7 @@ mod tests {
         assert_eq!(*delays, Delays { on: 10_000, off: 60_000, realarm: Some(3_600_000) });
         let deadman = Rules::parse(&rule("silent_for = \"60s\""), Path::new("rules.toml")).expect("valid");
         assert_eq!(deadman.as_slice()[0].condition, Condition::Silent { after: 60_000 });
-        assert!(deadman.watch_silence());
+        assert_eq!((deadman.watch_silence(), deadman.longest_silence()), (true, Some(60_000)));
     }
 
     #[test]

@@ -60,7 +60,10 @@ impl AlarmState {
         state.carried = carried;
         let heard = rules.as_slice().iter().zip(&state.standings).filter_map(|(rule, standing)| {
             let Condition::Silent { after } = rule.condition else { return None };
-            (standing.since.0 >= 0).then(|| standing.since.0.saturating_add(heard_again_after(after)))
+            // When an alarm was raised, the silence was that old already.
+            let before = if standing.phase.is_active() { after } else { 0 };
+            (standing.since.0 >= 0)
+                .then(|| standing.since.0.saturating_add(heard_again_after(after)).saturating_sub(before))
         });
         if let Some(heard) = heard.min() {
             state.last_seen = now.mono.after(-now.wall.since(Millis(heard)).max(0));

@@ -28,6 +28,12 @@ pub struct Options {
     #[arg(long, value_name = "FILE", env = "GENWATCH_RULES")]
     rules: Option<PathBuf>,
 
+    /// Forget a generator that has been silent for this long, as if it were decommissioned: its alarms are cleared and its state
+    /// is deleted. At least the longest silent_for of the rules. Without it: where a rule has silent_for, each generator
+    /// that was ever seen is remembered, and missed, until its tombstone comes.
+    #[arg(long, value_name = "DURATION", value_parser = some_time, env = "GENWATCH_FORGET_SILENT_AFTER")]
+    forget_silent_after: Option<Duration>,
+
     /// How many generators are worked at once, while --work makes readings wait. 1 is strictly serial.
     #[arg(long, default_value_t = 64, env = "GENWATCH_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     concurrency: u32,
@@ -106,6 +112,9 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Some(path) => Rules::load(path).map_err(Failure::usage)?,
         None => Rules::default(),
     };
+    if let Some(after) = options.forget_silent_after {
+        check_forgetting(after, &rules).map_err(Failure::usage)?;
+    }
     let connection = options.cluster.connection()?;
     connection
         .check_worker(
@@ -119,6 +128,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         topic: options.cluster.topic.clone(),
         group: options.cluster.group.clone(),
         rules,
+        forget_silent_after: options.forget_silent_after,
         concurrency: options.concurrency as usize,
         work: options.work,
         work_of: options.work_of.iter().cloned().collect(),
@@ -150,6 +160,26 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         _ => Failure::from(error),
     })?;
     super::print_summary(&summary)?;
+    Ok(())
+}
+
+/// Nobody must be forgotten who hasn't been missed.
+fn check_forgetting(after: Duration, rules: &Rules) -> anyhow::Result<()> {
+    let Some(longest) = rules.longest_silence() else {
+        tracing::warn!(
+            "--forget-silent-after does nothing: no rule has silent_for, so nobody's silence is watched"
+        );
+        return Ok(());
+    };
+    let longest = Duration::from_millis(longest.unsigned_abs());
+    let say = humantime::format_duration;
+    anyhow::ensure!(
+        after >= longest,
+        "--forget-silent-after {} is shorter than the longest silent_for of the rules, {longest}: a generator would be forgotten \
+         before it is missed; give {longest} or more",
+        say(after),
+        longest = say(longest)
+    );
     Ok(())
 }
 

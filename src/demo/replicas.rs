@@ -58,6 +58,7 @@ impl<'b> Replicas<'b> {
             topic: self.broker.topics().readings.clone(),
             group: self.broker.group().to_owned(),
             rules: self.rules.clone(),
+            forget_silent_after: None,
             concurrency: 64,
             // So that lanes are at work: readings are worked side by side.
             work: Duration::from_millis(2),

@@ -183,7 +183,7 @@ impl Lanes {
         }
     }
 
-    /// Looks for idle generators that have fallen silent.
+    /// Looks for idle generators that have fallen silent; who has been so for too long is forgotten.
     pub fn watch_silence(
         &mut self,
         detector: &Detector,
@@ -193,9 +193,15 @@ impl Lanes {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        for lane in self.lanes.iter_mut().filter(|lane| lane.is_idle() && !lane.free) {
+        for index in 0..self.lanes.len() {
+            let lane = &mut self.lanes[index];
+            if lane.free || !lane.is_idle() {
+                continue;
+            }
             let at = Silence { partition, last: lane.last, epoch: lane.last_epoch, asked, now };
-            detector.silence(&lane.generator, &mut lane.state, at, topic, effects);
+            if detector.silence(&lane.generator, &mut lane.state, at, topic, effects) {
+                self.free(index as u32);
+            }
         }
     }
 
@@ -393,6 +399,33 @@ mod tests {
             (1, lanes.lanes.len()),
             "nobody is forgotten twice"
         );
+    }
+
+    #[test]
+    fn who_is_forgotten_for_its_silence_has_no_lane_and_the_others_keep_theirs() {
+        let rules = "[[rule]]\nname = \"gone\"\nsilent_for = \"1s\"\n";
+        let rules = Rules::parse(rules, "rules.toml".as_ref()).expect("valid rules");
+        let detector = Detector::new(rules).forget_silent_after(5_000);
+        let stored = |id: &str, since: i64| {
+            let text = format!(
+                r#"{{"generatorID":"{id}","offset":7,"rules":{{"gone":{{"phase":"raised","since":{since}}}}}}}"#
+            );
+            (GeneratorId::from(id), StoredState::from_json(text.as_bytes()).expect("valid"))
+        };
+        let states = [stored("a", 1_000), stored("b", 60_000), stored("c", 1_000)];
+        let mut lanes = Lanes::restore(states, &detector, at(60_000));
+        let mut effects = Vec::new();
+        lanes.watch_silence(&detector, PartitionId(0), None, at(60_000), at(60_000), &mut effects);
+        let farewells: Vec<&str> = effects
+            .iter()
+            .filter_map(Effect::as_state)
+            .filter(|change| change.is_farewell)
+            .map(|change| change.generator.as_str())
+            .collect();
+        assert_eq!((farewells, lanes.generators(), lanes.free.len()), (vec!["a", "c"], 1, 2));
+        let before = effects.len();
+        lanes.watch_silence(&detector, PartitionId(0), None, at(60_001), at(60_001), &mut effects);
+        assert_eq!(effects.len(), before, "nobody is forgotten twice");
     }
 
     #[test]

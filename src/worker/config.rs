@@ -35,6 +35,9 @@ pub struct WorkerConfig {
     pub group: String,
     /// The rules.
     pub rules: Rules,
+    /// Forget generators that have been silent for so long, as if they were decommissioned; see
+    /// [`Detector::forget_silent_after`](crate::alarm::detector::Detector::forget_silent_after).
+    pub forget_silent_after: Option<Duration>,
     /// How many generators are worked at once.
     pub concurrency: usize,
     /// What each reading costs.

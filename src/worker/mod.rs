@@ -164,8 +164,12 @@ impl Worker {
         };
         let interval = clock::millis(config.commit_interval);
         let linger = clock::millis(COMMIT_LINGER).min(interval);
+        let mut detector = Detector::new(config.rules.clone());
+        if let Some(after) = config.forget_silent_after {
+            detector = detector.forget_silent_after(clock::millis(after));
+        }
         let pool = Pool::new(
-            Detector::new(config.rules.clone()),
+            detector,
             handling,
             config.bounds,
             CommitPolicy { interval, linger, bytes: COMMIT_BYTES },

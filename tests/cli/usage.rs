@@ -14,7 +14,7 @@ const OFFERED: [(&str, &str); 16] = [
     ("simulate", "--generators --rate --count --duration --seed --to --faults"),
     (
         "worker",
-        "--rules --concurrency --delivery --commit-interval --group-protocol --work --rate-limit --http --exit-at-end",
+        "--rules --concurrency --delivery --commit-interval --group-protocol --work --rate-limit --http --exit-at-end --forget-silent-after",
     ),
     ("alerts", "--from --exit-at-end --json"),
     ("status", "--json --watch"),
@@ -174,6 +174,23 @@ fn a_wrong_command_line_is_bad_usage_and_names_what_is_wrong() {
     ] {
         assert_refused(arguments, 2, &[named]);
     }
+}
+
+#[test]
+fn nobody_may_be_forgotten_before_it_is_missed() {
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    let text =
+        ["10s", "90s"].map(|time| format!("[[rule]]\nname = \"gone-{time}\"\nsilent_for = \"{time}\"\n"));
+    std::fs::write(rules.path(), text.concat()).unwrap();
+    let worker = ["worker", "--rules", rules.path().to_str().unwrap(), "--forget-silent-after"];
+    let wanted = ["--forget-silent-after 1m 29s", "silent_for", "give 1m 30s or more"];
+    assert_refused(&[&worker[..], &["89s"]].concat(), 2, &wanted);
+    assert_refused(&[&worker[..], &["0s"]].concat(), 2, &["--forget-silent-after"]);
+    // Goes on to look at its properties, and doesn't like them.
+    let wrong = ["-X", "isolation.level=read_uncommitted"];
+    assert_refused(&[&worker[..], &["90s"], &wrong].concat(), 2, &["isolation.level"]);
+    let without = [&["worker", "--forget-silent-after", "1s"], &wrong[..]].concat();
+    assert_refused(&without, 2, &["no rule has silent_for", "isolation.level"]);
 }
 
 #[test]

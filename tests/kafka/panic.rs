@@ -60,6 +60,7 @@ fn panic_on_purpose(world: &str) {
         topic: topic.to_owned(),
         group: group.to_owned(),
         rules: Rules::default(),
+        forget_silent_after: None,
         concurrency: 8,
         work: Duration::from_millis(1),
         work_of: [("overflow".to_owned(), Duration::MAX)].into(),

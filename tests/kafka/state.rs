@@ -122,3 +122,53 @@ fn a_silence_is_noticed_by_workers_that_come_and_go() {
     let since = alert["since"].as_i64().expect("a time") - reported;
     assert!((0..=30_000).contains(&since), "since {since} ms after its last reading");
 }
+
+#[test]
+fn a_generator_that_is_silent_for_too_long_is_forgotten_and_begins_anew() {
+    is_forgotten("exactly-once");
+}
+
+#[test]
+fn a_generator_that_is_silent_for_too_long_is_forgotten_at_least_once() {
+    is_forgotten("at-least-once");
+}
+
+/// The first worker misses it, the second one forgets it, the third one knows nothing of it.
+fn is_forgotten(delivery: &str) {
+    let world = World::new(1);
+    let rules = tempfile::NamedTempFile::new().expect("a file");
+    let text = "[[rule]]\nname = \"gone\"\nsilent_for = \"2s\"\n\
+                [[rule]]\nname = \"low_fuel\"\nfield = \"fuel\"\nraise_below = 200.0\n";
+    std::fs::write(rules.path(), text).expect("written");
+    let rules = rules.path().to_str().expect("a path");
+    let missing = ["--rules", rules, "--delivery", delivery];
+    let arguments = [&missing[..], &["--forget-silent-after", "4s"]].concat();
+    world.produce(&[Outgoing::reading("g", 70.0, 100.0)]);
+    let first = world.working(&missing);
+    until("it's missed", || world.alerts().len() == 2);
+    first.stop();
+
+    let second = world.working(&arguments);
+    until("its state is deleted", || world.read(&world.state_topic()).compacted().is_empty());
+    second.stop();
+    let alerts = world.alerts();
+    assert_eq!(told(&alerts), ["low_fuel raised", "gone raised", "gone cleared", "low_fuel cleared"]);
+    for alert in &alerts[2..] {
+        assert_eq!((alert["reason"].as_str(), &alert["value"]), (Some("decommissioned"), &Value::Null));
+        assert_eq!(alert["source"]["offset"], 0, "the last reading");
+        assert!(alert["id"].as_str().expect("an id").ends_with("-forgotten"), "{alert}");
+        let silence = alert["at"].as_i64().zip(alert["since"].as_i64()).map(|(at, since)| at - since);
+        assert!(silence >= Some(4_000), "{alert}");
+    }
+
+    let third = world.working(&arguments);
+    world.produce(&[Outgoing::reading("h", 70.0, 900.0)]);
+    until("the other one is missed", || world.alerts().len() == 5);
+    until("and forgotten", || world.alerts().len() == 6);
+    world.produce(&[Outgoing::reading("g", 70.0, 100.0)]);
+    until("it's raised", || world.alerts().len() > 6);
+    third.stop();
+    let alerts = world.alerts();
+    assert!(alerts[4..6].iter().all(|alert| alert["generatorID"] == "h"), "{alerts:#?}");
+    assert_eq!(told(&alerts[6..7]), ["low_fuel raised"], "as of a new one");
+}

@@ -370,6 +370,14 @@ impl Cluster {
         judges.flat_map(ExactlyOnce::not_silent).collect()
     }
 
+    /// Whether no generator is known any more.
+    pub fn has_forgotten_all(&self) -> bool {
+        self.partitions.iter().all(|partition| match &partition.judge {
+            Judge::ExactlyOnce(judge) => judge.known() == 0,
+            Judge::AtLeastOnce(_) => true,
+        })
+    }
+
     /// Compares the state topic with the oracle's states; everything has to be committed.
     pub fn check_states(&self) -> Result<(), Violation> {
         for (id, partition) in self.partitions.iter().enumerate() {

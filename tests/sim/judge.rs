@@ -153,6 +153,11 @@ impl ExactlyOnce {
         self.oracle.not_silent()
     }
 
+    /// How many generators are known.
+    pub fn known(&self) -> usize {
+        self.oracle.known()
+    }
+
     /// What the state topic must hold.
     pub fn states(&self) -> BTreeMap<String, Value> {
         self.oracle.states()
@@ -194,7 +199,8 @@ impl ExactlyOnce {
         effect: &Effect,
     ) -> Result<VecDeque<Expected>, Violation> {
         let partition = self.partition;
-        let silence = is_silence(effect);
+        let forgotten = has_reason(effect, Reason::Forgotten);
+        let silence = forgotten || has_reason(effect, Reason::Silent);
         // A silence comes behind all that was read of its generator, anything else behind nothing in particular.
         let last = if silence { effect_offset(effect) } else { i64::MAX };
         let mut group = Vec::new();
@@ -210,7 +216,12 @@ impl ExactlyOnce {
             };
             let named = log.iter().find(is_named);
             let epoch = named.map_or(-1, |entry| entry.epoch);
-            match self.oracle.silence(&alert_json(effect).unwrap_or_default(), epoch) {
+            let alert = alert_json(effect).unwrap_or_default();
+            let judged = match forgotten {
+                true => self.oracle.forget(&alert),
+                false => self.oracle.silence(&alert, epoch),
+            };
+            match judged {
                 Ok(told) => group = told,
                 Err(reason) => ensure!(false, Effects, "partition {partition}: {reason}"),
             }
@@ -301,8 +312,8 @@ impl AtLeastOnce {
     }
 }
 
-fn is_silence(effect: &Effect) -> bool {
-    matches!(effect, Effect::Alert(alert) if alert.reason == Some(Reason::Silent))
+fn has_reason(effect: &Effect, reason: Reason) -> bool {
+    matches!(effect, Effect::Alert(alert) if alert.reason == Some(reason))
 }
 
 fn effect_offset(effect: &Effect) -> i64 {

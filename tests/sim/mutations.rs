@@ -64,7 +64,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/lanes.rs",
         before: "            None if gone => self.free(index),",
         after: "            None => self.free(index),",
-        caught_by: &[Effects, Order],
+        caught_by: &[Effects, Order, Progress],
     },
     Mutation {
         name: "starts_a_lane_that_runs_already",
@@ -169,7 +169,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "alarm/state.rs",
         before: "state.standings[index] = Standing { phase, since };",
         after: "if phase.is_active() { state.standings[index] = Standing { phase, since }; }",
-        caught_by: &[Effects],
+        caught_by: &[Effects, Visible],
     },
     Mutation {
         name: "leaves_out_of_a_state_what_clears_its_alarm_elsewhere",
@@ -273,8 +273,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "frees_the_lane_on_a_repeated_decommissioning",
         file: "alarm/detector.rs",
-        before: "            return false;\n",
-        after: "            return true;\n",
+        before: "&log.epoch) {\n            return false;\n",
+        after: "&log.epoch) {\n            return true;\n",
         caught_by: &[Effects],
     },
     Mutation {
@@ -331,6 +331,13 @@ const MUTATIONS: &[Mutation] = &[
         file: "pool/mod.rs",
         before: "work.watch_silence(end, &self.detector, asked, self.now);",
         after: "work.watch_silence(end, &self.detector, if asked == self.now { asked } else { self.now }, self.now);",
+        caught_by: &[Silence],
+    },
+    Mutation {
+        name: "forgets_who_is_missed_at_once",
+        file: "alarm/detector.rs",
+        before: "self.forget_after.is_none_or(|limit| quiet < limit)",
+        after: "self.forget_after.is_none()",
         caught_by: &[Silence],
     },
     Mutation {

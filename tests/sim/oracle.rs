@@ -269,6 +269,34 @@ impl Oracle {
         Ok(vec![Expected::Alert(expected), Expected::State(id.clone(), self.state(&id).unwrap_or_default())])
     }
 
+    /// How many generators are known.
+    pub fn known(&self) -> usize {
+        self.generators.len()
+    }
+
+    /// A replica has forgotten a generator for its silence; `alert` is the first of those that it clears by that. As
+    /// [`Oracle::silence`].
+    pub fn forget(&mut self, alert: &Value) -> Result<Vec<Expected>, String> {
+        let id = alert["generatorID"].as_str().unwrap_or_default().to_owned();
+        let Some(generator) = self.generators.get(&id) else {
+            return Err(format!("nothing is known of that generator: {alert}"));
+        };
+        let mut standings = self.rules.iter().zip(&generator.rules);
+        if !standings.any(|(rule, (phase, _))| matches!(rule.kind, Kind::Deadman(_)) && phase.is_active()) {
+            return Err(format!("its silence wasn't told before: {alert}"));
+        }
+        let (offset, epoch) = (generator.changed_at, generator.epoch);
+        let mut expected = self.clear(&id, offset, epoch, &alert["at"]);
+        for one in &mut expected {
+            let Expected::Alert(cleared) = one else { continue };
+            let what = if offset < 0 { format!("{id}-{}", alert["at"]) } else { offset.to_string() };
+            let rule = cleared["rule"].as_str().unwrap_or_default();
+            cleared["id"] = json!(format!("{TOPIC}-{}-{what}-{rule}-forgotten", self.partition));
+            cleared["since"] = alert["since"].clone();
+        }
+        Ok(expected)
+    }
+
     fn reading(&mut self, entry: &Entry, numbers: &Numbers) -> Vec<Expected> {
         let id = &entry.generator;
         let watches_silence = self.rules.iter().any(|rule| matches!(rule.kind, Kind::Deadman(_)));
@@ -330,24 +358,29 @@ impl Oracle {
     }
 
     fn decommission(&mut self, entry: &Entry) -> Vec<Expected> {
-        let Some(generator) = self.generators.remove(&entry.generator) else {
+        self.clear(&entry.generator, entry.offset, entry.epoch, &json!(entry.at))
+    }
+
+    /// The generator is gone.
+    fn clear(&mut self, id: &str, offset: i64, epoch: i32, at: &Value) -> Vec<Expected> {
+        let Some(generator) = self.generators.remove(id) else {
             return Vec::new();
         };
         let mut expected = Vec::new();
         for (rule, (phase, _)) in self.rules.iter().zip(&generator.rules) {
             if phase.is_active() {
-                let mut alert = alert_json(self.partition, rule, "cleared", entry.offset, &entry.generator);
+                let mut alert = alert_json(self.partition, rule, "cleared", offset, id);
                 alert["threshold"] = clear_threshold(rule);
-                alert["at"] = json!(entry.at);
-                alert["since"] = json!(entry.at);
+                alert["at"] = at.clone();
+                alert["since"] = at.clone();
                 alert["reason"] = json!("decommissioned");
                 expected.push(Expected::Alert(alert));
             }
         }
         // Until the committed offset has passed it; then it is deleted.
-        let mut farewell = self.state_json(&entry.generator, entry.offset, entry.epoch, json!({}));
+        let mut farewell = self.state_json(id, offset, epoch, json!({}));
         farewell["decommissioned"] = json!(true);
-        expected.push(Expected::State(entry.generator.clone(), farewell));
+        expected.push(Expected::State(id.to_owned(), farewell));
         expected
     }
 

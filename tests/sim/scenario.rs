@@ -19,6 +19,8 @@ pub struct Scenario {
     pub delivery: Delivery,
     /// The rules.
     pub rules: Vec<Rule>,
+    /// How long a generator may be silent before it is forgotten.
+    pub forget_after: Option<i64>,
     /// How replicas work readings.
     pub handling: Handling,
     /// What they may hold.
@@ -100,9 +102,12 @@ impl Scenario {
         let keeps_states = rng.random_bool(0.5);
         let decided = if keeps_states { OnNewTopic::KeepStates } else { OnNewTopic::ForgetStates };
         let often = |rng: &mut _, share, often| if Rng::random_bool(rng, share) { often } else { 0.0 };
+        let rules = rules(rng, delivery);
+        let forget_after = silent_for(&rules).filter(|_| rng.random_bool(0.5));
         Scenario {
             delivery,
-            rules: rules(rng, delivery),
+            forget_after: forget_after.map(|after| after + *[0, 100, 3000].choose(rng).unwrap_or(&0)),
+            rules,
             handling,
             bounds: Bounds {
                 records: *[1, 3, 8, 24, 100, 1000].choose(rng).unwrap_or(&8),
@@ -163,16 +168,20 @@ impl Scenario {
 
     /// How long a generator may be silent, if a rule says so.
     pub fn silent_for(&self) -> Option<i64> {
-        self.rules.iter().find_map(|rule| match rule.kind {
-            Kind::Deadman(after) => Some(after),
-            Kind::Limit(_) => None,
-        })
+        silent_for(&self.rules)
     }
 
     /// What a part of a commit holds at least before something may be left behind for its size.
     pub fn least_share(&self) -> usize {
         (self.policy.bytes / 256 / self.partitions).saturating_sub(self.effect_bytes())
     }
+}
+
+fn silent_for(rules: &[Rule]) -> Option<i64> {
+    rules.iter().find_map(|rule| match rule.kind {
+        Kind::Deadman(after) => Some(after),
+        Kind::Limit(_) => None,
+    })
 }
 
 fn rules(rng: &mut impl Rng, delivery: Delivery) -> Vec<Rule> {

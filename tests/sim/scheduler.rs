@@ -421,6 +421,8 @@ impl World {
                 say!(self.trace, "r{} is cut off until {away}", replica.id);
                 replica.isolated_until = away;
             }
+            // A clock that was set while an alarm was raised says little about how long it has stood.
+            _ if self.scenario.forget_after.is_some() => {}
             _ => {
                 let by = self.rng.random_range(-100_000..=10_000);
                 replica.set_clock(by, self.now);
@@ -460,6 +462,11 @@ impl World {
         self.rounds(rounds, Invariant::Progress, "noticed as silent", |world| {
             world.cluster.not_silent().is_empty()
         })?;
+        if self.scenario.forget_after.is_some() {
+            self.rounds(rounds, Invariant::Progress, "forgotten", |world| {
+                world.cluster.has_forgotten_all() && world.cluster.is_drained()
+            })?;
+        }
         self.cluster.check_states()
     }
 

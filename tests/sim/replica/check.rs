@@ -47,8 +47,10 @@ impl Replica {
         // What was in flight at that time has its effects still to come.
         let record = scenario.effect_bytes() + MAX_RECORD_BYTES;
         let backlog: usize = self.loads.values().map(|load| load.backlog).sum();
-        // All generators may fall silent at once, and nobody reads less for it.
-        let silent = scenario.silent_for().map_or(0, |_| scenario.partitions * scenario.generators);
+        // All generators may fall silent at once, and be forgotten at once, and nobody reads less for it.
+        let times =
+            usize::from(scenario.silent_for().is_some()) + usize::from(scenario.forget_after.is_some());
+        let silent = times * scenario.partitions * scenario.generators;
         let slack = scenario.partitions * (scenario.batch + 1) * record
             + (backlog + silent) * scenario.effect_bytes();
         let bytes = self.engine.pool().bytes();

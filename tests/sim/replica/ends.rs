@@ -91,11 +91,14 @@ impl Replica {
             if appended + after <= asked {
                 self.silent.insert((id, generator.to_owned()));
             }
+            if around.scenario.forget_after.is_some_and(|after| appended + after <= asked) {
+                self.forgettable.insert((id, generator.to_owned()));
+            }
         }
     }
 
-    /// That a commit tells the silence of nobody who wasn't silent. Of whom the log has nothing, whose state is of a log before,
-    /// was.
+    /// That a commit tells the silence of nobody who wasn't silent, and forgets nobody who wasn't for long enough. Of whom the log
+    /// has nothing, whose state is of a log before, was.
     pub(super) fn check_silences(&self, part: &CommitPart, log: &[Entry]) -> Result<(), Violation> {
         for effect in part.effects.iter() {
             let Effect::Alert(alert) = effect else { continue };
@@ -103,8 +106,13 @@ impl Replica {
             let is_its =
                 |entry: &Entry| entry.generator == whose.1 && matches!(entry.meaning, Meaning::Reading(_));
             let is_unheard = !log.iter().any(is_its);
+            let was_silent = match alert.reason {
+                Some(Reason::Silent) => self.silent.contains(&whose),
+                Some(Reason::Forgotten) => self.forgettable.contains(&whose),
+                Some(Reason::Decommissioned) | None => true,
+            };
             ensure!(
-                alert.reason != Some(Reason::Silent) || is_unheard || self.silent.contains(&whose),
+                was_silent || is_unheard,
                 Silence,
                 "{alert:?} is told, though readings of it were in the log when the end was asked"
             );

@@ -173,6 +173,8 @@ pub struct Replica {
     question: Option<ends::Question>,
     /// Who was silent for long enough, by partition.
     silent: BTreeSet<(i32, String)>,
+    /// Who was silent for so long that it may be forgotten.
+    forgettable: BTreeSet<(i32, String)>,
     serial: u64,
     ledgers: BTreeMap<i32, Ledger>,
     /// Readings started in this turn.
@@ -182,7 +184,10 @@ pub struct Replica {
 impl Replica {
     /// A replica that hasn't joined yet.
     pub fn new(id: usize, rules: &Rules, scenario: &Scenario, clock: i64) -> Replica {
-        let detector = Detector::new(rules.clone());
+        let mut detector = Detector::new(rules.clone());
+        if let Some(after) = scenario.forget_after {
+            detector = detector.forget_silent_after(after);
+        }
         let lanes = match scenario.handling {
             Handling::Inline => None,
             Handling::Lanes { concurrency } => Some(concurrency),
@@ -222,6 +227,7 @@ impl Replica {
             observed: 0,
             question: None,
             silent: BTreeSet::new(),
+            forgettable: BTreeSet::new(),
             serial: 0,
             ledgers: BTreeMap::new(),
             started: Vec::new(),
@@ -763,6 +769,7 @@ impl Replica {
         }
         self.loads.remove(&id);
         self.silent.retain(|(of, _)| *of != id);
+        self.forgettable.retain(|(of, _)| *of != id);
         self.sent.forget(id);
         self.owed.remove(&id);
         self.forget_work(id);

@@ -16,7 +16,14 @@ impl Sent {
     /// What the commit holds is durable.
     pub fn remember(&mut self, commit: &Commit) {
         for part in &commit.parts {
-            self.0.entry(part.partition.0).or_default().extend(names(part));
+            let known = self.0.entry(part.partition.0).or_default();
+            for name in names(part) {
+                // A deletion before a state is that of another one.
+                if !name.2.is_empty() {
+                    known.retain(|(of, _, says)| *of != name.0 || !says.is_empty());
+                }
+                known.insert(name);
+            }
         }
     }
 
