@@ -8,6 +8,8 @@
 
 pub mod broker;
 pub mod certificates;
+// tests/conformance does more with it.
+#[allow(dead_code)]
 pub mod cut;
 pub mod http;
 pub mod influx;
