@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use genwatch::kafka::consumer::{Consumer, Rebalance};
+use genwatch::log::{Offset, PartitionId};
+
 use crate::member::{Member, Told};
 use crate::place::Place;
 use crate::split::Split;
-use crate::waiting::{all_along, until, until_some};
+use crate::waiting::{PATIENCE, all_along, until, until_some};
 
 /// Closes in the background; says when that's done. A close that never returns ends with the process.
 fn close(member: Member) -> (Arc<Member>, Arc<AtomicBool>) {
@@ -53,6 +56,34 @@ fn a_close_waits_for_the_answer_to_a_loss_and_asks_for_nothing() {
     });
     member.incremental_unassign(&[0, 1]).expect("taken");
     until("it's closed", || done.load(Ordering::SeqCst));
+}
+
+/// So the worker's own client gives up to wait: its thread goes on with the rest of its end.
+#[test]
+fn the_worker_s_client_does_not_wait_for_ever_to_leave() {
+    let place = Place::new(1);
+    let mut config = place.client();
+    config
+        .set("group.id", &place.group)
+        .set("enable.auto.commit", "false")
+        .set("partition.assignment.strategy", "cooperative-sticky");
+    let mut client = Consumer::new(&config, &place.topic, std::thread::current()).expect("a client");
+    client.subscribe().expect("subscribed");
+    let told = |client: &mut Consumer| {
+        drop(client.poll(10));
+        client.take_rebalances().pop()
+    };
+    let assigned = until_some("it's assigned", || told(&mut client));
+    assert_eq!(assigned, Rebalance::Assigned(vec![PartitionId(0)]));
+    client.acknowledge_assigned(&[]).expect("taken");
+    let starts = [(PartitionId(0), Offset(0))];
+    client.add(&starts, &starts).expect("added");
+    place.forget_id(&client.handle().member().expect("a member").id);
+    assert_eq!(until_some("it's lost", || told(&mut client)), Rebalance::Lost(vec![PartitionId(0)]));
+    let (ended, outcome) = crossbeam_channel::bounded(1);
+    std::thread::spawn(move || ended.send(client.close()));
+    let left = outcome.recv_timeout(PATIENCE).expect("an end of it");
+    assert!(left.is_err(), "it is told that the session has to end");
 }
 
 /// T19. An unanswered assignment is asked back at once (`rd_kafka_cgrp_unsubscribe`, rdkafka_cgrp.c), and any call is an

@@ -87,9 +87,14 @@ impl Place {
     /// The same, at once: a `LeaveGroup` in the member's name, which a coordinator takes from anybody who knows the
     /// member's id.
     pub fn forget(&self, member: &Member) {
+        self.forget_id(&member.membership().id);
+    }
+
+    /// As [`Place::forget`], by the member's id.
+    pub fn forget_id(&self, id: &str) {
         const LEAVE_GROUP: i16 = 13;
         let mut request = header(LEAVE_GROUP, 1);
-        for text in [&self.group, &member.membership().id] {
+        for text in [&self.group, id] {
             request.extend(i16::try_from(text.len()).expect("short").to_be_bytes());
             request.extend(text.as_bytes());
         }
