@@ -9,7 +9,7 @@ const MAX_LETTER_BYTES: u32 = MAX_RECORD_BYTES + (1 << 20);
 /// Kafka compacts no segment that is still written to; by default that is a gigabyte or a week of old states, and of a marker
 /// for each commit, which every restore reads. (Kafka Streams makes its changelogs so, too.)
 const SEGMENT: [(&str, &str); 3] =
-    [("segment.bytes", "33554432"), ("segment.ms", "3600000"), ("min.cleanable.dirty.ratio", "0.1")];
+    [("segment.bytes", "4194304"), ("segment.ms", "3600000"), ("min.cleanable.dirty.ratio", "0.1")];
 /// Kept until somebody deletes it.
 const FOR_EVER: &str = "-1";
 /// What Kafka takes for "any time in the future".
