@@ -125,10 +125,10 @@ impl Found {
         let mut kept = 0;
         for (generator, state) in others {
             let keeps = policies.on_new_topic == OnNewTopic::KeepStates && !state.decommissioned;
-            // It covers no reading of this log: the first one comes behind it.
+            // It covers no reading of this log. (Nor does it name one: an alert by silence bears the offset in its id.)
             let renewed = keeps.then(|| StoredState {
                 topic: log.topic.clone(),
-                offset: Offset(start.0 - 1),
+                offset: Offset(-1),
                 epoch: Epoch::UNKNOWN,
                 ..state
             });

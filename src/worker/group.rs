@@ -18,6 +18,9 @@ impl Worker {
         if is_due || !rebalances.is_empty() {
             self.ask_for_member();
         }
+        if !rebalances.is_empty() {
+            self.outside.heard();
+        }
         for rebalance in rebalances {
             let (Rebalance::Assigned(partitions)
             | Rebalance::Revoked(partitions)

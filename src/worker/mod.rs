@@ -267,8 +267,8 @@ impl Worker {
             if self.engine.is_void() {
                 return Ok(Some(Reason::OtherTopic));
             }
-            if self.is_deaf() {
-                return Ok(Some(Reason::Deaf));
+            if let Some(reason) = self.deafness() {
+                return Ok(Some(reason));
             }
             if taken == 0 {
                 self.follow_positions();

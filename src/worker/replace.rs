@@ -19,6 +19,8 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 pub(super) enum Reason {
     /// It won't join its group again: see `deaf.rs`.
     Deaf,
+    /// It may not have heard what the group gave it: see `deaf.rs`.
+    Unheard,
     /// It knows another topic of the same name: see [`crate::engine::Engine::topic`].
     OtherTopic,
 }
@@ -27,6 +29,7 @@ impl Reason {
     fn in_words(self) -> &'static str {
         match self {
             Reason::Deaf => "it has left the group and doesn't join again",
+            Reason::Unheard => "its group may have given it partitions that it hasn't heard of",
             Reason::OtherTopic => {
                 "the topic that it knows was deleted and made anew, or a mirror has taken its place"
             }

@@ -23,7 +23,7 @@ const PROPERTIES: [&str; 6] = [
     "group.consumer.min.session.timeout.ms=1000",
     "group.consumer.session.timeout.ms=6000",
     "group.consumer.min.heartbeat.interval.ms=500",
-    "group.consumer.heartbeat.interval.ms=1000",
+    "group.consumer.heartbeat.interval.ms=2000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms=10000",
 ];
 

@@ -8,7 +8,7 @@ use crate::world::{World, http, until};
 
 const DELIVERIES: [&str; 2] = ["exactly-once", "at-least-once"];
 /// How long the topic stays away after it was missed.
-const AWAY: Duration = Duration::from_secs(12);
+const AWAY: Duration = Duration::from_secs(6);
 /// What a worker that waits may say meanwhile, in lines.
 const FEW: usize = 12;
 

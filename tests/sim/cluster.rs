@@ -489,10 +489,9 @@ impl Partition {
             Effect::DeadLetter(_) => return Ok(false),
         };
         let Some(stored) = self.other(generator) else { return Ok(false) };
-        let start = self.committed().unwrap_or(self.low);
         let renewed = StoredState {
             topic: Some(self.topic.clone()),
-            offset: Offset(start - 1),
+            offset: Offset(-1),
             epoch: genwatch::log::Epoch::UNKNOWN,
             ..stored.clone()
         };

@@ -455,7 +455,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "keeps_the_place_of_a_state_of_another_log",
         file: "engine/start.rs",
-        before: "                offset: Offset(start.0 - 1),\n",
+        before: "                offset: Offset(-1),\n",
         after: "",
         caught_by: &[OtherLog],
     },

@@ -96,8 +96,13 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 struct Inbox {
     rebalances: Mutex<Vec<Rebalance>>,
     errors: Mutex<Vec<ClientError>>,
+    /// Whether a heartbeat of KIP-848 was not answered in time.
+    heartbeat_late: AtomicBool,
     closing: AtomicBool,
 }
+
+/// How librdkafka 2.12.1 logs that (`rd_kafka_broker_bufq_timeout_scan`).
+const LATE_HEARTBEAT: &str = "Timed out ConsumerGroupHeartbeatRequest";
 
 /// The client, shared with the threads that commit and restore.
 #[derive(Debug)]
@@ -221,6 +226,13 @@ impl Consumer {
     #[must_use]
     pub fn take_rebalances(&self) -> Vec<Rebalance> {
         std::mem::take(&mut *self.handle.inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether, since the last call, a heartbeat of KIP-848 was not answered in time. What its answer told is lost: librdkafka drops it when it
+    /// comes, and asks again for what is new only.
+    #[must_use]
+    pub fn take_late_heartbeat(&self) -> bool {
+        self.handle.inbox.heartbeat_late.swap(false, Ordering::AcqRel)
     }
 
     /// Client-wide errors (brokers down, authentication) since the last call.
@@ -893,12 +905,17 @@ extern "C" fn on_error(
 }
 
 extern "C" fn on_log(
-    _client: *const sys::rd_kafka_t,
+    client: *const sys::rd_kafka_t,
     level: c_int,
     facility: *const c_char,
     message: *const c_char,
 ) {
     // SAFETY: both are C strings, copied.
     let (facility, message) = unsafe { (text(facility), text(message)) };
+    if facility == "REQTMOUT" && message.contains(LATE_HEARTBEAT) {
+        // SAFETY: as in `on_rebalance`: what the client was configured with outlives it.
+        let inbox = unsafe { sys::rd_kafka_opaque(client).cast::<Inbox>().as_ref() };
+        inbox.inspect(|inbox| inbox.heartbeat_late.store(true, Ordering::Release));
+    }
     crate::kafka::config::log(level, &facility, &message);
 }
