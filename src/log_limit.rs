@@ -18,18 +18,19 @@ impl<K> Default for LogLimiter<K> {
 }
 
 impl<K: Ord> LogLimiter<K> {
-    /// Whether it may be logged now; with how many were passed over since it last was.
-    pub fn allow(&mut self, about: K, now: Instant) -> Option<u64> {
+    /// Whether it may be logged now; with how many were passed over since it last was, if any were.
+    pub fn allow(&mut self, about: K, now: Instant) -> Option<Option<u64>> {
         let Some((logged, silent)) = self.0.get_mut(&about) else {
             self.0.insert(about, (now, 0));
-            return Some(0);
+            return Some(None);
         };
         if now.saturating_duration_since(*logged) < EVERY {
             *silent += 1;
             return None;
         }
         *logged = now;
-        Some(std::mem::take(silent))
+        let passed_over = std::mem::take(silent);
+        Some((passed_over > 0).then_some(passed_over))
     }
 }
 
@@ -41,11 +42,11 @@ mod tests {
     fn each_thing_is_logged_at_once_and_then_seldom() {
         let mut limiter = LogLimiter::default();
         let begun = Instant::now();
-        assert_eq!(limiter.allow("a", begun), Some(0));
+        assert_eq!(limiter.allow("a", begun), Some(None));
         assert_eq!(limiter.allow("a", begun), None);
-        assert_eq!(limiter.allow("b", begun), Some(0));
+        assert_eq!(limiter.allow("b", begun), Some(None));
         assert_eq!(limiter.allow("a", begun + EVERY / 2), None);
-        assert_eq!(limiter.allow("a", begun + EVERY), Some(2));
+        assert_eq!(limiter.allow("a", begun + EVERY), Some(Some(2)));
         assert_eq!(limiter.allow("a", begun + EVERY), None);
     }
 }

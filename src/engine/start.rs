@@ -266,13 +266,13 @@ mod tests {
             |of: &States| of.iter().map(|(id, state)| (id.to_string(), state.offset.0)).collect::<Vec<_>>();
         let Beginning { start, states, renewals, owes_offset, .. } = kept.beginning;
         assert_eq!((start, owes_offset), (Offset(10), true));
-        assert_eq!(names(&states), [("b".to_owned(), 12), ("a".to_owned(), 9)]);
+        assert_eq!(names(&states), [("b".to_owned(), 12), ("a".to_owned(), -1)]);
         assert!(states.iter().all(|(_, state)| state.topic == id("new")));
         let renewed = |(generator, state): &(GeneratorId, Option<StoredState>)| {
             (generator.to_string(), state.as_ref().map(|state| state.offset.0))
         };
         let renewals: Vec<_> = renewals.iter().map(renewed).collect();
-        assert_eq!(renewals, [("a".to_owned(), Some(9)), ("gone".to_owned(), None)]);
+        assert_eq!(renewals, [("a".to_owned(), Some(-1)), ("gone".to_owned(), None)]);
 
         let forgotten = found.start(&log(), on_new_topic(OnNewTopic::ForgetStates)).expect("accepted");
         assert_eq!(names(&forgotten.beginning.states), [("b".to_owned(), 12)]);
@@ -291,7 +291,7 @@ mod tests {
         };
         let start = found.start(&log(), on_new_topic(OnNewTopic::KeepStates)).expect("accepted");
         assert_eq!(start.beginning.start, Offset(15));
-        assert_eq!(start.beginning.states[0].1.offset, Offset(14));
+        assert_eq!(start.beginning.states[0].1.offset, Offset(-1));
         assert!(!start.beginning.owes_offset);
     }
 

@@ -473,7 +473,7 @@ impl Work {
         )
     }
 
-    fn may_log(&self, about: &'static str) -> Option<u64> {
+    fn may_log(&self, about: &'static str) -> Option<Option<u64>> {
         self.log.borrow_mut().allow(about, Instant::now())
     }
 

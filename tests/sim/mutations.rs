@@ -338,7 +338,7 @@ const MUTATIONS: &[Mutation] = &[
         file: "alarm/detector.rs",
         before: "self.forget_after.is_none_or(|limit| quiet < limit)",
         after: "self.forget_after.is_none()",
-        caught_by: &[Silence],
+        caught_by: &[Silence, Effects],
     },
     Mutation {
         name: "names_a_part_of_its_assignment_only",
