@@ -7,7 +7,8 @@ const MAX_RECORD_BYTES: u32 = 16 << 20;
 /// A dead letter carries what the readings topic took, some headers more, and may be compressed less well.
 const MAX_LETTER_BYTES: u32 = MAX_RECORD_BYTES + (1 << 20);
 /// Kafka compacts no segment that is still written to; by default that is a gigabyte or a week of old states, and of a marker
-/// for each commit, which every restore reads. (Kafka Streams makes its changelogs so, too.)
+/// for each commit, which every restore reads. (Kafka Streams makes its changelogs so, too.) A segment takes any batch of states that a
+/// producer makes by itself, which is a megabyte (`batch.size`).
 const SEGMENT: [(&str, &str); 3] =
     [("segment.bytes", "4194304"), ("segment.ms", "3600000"), ("min.cleanable.dirty.ratio", "0.1")];
 /// Kept until somebody deletes it.
