@@ -65,11 +65,15 @@ const TRIAL: u64 = 1000;
 /// 1,000 a second, where one serial replica does about 500 and three can catch up; less on a machine that is too busy for that.
 fn demanding_rate(world: &World) -> u32 {
     let readings = TRIAL.to_string();
-    world
-        .run("simulate", &["--rate", "0", "--count", &readings, "--generators", "1000", "--seed", "3"])
-        .success();
-    let told = world.work_to_the_end(&SERIAL).json();
-    let alone = told["records"].as_f64().unwrap() / told["seconds"].as_f64().unwrap();
+    let trial = || {
+        world
+            .run("simulate", &["--rate", "0", "--count", &readings, "--generators", "1000", "--seed", "3"])
+            .success();
+        let told = world.work_to_the_end(&SERIAL).json();
+        told["records"].as_f64().unwrap() / told["seconds"].as_f64().unwrap()
+    };
+    // The better of two: at a rate that is too low for it, two would catch up before a third is there.
+    let alone = trial().max(trial());
     println!("one serial replica does {alone:.0} a second");
     if 3.0 * alone > 1300.0 { 1000 } else { (1.8 * alone) as u32 }
 }
