@@ -1,5 +1,6 @@
 //! The first SIGTERM or SIGINT drains, the second one ends.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,8 +39,14 @@ fn sigterm_drains_commits_what_was_worked_and_prints_one_summary() {
     verify::all(&world);
 }
 
+/// Under nohup the tests ignore SIGHUP, and who they start inherits that; what is caught is not inherited.
+fn catch_hangups() {
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default()).expect("a handler");
+}
+
 #[test]
 fn a_terminal_that_is_closed_drains_the_worker_as_sigterm_does() {
+    catch_hangups();
     let world = World::new(2);
     world.produce(&stormy_readings(50, 4000));
     let worker = world.working(&["--work", "2ms", "--concurrency", "4"]);
@@ -75,6 +82,7 @@ fn a_worker_under_nohup_outlives_its_terminal() {
 
 #[test]
 fn a_second_signal_ends_a_long_drain_with_128_and_its_number() {
+    catch_hangups();
     let world = World::new(1);
     world.produce(&[Outgoing::reading("g", 80.0, 100.0)]);
     for (first, second, code) in
