@@ -103,8 +103,7 @@ impl Restorer {
                     let companions = companions(&clients.topics).map(|topic| (topic, partitions));
                     let companions = companions.into_iter().collect();
                     let watch = TopicWatch::new(&clients.topics);
-                    let (open, state_topic) = (BTreeMap::new(), None);
-                    Work { way, clients, reader, companions, watch, state_topic, open }.run();
+                    Work { way, clients, reader, companions, watch, open: BTreeMap::new() }.run();
                 }
                 Err(error) => way.send(Err(RestoreError::Kafka(error.to_string()))),
             }
@@ -182,8 +181,6 @@ struct Work {
     /// How many partitions each companion topic is known to have.
     companions: BTreeMap<String, usize>,
     watch: TopicWatch,
-    /// The id of the state topic that the reader knows.
-    state_topic: Option<TopicId>,
     /// How a reader is made.
     reader: ClientConfig,
     open: BTreeMap<AskId, Open>,
@@ -254,22 +251,21 @@ impl Work {
         self.log()?;
         self.owners();
         if let Some(found) = self.watch.look(&self.clients.uncommitted) {
-            self.follow_state_topic(&found)?;
+            for topic in &found.anew {
+                self.companions.remove(topic);
+            }
+            if found.anew.contains(&self.clients.topics.state) {
+                self.renew_reader()?;
+            }
             self.way.send(Ok(Heard::Topics(found)));
         }
         Ok(())
     }
 
-    /// A client takes no leader epoch below the one it knows, and a topic that was made anew begins at zero: where another broker
+    /// The state topic was made anew. A client takes no leader epoch below the one it knows, and a topic that was made anew begins at zero: where another broker
     /// leads it now, the former one is asked for ever (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1). So there's another
     /// reader, which begins again what it was reading.
-    fn follow_state_topic(&mut self, found: &Found) -> Result<(), RestoreError> {
-        let Some(id) = found.ids.get(&self.clients.topics.state) else { return Ok(()) };
-        let known = self.state_topic.replace(id.clone());
-        if known.is_none_or(|known| known == *id) {
-            return Ok(());
-        }
-        self.companions.remove(&self.clients.topics.state);
+    fn renew_reader(&mut self) -> Result<(), RestoreError> {
         let reader = Consumer::new(&self.reader, &self.clients.topics.state, std::thread::current());
         self.clients.reader = reader.map_err(|error| RestoreError::Kafka(error.to_string()))?;
         for open in self.open.values_mut() {

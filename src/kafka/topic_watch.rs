@@ -31,8 +31,12 @@ pub struct TopicWatch {
     /// All of them.
     names: Vec<String>,
     asked: Instant,
+    /// The id that each was last seen with.
+    ids: BTreeMap<String, TopicId>,
     /// What was missing when it was last asked. (A broker that has just started may not know of all of them yet.)
     suspects: BTreeSet<String>,
+    /// What has been missing for longer.
+    missing: BTreeSet<String>,
     /// Whether it was told that the brokers know no ids.
     told: bool,
 }
@@ -40,10 +44,12 @@ pub struct TopicWatch {
 /// What there is of the topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The id of each topic that is there, by its name; none where the brokers know no ids.
-    pub ids: BTreeMap<String, TopicId>,
-    /// Those that have been missing for some seconds.
+    /// The id of the readings topic; none where it's missing, or the brokers know no ids.
+    pub readings: Option<TopicId>,
+    /// The topics that have been missing for some seconds.
     pub missing: BTreeSet<String>,
+    /// Those that were made anew since the last look: they were missing, or have another id.
+    pub anew: BTreeSet<String>,
 }
 
 impl TopicWatch {
@@ -55,7 +61,9 @@ impl TopicWatch {
             readings: topics.readings.clone(),
             names: names.map(Clone::clone).to_vec(),
             asked: Instant::now(),
+            ids: BTreeMap::new(),
             suspects: BTreeSet::new(),
+            missing: BTreeSet::new(),
             told: false,
         }
     }
@@ -103,11 +111,11 @@ impl TopicWatch {
         let topics = describe_topics(client, &names, TIMEOUT)
             .map_err(|error| tracing::debug!(%error, topic = self.readings, "no word of the topics"))
             .ok()?;
-        let (mut ids, mut missing) = (BTreeMap::new(), BTreeSet::new());
+        let (mut there, mut missing) = (BTreeMap::new(), BTreeSet::new());
         for topic in topics {
             match topic {
                 DescribedTopic::There { name, id: Some(id) } => {
-                    ids.insert(name, id);
+                    there.insert(name, id);
                 }
                 DescribedTopic::There { id: None, .. } => {}
                 DescribedTopic::Missing { name } => {
@@ -116,8 +124,16 @@ impl TopicWatch {
             }
         }
         let suspects = std::mem::replace(&mut self.suspects, missing);
-        let missing = self.suspects.intersection(&suspects).cloned().collect();
-        Some(Found { ids, missing })
+        let missing: BTreeSet<String> = self.suspects.intersection(&suspects).cloned().collect();
+        let mut anew: BTreeSet<String> = self.missing.difference(&missing).cloned().collect();
+        self.missing.clone_from(&missing);
+        let readings = there.get(&self.readings).cloned();
+        for (topic, id) in there {
+            if self.ids.insert(topic.clone(), id.clone()).is_some_and(|known| known != id) {
+                anew.insert(topic);
+            }
+        }
+        Some(Found { readings, missing, anew })
     }
 
     /// The name of a topic that has one of these ids, if there is one that we may see.

@@ -63,14 +63,18 @@ impl Worker {
         if self.won_t_join() {
             return Some(Reason::Deaf);
         }
-        (self.may_not_have_heard()).then_some(Reason::Unheard)
+        self.may_not_have_heard().then_some(Reason::Unheard)
     }
 
     /// Whether the group may have said something that the client hasn't heard, and nothing since.
     fn may_not_have_heard(&self) -> bool {
         let is_due = self.outside.unheard.is_some_and(|since| since.elapsed() > NEXT_WORD);
-        let is_idle = !self.engine.owes_an_answer() && !self.engine.status().draining;
-        is_due && is_idle && self.coordinator_answers()
+        is_due && self.is_settled() && self.coordinator_answers()
+    }
+
+    /// Whether nothing is under way with the group.
+    fn is_settled(&self) -> bool {
+        !self.engine.owes_an_answer() && !self.engine.status().draining
     }
 
     fn coordinator_answers(&self) -> bool {
@@ -81,8 +85,7 @@ impl Worker {
     fn won_t_join(&mut self) -> bool {
         let handle = self.consumer.handle();
         let was_inside = self.summary.rebalances > 0;
-        let may_join = was_inside && !self.engine.owes_an_answer() && !self.engine.status().draining;
-        let is_outside = may_join && !handle.has_member_id();
+        let is_outside = was_inside && self.is_settled() && !handle.has_member_id();
         if !is_outside || !self.coordinator_answers() {
             self.outside.since = None;
             return false;

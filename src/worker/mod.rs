@@ -19,7 +19,7 @@ mod replace;
 mod topics;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -48,7 +48,6 @@ use crate::work::WorkQueue;
 
 use deaf::Outside;
 use replace::Reason;
-use topics::Known;
 
 pub use config::{Observers, Summary, WorkerConfig, WorkerError};
 
@@ -99,7 +98,7 @@ struct Worker {
     log_ends: BTreeMap<PartitionId, (Option<Offset>, Instant)>,
     /// Whether it was told that a leader doesn't answer.
     leader_away: bool,
-    known: Known,
+    missing_topics: BTreeSet<String>,
     committer: Committer,
     engine: Engine,
     work: WorkQueue,
@@ -186,7 +185,7 @@ impl Worker {
             ends,
             log_ends: BTreeMap::new(),
             leader_away: false,
-            known: Known::default(),
+            missing_topics: BTreeSet::new(),
             committer,
             engine: Engine::new(pool, settings),
             work: WorkQueue::new(config.work, config.work_of.clone(), config.work_timeout),

@@ -3,41 +3,28 @@
 //! Nothing is lost while one is missing: without the readings there's nothing to work, without one of the others no commit
 //! succeeds. So the worker waits, and says for which topic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Worker;
 use crate::health::Obstacle;
 use crate::kafka::topic_watch::Found;
-use crate::log::TopicId;
-
-/// What is known of the topics.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    ids: BTreeMap<String, TopicId>,
-    missing: BTreeSet<String>,
-}
 
 impl Worker {
     pub(super) fn follow_topics(&mut self, found: Found) {
-        let mut anew = self.tell_missing(found.missing);
-        for (topic, id) in found.ids {
-            let known = self.known.ids.insert(topic.clone(), id.clone());
-            if topic == self.topics.readings {
-                self.engine.topic(&id);
-            } else if known.is_some_and(|known| known != id) {
-                anew.insert(topic);
-            }
+        self.tell_missing(found.missing);
+        if let Some(id) = &found.readings {
+            self.engine.topic(id);
         }
-        anew.remove(&self.topics.readings);
-        for topic in anew {
-            self.follow_companion(&topic);
+        for topic in found.anew {
+            if topic != self.topics.readings {
+                self.follow_companion(&topic);
+            }
         }
     }
 
-    /// Gives those that were missing and aren't any more.
-    fn tell_missing(&mut self, missing: BTreeSet<String>) -> BTreeSet<String> {
+    fn tell_missing(&mut self, missing: BTreeSet<String>) {
         let worker = &self.config.name;
-        for topic in missing.difference(&self.known.missing) {
+        for topic in missing.difference(&self.missing_topics) {
             let consequence = if *topic == self.topics.readings {
                 "there is nothing to work"
             } else {
@@ -48,13 +35,11 @@ impl Worker {
                 "topic {topic} does not exist any more: {consequence}, and nothing is lost; make it again with `genwatch topics create`"
             );
         }
-        let back: BTreeSet<String> = self.known.missing.difference(&missing).cloned().collect();
-        for topic in &back {
+        for topic in self.missing_topics.difference(&missing) {
             tracing::info!(worker, "topic {topic} is there again");
         }
         self.observers.health.set(Obstacle::TopicMissing, !missing.is_empty());
-        self.known.missing = missing;
-        back
+        self.missing_topics = missing;
     }
 
     /// A companion topic was made anew. The producer may never find its leaders: it takes no leader epoch below the one it knows.
