@@ -62,12 +62,13 @@ impl Detector {
         Detector { rules, watch_silence, forget_after: None }
     }
 
-    /// Has generators forgotten that have been silent for so many milliseconds, as if they were decommissioned. Nobody is forgotten
+    /// Has generators forgotten that have been silent for so many milliseconds, if any, as if they were decommissioned. Nobody is forgotten
     /// before each deadman rule has missed it; without such a rule, whose states tell when a generator was last heard of, nobody is.
     #[must_use]
-    pub fn forget_silent_after(mut self, millis: i64) -> Detector {
-        self.forget_after = self.rules.longest_silence().map(|longest| longest.max(millis));
-        self
+    pub fn forget_silent_after(self, millis: Option<i64>) -> Detector {
+        let forget_after =
+            millis.zip(self.rules.longest_silence()).map(|(limit, longest)| limit.max(longest));
+        Detector { forget_after, ..self }
     }
 
     /// The rules in force.
@@ -424,7 +425,7 @@ mod tests {
         let rules =
             format!("{DEADMAN}[[rule]]\nname = \"low_fuel\"\nfield = \"fuel\"\nraise_below = 200.0\n");
         let rules = Rules::parse(&rules, "rules.toml".as_ref()).expect("valid rules");
-        Detector::new(rules).forget_silent_after(60_000)
+        Detector::new(rules).forget_silent_after(Some(60_000))
     }
 
     /// As [`look`], with the alerts and whether the generator is forgotten.
@@ -490,12 +491,12 @@ mod tests {
 
     #[test]
     fn nobody_is_forgotten_without_a_deadman_rule_nor_before_it_is_missed() {
-        let detector = Detector::new(Rules::default()).forget_silent_after(1);
+        let detector = Detector::new(Rules::default()).forget_silent_after(Some(1));
         let mut state = AlarmState::new(detector.rules(), Mono(0));
         assert_eq!(read(&detector, &mut state, 5, 0).len(), 2, "low on fuel");
         assert_eq!(look_at_all(&detector, &mut state, 5, both(1 << 40, 0)), (false, vec![], None));
 
-        let detector = Detector::new(detector_rules()).forget_silent_after(1);
+        let detector = Detector::new(detector_rules()).forget_silent_after(Some(1));
         let mut state = AlarmState::new(detector.rules(), Mono(0));
         read(&detector, &mut state, 5, 0);
         assert_eq!(look_at_all(&detector, &mut state, 5, both(9_999, 0)), (false, vec![], None));

@@ -576,9 +576,7 @@ impl Engine {
 
     /// The state topic was made anew: all states that are held are written to it again. Gives how many.
     pub fn store_states(&mut self) -> usize {
-        let states = self.pool.store_states();
-        self.follow_pool();
-        states
+        self.pool.store_states()
     }
 
     /// Whether the client can't be used any more: another one, of which nothing is known, and another engine are to take its place.

@@ -405,7 +405,7 @@ mod tests {
     fn who_is_forgotten_for_its_silence_has_no_lane_and_the_others_keep_theirs() {
         let rules = "[[rule]]\nname = \"gone\"\nsilent_for = \"1s\"\n";
         let rules = Rules::parse(rules, "rules.toml".as_ref()).expect("valid rules");
-        let detector = Detector::new(rules).forget_silent_after(5_000);
+        let detector = Detector::new(rules).forget_silent_after(Some(5_000));
         let stored = |id: &str, since: i64| {
             let text = format!(
                 r#"{{"generatorID":"{id}","offset":7,"rules":{{"gone":{{"phase":"raised","since":{since}}}}}}}"#

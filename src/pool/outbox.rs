@@ -236,7 +236,7 @@ impl Outbox {
 /// Farewells that are to be deleted when the committed offset has passed them.
 #[derive(Debug, Default)]
 struct Farewells {
-    /// Several may name one offset: that before the start, of states that were kept from another log.
+    /// Several may name one offset: -1, of states that were kept from another log.
     by_offset: BTreeSet<(Offset, GeneratorId)>,
     by_generator: HashMap<GeneratorId, Offset, foldhash::fast::RandomState>,
 }

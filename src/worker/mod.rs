@@ -163,12 +163,9 @@ impl Worker {
         };
         let interval = clock::millis(config.commit_interval);
         let linger = clock::millis(COMMIT_LINGER).min(interval);
-        let mut detector = Detector::new(config.rules.clone());
-        if let Some(after) = config.forget_silent_after {
-            detector = detector.forget_silent_after(clock::millis(after));
-        }
+        let forget_after = config.forget_silent_after.map(clock::millis);
         let pool = Pool::new(
-            detector,
+            Detector::new(config.rules.clone()).forget_silent_after(forget_after),
             handling,
             config.bounds,
             CommitPolicy { interval, linger, bytes: COMMIT_BYTES },

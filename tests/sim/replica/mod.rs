@@ -184,10 +184,7 @@ pub struct Replica {
 impl Replica {
     /// A replica that hasn't joined yet.
     pub fn new(id: usize, rules: &Rules, scenario: &Scenario, clock: i64) -> Replica {
-        let mut detector = Detector::new(rules.clone());
-        if let Some(after) = scenario.forget_after {
-            detector = detector.forget_silent_after(after);
-        }
+        let detector = Detector::new(rules.clone()).forget_silent_after(scenario.forget_after);
         let lanes = match scenario.handling {
             Handling::Inline => None,
             Handling::Lanes { concurrency } => Some(concurrency),
