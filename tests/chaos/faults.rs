@@ -115,16 +115,16 @@ pub fn inject(world: &mut World, fault: &Fault) -> String {
         Kind::OneBrokerCutOff => world.disturb_one(State::Silent, fault, fault.between(7.5, 20.0)),
         Kind::OneBrokerLate => world.disturb_one(State::Late, fault, fault.between(5.0, 15.0)),
         Kind::DiskFull => {
-            let node = NODES[fault.choice % NODES.len()];
+            let node = any_broker(fault);
             let took = world.cluster.fill_disk(node);
             world.kills += 1;
             pause(fault.between(0.0, 6.0));
             world.cluster.start_node(node);
             format!("broker {node}, which ended after {took:.1?}")
         }
-        Kind::BrokerKilled => world.restart_broker(NODES[fault.choice % NODES.len()], fault, |_| ()),
+        Kind::BrokerKilled => world.restart_broker(any_broker(fault), fault, |_| ()),
         Kind::BrokerStopped => {
-            let node = NODES[fault.choice % NODES.len()];
+            let node = any_broker(fault);
             let time = fault.between(1.0, 14.0);
             world.cluster.pause(node);
             pause(time);
@@ -140,7 +140,7 @@ pub fn inject(world: &mut World, fault: &Fault) -> String {
             world.restart_broker(node, fault, |_| ())
         }
         Kind::WorkerReplacedWhileBrokerDown => {
-            let node = NODES[fault.choice % NODES.len()];
+            let node = any_broker(fault);
             let mut victim = String::new();
             let told = world.restart_broker(node, fault, |world| {
                 victim = world.kill_worker(fault);
@@ -153,6 +153,10 @@ pub fn inject(world: &mut World, fault: &Fault) -> String {
         Kind::TopicGrown => world.grow_topic(fault),
         Kind::TopicMadeAnew => world.make_topic_anew(fault),
     }
+}
+
+fn any_broker(fault: &Fault) -> i32 {
+    NODES[fault.choice % NODES.len()]
 }
 
 impl World {
@@ -193,7 +197,7 @@ impl World {
     }
 
     fn disturb_one(&mut self, state: State, fault: &Fault, time: Duration) -> String {
-        let node = NODES[fault.choice % NODES.len()];
+        let node = any_broker(fault);
         self.link.set_one(node, state);
         pause(time);
         self.link.set_one(node, State::Up);

@@ -26,6 +26,9 @@ mod member;
 #[path = "../kafka/world/waiting.rs"]
 mod patience;
 mod place;
+#[allow(dead_code)]
+#[path = "../kafka/world/relay.rs"]
+mod relay;
 mod transaction;
 mod waiting;
 

@@ -4,7 +4,7 @@
 //! A relay that reads the protocol: size, then for a request its kind, version and number; an answer begins with the number.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -46,18 +46,14 @@ impl Cut {
     /// Passes on what comes to a port of this machine to another one, for as long as the test's process lives.
     pub fn start(here: u16, there: u16) -> Cut {
         let cut = Cut::default();
-        let listener = TcpListener::bind(("127.0.0.1", here)).expect("the relay's port is free");
         let relay = cut.clone();
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                if let State::Broken(turned_away) = &mut *relay.state() {
-                    *turned_away += 1;
-                    relay.0.changed.notify_all();
-                    continue;
-                }
-                let Ok(broker) = TcpStream::connect(("127.0.0.1", there)) else { continue };
-                relay.pass_both_ways(client, broker);
+        super::relay::accept(here, there, move |client, broker| {
+            if let State::Broken(turned_away) = &mut *relay.state() {
+                *turned_away += 1;
+                relay.0.changed.notify_all();
+                return;
             }
+            relay.pass_both_ways(client, broker);
         });
         cut
     }

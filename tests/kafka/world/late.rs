@@ -3,7 +3,7 @@
 //!
 //! A relay that reads the protocol, see `cut`.
 
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use std::{io::Write as _, thread};
@@ -54,19 +54,13 @@ impl Late {
     /// Passes on what comes to a port of this machine to another one, for as long as the test's process lives.
     pub fn start(here: u16, there: u16) -> Late {
         let late = Late::default();
-        let listener = TcpListener::bind(("127.0.0.1", here)).expect("the relay's port is free");
         let relay = late.clone();
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let Ok(broker) = TcpStream::connect(("127.0.0.1", there)) else { continue };
-                let (Ok(from_broker), Ok(to_client)) = (broker.try_clone(), client.try_clone()) else {
-                    continue;
-                };
-                let (asked, answered) = (Arc::<Connection>::default(), relay.clone());
-                let (connection, requests) = (Arc::clone(&asked), relay.clone());
-                thread::spawn(move || answered.pass_answers(from_broker, to_client, &connection));
-                thread::spawn(move || requests.pass_requests(client, broker, &asked));
-            }
+        super::relay::accept(here, there, move |client, broker| {
+            let (Ok(from_broker), Ok(to_client)) = (broker.try_clone(), client.try_clone()) else { return };
+            let (asked, answered) = (Arc::<Connection>::default(), relay.clone());
+            let (connection, requests) = (Arc::clone(&asked), relay.clone());
+            thread::spawn(move || answered.pass_answers(from_broker, to_client, &connection));
+            thread::spawn(move || requests.pass_requests(client, broker, &asked));
         });
         late
     }

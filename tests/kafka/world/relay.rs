@@ -1,20 +1,28 @@
-//! A slow link between a worker and its broker: a relay that passes so many bytes a second on the way there.
+//! Relays between a worker and its broker; one is a slow link, that passes so many bytes a second on the way there.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Passes on what comes to a port of this machine to another one, for as long as the test's process lives. Each connection
-/// has the whole rate; what comes back isn't held up.
-pub fn start(here: u16, there: u16, bytes_per_second: f64) {
+/// Connects who comes to a port of this machine to another one, for as long as the test's process lives: `serve` is given the client's
+/// end and the broker's.
+pub fn accept(here: u16, there: u16, serve: impl Fn(TcpStream, TcpStream) + Send + 'static) {
     let listener = TcpListener::bind(("127.0.0.1", here)).expect("the relay's port is free");
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            let Ok(broker) = TcpStream::connect(("127.0.0.1", there)) else { continue };
-            let (Ok(from_broker), Ok(to_client)) = (broker.try_clone(), client.try_clone()) else { continue };
-            std::thread::spawn(move || pass(from_broker, to_client, f64::INFINITY));
-            std::thread::spawn(move || pass(client, broker, bytes_per_second));
+            if let Ok(broker) = TcpStream::connect(("127.0.0.1", there)) {
+                serve(client, broker);
+            }
         }
+    });
+}
+
+/// A slow link. Each connection has the whole rate; what comes back isn't held up.
+pub fn start(here: u16, there: u16, bytes_per_second: f64) {
+    accept(here, there, move |client, broker| {
+        let (Ok(from_broker), Ok(to_client)) = (broker.try_clone(), client.try_clone()) else { return };
+        std::thread::spawn(move || pass(from_broker, to_client, f64::INFINITY));
+        std::thread::spawn(move || pass(client, broker, bytes_per_second));
     });
 }
 
