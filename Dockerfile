@@ -14,11 +14,13 @@ FROM ${BUILDER} AS builder
 WORKDIR /src
 # The dependencies first: they change seldom, and take most of the time.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches && touch src/lib.rs && echo 'fn main() {}' | tee src/main.rs >benches/core.rs
-RUN cargo build --release --locked && rm -r src
+COPY crates/core/Cargo.toml crates/core/
+RUN mkdir src crates/core/src crates/core/benches && touch src/lib.rs crates/core/src/lib.rs crates/core/benches/core.rs && echo 'fn main() {}' >src/main.rs
+RUN cargo build --release --locked && rm -r src crates/*/src
+COPY crates crates
 COPY src src
 # touch: cargo goes by time stamps, and those of the sources are older than what was built of the placeholders.
-RUN touch src/main.rs src/lib.rs && cargo build --release --locked && strip -o /genwatch target/release/genwatch
+RUN touch src/main.rs src/lib.rs crates/*/src/lib.rs && cargo build --release --locked && strip -o /genwatch target/release/genwatch
 # Of the C libraries that are linked in.
 RUN mkdir /licenses && cd "$CARGO_HOME"/registry/src/*/ \
     && cp rdkafka-sys-*/librdkafka/LICENSES.txt /licenses/librdkafka \

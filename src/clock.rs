@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::log::{Millis, Mono, Now};
+use genwatch_core::types::{Millis, Mono, Now};
 
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 

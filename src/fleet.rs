@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
-use crate::log::{Offset, PartitionId};
+use genwatch_core::types::{Offset, PartitionId};
 
 /// The live view. The one map that threads share.
 #[derive(Debug, Default)]

@@ -30,26 +30,18 @@
 //! * [`mod@bench`]: benchmarks, by real processes on a real cluster.
 //! * [`cli`]: one file a command, thin.
 
-pub mod alarm;
 pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod demo;
-pub mod effect;
-pub mod engine;
 pub mod fleet;
 pub mod flood;
 pub mod health;
 pub mod influx;
 pub mod kafka;
-pub mod log;
 pub mod log_limit;
 pub mod metrics;
 pub mod mqtt;
-pub mod pool;
-pub mod rate;
-pub mod reading;
-pub mod simulator;
 pub mod stderr;
 pub mod web;
 pub mod work;

@@ -7,9 +7,9 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use crate::effect::Effect;
-use crate::log::{Millis, PartitionId};
-use crate::pool::Committed;
+use genwatch_core::alarm::effect::Effect;
+use genwatch_core::pool::Committed;
+use genwatch_core::types::{Millis, PartitionId};
 
 /// From a fast commit on loopback to an outage.
 const COMMIT_BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0];

@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::log::GeneratorId;
-use crate::pool::Ticket;
+use genwatch_core::pool::Ticket;
+use genwatch_core::types::GeneratorId;
 
 /// The readings being worked. Owned by the worker's thread.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use genwatch::kafka::topics::{Role, Topics};
-use genwatch::reading::{self, ErrorCode};
+use genwatch_core::reading::{self, ErrorCode};
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 

@@ -4,14 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 15] = [
-    "log.rs",
-    "effect.rs",
-    "reading",
-    "alarm",
-    "engine",
-    "pool",
-    "simulator",
+const PURE: [&str; 8] = [
     "mqtt/topic.rs",
     "mqtt/message.rs",
     "mqtt/unacked.rs",

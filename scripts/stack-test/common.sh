@@ -198,6 +198,7 @@ check_builder() {
     [[ -n $placeholders ]] || die "the Dockerfile's builder stage makes no placeholders any more; check_builder looks for them"
     mkdir "$tree"
     cp "$root"/Cargo.{toml,lock} "$tree"
+    (cd "$root" && cp --parents crates/*/Cargo.toml "$tree")
     local argument
     for argument in BUILDER BASE; do
         grep -qx "ARG $argument=$(sed -n "s/^${argument}_IMAGE=//p" "$root/.env")" "$root/Dockerfile" ||

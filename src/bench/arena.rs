@@ -3,14 +3,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use genwatch_core::pacer::Pacer;
+use genwatch_core::simulator::{Faults, Fleet};
+
 use super::verify::Source;
 use super::{BenchError, go_on};
 use crate::kafka::admin::{Cluster, TopicPlan};
 use crate::kafka::config::Connection;
 use crate::kafka::producer::{Produced, ReadingProducer};
 use crate::kafka::topics::{Role, Topics};
-use crate::rate::Pacer;
-use crate::simulator::{Faults, Fleet};
 
 /// How long undelivered records are waited for.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);

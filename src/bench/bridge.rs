@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
+use genwatch_core::simulator::{Faults, Fleet};
 use rdkafka::consumer::Consumer as _;
 use rumqttc::{Event, MqttOptions, Packet, PublishOptions, PublishProperties};
 use rustix::process::{Pid, Signal, kill_process};
@@ -32,7 +33,6 @@ use crate::kafka::tail::{StartAt, Tail};
 use crate::kafka::topics::{Role, Topics};
 use crate::mqtt::client;
 use crate::mqtt::message::TIMESTAMP;
-use crate::simulator::{Faults, Fleet};
 
 /// Messages that are under way at a time, everywhere: the bridge's receive maximum.
 const WINDOW: u16 = 1000;

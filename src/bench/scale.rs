@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use genwatch_core::simulator::{Faults, Fleet};
+use genwatch_core::types::{Offset, PartitionId};
 use serde_json::json;
 
 use super::arena::Arena;
@@ -23,8 +25,6 @@ use super::{BenchError, Tell, go_on};
 use crate::kafka::config::Connection;
 use crate::kafka::group::{Group, Progress};
 use crate::kafka::tail::StartAt;
-use crate::log::{Offset, PartitionId};
-use crate::simulator::{Faults, Fleet};
 
 /// A slope of the lag up to this share of the rate is flat: what is left is noise of the commits.
 const FLAT: f64 = 0.02;

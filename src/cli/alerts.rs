@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
+use genwatch_core::types::Millis;
 use serde::Deserialize;
 
 use super::terminal::printable;
 use super::{ClusterOptions, Failure};
 use crate::kafka::admin::Cluster;
 use crate::kafka::tail::{StartAt, Tail};
-use crate::log::Millis;
 
 /// Print alert events, as far as they are committed.
 #[derive(Debug, Args)]

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, PossibleValue};
 use clap::{ArgAction, Args};
+use genwatch_core::engine::commit::Delivery;
+use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange};
 use secrecy::SecretString;
 
 use super::Failure;
-use crate::engine::commit::Delivery;
-use crate::engine::start::{OnNewTopic, OnOutOfRange};
-use crate::kafka::config::Connection;
+use crate::influx::line::Precision;
+use crate::kafka::config::{Connection, GroupProtocol};
 use crate::kafka::topics::Topics;
 
 /// No option takes a longer time.
@@ -36,16 +37,20 @@ pub(super) struct ClusterOptions {
     properties: Vec<SecretString>,
 }
 
-/// Lets clap read an enum of the engine, which knows no clap: each variant has a name and a help text.
+/// A value of an enum that knows no clap.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice<T>(pub(super) T);
+
+/// Lets clap read such an enum: each variant has a name and a help text.
 macro_rules! value_enum {
     ($kind:ident { $($variant:ident = $name:literal, $help:literal;)+ }) => {
-        impl clap::ValueEnum for $kind {
+        impl clap::ValueEnum for Choice<$kind> {
             fn value_variants<'a>() -> &'a [Self] {
-                &[$($kind::$variant),+]
+                &[$(Choice($kind::$variant)),+]
             }
 
             fn to_possible_value(&self) -> Option<PossibleValue> {
-                Some(match self {
+                Some(match self.0 {
                     $($kind::$variant => PossibleValue::new($name).help($help)),+
                 })
             }
@@ -67,6 +72,18 @@ value_enum! { OnNewTopic {
 value_enum! { Delivery {
     ExactlyOnce = "exactly-once", "Every effect is visible once to a reader of committed records";
     AtLeastOnce = "at-least-once", "None is lost; after a crash some are repeated, with the same id";
+} }
+
+value_enum! { GroupProtocol {
+    Classic = "classic", "Join and sync, with the cooperative-sticky assignor";
+    Consumer = "consumer", "KIP-848: the broker assigns";
+} }
+
+value_enum! { Precision {
+    Ms = "ms", "Milliseconds, as Kafka has them: readings of one generator within a millisecond overwrite each other";
+    S = "s", "Seconds: readings of one generator within a second overwrite each other";
+    Us = "us", "Microseconds";
+    Ns = "ns", "Nanoseconds, the last six digits from the record's offset: no reading overwrites another";
 } }
 
 impl ClusterOptions {

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use genwatch_core::pacer::Pacer;
+use genwatch_core::reading::MAX_VALUE_BYTES;
+use genwatch_core::simulator::{Faults, Fleet, Record};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -14,9 +17,6 @@ use super::{ClusterOptions, Failure};
 use crate::kafka::admin::Cluster;
 use crate::kafka::producer::{Produced, ReadingProducer};
 use crate::mqtt::fleet::{FleetError, MqttFleet};
-use crate::rate::Pacer;
-use crate::reading::MAX_VALUE_BYTES;
-use crate::simulator::{Faults, Fleet, Record};
 
 /// How long undelivered records are waited for at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);

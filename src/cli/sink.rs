@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use genwatch_core::engine::start::OnOutOfRange;
 
+use super::options::Choice;
 use super::{ClusterOptions, Failure};
-use crate::engine::start::OnOutOfRange;
 use crate::health::{Health, Obstacle};
 use crate::influx::client::{Client, Destination, Token};
 use crate::influx::config::{Observers, SinkConfig, SinkError};
@@ -97,8 +98,8 @@ struct Influx {
     ca_file: Option<PathBuf>,
 
     /// The unit of the points' times.
-    #[arg(long, value_enum, default_value_t = Precision::Ns, env = "GENWATCH_PRECISION")]
-    precision: Precision,
+    #[arg(long, value_enum, default_value_t = Choice(Precision::Ns), env = "GENWATCH_PRECISION")]
+    precision: Choice<Precision>,
 
     /// The measurement of the readings; alerts go to <NAME>_alerts, aggregates to <NAME>_1m. Without it: the topic's name.
     #[arg(long, value_name = "NAME", env = "GENWATCH_MEASUREMENT", value_parser = measurement)]
@@ -121,8 +122,8 @@ struct Influx {
     exit_at_end: bool,
 
     /// What to do when retention has deleted records before they were read.
-    #[arg(long, value_enum, default_value_t = OnOutOfRange::Fail, env = "GENWATCH_ON_OUT_OF_RANGE")]
-    on_out_of_range: OnOutOfRange,
+    #[arg(long, value_enum, default_value_t = Choice(OnOutOfRange::Fail), env = "GENWATCH_ON_OUT_OF_RANGE")]
+    on_out_of_range: Choice<OnOutOfRange>,
 
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
@@ -143,7 +144,7 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         url: options.url.clone(),
         org: options.org.clone(),
         bucket: options.bucket.clone(),
-        precision: options.precision,
+        precision: options.precision.0,
     };
     let config = SinkConfig {
         connection: options.cluster.connection()?,
@@ -155,7 +156,7 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         batch: options.batch as usize,
         linger: options.linger,
         exit_at_end: options.exit_at_end,
-        on_out_of_range: options.on_out_of_range,
+        on_out_of_range: options.on_out_of_range.0,
     };
     let observers = Observers {
         stop: super::stop_on_signals()?,
@@ -176,7 +177,7 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
 fn topics(options: &Influx) -> Vec<(String, Shape)> {
     let topics = options.cluster.topics();
     let name = options.measurement.as_ref().unwrap_or(&topics.readings);
-    let precision = options.precision;
+    let precision = options.precision.0;
     vec![
         (topics.readings.clone(), Shape::of_readings(name, precision)),
         (topics.alerts.clone(), Shape::of_alerts(&format!("{name}_alerts"), precision)),

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use genwatch_core::types::{Millis, Offset, PartitionId};
 use serde::Serialize;
 
 use super::terminal::printable;
@@ -14,7 +15,6 @@ use super::{ClusterOptions, Failure};
 use crate::kafka::admin::Cluster;
 use crate::kafka::config::Connection;
 use crate::kafka::group::{Group, GroupError, Progress};
-use crate::log::{Millis, Offset, PartitionId};
 
 /// A partition is judged by what it does in this time.
 const LOOK: Duration = Duration::from_millis(1500);

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use genwatch_core::alarm::rules::Rules;
+use genwatch_core::engine::commit::Delivery;
+use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
+use genwatch_core::pool::Bounds;
 
+use super::options::Choice;
 use super::{ClusterOptions, Failure};
-use crate::alarm::rules::Rules;
-use crate::engine::commit::Delivery;
-use crate::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use crate::health::{Health, Obstacle};
 use crate::kafka::config::{GroupProtocol, replica_name};
 use crate::metrics::Metrics;
-use crate::pool::Bounds;
 use crate::web::HttpAddress;
 use crate::worker::{Observers, WorkerConfig, WorkerError};
 
@@ -39,8 +40,8 @@ pub struct Options {
     concurrency: u32,
 
     /// What is promised about alerts, states and dead letters.
-    #[arg(long, value_enum, default_value_t = Delivery::ExactlyOnce, env = "GENWATCH_DELIVERY")]
-    delivery: Delivery,
+    #[arg(long, value_enum, default_value_t = Choice(Delivery::ExactlyOnce), env = "GENWATCH_DELIVERY")]
+    delivery: Choice<Delivery>,
 
     /// Between commits while only offsets move. Effects are committed sooner.
     #[arg(long, default_value = "100ms", value_parser = super::duration, env = "GENWATCH_COMMIT_INTERVAL")]
@@ -48,8 +49,8 @@ pub struct Options {
 
     /// How the group agrees on who works which partition: classic (cooperative-sticky) or consumer (KIP-848, Kafka 4; the
     /// brokers set the session timeout, 45 s by default, after which a killed worker is noticed).
-    #[arg(long, value_enum, default_value_t = GroupProtocol::Classic, env = "GENWATCH_GROUP_PROTOCOL")]
-    group_protocol: GroupProtocol,
+    #[arg(long, value_enum, default_value_t = Choice(GroupProtocol::Classic), env = "GENWATCH_GROUP_PROTOCOL")]
+    group_protocol: Choice<GroupProtocol>,
 
     /// What each reading costs: an asynchronous wait, as for a remote lookup.
     #[arg(long, default_value = "0s", value_parser = super::duration, env = "GENWATCH_WORK")]
@@ -87,13 +88,13 @@ pub struct Options {
     drain_timeout: Duration,
 
     /// What to do when retention has deleted readings before they were worked.
-    #[arg(long, value_enum, default_value_t = OnOutOfRange::Fail, env = "GENWATCH_ON_OUT_OF_RANGE")]
-    on_out_of_range: OnOutOfRange,
+    #[arg(long, value_enum, default_value_t = Choice(OnOutOfRange::Fail), env = "GENWATCH_ON_OUT_OF_RANGE")]
+    on_out_of_range: Choice<OnOutOfRange>,
 
     /// What to do when the readings topic was deleted and made anew, or is a mirror: offsets and alarm states are of another
     /// log then.
-    #[arg(long, value_enum, default_value_t = OnNewTopic::Fail, env = "GENWATCH_ON_NEW_TOPIC")]
-    on_new_topic: OnNewTopic,
+    #[arg(long, value_enum, default_value_t = Choice(OnNewTopic::Fail), env = "GENWATCH_ON_NEW_TOPIC")]
+    on_new_topic: Choice<OnNewTopic>,
 
     /// Records taken in and not finished, over all partitions; a partition whose share is full is paused.
     #[arg(long, value_name = "RECORDS", default_value_t = 100_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
@@ -119,8 +120,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     connection
         .check_worker(
             &options.cluster.group,
-            options.group_protocol,
-            options.delivery == Delivery::ExactlyOnce,
+            options.group_protocol.0,
+            options.delivery.0 == Delivery::ExactlyOnce,
         )
         .map_err(Failure::usage)?;
     let config = WorkerConfig {
@@ -134,13 +135,16 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         work_of: options.work_of.iter().cloned().collect(),
         work_timeout: options.work_timeout,
         max_bad_ratio: options.max_bad_ratio,
-        delivery: options.delivery,
+        delivery: options.delivery.0,
         commit_interval: options.commit_interval,
-        protocol: options.group_protocol,
+        protocol: options.group_protocol.0,
         rate_limit: options.rate_limit,
         exit_at_end: options.exit_at_end,
         drain_timeout: options.drain_timeout,
-        policies: Policies { on_out_of_range: options.on_out_of_range, on_new_topic: options.on_new_topic },
+        policies: Policies {
+            on_out_of_range: options.on_out_of_range.0,
+            on_new_topic: options.on_new_topic.0,
+        },
         bounds: Bounds {
             records: options.max_in_flight as usize,
             bytes: (options.max_in_flight_mib as usize) << 20,

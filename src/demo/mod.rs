@@ -20,12 +20,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use broker::EmbeddedBroker;
+use genwatch_core::alarm::rules::Rules;
 use producing::Producing;
 use replicas::Replicas;
 use screen::Screen;
 use verify::{Verdict, Verifier};
 
-use crate::alarm::rules::Rules;
 use crate::fleet::Fleet;
 
 /// How often the table and the plain lines are written.

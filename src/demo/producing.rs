@@ -6,12 +6,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use genwatch_core::pacer::Pacer;
+use genwatch_core::simulator::{Faults, Fleet};
 
 use super::DemoConfig;
 use super::broker::EmbeddedBroker;
 use crate::kafka::producer::{Produced, ReadingProducer};
-use crate::rate::Pacer;
-use crate::simulator::{Faults, Fleet};
 
 /// How long the last readings may take to be acknowledged.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -7,16 +7,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use genwatch_core::alarm::rules::Rules;
+use genwatch_core::engine::commit::Delivery;
+use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
+use genwatch_core::pool::Bounds;
 
 use super::broker::EmbeddedBroker;
-use crate::alarm::rules::Rules;
-use crate::engine::commit::Delivery;
-use crate::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use crate::fleet::Fleet;
 use crate::health::{Health, Obstacle};
 use crate::kafka::config::GroupProtocol;
 use crate::metrics::Metrics;
-use crate::pool::Bounds;
 use crate::worker::{Observers, Summary, WorkerConfig, WorkerError};
 
 /// The embedded broker waits three seconds for members before its first rebalance.

@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use genwatch_core::alarm::detector::{Detector, Log, Source};
+use genwatch_core::alarm::effect::Effect;
+use genwatch_core::alarm::rules::Rules;
+use genwatch_core::alarm::state::AlarmState;
+use genwatch_core::reading::{self, Parsed};
+use genwatch_core::types::{Epoch, GeneratorId, Mono, Now};
 use serde::Deserialize;
 
 use super::broker::EmbeddedBroker;
 use super::screen;
-use crate::alarm::detector::{Detector, Log, Source};
-use crate::alarm::rules::Rules;
-use crate::alarm::state::AlarmState;
-use crate::effect::Effect;
 use crate::kafka::admin::Cluster;
 use crate::kafka::consumer::Record;
 use crate::kafka::tail::{StartAt, Tail, TailError};
-use crate::log::{Epoch, GeneratorId, Mono, Now};
-use crate::reading::{self, Parsed};
 
 /// How long one look at a topic may wait.
 const LOOK: Duration = Duration::from_millis(25);

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use genwatch_core::types::{Offset, Place};
+
 use super::line::{Shape, Source, Unfit};
-use crate::log::{Offset, Place};
 
 /// A time during which a partition is held: it gets another number when it comes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl Batch {
 mod tests {
     use super::super::line::Precision;
     use super::*;
-    use crate::log::{Millis, PartitionId};
+    use genwatch_core::types::{Millis, PartitionId};
 
     #[test]
     fn any_run_of_lines_can_be_written_alone_and_a_record_without_a_point_is_done_too() {

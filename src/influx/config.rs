@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use genwatch_core::engine::start::OnOutOfRange;
+use genwatch_core::types::{Offset, PartitionId};
 use serde::Serialize;
 
 use super::client::Client;
 use super::line::Shape;
 use super::metrics::SinkMetrics;
 use super::writer::Refused;
-use crate::engine::start::OnOutOfRange;
 use crate::health::Health;
 use crate::kafka::admin::ClusterError;
 use crate::kafka::config::Connection;
 use crate::kafka::subscriber::SubscriberError;
-use crate::log::{Offset, PartitionId};
 
 /// How the sink is to work.
 pub struct SinkConfig {

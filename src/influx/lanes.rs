@@ -10,10 +10,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use genwatch_core::types::Place;
+
 use super::batch::{Batch, Origin, Tenure, Until};
 use super::line::{Shape, Source, Unfit};
 use super::writer::{Refused, Writers, Written};
-use crate::log::Place;
 
 /// A batch of so many bytes is full, however few records it holds.
 const BATCH_BYTES: usize = 4 << 20;

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use genwatch_core::types::{Offset, Place};
+
 use super::batch::{Tenure, Until};
-use crate::log::{Offset, Place};
 
 /// The sink's only knowledge of offsets. Owned by its loop.
 #[derive(Debug, Default)]
@@ -166,7 +167,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::PartitionId;
+    use genwatch_core::types::PartitionId;
 
     fn place(partition: i32) -> Place {
         Place { topic: 0, partition: PartitionId(partition) }

@@ -6,7 +6,7 @@
 //! `_`; null, lists and what has no name are left out.
 //!
 //! InfluxDB keeps one type for each field and drops the whole point that has another one. So a reading is written only if
-//! the worker takes it for one ([`crate::reading::parse`]), and members that genwatch doesn't know, which may be of any
+//! the worker takes it for one ([`genwatch_core::reading::parse`]), and members that genwatch doesn't know, which may be of any
 //! type, go on a line of their own: where they are refused, the reading is there all the same.
 //!
 //! At a precision of nanoseconds a reading's time has the offset in its last six digits: two readings of one generator
@@ -23,8 +23,8 @@ use std::fmt::Write as _;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::log::{Millis, Offset};
-use crate::reading::{self, ErrorCode, Field, Parsed, Values};
+use genwatch_core::reading::{self, ErrorCode, Field, Parsed, Values};
+use genwatch_core::types::{Millis, Offset};
 
 /// The member of the object that names the generator; the record's key is the tag.
 const GENERATOR: &str = "generatorID";
@@ -44,7 +44,7 @@ const FIELDS: [Field; 7] =
     [Field::Fuel, Field::Lat, Field::Load, Field::Lon, Field::Power, Field::Pressure, Field::Temperature];
 
 /// The unit of a point's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// Milliseconds, as Kafka has them: readings of one generator within a millisecond overwrite each other.
     Ms,

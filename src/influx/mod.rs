@@ -31,17 +31,17 @@ use prometheus::IntCounter;
 
 use batch::Origin;
 use config::{Observers, SinkConfig, SinkError, Summary};
+use genwatch_core::engine::start::OnOutOfRange;
+use genwatch_core::types::{Offset, PartitionId, Place};
 use lanes::Lanes;
 use ledger::Ledger;
 use line::{Shape, Source, Unfit};
 use writer::Writers;
 
-use crate::engine::start::OnOutOfRange;
 use crate::health::Obstacle;
 use crate::kafka::admin::Cluster;
 use crate::kafka::config::ranges;
 use crate::kafka::subscriber::{self, Change, Record, Subscriber};
-use crate::log::{Offset, PartitionId, Place};
 use crate::log_limit::LogLimiter;
 
 /// How long one turn of the loop waits.

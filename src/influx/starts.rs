@@ -3,11 +3,12 @@
 
 use std::time::Instant;
 
+use genwatch_core::engine::start::OnOutOfRange;
+use genwatch_core::types::{Offset, Place};
+
 use super::Sink;
 use super::config::SinkError;
-use crate::engine::start::OnOutOfRange;
 use crate::kafka::subscriber::Start;
-use crate::log::{Offset, Place};
 
 impl Sink<'_> {
     /// Decides where each partition goes on, and starts them all there. Tried again later if the cluster doesn't answer.

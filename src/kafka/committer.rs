@@ -13,6 +13,12 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use genwatch_core::alarm::effect::{DeadLetter, Effect, StateChange};
+use genwatch_core::alarm::event::AlertEvent;
+use genwatch_core::engine::commit::{Answer, Attempt, Call, Delivery, Ended, Next, Portion};
+use genwatch_core::engine::membership::{Fence, Refusal};
+use genwatch_core::engine::note::Note;
+use genwatch_core::pool::{Commit, CommitId, CommitPart};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -23,14 +29,8 @@ use super::config::{Connection, TRANSACTION_TIMEOUT, replica_name};
 use super::consumer::{Handle, NotedOffset, TransactionError};
 use super::native;
 use super::topics::Topics;
-use crate::alarm::event::AlertEvent;
 use crate::clock::{self, Standstill};
-use crate::effect::{DeadLetter, Effect, StateChange};
-use crate::engine::commit::{Answer, Attempt, Call, Delivery, Ended, Next, Portion};
-use crate::engine::membership::{Fence, Refusal};
-use crate::engine::note::Note;
 use crate::log_limit::LogLimiter;
-use crate::pool::{Commit, CommitId, CommitPart};
 
 /// How long one step waits before it looks whether to give up.
 const SLICE: Duration = Duration::from_millis(500);

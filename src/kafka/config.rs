@@ -258,7 +258,7 @@ impl Isolation {
 }
 
 /// How the group agrees on who works which partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupProtocol {
     /// Join and sync, with the cooperative-sticky assignor.
     Classic,
@@ -381,7 +381,7 @@ pub fn replica_name() -> String {
 
 /// One line for partitions: `0, 3, 5-9`.
 #[must_use]
-pub fn ranges(partitions: &[crate::log::PartitionId]) -> String {
+pub fn ranges(partitions: &[genwatch_core::types::PartitionId]) -> String {
     let mut sorted: Vec<i32> = partitions.iter().map(|p| p.0).collect();
     sorted.sort_unstable();
     let mut text = String::new();
@@ -399,7 +399,7 @@ pub fn ranges(partitions: &[crate::log::PartitionId]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::PartitionId;
+    use genwatch_core::types::PartitionId;
 
     fn connection(properties: &[&str]) -> Result<Connection, ConfigError> {
         let properties: Vec<SecretString> = properties.iter().map(|pair| SecretString::from(*pair)).collect();

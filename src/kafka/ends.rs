@@ -10,13 +10,13 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
+use genwatch_core::types::{Now, Offset, PartitionId};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::config::{Connection, Context, Isolation};
 use crate::clock::both;
-use crate::log::{Now, Offset, PartitionId};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use genwatch_core::types::{Millis, Offset, PartitionId};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
@@ -12,7 +13,6 @@ use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation};
 use super::consumer::{Consumer, Event};
 use super::native::members::{Member, members};
-use crate::log::{Millis, Offset, PartitionId};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,4 +1,4 @@
-//! The restorer: answers the engine's questions about partitions that are to start ([`crate::engine::restore`] says which,
+//! The restorer: answers the engine's questions about partitions that are to start ([`genwatch_core::engine::restore`] says which,
 //! in which order and why).
 //!
 //! It runs on a thread of its own, so that the worker goes on polling. Each question is about one partition, and is open until
@@ -11,6 +11,10 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use genwatch_core::alarm::state::StoredState;
+use genwatch_core::engine::restore::{Answer, AskId, Fault, Question};
+use genwatch_core::engine::start::{self, Log};
+use genwatch_core::types::{GeneratorId, Offset, PartitionId, TopicId};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -20,10 +24,6 @@ use super::config::{Connection, Context, Isolation};
 use super::consumer::{ClientError, CommittedOffset, Consumer, Event, Handle, Record};
 use super::topic_watch::{Found, TopicWatch};
 use super::topics::Topics;
-use crate::alarm::state::StoredState;
-use crate::engine::restore::{Answer, AskId, Fault, Question};
-use crate::engine::start::{self, Log};
-use crate::log::{GeneratorId, Offset, PartitionId, TopicId};
 
 /// An open transaction of a crashed owner ends after its timeout (10 s) plus the broker's check (10 s); beyond that somebody
 /// should know.

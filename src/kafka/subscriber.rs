@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use genwatch_core::types::{Millis, Offset, PartitionId, Place};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol};
@@ -21,7 +22,6 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation, log};
 use super::native;
-use crate::log::{Millis, Offset, PartitionId, Place};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Not long, as nothing else is done meanwhile.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use genwatch_core::types::{Millis, Offset, PartitionId};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
@@ -13,7 +14,6 @@ use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Isolation};
 use super::consumer::{ClientError, Consumer, Event, Record};
 use super::outage::Outage;
-use crate::log::{Millis, Offset, PartitionId};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two questions whether an outage is over, and how long an answer is waited for.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use genwatch_core::types::TopicId;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
@@ -16,7 +17,6 @@ use super::config::Context;
 use super::consumer::ClientError;
 use super::native::topics::{DescribedTopic, describe_topics};
 use super::topics::Topics;
-use crate::log::TopicId;
 
 /// How often a running worker asks.
 const EVERY: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+use genwatch_core::types::Millis;
 use rumqttc::{
     AsyncClient, Event, EventLoop, LastWill, Outgoing, Packet, PubAckReason, PublishOptions,
     PublishProperties, QoS,
@@ -20,7 +21,6 @@ use super::client;
 use super::message::{TIMESTAMP, Tree};
 use crate::clock;
 use crate::kafka::producer::Produced;
-use crate::log::Millis;
 
 /// How long all connections together may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,10 +4,10 @@
 
 use std::borrow::Cow;
 
+use genwatch_core::types::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::topic::TopicPattern;
-use crate::log::Millis;
 
 /// The MQTT 5 user property that says when a reading was taken: milliseconds since the Unix epoch.
 pub const TIMESTAMP: &str = "timestamp";

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use genwatch_core::alarm::rules::Rules;
+use genwatch_core::engine::commit::Delivery;
+use genwatch_core::engine::restore::Fault;
+use genwatch_core::engine::start::Policies;
+use genwatch_core::pool::Bounds;
+use genwatch_core::types::PartitionId;
 use rdkafka::error::KafkaError;
 use serde::Serialize;
 
-use crate::alarm::rules::Rules;
-use crate::engine::commit::Delivery;
-use crate::engine::restore::Fault;
-use crate::engine::start::Policies;
 use crate::fleet::Fleet;
 use crate::flood;
 use crate::health::Health;
@@ -20,9 +22,7 @@ use crate::kafka::committer::CommitError;
 use crate::kafka::config::{Connection, GroupProtocol};
 use crate::kafka::consumer::ClientError;
 use crate::kafka::restore::RestoreError;
-use crate::log::PartitionId;
 use crate::metrics::Metrics;
-use crate::pool::Bounds;
 
 /// What a worker is told to do.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct WorkerConfig {
     /// The rules.
     pub rules: Rules,
     /// Forget generators that have been silent for so long, as if they were decommissioned; see
-    /// [`Detector::forget_silent_after`](crate::alarm::detector::Detector::forget_silent_after).
+    /// [`Detector::forget_silent_after`](genwatch_core::alarm::detector::Detector::forget_silent_after).
     pub forget_silent_after: Option<Duration>,
     /// How many generators are worked at once.
     pub concurrency: usize,

@@ -14,10 +14,11 @@
 
 use std::time::{Duration, Instant};
 
+use genwatch_core::types::PartitionId;
+
 use super::Worker;
 use super::replace::Reason;
 use crate::kafka::config::Connection;
-use crate::log::PartitionId;
 
 /// How often it's looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

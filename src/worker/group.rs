@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
+use genwatch_core::engine::Told;
+use genwatch_core::types::{Offset, PartitionId};
+
 use super::{TURN, Worker, WorkerError};
-use crate::engine::Told;
 use crate::health::Obstacle;
 use crate::kafka::config::ranges;
 use crate::kafka::consumer::Rebalance;
 use crate::kafka::restore::Heard;
-use crate::log::{Offset, PartitionId};
 
 impl Worker {
     /// Tells the engine what librdkafka wants about the assignment, and, where it matters, who we are.

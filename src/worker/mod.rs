@@ -24,12 +24,17 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::alarm::detector::Detector;
+use genwatch_core::alarm::detector::Detector;
+use genwatch_core::alarm::effect::{DeadLetter, Effect};
+use genwatch_core::engine::commit::Delivery;
+use genwatch_core::engine::restore::Fault;
+use genwatch_core::engine::{Action, Engine, Settings};
+use genwatch_core::pacer::Pacer;
+use genwatch_core::pool::{CommitPolicy, Committed, Handling, Pool};
+use genwatch_core::reading;
+use genwatch_core::types::{GeneratorId, Offset, PartitionId};
+
 use crate::clock::{self, Standstill};
-use crate::effect::{DeadLetter, Effect};
-use crate::engine::commit::Delivery;
-use crate::engine::restore::Fault;
-use crate::engine::{Action, Engine, Settings};
 use crate::flood::FloodGate;
 use crate::health::Obstacle;
 use crate::kafka::admin::{Cluster, TopicPlan};
@@ -39,11 +44,7 @@ use crate::kafka::ends::EndWatch;
 use crate::kafka::group::{Group, GroupError};
 use crate::kafka::restore::Restorer;
 use crate::kafka::topics::{Role, Topics};
-use crate::log::{GeneratorId, Offset, PartitionId};
 use crate::log_limit::LogLimiter;
-use crate::pool::{CommitPolicy, Committed, Handling, Pool};
-use crate::rate::Pacer;
-use crate::reading;
 use crate::work::WorkQueue;
 
 use deaf::Outside;

@@ -21,7 +21,7 @@ pub(super) enum Reason {
     Deaf,
     /// It may not have heard what the group gave it: see `deaf.rs`.
     Unheard,
-    /// It knows another topic of the same name: see [`crate::engine::Engine::topic`].
+    /// It knows another topic of the same name: see [`genwatch_core::engine::Engine::topic`].
     OtherTopic,
 }
 

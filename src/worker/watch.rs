@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use genwatch_core::engine::{Notice, Standing};
+use genwatch_core::types::{Offset, PartitionId};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{TURN, Worker, WorkerError};
-use crate::engine::{Notice, Standing};
 use crate::health::Obstacle;
 use crate::kafka::admin::ClusterError;
 use crate::kafka::config::ranges;
 use crate::kafka::consumer::ClientError;
-use crate::log::{Offset, PartitionId};
 
 /// How often gauges are written and silence is looked for.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use genwatch::kafka::consumer::{Consumer, Rebalance};
-use genwatch::log::{Offset, PartitionId};
+use genwatch_core::types::{Offset, PartitionId};
 
 use crate::member::{Member, Told};
 use crate::place::Place;

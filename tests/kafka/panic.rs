@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use genwatch::alarm::rules::Rules;
-use genwatch::engine::commit::Delivery;
-use genwatch::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use genwatch::health::{Health, Obstacle};
 use genwatch::kafka::config::{Connection, GroupProtocol};
 use genwatch::metrics::Metrics;
-use genwatch::pool::Bounds;
 use genwatch::worker::{Observers, WorkerConfig};
+use genwatch_core::alarm::rules::Rules;
+use genwatch_core::engine::commit::Delivery;
+use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
+use genwatch_core::pool::Bounds;
 
 use crate::verify;
 use crate::world::records::{Outgoing, stormy_readings};

@@ -27,9 +27,9 @@ use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use crate::engine::membership::{Fence, Member, Refusal};
-use crate::engine::note::Note;
-use crate::log::{Epoch, Millis, Offset, PartitionId};
+use genwatch_core::engine::membership::{Fence, Member, Refusal};
+use genwatch_core::engine::note::Note;
+use genwatch_core::types::{Epoch, Millis, Offset, PartitionId};
 
 /// Records asked for in one call. More don't make it faster, fewer show.
 const BATCH: usize = 4096;

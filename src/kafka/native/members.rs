@@ -4,6 +4,7 @@
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use genwatch_core::types::PartitionId;
 use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -11,7 +12,6 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::consumer::{ClientError, text};
 use super::request;
-use crate::log::PartitionId;
 
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]

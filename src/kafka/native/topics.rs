@@ -3,6 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::time::Duration;
 
+use genwatch_core::types::TopicId;
 use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -10,7 +11,6 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::consumer::{ClientError, text};
 use super::{Owned, request};
-use crate::log::TopicId;
 
 /// What the brokers say of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::hash::BuildHasher as _;
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
+use genwatch_core::types::Millis;
 use rumqttc::{Publish, QoS};
 
 use super::summary::Reason;
@@ -16,7 +17,6 @@ use super::{Bridge, BridgeError, Slow};
 use crate::clock;
 use crate::health::Obstacle;
 use crate::kafka::forward::{Forwarded, Kept, Refusal, Report, Undelivered};
-use crate::log::Millis;
 use crate::mqtt::message::{self, Translation};
 use crate::mqtt::unacked::{Fingerprint, Receipt};
 

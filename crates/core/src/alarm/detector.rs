@@ -1,0 +1,590 @@
+//! All rules applied to one generator: a reading, a decommissioning, a silence; gives effects.
+
+use std::sync::Arc;
+
+use super::event::{AlertEvent, AlertState, Reason};
+use super::machine::{Phase, Standing, Step, step};
+use super::rules::{Condition, Rule, Rules};
+use super::state::{AlarmState, StoredState, heard_again_after};
+use crate::alarm::effect::{Effect, StateChange};
+use crate::reading::Values;
+use crate::types::{Epoch, GeneratorId, Millis, Now, Offset, PartitionId, TopicId};
+
+/// Where and when the record stands that is being applied.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Source {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its event time.
+    pub at: Millis,
+}
+
+/// The log that it stands in, as state records name it.
+#[derive(Clone, Copy, Debug)]
+pub struct Log<'a, E> {
+    /// The id of its topic, if that is known.
+    pub topic: Option<&'a TopicId>,
+    /// Gives the record's leader epoch. It's called only where the state changes, or may hold the record already.
+    pub epoch: E,
+}
+
+/// When and where silence is looked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Silence {
+    /// The generator's partition.
+    pub partition: PartitionId,
+    /// The offset of the last reading seen of it.
+    pub last: Offset,
+    /// Its leader epoch.
+    pub epoch: Epoch,
+    /// The moment up to which it is known that no reading of it waits in the log.
+    pub asked: Now,
+    /// The time.
+    pub now: Now,
+}
+
+/// The rules in force, ready to be applied. Stateless: the state is the caller's.
+#[derive(Debug)]
+pub struct Detector {
+    rules: Rules,
+    watch_silence: bool,
+    /// Milliseconds of silence after which a generator is forgotten.
+    forget_after: Option<i64>,
+}
+
+impl Detector {
+    /// A detector for these rules.
+    #[must_use]
+    pub fn new(rules: Rules) -> Detector {
+        let watch_silence = rules.watch_silence();
+        Detector { rules, watch_silence, forget_after: None }
+    }
+
+    /// Has generators forgotten that have been silent for so many milliseconds, if any, as if they were decommissioned. Nobody is forgotten
+    /// before each deadman rule has missed it; without such a rule, whose states tell when a generator was last heard of, nobody is.
+    #[must_use]
+    pub fn forget_silent_after(self, millis: Option<i64>) -> Detector {
+        let forget_after =
+            millis.zip(self.rules.longest_silence()).map(|(limit, longest)| limit.max(longest));
+        Detector { forget_after, ..self }
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Whether there's a rule that misses generators.
+    #[must_use]
+    pub fn watches_silence(&self) -> bool {
+        self.watch_silence
+    }
+
+    /// Applies a reading: updates `state`, appends the effects, counts late evaluations by rule index. A reading that
+    /// is part of the state already (a repeat after a crash) changes nothing.
+    #[allow(clippy::too_many_arguments)]
+    pub fn reading(
+        &self,
+        generator: &GeneratorId,
+        state: &mut AlarmState,
+        values: &Values,
+        source: Source,
+        log: Log<'_, impl Fn() -> Epoch>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+        late: &mut [u64],
+    ) {
+        // A repeat shows life too: what this errs by is a silence that is noticed later.
+        state.last_seen = now.mono;
+        if state.covers(source.offset, &log.epoch) {
+            return;
+        }
+        let mut changed = self.watch_silence && !state.stored;
+        for (index, rule) in self.rules.as_slice().iter().enumerate() {
+            let standing = &mut state.standings[index];
+            let (now, event) = match &rule.condition {
+                Condition::Threshold { field, limits, delays } => {
+                    // An optional field that is absent says nothing either way.
+                    let Some(value) = values.get(*field) else { continue };
+                    let (now, told) = match step(*limits, *delays, *standing, value, source.at) {
+                        Step::Same => continue,
+                        Step::Late => {
+                            late[index] += 1;
+                            continue;
+                        }
+                        Step::Silent(now) => (now, None),
+                        Step::Raised { now, began } => (now, Some((AlertState::Raised, began))),
+                        Step::Cleared { now, began } => (now, Some((AlertState::Cleared, began))),
+                    };
+                    (now, told.map(|(state, began)| (state, Some(value), began)))
+                }
+                // Any reading ends a silence, late or not: it shows that the generator is there.
+                Condition::Silent { .. } if standing.phase.is_active() => (
+                    Standing { phase: Phase::Normal, since: source.at },
+                    Some((AlertState::Cleared, None, source.at)),
+                ),
+                // Written down now and then, so that the next owner knows. By event time, as all states are.
+                Condition::Silent { after } => {
+                    let again = standing.since.0.max(-1).saturating_add(heard_again_after(*after));
+                    if source.at.0 < 0 || (*standing != Standing::INITIAL && source.at.0 < again) {
+                        continue;
+                    }
+                    (Standing { phase: Phase::Normal, since: source.at }, None)
+                }
+            };
+            *standing = now;
+            changed = true;
+            if let Some((state, value, since)) = event {
+                effects.push(Effect::Alert(Box::new(AlertEvent {
+                    generator: generator.clone(),
+                    rule: Arc::clone(rule),
+                    state,
+                    value,
+                    at: source.at,
+                    since,
+                    position: Some((values.lat(), values.lon())),
+                    partition: source.partition,
+                    offset: source.offset,
+                    reason: None,
+                })));
+            }
+        }
+        // Only what changes is remembered: `applied` moves with the state record, so that a restored state and the
+        // offset it stands for are one thing.
+        if changed {
+            (state.applied, state.epoch) = (source.offset, (log.epoch)());
+            state.stored = true;
+            effects.push(self.state_change(generator, source.partition, log.topic, state));
+        }
+    }
+
+    /// The generator is decommissioned: active alarms are cleared, a farewell takes the state's place. Whether it is; a
+    /// record that is part of the state already (a repeat after a crash) changes nothing, as the generator has come back since.
+    pub fn decommission(
+        &self,
+        generator: &GeneratorId,
+        state: &mut AlarmState,
+        source: Source,
+        log: Log<'_, impl Fn() -> Epoch>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if state.covers(source.offset, &log.epoch) {
+            return false;
+        }
+        self.forget(generator, state, source, source.at, Reason::Decommissioned, log, effects);
+        *state = AlarmState::new(&self.rules, now.mono);
+        true
+    }
+
+    /// Looks whether the generator has been silent for too long. Gives the effects of the alarms that are raised by it; or
+    /// those of a decommissioning, if it's to be forgotten. Whether it is.
+    pub fn silence(
+        &self,
+        generator: &GeneratorId,
+        state: &mut AlarmState,
+        Silence { partition, last, epoch, asked, now }: Silence,
+        topic: Option<&TopicId>,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if !state.stored {
+            return false;
+        }
+        // Measured by a clock that nobody sets, and told by the other one as it is now.
+        let quiet = asked.mono.since(state.last_seen);
+        let at = Millis(now.wall.0 - now.mono.since(asked.mono));
+        let mut changed = false;
+        for (rule, standing) in self.rules.as_slice().iter().zip(&mut state.standings) {
+            let raise = |after: i64| quiet >= after && !standing.phase.is_active();
+            let Rule { condition: Condition::Silent { after }, .. } = **rule else {
+                continue;
+            };
+            if !raise(after) {
+                continue;
+            }
+            *standing = Standing { phase: Phase::Raised, since: at };
+            changed = true;
+            effects.push(Effect::Alert(Box::new(AlertEvent {
+                generator: generator.clone(),
+                rule: Arc::clone(rule),
+                state: AlertState::Raised,
+                value: Some(quiet as f64 / 1000.0),
+                at,
+                since: Millis(at.0 - quiet),
+                position: None,
+                partition,
+                offset: last,
+                reason: Some(Reason::Silent),
+            })));
+        }
+        if changed {
+            // The silence came after the last reading. Were that evaluated again after a crash, it would end the silence.
+            if !state.covers(last, || epoch) {
+                (state.applied, state.epoch) = (last, epoch);
+            }
+            effects.push(self.state_change(generator, partition, topic, state));
+            return false;
+        }
+        // Each deadman alarm has been told, as none waits for longer. So the state covers the last reading, and whoever owns the
+        // partition next makes the same of it.
+        if self.forget_after.is_none_or(|limit| quiet < limit) {
+            return false;
+        }
+        let (source, epoch) = (Source { partition, offset: state.applied, at }, state.epoch);
+        let log = Log { topic, epoch: || epoch };
+        self.forget(generator, state, source, Millis(at.0 - quiet), Reason::Forgotten, log, effects);
+        *state = AlarmState::new(&self.rules, now.mono);
+        true
+    }
+
+    /// Clears what is active, for this reason that holds since then, and leaves a farewell in the state's place.
+    #[allow(clippy::too_many_arguments)]
+    fn forget(
+        &self,
+        generator: &GeneratorId,
+        state: &AlarmState,
+        Source { partition, offset, at }: Source,
+        since: Millis,
+        reason: Reason,
+        log: Log<'_, impl Fn() -> Epoch>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let standings = self.rules.as_slice().iter().zip(&state.standings);
+        let active = standings.filter(|(_, standing)| standing.phase.is_active());
+        for rule in active.map(|(rule, _)| Arc::clone(rule)).chain(state.carried_alarms()) {
+            effects.push(Effect::Alert(Box::new(AlertEvent {
+                generator: generator.clone(),
+                rule,
+                state: AlertState::Cleared,
+                value: None,
+                at,
+                since,
+                position: None,
+                partition,
+                offset,
+                reason: Some(reason),
+            })));
+        }
+        if state.stored {
+            let farewell = StoredState::farewell(generator, log.topic, offset, (log.epoch)());
+            effects.push(Effect::State(StateChange {
+                generator: generator.clone(),
+                partition,
+                is_farewell: true,
+                json: Some(farewell.to_json()),
+                offset,
+            }));
+        }
+    }
+
+    /// The record of the generator's state, as it is.
+    #[must_use]
+    pub fn state_change(
+        &self,
+        generator: &GeneratorId,
+        partition: PartitionId,
+        topic: Option<&TopicId>,
+        state: &AlarmState,
+    ) -> Effect {
+        Effect::State(StateChange {
+            generator: generator.clone(),
+            partition,
+            is_farewell: false,
+            json: Some(state.to_json(generator, &self.rules, topic)),
+            offset: state.applied,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alarm::state::StoredState;
+    use crate::types::Mono;
+
+    const DEADMAN: &str = "[[rule]]\nname = \"gone\"\nsilent_for = \"10s\"\n";
+
+    fn detector_rules() -> Rules {
+        Rules::parse(DEADMAN, "rules.toml".as_ref()).expect("valid rules")
+    }
+
+    fn detector() -> Detector {
+        Detector::new(detector_rules())
+    }
+
+    /// Both clocks, of which the wall clock is set to so much more.
+    fn both(mono: i64, set: i64) -> Now {
+        Now { mono: Mono(mono), wall: Millis(mono + set) }
+    }
+
+    fn read(detector: &Detector, state: &mut AlarmState, offset: i64, now: i64) -> Vec<Effect> {
+        read_record(detector, state, offset, 0, now)
+    }
+
+    /// A reading that is worked as soon as it is written.
+    fn read_at(detector: &Detector, state: &mut AlarmState, offset: i64, at: i64) -> Vec<Effect> {
+        read_record(detector, state, offset, at, at)
+    }
+
+    fn read_record(
+        detector: &Detector,
+        state: &mut AlarmState,
+        offset: i64,
+        at: i64,
+        now: i64,
+    ) -> Vec<Effect> {
+        let text = br#"{"generatorID":"g","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":10}"#;
+        let Ok(crate::reading::Parsed::Reading { values, .. }) =
+            crate::reading::parse(Some(b"g"), Some(text))
+        else {
+            panic!("a reading");
+        };
+        let source = Source { partition: PartitionId(0), offset: Offset(offset), at: Millis(at) };
+        let mut effects = Vec::new();
+        detector.reading(
+            &GeneratorId::from("g"),
+            state,
+            &values,
+            source,
+            Log { topic: None, epoch: || Epoch(4) },
+            both(now, 0),
+            &mut effects,
+            &mut [0, 0],
+        );
+        effects
+    }
+
+    fn look(
+        detector: &Detector,
+        state: &mut AlarmState,
+        last: i64,
+        asked: i64,
+        now: i64,
+    ) -> Option<StoredState> {
+        let mut effects = Vec::new();
+        let (last, epoch) = (Offset(last), Epoch(4));
+        let at = Silence { partition: PartitionId(0), last, epoch, asked: both(asked, 0), now: both(now, 0) };
+        detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
+        let json = effects.last()?.as_state()?.json.as_ref()?;
+        Some(StoredState::from_json(json).expect("own format"))
+    }
+
+    #[test]
+    fn a_silence_is_not_ended_by_readings_before_it() {
+        let detector = detector();
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        assert_eq!(read(&detector, &mut state, 5, 0).len(), 1, "it is known from now on");
+        assert_eq!(read(&detector, &mut state, 9, 0).len(), 0, "nothing new");
+        let stored = look(&detector, &mut state, 9, 10_000, 10_000).expect("raised");
+        assert_eq!(stored.offset, Offset(9));
+
+        let mut next = AlarmState::restore(stored, detector.rules(), both(20_000, 0));
+        assert_eq!(read(&detector, &mut next, 9, 20_000), [], "a repeat");
+        assert_eq!(read(&detector, &mut next, 10, 20_000).len(), 2, "back again");
+    }
+
+    #[test]
+    fn silence_is_measured_up_to_the_question_and_a_repeat_shows_life() {
+        let detector = detector();
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        read(&detector, &mut state, 5, 0);
+        assert!(look(&detector, &mut state, 5, 9_999, 60_000).is_none(), "nobody knows what came since");
+        read(&detector, &mut state, 5, 8_000);
+        assert!(look(&detector, &mut state, 5, 17_999, 17_999).is_none());
+        assert!(look(&detector, &mut state, 5, 18_000, 18_000).is_some());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_raises_no_silence_and_puts_none_off() {
+        let detector = detector();
+        for set in [3_600_000, -3_600_000] {
+            let mut state = AlarmState::new(detector.rules(), Mono(0));
+            read(&detector, &mut state, 5, 1_000);
+            let silent = |state: &mut AlarmState, mono: i64| {
+                let mut effects = Vec::new();
+                let (last, epoch) = (Offset(5), Epoch(4));
+                let at = both(mono, set);
+                let at = Silence { partition: PartitionId(0), last, epoch, asked: at, now: at };
+                detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
+                effects.into_iter().find_map(|effect| match effect {
+                    Effect::Alert(alert) => Some((alert.value, alert.at.0, alert.since.0)),
+                    _ => None,
+                })
+            };
+            assert_eq!(silent(&mut state, 10_999), None);
+            let told = (Some(10.0), 11_000 + set, 1_000 + set);
+            assert_eq!(silent(&mut state, 11_000), Some(told), "by the clock as it stands");
+        }
+    }
+
+    /// Misses a generator after 10 s, and forgets it after a minute.
+    fn forgetful() -> Detector {
+        let rules =
+            format!("{DEADMAN}[[rule]]\nname = \"low_fuel\"\nfield = \"fuel\"\nraise_below = 200.0\n");
+        let rules = Rules::parse(&rules, "rules.toml".as_ref()).expect("valid rules");
+        Detector::new(rules).forget_silent_after(Some(60_000))
+    }
+
+    /// As [`look`], with the alerts and whether the generator is forgotten.
+    fn look_at_all(
+        detector: &Detector,
+        state: &mut AlarmState,
+        last: i64,
+        now: Now,
+    ) -> (bool, Vec<(String, i64, i64)>, Option<StoredState>) {
+        let mut effects = Vec::new();
+        let at = Silence { partition: PartitionId(3), last: Offset(last), epoch: Epoch(4), asked: now, now };
+        let is_forgotten = detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
+        let json = effects.last().and_then(Effect::as_state).and_then(|change| change.json.as_ref());
+        let stored = json.map(|json| StoredState::from_json(json).expect("own format"));
+        let told = effects.iter().filter_map(|effect| match effect {
+            Effect::Alert(alert) => Some((alert.id("t"), alert.at.0, alert.since.0)),
+            _ => None,
+        });
+        (is_forgotten, told.collect(), stored)
+    }
+
+    #[test]
+    fn who_is_silent_for_longer_than_anybody_waits_is_forgotten() {
+        let detector = forgetful();
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        read(&detector, &mut state, 5, 0);
+        read(&detector, &mut state, 9, 1_000);
+        let told = |is_forgotten, names: &[&str], at: i64| {
+            let told = names.iter().map(|name| (format!("t-3-9-{name}"), at, 1_000));
+            (is_forgotten, told.collect::<Vec<_>>())
+        };
+        // It was away for long, as its partition was: it's missed all the same, and then forgotten.
+        let (is_forgotten, alerts, _) = look_at_all(&detector, &mut state.clone(), 9, both(99_000, 0));
+        assert_eq!((is_forgotten, alerts), told(false, &["gone-silent"], 99_000));
+
+        look_at_all(&detector, &mut state, 9, both(11_000, 0));
+        let (is_forgotten, alerts, stored) = look_at_all(&detector, &mut state, 9, both(60_999, 0));
+        assert_eq!((is_forgotten, alerts, stored), (false, vec![], None));
+        let (is_forgotten, alerts, stored) = look_at_all(&detector, &mut state, 9, both(61_000, 0));
+        assert_eq!((is_forgotten, alerts), told(true, &["gone-forgotten", "low_fuel-forgotten"], 61_000));
+        let stored = stored.expect("a farewell");
+        assert_eq!((stored.decommissioned, stored.offset, stored.epoch), (true, Offset(9), Epoch(4)));
+        assert!(state.is_new());
+        let again = read(&detector, &mut state, 10, 62_000);
+        assert_eq!(again.len(), 2, "it begins as any new one: low on fuel, and known: {again:?}");
+    }
+
+    #[test]
+    fn silence_is_forgotten_as_of_the_last_reading_whoever_looks() {
+        let detector = forgetful();
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        read_at(&detector, &mut state, 5, 1_000);
+        let (_, _, raised) = look_at_all(&detector, &mut state, 5, both(11_000, 0));
+        let raised = raised.expect("raised");
+        // Each owner lives for a second, its own clock begins at zero.
+        let forgotten = (12..200).find(|second| {
+            let now = Now { mono: Mono(0), wall: Millis(second * 1_000) };
+            let mut state = AlarmState::restore(raised.clone(), detector.rules(), now);
+            look_at_all(&detector, &mut state, 5, now).0
+        });
+        assert_eq!(forgotten, Some(1 + 60 + 10), "with the benefit of the time in which nothing is written");
+    }
+
+    #[test]
+    fn nobody_is_forgotten_without_a_deadman_rule_nor_before_it_is_missed() {
+        let detector = Detector::new(Rules::default()).forget_silent_after(Some(1));
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        assert_eq!(read(&detector, &mut state, 5, 0).len(), 2, "low on fuel");
+        assert_eq!(look_at_all(&detector, &mut state, 5, both(1 << 40, 0)), (false, vec![], None));
+
+        let detector = Detector::new(detector_rules()).forget_silent_after(Some(1));
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        read(&detector, &mut state, 5, 0);
+        assert_eq!(look_at_all(&detector, &mut state, 5, both(9_999, 0)), (false, vec![], None));
+    }
+
+    #[test]
+    fn silence_outlives_owners_that_come_and_go() {
+        const HOUR: i64 = 3_600_000;
+        let rules = "[[rule]]\nname = \"gone\"\nsilent_for = \"12h\"\n";
+        let detector = Detector::new(Rules::parse(rules, "rules.toml".as_ref()).expect("valid rules"));
+        let stored = |effects: Vec<Effect>| {
+            let json = effects.last()?.as_state()?.json.clone()?;
+            Some(StoredState::from_json(&json).expect("own format"))
+        };
+        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let first = stored(read_at(&detector, &mut state, 1, HOUR)).expect("known from now on");
+        assert!(stored(read_at(&detector, &mut state, 2, 3 * HOUR)).is_none(), "not each time");
+        let last = stored(read_at(&detector, &mut state, 3, 4 * HOUR)).expect("after a quarter of the time");
+        assert_eq!((first.rules["gone"].since.0, last.rules["gone"].since.0), (HOUR, 4 * HOUR));
+
+        // The generator reports no more. Each owner lives for an hour, its own clock begins at zero.
+        let raised = (5..40).find(|hour| {
+            let now = Now { mono: Mono(0), wall: Millis(hour * HOUR) };
+            let mut state = AlarmState::restore(last.clone(), detector.rules(), now);
+            let mut effects = Vec::new();
+            let at = Silence { partition: PartitionId(0), last: Offset(3), epoch: Epoch(4), asked: now, now };
+            detector.silence(&GeneratorId::from("g"), &mut state, at, None, &mut effects);
+            !effects.is_empty()
+        });
+        assert_eq!(raised, Some(4 + 12 + 3), "with the benefit of the quarter in which nothing is written");
+    }
+
+    const LOW_FUEL: &str = "[[rule]]\nname = \"low\"\nfield = \"fuel\"\nraise_below = 20.0\nclear_above = 25.5\n\
+                            severity = \"critical\"\n";
+    const HOT: &str = "[[rule]]\nname = \"hot\"\nfield = \"temperature\"\nraise_above = 10.0\n";
+
+    fn running(rules: &[&str]) -> Detector {
+        Detector::new(Rules::parse(&rules.concat(), "rules.toml".as_ref()).expect("valid rules"))
+    }
+
+    fn last_state(effects: &[Effect]) -> StoredState {
+        let last = effects.iter().rev().find_map(Effect::as_state).expect("a state change");
+        StoredState::from_json(last.json.as_ref().expect("a value")).expect("own format")
+    }
+
+    /// The alerts of a decommissioning at offset 20 by a worker that took over this state.
+    fn goodbye(detector: &Detector, stored: &StoredState) -> Vec<String> {
+        let mut state = AlarmState::restore(stored.clone(), detector.rules(), both(60_000, 0));
+        let source = Source { partition: PartitionId(0), offset: Offset(20), at: Millis(90_000) };
+        let (mut effects, log) = (Vec::new(), Log { topic: None, epoch: || Epoch(4) });
+        let g = GeneratorId::from("g");
+        assert!(detector.decommission(&g, &mut state, source, log, both(60_000, 0), &mut effects));
+        let alerts = effects.iter().filter_map(|effect| match effect {
+            Effect::Alert(alert) => Some(String::from_utf8(alert.to_json("t")).expect("UTF-8")),
+            _ => None,
+        });
+        alerts.collect()
+    }
+
+    #[test]
+    fn decommissioning_clears_the_alarms_of_rules_that_are_run_elsewhere() {
+        let (all, hot) = (running(&[LOW_FUEL, DEADMAN]), running(&[HOT]));
+        let mut state = AlarmState::new(all.rules(), Mono(0));
+        read(&all, &mut state, 5, 0);
+        let stored = look(&all, &mut state, 5, 10_000, 10_000).expect("silent");
+        let mut told = goodbye(&all, &stored);
+        told.sort();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[1].contains(r#""severity":"critical","field":"fuel","value":null,"threshold":25.5"#));
+
+        // Of a worker that runs neither rule, and has written the state once more.
+        let mut state = AlarmState::restore(stored, hot.rules(), both(20_000, 0));
+        let carried = last_state(&read(&hot, &mut state, 10, 20_000));
+        let elsewhere =
+            goodbye(&running(&["[[rule]]\nname = \"far\"\nfield = \"lat\"\nraise_above = 80.0\n"]), &carried);
+        let (hot, other): (Vec<_>, Vec<_>) = elsewhere.into_iter().partition(|alert| alert.contains("hot"));
+        assert_eq!((hot.len(), other), (1, told), "the same alerts, whoever tells them");
+    }
+
+    #[test]
+    fn an_alarm_of_which_nothing_but_its_name_is_known_is_cleared_too() {
+        let older = br#"{"generatorID":"g","offset":1,"rules":{"calm":{"phase":"normal","since":3},"low":{"phase":"raised","since":3}}}"#;
+        let stored = StoredState::from_json(older).expect("valid");
+        let expected = concat!(
+            r#"{"id":"t-0-20-low","generatorID":"g","rule":"low","state":"cleared","severity":"warning","field":null,"#,
+            r#""value":null,"threshold":0.0,"at":90000,"since":90000,"lat":null,"lon":null,"reason":"decommissioned","#,
+            r#""source":{"topic":"t","partition":0,"offset":20}}"#
+        );
+        assert_eq!(goodbye(&running(&[HOT]), &stored), [expected]);
+    }
+}

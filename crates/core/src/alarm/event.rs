@@ -1,0 +1,208 @@
+//! An alert event: what leaves for the alerts topic when an alarm is raised or cleared.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::rules::{Condition, Rule};
+use crate::types::{GeneratorId, Millis, Offset, PartitionId};
+
+/// Which way an alarm went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    /// The incident began.
+    Raised,
+    /// The incident is over.
+    Cleared,
+}
+
+impl AlertState {
+    /// `raised` or `cleared`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlertState::Raised => "raised",
+            AlertState::Cleared => "cleared",
+        }
+    }
+}
+
+/// What decided, beyond a value that crossed a threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// The generator was decommissioned (null value).
+    Decommissioned,
+    /// No reading for the time a deadman rule allows.
+    Silent,
+    /// No reading for so long that the generator is forgotten, as if it were decommissioned.
+    #[serde(rename = "decommissioned")]
+    Forgotten,
+}
+
+/// One alert event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertEvent {
+    /// Whose alarm.
+    pub generator: GeneratorId,
+    /// By which rule.
+    pub rule: Arc<Rule>,
+    /// Raised or cleared.
+    pub state: AlertState,
+    /// The deciding value; `None` where no reading decided.
+    pub value: Option<f64>,
+    /// Event time of the deciding reading.
+    pub at: Millis,
+    /// When the condition that led to it began to hold.
+    pub since: Millis,
+    /// Latitude and longitude of the deciding reading, in degrees.
+    pub position: Option<(f64, f64)>,
+    /// The partition of the deciding reading.
+    pub partition: PartitionId,
+    /// The offset of the deciding reading; of the last one seen, where silence decided.
+    pub offset: Offset,
+    /// Set where no reading decided.
+    pub reason: Option<Reason>,
+}
+
+impl AlertEvent {
+    /// The event's id: the same whenever the same reading leads to the same event, so that a consumer downstream can
+    /// deduplicate. Silence has no reading of its own, hence the suffix beside the event of the last reading. Where there is
+    /// no last reading either, as the log was begun anew, whose silence it is stands in its place, and when.
+    #[must_use]
+    pub fn id(&self, topic: &str) -> String {
+        let Self { partition, offset, rule, generator, at, .. } = self;
+        let name = &rule.name;
+        let what = match self.reason {
+            None | Some(Reason::Decommissioned) => return format!("{topic}-{partition}-{offset}-{name}"),
+            Some(Reason::Silent) => "silent",
+            Some(Reason::Forgotten) => "forgotten",
+        };
+        if offset.0 >= 0 {
+            format!("{topic}-{partition}-{offset}-{name}-{what}")
+        } else {
+            format!("{topic}-{partition}-{generator}-{at}-{name}-{what}")
+        }
+    }
+
+    /// The event's value in the alerts topic, as `docs/formats.md` says. `topic` is the readings topic.
+    #[must_use]
+    pub fn to_json(&self, topic: &str) -> Vec<u8> {
+        let (field, threshold) = self.rule.condition.told(self.state);
+        let json = AlertJson {
+            id: &self.id(topic),
+            generator: self.generator.as_str(),
+            rule: &self.rule.name,
+            state: self.state,
+            severity: &self.rule.severity,
+            field,
+            value: self.value,
+            threshold,
+            at: self.at,
+            since: self.since,
+            lat: self.position.map(|(lat, _)| lat),
+            lon: self.position.map(|(_, lon)| lon),
+            reason: self.reason,
+            source: SourceJson { topic, partition: self.partition, offset: self.offset },
+        };
+        // Strings and finite numbers alone: serializing them into memory can't fail.
+        serde_json::to_vec(&json).unwrap_or_default()
+    }
+}
+
+impl Condition {
+    /// What an event says of it: the field and the threshold.
+    pub(super) fn told(&self, state: AlertState) -> (Option<&'static str>, f64) {
+        match self {
+            Condition::Threshold { field, limits, .. } => (
+                Some(field.name()),
+                match state {
+                    AlertState::Raised => limits.raise_threshold(),
+                    AlertState::Cleared => limits.clear_threshold(),
+                },
+            ),
+            // A deadman rule measures seconds of silence.
+            Condition::Silent { after } => (None, *after as f64 / 1000.0),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct AlertJson<'a> {
+    id: &'a str,
+    #[serde(rename = "generatorID")]
+    generator: &'a str,
+    rule: &'a str,
+    state: AlertState,
+    severity: &'a str,
+    field: Option<&'static str>,
+    value: Option<f64>,
+    threshold: f64,
+    at: Millis,
+    since: Millis,
+    lat: Option<f64>,
+    lon: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    source: SourceJson<'a>,
+}
+
+#[derive(Serialize)]
+struct SourceJson<'a> {
+    topic: &'a str,
+    partition: PartitionId,
+    offset: Offset,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::Rules;
+    use super::*;
+
+    #[test]
+    fn an_event_has_the_form_of_the_contract() {
+        let event = AlertEvent {
+            generator: GeneratorId::from("generator4"),
+            rule: Rules::default().as_slice()[0].clone(),
+            state: AlertState::Raised,
+            value: Some(199.0),
+            at: Millis(1_766_400_000_000),
+            since: Millis(1_766_400_000_000),
+            position: Some((40.65995, -111.99633)),
+            partition: PartitionId(3),
+            offset: Offset(1042),
+            reason: None,
+        };
+        let expected = concat!(
+            r#"{"id":"emergency_generators-3-1042-low_fuel","generatorID":"generator4","rule":"low_fuel","#,
+            r#""state":"raised","severity":"warning","field":"fuel","value":199.0,"threshold":200.0,"#,
+            r#""at":1766400000000,"since":1766400000000,"lat":40.65995,"lon":-111.99633,"#,
+            r#""source":{"topic":"emergency_generators","partition":3,"offset":1042}}"#
+        );
+        assert_eq!(String::from_utf8(event.to_json("emergency_generators")).expect("utf-8"), expected);
+    }
+
+    #[test]
+    fn who_is_forgotten_is_told_as_one_that_is_decommissioned_by_an_id_of_its_own() {
+        let mut event = AlertEvent {
+            generator: GeneratorId::from("g"),
+            rule: Rules::default().as_slice()[0].clone(),
+            state: AlertState::Cleared,
+            value: None,
+            at: Millis(9),
+            since: Millis(5),
+            position: None,
+            partition: PartitionId(3),
+            offset: Offset(7),
+            reason: Some(Reason::Forgotten),
+        };
+        let json: serde_json::Value = serde_json::from_slice(&event.to_json("t")).expect("JSON");
+        assert_eq!(
+            (&json["reason"], &json["id"]),
+            (&"decommissioned".into(), &"t-3-7-low_fuel-forgotten".into())
+        );
+        event.reason = Some(Reason::Decommissioned);
+        assert_eq!(event.id("t"), "t-3-7-low_fuel");
+    }
+}

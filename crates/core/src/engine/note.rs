@@ -1,0 +1,71 @@
+//! What a worker leaves beside each offset that it commits, as its metadata: which commit of whom it was, and of which topic.
+//!
+//! By the mark a worker learns how a commit has ended whose answer it never got. By the topic the next owner learns whether
+//! the offset means anything in the log that it finds: Kafka forgets the offsets of a topic that is deleted, but a late commit
+//! brings one back, and a mirror takes them along.
+
+use std::fmt;
+
+use crate::types::TopicId;
+
+/// `INSTANCE/COMMIT/TOPIC`; without the topic where the broker knows no ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Which commit of which process: `INSTANCE/COMMIT`.
+    pub mark: String,
+    /// The id of the topic that the offset is of.
+    pub topic: Option<TopicId>,
+}
+
+/// As long as a UUID is in text.
+const INSTANCE_CHARS: usize = 36;
+
+impl Note {
+    /// Reads metadata of an offset; `None` where it's none of ours, as with an offset that somebody has set by a tool.
+    #[must_use]
+    pub fn parse(metadata: &str) -> Option<Note> {
+        let mut parts = metadata.split('/');
+        let (instance, commit) = (parts.next()?, parts.next()?);
+        let topic = parts.next();
+        let is_instance =
+            instance.len() == INSTANCE_CHARS && instance.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        let is_commit = !commit.is_empty() && commit.chars().all(|c| c.is_ascii_digit());
+        if !is_instance || !is_commit || topic == Some("") || parts.next().is_some() {
+            return None;
+        }
+        Some(Note { mark: format!("{instance}/{commit}"), topic: topic.map(TopicId::from) })
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.topic {
+            Some(topic) => write!(f, "{}/{topic}", self.mark),
+            None => f.write_str(&self.mark),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARK: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8/42";
+
+    #[test]
+    fn what_one_owner_noted_the_next_reads() {
+        for topic in [Some(TopicId::from("fXb3ZTPHT7y5Iq7LgnAqLQ")), None] {
+            let note = Note { mark: MARK.to_owned(), topic };
+            assert_eq!(Note::parse(&note.to_string()), Some(note));
+        }
+    }
+
+    #[test]
+    fn what_others_left_is_no_note() {
+        let foreign = ["", "/", "me/42", "67e55044-10b1-426f-9247-bb680e5fe0c8", "2026-11-28 by hand"];
+        let almost = [format!("{MARK}x"), format!("{MARK}/"), format!("{MARK}/t/more")];
+        for text in foreign.into_iter().chain(almost.iter().map(String::as_str)) {
+            assert_eq!(Note::parse(text), None, "{text}");
+        }
+    }
+}

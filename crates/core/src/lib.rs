@@ -1,0 +1,22 @@
+//! The pure part of genwatch: no Kafka, clock, thread or global randomness. Time is a parameter, what is to be done is a value.
+//!
+//! That is a wall which Cargo holds: what isn't a dependency of this crate can't be written in it. So its tests need no C
+//! compiler and no broker, and the simulation in `tests/sim` drives the code that ships.
+//!
+//! # Layout
+//!
+//! * [`types`]: the words of a partitioned log: partition, offset, time, generator.
+//! * [`reading`]: a reading, parsed and checked.
+//! * [`alarm`]: rules, the alarm state machine, alert events, effects.
+//! * [`pool`]: readings worked side by side, effects published as they are done. The heart of the project.
+//! * [`engine`]: every decision of a worker: its partitions, memberships, commits. It owns the pool.
+//! * [`simulator`]: a fleet of model generators.
+//! * [`pacer`]: how many of anything are due by now at a given rate.
+
+pub mod alarm;
+pub mod engine;
+pub mod pacer;
+pub mod pool;
+pub mod reading;
+pub mod simulator;
+pub mod types;

@@ -1,0 +1,582 @@
+//! The pool: readings of many generators are worked side by side, and their effects leave as soon as they are there.
+//!
+//! ```text
+//! records ─► lanes (one at a time per generator, ─┬─► outbox (effects, as they are finished) ─────┬─► commits
+//!            many generators side by side)        └─► watermark (all before it is finished) ──────┘
+//! ```
+//!
+//! A commit holds the effects that are there, and as its offset the watermark. Effects may be ahead of it: the state
+//! record among them names the reading that it covers, and whoever works that reading again after a crash skips it. So no
+//! generator waits for another, and nothing is said twice.
+//!
+//! * [`lanes`]: the generators of one partition; each has its alarm state and a queue of waiting readings.
+//! * [`watermark`]: how far the log is finished without a gap.
+//! * [`outbox`]: effects on their way into a commit.
+//! * `budget`: how much one commit may hold.
+//! * `partition`: one partition, from assignment to release: it has lanes, a watermark and an outbox.
+//! * this file: all partitions of a replica; shares the concurrency and the bounds among them, makes the commits.
+//!
+//! The pool is a state machine without Kafka, clock, thread or randomness: calls tell it what happened, [`Action`]s and
+//! [`Commit`]s say what to do. The worker drives it with a real broker; tests drive it with a log in memory.
+//!
+//! Invariants (numbered in `docs/guarantees.md`):
+//! 1. Of one generator, at most one reading is being worked, the one with the lowest offset first.
+//! 2. A commit of a partition holds all effects of finished records that no earlier acknowledged commit holds, dead letters
+//!    only if they are below its offset; of each generator they are in the order of the log. Everything below its offset
+//!    is finished.
+//! 3. Nothing of a partition is committed after it was lost, nor worked or taken in after it was revoked.
+//! 4. Records and bytes held are bounded by [`Bounds`], give or take the batch that was under way.
+//! 5. A partition is released only when no commit that holds it is under way.
+
+mod budget;
+pub mod lanes;
+pub mod outbox;
+mod partition;
+pub mod watermark;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::alarm::detector::{Detector, Source};
+use crate::alarm::effect::{DeadLetter, Effect};
+use crate::alarm::state::StoredState;
+use crate::reading::Parsed;
+use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
+use budget::Budget;
+use partition::{PartitionWork, Stage};
+
+/// How a reading is worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// Evaluated as it arrives: there's nothing to wait for, so lanes would only cost.
+    Inline,
+    /// Each reading is first handed out by [`Action::Run`], and evaluated when [`Pool::finished`] says that its work is
+    /// done; at most this many at a time.
+    Lanes {
+        /// How many generators are worked at once. 1 is strictly serial, in the order of the log.
+        concurrency: usize,
+    },
+}
+
+/// What the pool may hold, over all partitions; each owned partition has an equal share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Records taken in and not finished. Finished ones behind an unfinished one cost 16 bytes each and are bounded by
+    /// [`MAX_FINISHED`].
+    pub records: usize,
+    /// Bytes of unfinished records, and of effects that wait for a commit.
+    pub bytes: usize,
+}
+
+/// Finished records that the watermark hasn't passed, over all partitions: what a crash has the next owner work again.
+pub const MAX_FINISHED: usize = 1_000_000;
+
+/// What one partition may hold.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    records: usize,
+    finished: usize,
+    bytes: usize,
+}
+
+/// When commits are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitPolicy {
+    /// Milliseconds between commits while only offsets move.
+    pub interval: i64,
+    /// Milliseconds after the last commit at which waiting effects are committed; an alert shouldn't wait for the tick.
+    pub linger: i64,
+    /// Bytes of effects that a commit holds, give or take some; fewer, where the brokers don't take so many in time.
+    pub bytes: usize,
+}
+
+/// What a partition begins with.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// The first offset to be taken in.
+    pub start: Offset,
+    /// The topic that the partition is one of; state records name it.
+    pub topic: Option<TopicId>,
+    /// The alarm states of its generators.
+    pub states: Vec<(GeneratorId, StoredState)>,
+    /// States to be written anew, or deleted (`None`), before an offset behind `start` is committed.
+    pub renewals: Vec<(GeneratorId, Option<StoredState>)>,
+    /// The group's offset is no offset of this log: another has to take its place, though nothing is finished.
+    pub owes_offset: bool,
+}
+
+/// One reading handed out to be worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket {
+    /// The reading's partition.
+    pub partition: PartitionId,
+    epoch: u64,
+    lane: u32,
+    seq: u64,
+}
+
+/// What the pool asks of its shell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Do the work of this reading, then call [`Pool::finished`].
+    Run {
+        /// To be given back.
+        ticket: Ticket,
+        /// Whose reading.
+        generator: GeneratorId,
+        /// Its offset.
+        offset: Offset,
+    },
+    /// Stop taking in this partition: its share of the bounds is used up.
+    Pause(PartitionId),
+    /// Go on with it.
+    Resume(PartitionId),
+    /// A revoked or lost partition is done with: give it back.
+    Release(PartitionId),
+}
+
+/// Names one commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitId(pub u64);
+
+/// Effects and offsets that become durable together, or not at all.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// To be given back.
+    pub id: CommitId,
+    /// One part a partition.
+    pub parts: Vec<CommitPart>,
+}
+
+/// A partition's part of a commit.
+#[derive(Clone, Debug)]
+pub struct CommitPart {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The topic that it is a partition of, by which the offset is known from one in another.
+    pub topic: Option<TopicId>,
+    /// The offset to commit: everything before it is done.
+    pub offset: Offset,
+    /// The effects of what is done and not yet acknowledged: of each generator in the order of the log, and none of a
+    /// reading without its others.
+    pub effects: Arc<Vec<Effect>>,
+}
+
+/// What an acknowledged commit made durable, for the metrics.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// One part a partition.
+    pub parts: Vec<CommittedPart>,
+}
+
+/// A partition's part of [`Committed`].
+#[derive(Debug)]
+pub struct CommittedPart {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset committed.
+    pub offset: Offset,
+    /// How many records are done with.
+    pub records: u64,
+    /// Record timestamps with how many records bear them.
+    pub times: Vec<(Millis, u32)>,
+    /// The effects that are durable now.
+    pub effects: Vec<Arc<Vec<Effect>>>,
+}
+
+/// All partitions of a replica. Owned by the one thread that drives it; nothing in it is shared.
+#[derive(Debug)]
+pub struct Pool {
+    detector: Detector,
+    handling: Handling,
+    bounds: Bounds,
+    policy: CommitPolicy,
+    partitions: BTreeMap<PartitionId, PartitionWork>,
+    /// The partition that was last given a free place, so that the next one is another's.
+    turn: PartitionId,
+    running: usize,
+    now: Now,
+    epoch: u64,
+    commit: Option<CommitUnderWay>,
+    last_commit: (CommitId, Mono),
+    budget: Budget,
+    /// Records taken in of partitions that were released, and not asked for.
+    left: BTreeMap<PartitionId, u64>,
+    actions: Vec<Action>,
+    late: Vec<u64>,
+    records: u64,
+}
+
+#[derive(Debug)]
+struct CommitUnderWay {
+    id: CommitId,
+    /// Of its effects.
+    bytes: usize,
+    /// Partition, its assignment, the offset that the commit carries.
+    parts: Vec<(PartitionId, u64, Offset)>,
+}
+
+impl Pool {
+    /// A pool that owns no partition yet.
+    #[must_use]
+    pub fn new(detector: Detector, handling: Handling, bounds: Bounds, policy: CommitPolicy) -> Pool {
+        let late = vec![0; detector.rules().as_slice().len()];
+        Pool {
+            detector,
+            handling,
+            bounds,
+            policy,
+            partitions: BTreeMap::new(),
+            turn: PartitionId(-1),
+            running: 0,
+            now: Now::default(),
+            epoch: 0,
+            commit: None,
+            last_commit: (CommitId(0), Mono(i64::MIN)),
+            budget: Budget::new(policy.bytes),
+            actions: Vec::new(),
+            left: BTreeMap::new(),
+            late,
+            records: 0,
+        }
+    }
+
+    /// Tells the time.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// A partition has been assigned and its state restored: readings from its start on are welcome.
+    pub fn assign(&mut self, id: PartitionId, beginning: Beginning) {
+        self.epoch += 1;
+        let work = PartitionWork::new(id, self.epoch, beginning, &self.detector, self.now);
+        if let Some(old) = self.partitions.insert(id, work) {
+            self.running -= old.running();
+        }
+    }
+
+    /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` gives its leader epoch, if that is asked for.
+    pub fn take_in(
+        &mut self,
+        id: PartitionId,
+        offset: Offset,
+        at: Millis,
+        parsed: &Parsed<'_>,
+        bytes: usize,
+        epoch: impl Fn() -> Epoch,
+    ) {
+        let Some(work) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        if !work.accepts(offset) {
+            return;
+        }
+        self.records += 1;
+        let source = Source { partition: id, offset, at };
+        match self.handling {
+            Handling::Inline => {
+                work.evaluate(&self.detector, parsed, source, epoch, self.now, &mut self.late);
+            }
+            Handling::Lanes { .. } => {
+                work.enqueue(&self.detector, parsed, source, epoch(), bytes, self.now);
+            }
+        }
+        self.pause_if_full(id);
+    }
+
+    /// Takes in a bad record: done as it arrives, as it belongs to no generator.
+    pub fn take_in_bad(&mut self, letter: DeadLetter) {
+        let id = letter.partition;
+        let Some(work) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        if !work.accepts(letter.offset) {
+            return;
+        }
+        self.records += 1;
+        work.bad(letter);
+        self.pause_if_full(id);
+    }
+
+    /// The intake stands at `position`: what lies between the last record and it (transaction markers, records that
+    /// compaction removed) holds nothing to work.
+    pub fn reached(&mut self, id: PartitionId, position: Offset) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            work.reached(position);
+        }
+    }
+
+    /// Hands out readings while there is concurrency left. Call it after taking in and finishing.
+    pub fn schedule(&mut self) {
+        let Handling::Lanes { concurrency } = self.handling else {
+            return;
+        };
+        while self.running < concurrency {
+            let Some(id) = self.next_with_ready() else { return };
+            let Some(work) = self.partitions.get_mut(&id) else {
+                return;
+            };
+            let Some((ticket, generator, offset)) = work.start_next() else {
+                return;
+            };
+            self.turn = id;
+            self.running += 1;
+            self.actions.push(Action::Run { ticket, generator, offset });
+        }
+    }
+
+    /// The work of a reading is done: it's evaluated now. A ticket of a partition that has been released is ignored.
+    pub fn finished(&mut self, ticket: Ticket) {
+        let Some(work) = self.partitions.get_mut(&ticket.partition) else {
+            return;
+        };
+        if work.finish(ticket, &self.detector, self.now, &mut self.late) {
+            self.running -= 1;
+            self.resume_if_drained(ticket.partition);
+            self.release_if_done(ticket.partition);
+        }
+    }
+
+    /// The partition is to be given up: takes in and starts no more, finishes what runs, commits, then asks for release.
+    pub fn revoke(&mut self, id: PartitionId) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            work.revoke();
+            self.release_if_done(id);
+        }
+    }
+
+    /// The drain of a revoked partition has taken too long: what still runs is forgotten (the next owner works it
+    /// again), what is finished is committed.
+    pub fn abandon(&mut self, id: PartitionId) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            self.running -= work.forget_running(&mut self.epoch);
+            self.release_if_done(id);
+        }
+    }
+
+    /// The partition belongs to somebody else already: everything of it is dropped, nothing of it is committed.
+    pub fn lose(&mut self, id: PartitionId) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            self.running -= work.forget_running(&mut self.epoch);
+            work.lose();
+            self.release_if_done(id);
+        }
+    }
+
+    /// The next commit, if one is due and none is under way.
+    pub fn take_commit(&mut self) -> Option<Commit> {
+        if self.commit.is_some() || !self.commit_is_due() {
+            return None;
+        }
+        let mut wanting: Vec<&mut PartitionWork> =
+            self.partitions.values_mut().filter(|work| work.wants_commit()).collect();
+        let share = self.budget.bytes() / wanting.len().max(1);
+        let parts: Vec<CommitPart> = wanting.iter_mut().map(|work| work.take_part(share)).collect();
+        let bytes = wanting.iter().map(|work| work.committing_bytes()).sum();
+        if parts.is_empty() {
+            return None;
+        }
+        let id = CommitId(self.last_commit.0.0 + 1);
+        self.last_commit = (id, self.now.mono);
+        let assignment = |part: &CommitPart| self.partitions[&part.partition].assignment();
+        let under_way = parts.iter().map(|part| (part.partition, assignment(part), part.offset));
+        self.commit = Some(CommitUnderWay { id, bytes, parts: under_way.collect() });
+        Some(Commit { id, parts })
+    }
+
+    /// When [`Pool::take_commit`] is to be asked next; `None` while there's nothing to commit, or one is under way.
+    #[must_use]
+    pub fn next_commit(&self) -> Option<Mono> {
+        if self.commit.is_some() {
+            return None;
+        }
+        let wait = self.partitions.values().filter_map(|work| work.commit_wait(self.policy)).min()?;
+        Some(self.last_commit.1.after(wait))
+    }
+
+    /// The commit is durable.
+    pub fn committed(&mut self, id: CommitId) -> Committed {
+        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
+            return Committed::default();
+        };
+        self.budget.succeeded();
+        let mut done = Committed::default();
+        for (partition, assignment, offset) in commit.parts {
+            let work = self.partitions.get_mut(&partition).filter(|work| work.assignment() == assignment);
+            let Some(work) = work else { continue };
+            done.parts.push(work.acknowledge(offset));
+            self.resume_if_drained(partition);
+            self.release_if_done(partition);
+        }
+        done
+    }
+
+    /// The commit was refused: its effects are part of the next one, unless they are `published`, which is to say durable
+    /// without their offset. One that took `too_long` won't be made again in this size.
+    pub fn refused(&mut self, id: CommitId, published: bool, too_long: bool) {
+        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
+            return;
+        };
+        if too_long {
+            self.budget.was_too_long(commit.bytes);
+        }
+        for (partition, assignment, _) in commit.parts {
+            let work = self.partitions.get_mut(&partition).filter(|work| work.assignment() == assignment);
+            if let Some(work) = work {
+                work.refused(published);
+            }
+            self.release_if_done(partition);
+        }
+    }
+
+    /// Looks for generators that were silent when somebody `asked` where the partition ends, and was told `end`: only
+    /// where all of it has been taken in, as a backlog isn't silence. What came after the question may still be on its
+    /// way, so silence is measured up to then. Costs a pass over the partition's generators, so call it about once a
+    /// second.
+    pub fn watch_silence(&mut self, id: PartitionId, end: Offset, asked: Now) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            work.watch_silence(end, &self.detector, asked, self.now);
+        }
+    }
+
+    /// The actions since the last call.
+    pub fn actions(&mut self) -> std::vec::Drain<'_, Action> {
+        self.actions.drain(..)
+    }
+
+    /// Partitions that are held: assigned and not released.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> {
+        self.partitions.keys().copied()
+    }
+
+    /// The next offset that the partition takes in; `None` if it isn't held.
+    #[must_use]
+    pub fn next_offset(&self, id: PartitionId) -> Option<Offset> {
+        self.partitions.get(&id).map(PartitionWork::next)
+    }
+
+    /// The committed offset, as far as this replica has committed or was told at the start.
+    #[must_use]
+    pub fn committed_offset(&self, id: PartitionId) -> Option<Offset> {
+        self.partitions.get(&id).map(PartitionWork::committed)
+    }
+
+    /// Whether it asked for a pause of the partition that isn't over.
+    #[must_use]
+    pub fn is_paused(&self, id: PartitionId) -> bool {
+        self.partitions.get(&id).is_some_and(PartitionWork::is_paused)
+    }
+
+    /// Readings being worked right now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Records taken in and not finished.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.partitions.values().map(PartitionWork::in_flight).sum()
+    }
+
+    /// Bytes held: records not finished, effects not acknowledged.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.partitions.values().map(PartitionWork::bytes).sum()
+    }
+
+    /// Generators that are known: those of whom a state is kept, and those read of late.
+    #[must_use]
+    pub fn generators(&self) -> usize {
+        self.partitions.values().map(PartitionWork::generators).sum()
+    }
+
+    /// Forgets generators of whom there's nothing to remember, and of whom nothing was read for so many milliseconds.
+    pub fn forget_idle(&mut self, idle: i64) {
+        for work in self.partitions.values_mut() {
+            work.forget_idle(idle, self.now);
+        }
+    }
+
+    /// Has every generator's state written again, as it is: what was written is gone. Gives how many there are.
+    pub fn store_states(&mut self) -> usize {
+        self.partitions.values_mut().map(|work| work.store_states(&self.detector)).sum()
+    }
+
+    /// Records taken in since the start.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Records taken in since the last call, by partition.
+    pub fn take_record_counts(&mut self) -> impl Iterator<Item = (PartitionId, u64)> {
+        let held = self.partitions.iter_mut().map(|(id, work)| (*id, work.take_record_count()));
+        std::mem::take(&mut self.left).into_iter().chain(held)
+    }
+
+    /// Evaluations skipped since the last call as their reading was late, by rule index.
+    pub fn take_late(&mut self) -> Vec<u64> {
+        let fresh = vec![0; self.late.len()];
+        std::mem::replace(&mut self.late, fresh)
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> &crate::alarm::rules::Rules {
+        self.detector.rules()
+    }
+
+    fn commit_is_due(&self) -> bool {
+        self.next_commit().is_some_and(|due| due <= self.now.mono)
+    }
+
+    /// The next partition, in turn, that has a reading ready to start.
+    fn next_with_ready(&self) -> Option<PartitionId> {
+        let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
+        let later = self.partitions.range(after);
+        let ready = |(_, work): &(&PartitionId, &PartitionWork)| work.has_ready();
+        later.chain(self.partitions.range(..=self.turn)).find(ready).map(|(id, _)| *id)
+    }
+
+    fn share(&self) -> Share {
+        let partitions = self.partitions.len().max(1);
+        Share {
+            records: (self.bounds.records / partitions).max(1),
+            finished: (MAX_FINISHED / partitions).max(1),
+            bytes: (self.bounds.bytes / partitions).max(1),
+        }
+    }
+
+    fn pause_if_full(&mut self, id: PartitionId) {
+        let share = self.share();
+        if self.partitions.get_mut(&id).is_some_and(|work| work.pause_if_full(share)) {
+            self.actions.push(Action::Pause(id));
+        }
+    }
+
+    fn resume_if_drained(&mut self, id: PartitionId) {
+        let share = self.share();
+        if self.partitions.get_mut(&id).is_some_and(|work| work.resume_if_drained(share)) {
+            self.actions.push(Action::Resume(id));
+        }
+    }
+
+    fn release_if_done(&mut self, id: PartitionId) {
+        let committing =
+            self.commit.as_ref().is_some_and(|commit| commit.parts.iter().any(|part| part.0 == id));
+        if committing {
+            return;
+        }
+        let done = self.partitions.get(&id).is_some_and(|work| match work.stage() {
+            Stage::Working => false,
+            Stage::Revoked => work.is_drained(),
+            Stage::Lost => true,
+        });
+        if done {
+            let released = self.partitions.remove(&id).map(|mut work| work.take_record_count());
+            *self.left.entry(id).or_default() += released.unwrap_or_default();
+            self.actions.push(Action::Release(id));
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! The outbox of one partition: effects on their way into a commit.
+//!
+//! Effects come in *groups*: all that one reading, one silence or one decommissioning calls for. A group ends with the
+//! state record of its generator, and that record names the reading. So a group may become durable ahead of the committed
+//! offset: who evaluates the reading again after a crash finds it covered by the state, and skips it. Groups are kept in
+//! the order in which they were finished, which is the order of the log for each generator; none is ever split.
+//!
+//! Two things wait for the offset. *Dead letters*, as no state tells that they were written. And the *deletion* of a
+//! decommissioned generator's state: were it gone while the offset is below the decommissioning, earlier readings of the
+//! generator would be evaluated again after a crash. Until then a farewell stands in its place, which names the reading as
+//! any state does. It is deleted by a commit that comes after the one whose offset passed it, whatever the delivery.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::alarm::effect::{DeadLetter, Effect, StateChange};
+use crate::alarm::state::StoredState;
+use crate::types::{GeneratorId, Offset, PartitionId};
+
+/// Holds effects until a commit of them is durable.
+#[derive(Debug)]
+pub struct Outbox {
+    partition: PartitionId,
+    /// Groups that no commit holds, one behind the other.
+    open: Vec<Effect>,
+    /// What the commit under way holds.
+    sealed: Option<Arc<Vec<Effect>>>,
+    /// What is durable since a commit whose offset was refused.
+    published: Vec<Arc<Vec<Effect>>>,
+    /// Dead letters that no commit holds, by offset.
+    letters: VecDeque<(Offset, Effect)>,
+    /// Of all that isn't durable.
+    bytes: usize,
+    open_bytes: usize,
+    sealed_bytes: usize,
+    farewells: Farewells,
+}
+
+/// What a commit takes along of one partition.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The offset that may be committed with it.
+    pub offset: Offset,
+    /// Whole groups and dead letters.
+    pub effects: Arc<Vec<Effect>>,
+}
+
+impl Outbox {
+    /// An empty one.
+    #[must_use]
+    pub fn new(partition: PartitionId) -> Outbox {
+        Outbox {
+            partition,
+            open: Vec::new(),
+            sealed: None,
+            published: Vec::new(),
+            letters: VecDeque::new(),
+            bytes: 0,
+            open_bytes: 0,
+            sealed_bytes: 0,
+            farewells: Farewells::default(),
+        }
+    }
+
+    /// Takes whole groups, which `make` appends.
+    #[inline]
+    pub fn publish<R>(&mut self, make: impl FnOnce(&mut Vec<Effect>) -> R) -> R {
+        let before = self.open.len();
+        let result = make(&mut self.open);
+        if self.open.len() > before {
+            self.take_over(before);
+        }
+        result
+    }
+
+    /// A bad record's dead letter; those of one partition come in the order of the log.
+    pub fn post(&mut self, letter: DeadLetter) {
+        let offset = letter.offset;
+        let letter = Effect::DeadLetter(Box::new(letter));
+        self.bytes += letter.bytes();
+        self.letters.push_back((offset, letter));
+    }
+
+    /// What is to be written before an offset behind `start` is committed: states anew, or their deletion (`None`). It comes
+    /// before all that is published, and until all of it is out the offset stays at `start`, so that whoever begins there
+    /// finds what is left.
+    pub fn renew(&mut self, states: Vec<(GeneratorId, Option<StoredState>)>, start: Offset) {
+        debug_assert!(self.open.is_empty(), "something was published before");
+        for (generator, state) in states {
+            self.push(generator, state.map(|state| state.to_json()), start);
+        }
+    }
+
+    /// A farewell that an earlier owner has left, to be deleted by us. Whether readings that it covers are still to come,
+    /// as the partition is worked from `start` on.
+    pub fn restore_farewell(&mut self, generator: &GeneratorId, offset: Offset, start: Offset) -> bool {
+        if offset < start {
+            self.push(generator.clone(), None, offset);
+            return false;
+        }
+        self.farewells.add(generator.clone(), offset);
+        true
+    }
+
+    /// Whether a commit with this offset would tell something new.
+    #[must_use]
+    pub fn is_ready(&self, offset: Offset) -> bool {
+        !self.open.is_empty()
+            || self.sealed.is_some()
+            || !self.published.is_empty()
+            || self.has_letter_below(offset)
+    }
+
+    /// The effects for a commit: the oldest groups, and the dead letters below its offset; whatever fits into `budget` bytes,
+    /// but one at least. The offset is at most `watermark`, and below what stays behind, so that whoever starts there
+    /// makes it again; it's never below `committed`.
+    pub fn seal(&mut self, watermark: Offset, committed: Offset, budget: usize) -> Sealed {
+        let (mut effects, mut bytes) = self.take_groups(budget);
+        let left = self.open.iter().filter_map(Effect::as_state).map(|change| change.offset).min();
+        let mut offset = left.map_or(watermark, |left| left.min(watermark)).max(committed);
+        while let Some((at, letter)) = self.letters.front().filter(|(at, _)| *at < offset) {
+            if !effects.is_empty() && bytes + letter.bytes() > budget {
+                offset = (*at).max(committed);
+                break;
+            }
+            bytes += letter.bytes();
+            effects.extend(self.letters.pop_front().map(|(_, letter)| letter));
+        }
+        self.sealed_bytes = bytes;
+        let effects = Arc::new(effects);
+        self.sealed = Some(Arc::clone(&effects));
+        Sealed { offset, effects }
+    }
+
+    /// What the last commit held is durable, and so is its offset. Gives what is, since the last time.
+    pub fn acknowledge(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect>>> {
+        self.published();
+        while let Some((generator, offset)) = self.farewells.take_below(offset) {
+            self.push(generator, None, offset);
+        }
+        std::mem::take(&mut self.published)
+    }
+
+    /// What the last commit held is durable, and its offset isn't.
+    pub fn published(&mut self) {
+        self.published.extend(self.sealed.take().filter(|sealed| !sealed.is_empty()));
+        self.bytes -= std::mem::take(&mut self.sealed_bytes);
+    }
+
+    /// What the last commit held isn't durable: it goes before all that has come since.
+    pub fn reopen(&mut self) {
+        let Some(sealed) = self.sealed.take() else { return };
+        self.open_bytes += std::mem::take(&mut self.sealed_bytes);
+        let newer = std::mem::take(&mut self.open);
+        let mut letters = VecDeque::new();
+        for effect in Arc::unwrap_or_clone(sealed) {
+            match &effect {
+                Effect::DeadLetter(letter) => {
+                    self.open_bytes -= effect.bytes();
+                    letters.push_back((letter.offset, effect));
+                }
+                Effect::Alert(_) | Effect::State(_) => self.open.push(effect),
+            }
+        }
+        self.open.extend(newer);
+        letters.append(&mut self.letters);
+        self.letters = letters;
+    }
+
+    /// Bytes of all effects held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of what the commit under way holds.
+    #[must_use]
+    pub fn sealed_bytes(&self) -> usize {
+        self.sealed_bytes
+    }
+
+    /// The oldest groups, with their bytes.
+    fn take_groups(&mut self, budget: usize) -> (Vec<Effect>, usize) {
+        if self.open_bytes <= budget {
+            return (std::mem::take(&mut self.open), std::mem::take(&mut self.open_bytes));
+        }
+        let (mut taken, mut bytes, mut group) = (0, 0, 0);
+        for (index, effect) in self.open.iter().enumerate() {
+            group += effect.bytes();
+            if effect.as_state().is_none() {
+                continue;
+            }
+            if taken > 0 && bytes + group > budget {
+                break;
+            }
+            (taken, bytes, group) = (index + 1, bytes + group, 0);
+        }
+        let rest = self.open.split_off(taken);
+        self.open_bytes -= bytes;
+        (std::mem::replace(&mut self.open, rest), bytes)
+    }
+
+    fn has_letter_below(&self, offset: Offset) -> bool {
+        self.letters.front().is_some_and(|(at, _)| *at < offset)
+    }
+
+    fn take_over(&mut self, before: usize) {
+        debug_assert!(
+            self.open.last().is_some_and(|last| last.as_state().is_some()),
+            "a group without a state"
+        );
+        for effect in &self.open[before..] {
+            if let Effect::State(change) = effect {
+                if change.is_farewell {
+                    self.farewells.add(change.generator.clone(), change.offset);
+                } else {
+                    self.farewells.cancel(&change.generator);
+                }
+            }
+            let bytes = effect.bytes();
+            self.bytes += bytes;
+            self.open_bytes += bytes;
+        }
+    }
+
+    /// A group of one state, or its deletion.
+    fn push(&mut self, generator: GeneratorId, json: Option<Vec<u8>>, offset: Offset) {
+        let partition = self.partition;
+        let change = Effect::State(StateChange { generator, partition, is_farewell: false, json, offset });
+        self.bytes += change.bytes();
+        self.open_bytes += change.bytes();
+        self.open.push(change);
+    }
+}
+
+/// Farewells that are to be deleted when the committed offset has passed them.
+#[derive(Debug, Default)]
+struct Farewells {
+    /// Several may name one offset: -1, of states that were kept from another log.
+    by_offset: BTreeSet<(Offset, GeneratorId)>,
+    by_generator: HashMap<GeneratorId, Offset, foldhash::fast::RandomState>,
+}
+
+impl Farewells {
+    fn add(&mut self, generator: GeneratorId, offset: Offset) {
+        self.cancel(&generator);
+        self.by_offset.insert((offset, generator.clone()));
+        self.by_generator.insert(generator, offset);
+    }
+
+    /// The generator has come back: its new state stands in the farewell's place.
+    fn cancel(&mut self, generator: &GeneratorId) {
+        // Nearly always: it isn't even worth a hash.
+        if self.by_generator.is_empty() {
+            return;
+        }
+        if let Some(offset) = self.by_generator.remove(generator) {
+            self.by_offset.remove(&(offset, generator.clone()));
+        }
+    }
+
+    fn take_below(&mut self, offset: Offset) -> Option<(GeneratorId, Offset)> {
+        self.by_offset.first().filter(|(first, _)| *first < offset)?;
+        let (at, generator) = self.by_offset.pop_first()?;
+        self.by_generator.remove(&generator);
+        Some((generator, at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{BadRecord, ErrorCode};
+    use crate::types::Millis;
+
+    const FAREWELL: &str = r#"{"decommissioned":true}"#;
+
+    /// Without a text: a farewell.
+    fn change(generator: &str, offset: i64, json: Option<&str>) -> Effect {
+        Effect::State(StateChange {
+            generator: GeneratorId::from(generator),
+            partition: PartitionId(0),
+            is_farewell: json.is_none(),
+            json: Some(json.unwrap_or(FAREWELL).as_bytes().to_vec()),
+            offset: Offset(offset),
+        })
+    }
+
+    fn publish(outbox: &mut Outbox, effect: Effect) {
+        outbox.publish(|effects| effects.push(effect));
+    }
+
+    fn seal(outbox: &mut Outbox, offset: i64) -> Arc<Vec<Effect>> {
+        let sealed = outbox.seal(Offset(offset), Offset(0), usize::MAX);
+        assert_eq!(sealed.offset, Offset(offset));
+        sealed.effects
+    }
+
+    /// Generator and offset of each state record, and what it is.
+    fn states(chunks: &[Arc<Vec<Effect>>]) -> Vec<(String, i64, &'static str)> {
+        let told = |change: &StateChange| {
+            let kind = match &change.json {
+                None => "deleted",
+                Some(_) if change.is_farewell => "farewell",
+                Some(_) => "state",
+            };
+            (change.generator.to_string(), change.offset.0, kind)
+        };
+        chunks.iter().flat_map(|chunk| chunk.iter()).filter_map(Effect::as_state).map(told).collect()
+    }
+
+    fn known(generator: &str, offset: i64, kind: &'static str) -> (String, i64, &'static str) {
+        (generator.to_owned(), offset, kind)
+    }
+
+    #[test]
+    fn what_was_refused_stays_in_front_and_only_what_was_held_is_done() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        publish(&mut outbox, change("g", 1, Some("{}")));
+        seal(&mut outbox, 0);
+        publish(&mut outbox, change("g", 2, Some("{}")));
+        outbox.reopen();
+        let both = seal(&mut outbox, 0);
+        assert_eq!(states(&[both]), [known("g", 1, "state"), known("g", 2, "state")]);
+        publish(&mut outbox, change("g", 3, Some("{}")));
+        assert_eq!(states(&outbox.acknowledge(Offset(0))).len(), 2);
+        assert_eq!(states(&[seal(&mut outbox, 0)]), [known("g", 3, "state")]);
+        outbox.acknowledge(Offset(0));
+        assert_eq!((outbox.bytes(), outbox.is_ready(Offset(9))), (0, false));
+    }
+
+    #[test]
+    fn what_is_durable_is_not_sent_again_though_its_offset_was_refused() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        publish(&mut outbox, change("g", 1, Some("{}")));
+        seal(&mut outbox, 2);
+        outbox.published();
+        assert_eq!((outbox.bytes(), outbox.is_ready(Offset(2))), (0, true), "an offset is owed");
+        assert_eq!(states(&[seal(&mut outbox, 2)]), []);
+        assert_eq!(states(&outbox.acknowledge(Offset(2))), [known("g", 1, "state")]);
+        assert!(!outbox.is_ready(Offset(2)));
+    }
+
+    fn letter(offset: i64) -> DeadLetter {
+        DeadLetter {
+            partition: PartitionId(0),
+            offset: Offset(offset),
+            timestamp: Millis(0),
+            key: None,
+            value: Some(vec![0; 100]),
+            headers: Vec::new(),
+            error: BadRecord { code: ErrorCode::NotJson, message: String::new() },
+        }
+    }
+
+    fn offsets(effects: &[Effect]) -> Vec<i64> {
+        let offset = |effect: &Effect| match effect {
+            Effect::State(change) => change.offset.0,
+            Effect::DeadLetter(letter) => letter.offset.0,
+            Effect::Alert(alert) => alert.offset.0,
+        };
+        effects.iter().map(offset).collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_stays_behind_and_holds_the_offset_back() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        // In the order in which they were finished.
+        for offset in [7, 2, 5] {
+            publish(&mut outbox, change("g", offset, Some("{}")));
+        }
+        for offset in [3, 4, 8] {
+            outbox.post(letter(offset));
+        }
+        let one = change("g", 7, Some("{}")).bytes();
+        let mut committed = Offset(0);
+        let mut told = Vec::new();
+        // At least one at a time, and as much as fits otherwise.
+        for budget in [1, 2 * one, 1, 1, 1] {
+            let sealed = outbox.seal(Offset(9), committed, budget);
+            outbox.acknowledge(sealed.offset);
+            committed = sealed.offset;
+            told.push((offsets(&sealed.effects), sealed.offset.0));
+        }
+        assert_eq!(
+            told,
+            [(vec![7], 2), (vec![2, 5], 3), (vec![3], 4), (vec![4], 8), (vec![8], 9)],
+            "effects and offset of each commit"
+        );
+        assert_eq!((outbox.bytes(), outbox.is_ready(Offset(9))), (0, false));
+    }
+
+    #[test]
+    fn dead_letters_of_a_refused_commit_wait_for_the_offset_again() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        outbox.post(letter(1));
+        publish(&mut outbox, change("g", 2, Some("{}")));
+        outbox.post(letter(3));
+        assert_eq!(offsets(&outbox.seal(Offset(3), Offset(0), usize::MAX).effects), [2, 1]);
+        outbox.reopen();
+        let sealed = outbox.seal(Offset(4), Offset(0), 1);
+        assert_eq!((offsets(&sealed.effects), sealed.offset), (vec![2], Offset(1)));
+        outbox.acknowledge(sealed.offset);
+        assert_eq!(offsets(&outbox.seal(Offset(4), Offset(1), usize::MAX).effects), [1, 3]);
+        outbox.acknowledge(Offset(4));
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn a_state_is_deleted_when_the_committed_offset_has_passed_the_decommissioning() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        publish(&mut outbox, change("g", 5, None));
+        assert_eq!(states(&[seal(&mut outbox, 3)]), [known("g", 5, "farewell")]);
+        outbox.acknowledge(Offset(3));
+        assert!(!outbox.is_ready(Offset(9)), "the offset hasn't passed it");
+        seal(&mut outbox, 6);
+        outbox.acknowledge(Offset(6));
+        assert_eq!(states(&[seal(&mut outbox, 6)]), [known("g", 5, "deleted")]);
+        outbox.acknowledge(Offset(6));
+        assert!(!outbox.is_ready(Offset(9)));
+    }
+
+    #[test]
+    fn a_generator_that_has_come_back_keeps_its_state() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        publish(&mut outbox, change("g", 5, None));
+        publish(&mut outbox, change("g", 8, Some("{}")));
+        seal(&mut outbox, 9);
+        outbox.acknowledge(Offset(9));
+        assert!(!outbox.is_ready(Offset(9)));
+    }
+
+    #[test]
+    fn the_offset_stays_at_the_start_until_all_that_was_to_be_renewed_is_out() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        let kept =
+            StoredState::farewell(&GeneratorId::from("a"), None, Offset(4), crate::types::Epoch::UNKNOWN);
+        let renewals = vec![(GeneratorId::from("a"), Some(kept)), (GeneratorId::from("b"), None)];
+        outbox.renew(renewals, Offset(5));
+        publish(&mut outbox, change("a", 7, Some("{}")));
+        assert!(outbox.is_ready(Offset(5)), "before anything is finished");
+
+        let first = outbox.seal(Offset(9), Offset(5), 1);
+        assert_eq!((states(&[first.effects]), first.offset), (vec![known("a", 5, "state")], Offset(5)));
+        outbox.reopen();
+        let first = outbox.seal(Offset(9), Offset(5), 1);
+        assert_eq!((first.effects.len(), first.offset), (1, Offset(5)));
+        outbox.acknowledge(Offset(5));
+        let rest = outbox.seal(Offset(9), Offset(5), usize::MAX);
+        let wanted = vec![known("b", 5, "deleted"), known("a", 7, "state")];
+        assert_eq!((states(&[rest.effects]), rest.offset), (wanted, Offset(9)));
+        outbox.acknowledge(Offset(9));
+        assert_eq!((outbox.bytes(), outbox.is_ready(Offset(9))), (0, false));
+    }
+
+    #[test]
+    fn farewells_of_one_offset_are_all_deleted() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        for generator in ["a", "b"] {
+            publish(&mut outbox, change(generator, 4, None));
+        }
+        seal(&mut outbox, 5);
+        outbox.acknowledge(Offset(5));
+        assert_eq!(states(&[seal(&mut outbox, 5)]), [known("a", 4, "deleted"), known("b", 4, "deleted")]);
+    }
+
+    #[test]
+    fn a_farewell_that_was_left_behind_is_deleted_by_the_next_owner() {
+        let mut outbox = Outbox::new(PartitionId(0));
+        assert!(!outbox.restore_farewell(&GeneratorId::from("old"), Offset(4), Offset(5)));
+        assert!(outbox.restore_farewell(&GeneratorId::from("ahead"), Offset(5), Offset(5)));
+        assert_eq!(states(&[seal(&mut outbox, 6)]), [known("old", 4, "deleted")]);
+        outbox.acknowledge(Offset(6));
+        assert_eq!(states(&[seal(&mut outbox, 6)]), [known("ahead", 5, "deleted")]);
+    }
+}

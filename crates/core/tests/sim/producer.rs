@@ -1,0 +1,313 @@
+//! The producers of replicas: transactions, and what is sent without one.
+//!
+//! A commit under exactly-once is a transaction: its offsets are accepted under the member's generation, then its end is
+//! requested, then it is visible, all at once, then the replica may learn of it; between these steps anything can happen, and
+//! any answer can be lost. Under at-least-once what is sent becomes visible one by one, whether anybody still waits for it
+//! or not, unless it is purged.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use genwatch_core::alarm::effect::Effect;
+use genwatch_core::engine::commit::{Answer, Delivery, Portion};
+use genwatch_core::engine::membership::Refusal;
+use genwatch_core::pool::{Commit, CommitPart};
+use genwatch_core::types::TopicId;
+
+use crate::group::{Group, MemberId};
+use crate::invariants::{Violation, ensure};
+
+/// Which commit of which replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The replica.
+    pub replica: usize,
+    /// Its commit.
+    pub commit: u64,
+}
+
+/// What is drawn and known when a call is made.
+pub struct Request<'a> {
+    /// The coordinator.
+    pub group: &'a Group,
+    /// The membership that offsets are sent under, or why they aren't.
+    pub member: Result<(MemberId, u64), Refusal>,
+    /// Virtual time.
+    pub now: i64,
+    /// A transaction that stays open for this long is aborted.
+    pub timeout: i64,
+    /// How the call fails, if it does.
+    pub failure: Option<Answer>,
+    /// Whether an answer is lost.
+    pub lost: bool,
+    /// How much of what can be done in part is done.
+    pub amount: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// So many effects are sent.
+    Open(usize),
+    /// The offsets are accepted: pending until the end.
+    OffsetsAccepted,
+    /// The commit is requested: it will be, whatever happens to the replica.
+    Ending,
+    /// Visible.
+    Committed,
+    /// Nothing of it is visible nor will be.
+    Aborted,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    parts: Vec<CommitPart>,
+    mark: Mark,
+    begun: i64,
+    stage: Stage,
+    /// Its first record is taken for a repeat, and isn't written.
+    swallowed: bool,
+}
+
+/// The producer of one replica, and those before it of the same transactional id.
+#[derive(Debug, Default)]
+pub struct Producer {
+    /// The last one.
+    transaction: Option<Transaction>,
+    /// The replica has given up its client, and has no other yet.
+    discarded: bool,
+    /// A record is in the log that the client has given up; the next one will have its number (T23).
+    given_up: bool,
+    /// Without transactions: what was sent and has not arrived.
+    sent: VecDeque<Sent>,
+}
+
+/// An effect on its way.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The partition.
+    pub partition: i32,
+    /// The topic that it is a partition of.
+    pub topic: Option<TopicId>,
+    /// The effect.
+    pub effect: Effect,
+}
+
+impl Producer {
+    /// Begins a transaction, by another producer where there's none.
+    pub fn begin(&mut self, commit: &Commit, mark: Mark, request: &Request<'_>) -> Option<Answer> {
+        if self.discarded {
+            self.register()?;
+        }
+        if request.failure.is_some() {
+            return request.failure;
+        }
+        if self.transaction.as_ref().is_some_and(|one| !one.is_over()) {
+            return Some(Answer::Broken);
+        }
+        let (parts, begun, swallowed) = (commit.parts.clone(), request.now, self.given_up);
+        self.given_up = false;
+        self.transaction = Some(Transaction { parts, mark, begun, stage: Stage::Open(0), swallowed });
+        Some(Answer::Done)
+    }
+
+    /// Takes effects, some at a time where they go into a transaction.
+    pub fn write(
+        &mut self,
+        delivery: Delivery,
+        commit: &Commit,
+        portion: Portion,
+        request: &Request<'_>,
+    ) -> Option<Answer> {
+        if request.failure.is_some() {
+            return request.failure;
+        }
+        if delivery == Delivery::AtLeastOnce {
+            self.discarded = false;
+            for part in &commit.parts {
+                let effects = part.effects.iter().filter(|effect| portion.holds(effect));
+                let sent = |effect: &Effect| Sent {
+                    partition: part.partition.0,
+                    topic: part.topic.clone(),
+                    effect: effect.clone(),
+                };
+                self.sent.extend(effects.map(sent));
+            }
+            return Some(Answer::Done);
+        }
+        let all: usize = commit.parts.iter().map(|part| part.effects.len()).sum();
+        let overdue = self.is_overdue(request);
+        match self.open() {
+            Some(Stage::Open(written)) if *written >= all => Some(Answer::Done),
+            Some(Stage::Open(_)) if overdue => Some(Answer::Overdue),
+            Some(Stage::Open(written)) => {
+                *written += request.amount;
+                None
+            }
+            _ => Some(Answer::Broken),
+        }
+    }
+
+    /// Whether all that was sent has arrived.
+    pub fn flush(&self, request: &Request<'_>) -> Option<Answer> {
+        request.failure.or_else(|| self.sent.is_empty().then_some(Answer::Done))
+    }
+
+    /// The coordinator looks at the offsets. A transaction takes them along.
+    pub fn offsets(
+        &mut self,
+        delivery: Delivery,
+        commit: &Commit,
+        request: &Request<'_>,
+    ) -> Result<Option<Answer>, Violation> {
+        if request.failure.is_some() {
+            return Ok(request.failure);
+        }
+        let overdue = self.is_overdue(request);
+        if delivery == Delivery::ExactlyOnce && !matches!(self.open(), Some(Stage::Open(_))) {
+            return Ok(Some(Answer::Broken));
+        }
+        if delivery == Delivery::ExactlyOnce && overdue {
+            return Ok(Some(Answer::Overdue));
+        }
+        let view = match request.member {
+            Ok(view) if request.group.accepts(Some(view)) => view,
+            Ok((id, _)) if !request.group.is_member(id) => {
+                return Ok(Some(Answer::Refused(Refusal::NotAMember)));
+            }
+            Ok(_) => return Ok(Some(Answer::Refused(Refusal::StaleGeneration))),
+            Err(refusal) => return Ok(Some(Answer::Refused(refusal))),
+        };
+        for part in &commit.parts {
+            let (partition, owner) = (part.partition, request.group.owner(part.partition.0));
+            ensure!(
+                owner == Some(view.0),
+                Owner,
+                "{view:?} commits partition {partition}, which belongs to {owner:?}"
+            );
+        }
+        if let Some(stage) = self.open() {
+            *stage = Stage::OffsetsAccepted;
+        }
+        Ok(Some(Answer::Done))
+    }
+
+    /// Asks for the end of the transaction, and waits for it.
+    pub fn end(&mut self, request: &Request<'_>) -> Option<Answer> {
+        let stage = &mut self.transaction.as_mut()?.stage;
+        match stage {
+            Stage::OffsetsAccepted if request.failure.is_some() => request.failure,
+            Stage::OffsetsAccepted => {
+                *stage = Stage::Ending;
+                None
+            }
+            Stage::Ending | Stage::Committed if request.lost => Some(Answer::Broken),
+            Stage::Committed => Some(Answer::Done),
+            Stage::Ending => None,
+            Stage::Open(_) | Stage::Aborted => Some(Answer::Broken),
+        }
+    }
+
+    /// Whether each record's fate is known.
+    pub fn settle(&mut self, request: &Request<'_>) -> Option<Answer> {
+        self.given_up = request.lost;
+        Some(if request.lost { Answer::Broken } else { Answer::Done })
+    }
+
+    /// Ends the transaction, with nothing of it visible.
+    pub fn abort(&mut self, request: &Request<'_>) -> Option<Answer> {
+        if request.lost {
+            return Some(Answer::Broken);
+        }
+        if let Some(stage) = self.open() {
+            *stage = Stage::Aborted;
+        }
+        Some(Answer::Done)
+    }
+
+    /// Forgets what has not arrived.
+    pub fn purge(&mut self) -> Option<Answer> {
+        self.sent.clear();
+        Some(Answer::Done)
+    }
+
+    /// Gives up the client, and with it what has not arrived.
+    pub fn discard(&mut self) -> Option<Answer> {
+        self.discarded = true;
+        self.given_up = false;
+        self.purge()
+    }
+
+    /// Another producer of the same id: once nothing of the former ones is open.
+    pub fn register(&mut self) -> Option<Answer> {
+        if let Some(stage) = self.open() {
+            *stage = Stage::Aborted;
+        }
+        let ending = self.transaction.as_ref().is_some_and(|one| one.stage == Stage::Ending);
+        self.discarded &= ending;
+        (!ending).then_some(Answer::Done)
+    }
+
+    /// The brokers complete what was to end.
+    pub fn complete(&mut self) -> Option<(Vec<CommitPart>, Mark)> {
+        let transaction = self.transaction.as_mut().filter(|one| one.stage == Stage::Ending)?;
+        transaction.stage = Stage::Committed;
+        let mut parts = transaction.parts.clone();
+        let first = parts.iter_mut().find(|part| !part.effects.is_empty()).filter(|_| transaction.swallowed);
+        if let Some(part) = first {
+            part.effects = Arc::new(part.effects[1..].to_vec());
+        }
+        Some((parts, transaction.mark))
+    }
+
+    /// The brokers abort what stays open for too long.
+    pub fn end_overdue(&mut self, now: i64, timeout: i64) {
+        let overdue = self.transaction.as_ref().is_some_and(|one| now - one.begun > timeout);
+        if let (true, Some(stage)) = (overdue, self.open()) {
+            *stage = Stage::Aborted;
+        }
+    }
+
+    /// The next of what was sent, as it arrives.
+    pub fn take_sent(&mut self, amount: usize) -> Vec<Sent> {
+        self.sent.drain(..amount.min(self.sent.len())).collect()
+    }
+
+    /// Whether the committed offset of a partition isn't stable.
+    pub fn holds_offset_of(&self, partition: i32) -> bool {
+        self.transaction.as_ref().is_some_and(|one| {
+            matches!(one.stage, Stage::OffsetsAccepted | Stage::Ending) && one.holds(partition)
+        })
+    }
+
+    /// The offset of a partition that is to be committed, if it's accepted.
+    pub fn pending_offset_of(&self, partition: i32) -> Option<i64> {
+        let transaction = self.transaction.as_ref().filter(|_| self.holds_offset_of(partition))?;
+        let part = transaction.parts.iter().find(|part| part.partition.0 == partition)?;
+        Some(part.offset.0)
+    }
+
+    /// Whether readers of committed states have to wait.
+    pub fn holds_states_of(&self, partition: i32) -> bool {
+        self.transaction.as_ref().is_some_and(|one| !one.is_over() && one.holds(partition))
+    }
+
+    fn is_overdue(&self, request: &Request<'_>) -> bool {
+        self.transaction.as_ref().is_some_and(|one| request.now - one.begun > request.timeout)
+    }
+
+    /// The stage of a transaction that can still be aborted.
+    fn open(&mut self) -> Option<&mut Stage> {
+        let stage = self.transaction.as_mut().map(|one| &mut one.stage)?;
+        matches!(stage, Stage::Open(_) | Stage::OffsetsAccepted).then_some(stage)
+    }
+}
+
+impl Transaction {
+    fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Committed | Stage::Aborted)
+    }
+
+    fn holds(&self, partition: i32) -> bool {
+        self.parts.iter().any(|part| part.partition.0 == partition)
+    }
+}

@@ -1,0 +1,73 @@
+//! Answers the engine's questions, each some time, in any order; to a forgotten one the answer may be on its way.
+
+use genwatch_core::alarm::state::StoredState;
+use genwatch_core::engine::restore::{Answer, AskId, Question};
+use genwatch_core::types::{GeneratorId, TopicId};
+use rand::Rng;
+
+use super::{Replica, Surroundings};
+
+/// What was answered about a partition.
+#[derive(Debug, Default)]
+pub struct Restored {
+    noted: Option<TopicId>,
+    states: Vec<(GeneratorId, StoredState)>,
+    /// Of the log.
+    pub topic: Option<TopicId>,
+}
+
+impl Restored {
+    fn learn(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Companions => *self = Restored::default(),
+            Answer::Committed(committed) => {
+                let note = committed.as_ref().and_then(|committed| committed.note.as_ref());
+                self.noted = note.and_then(|note| note.topic.clone());
+            }
+            Answer::States(states) => self.states.clone_from(states),
+            Answer::Log(log) => self.topic.clone_from(&log.topic),
+            Answer::Owner(_) | Answer::Never(_) => {}
+        }
+    }
+
+    /// Whether it was of another log.
+    pub fn is_of_another_log(&self) -> bool {
+        let states = self.states.iter().map(|(_, state)| &state.topic);
+        let noted = self.noted.is_some() && self.noted != self.topic;
+        noted || states.into_iter().any(|topic| *topic != self.topic)
+    }
+
+    /// The states of this log.
+    pub fn own(&self) -> Vec<(GeneratorId, StoredState)> {
+        self.states.iter().filter(|(_, state)| state.topic == self.topic).cloned().collect()
+    }
+}
+
+impl Replica {
+    /// The restorer answers one question, if it can.
+    pub fn restore(&mut self, around: &mut Surroundings<'_>) {
+        let open: Vec<AskId> = self.asked.keys().copied().collect();
+        if open.is_empty() {
+            return;
+        }
+        let ask = open[around.rng.random_range(0..open.len())];
+        let (partition, question) = self.asked[&ask].clone();
+        if around.blocked == Some(partition) {
+            return;
+        }
+        let cluster = &around.cluster;
+        let answer = match question {
+            Question::Companions => Some(Answer::Companions),
+            Question::Committed => cluster.stable_offset(partition).map(Answer::Committed),
+            Question::States => cluster.stable_states(partition).map(Answer::States),
+            Question::Log => Some(Answer::Log(cluster.log(partition))),
+            // Nobody else uses this group.
+            Question::Owner(_) => Some(Answer::Owner(None)),
+        };
+        if let Some(answer) = answer {
+            self.asked.remove(&ask);
+            self.restored.entry(partition).or_default().learn(&answer);
+            self.answers.push((ask, answer));
+        }
+    }
+}

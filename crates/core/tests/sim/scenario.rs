@@ -1,0 +1,246 @@
+//! What a seed decides before its run begins: rules, sizes, delays, and how often things go wrong.
+
+use std::fmt::Write;
+
+use genwatch_core::engine::commit::Delivery;
+use genwatch_core::engine::start::OnNewTopic;
+use genwatch_core::pool::{Bounds, CommitPolicy, Handling};
+use rand::Rng;
+use rand::seq::IndexedRandom;
+
+use crate::librdkafka::Protocol;
+use crate::oracle::{Kind, Limit, Rule};
+use crate::records::Rarity;
+
+/// One run's parameters. Times are virtual milliseconds.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What is promised.
+    pub delivery: Delivery,
+    /// The rules.
+    pub rules: Vec<Rule>,
+    /// How long a generator may be silent before it is forgotten.
+    pub forget_after: Option<i64>,
+    /// How replicas work readings.
+    pub handling: Handling,
+    /// What they may hold.
+    pub bounds: Bounds,
+    /// When they commit.
+    pub policy: CommitPolicy,
+    /// Of the readings topic.
+    pub partitions: usize,
+    /// In each partition.
+    pub generators: usize,
+    /// To be produced over all partitions.
+    pub records: usize,
+    /// Kinds of records.
+    pub rarity: Rarity,
+    /// At the start.
+    pub replicas: usize,
+    /// At most, at a time.
+    pub max_replicas: usize,
+    /// Records a poll gives at most.
+    pub batch: usize,
+    /// Steps before the run is left to settle.
+    pub steps: usize,
+    /// A step takes up to this long.
+    pub tick: i64,
+    /// A member that isn't heard of for this long is evicted.
+    pub session: i64,
+    /// A rebalance waits this long for members.
+    pub patience: i64,
+    /// How partitions change hands.
+    pub protocol: Protocol,
+    /// Members are static ones (KIP-345).
+    pub is_static: bool,
+    /// The state of this partition can't be restored until everything else has settled.
+    pub blocked: Option<i32>,
+    /// A transaction that stays open for this long is aborted.
+    pub transaction: i64,
+    /// A revoked partition may drain this long.
+    pub drain: i64,
+    /// A reading takes up to this long.
+    pub work: i64,
+    /// Now and then one takes up to this long.
+    pub slow_work: i64,
+    /// How often a fault of some kind happens, of all steps.
+    pub faults: f64,
+    /// How often a step of a commit is refused.
+    pub refusals: f64,
+    /// How often a fetch fails, and a notice comes in the place of a record.
+    pub notices: f64,
+    /// How often the fetcher repeats records.
+    pub repeats: f64,
+    /// How often offsets are left out of the log.
+    pub gaps: f64,
+    /// How often the readings topic is deleted and made anew, of all steps.
+    pub made_anew: f64,
+    /// How often a partition gets a leader that lacks the end of its log.
+    pub unclean_elections: f64,
+    /// What replicas are told to do with a topic that was made anew; one that fails is restarted by somebody who has decided.
+    pub on_new_topic: OnNewTopic,
+    /// What is decided then, at the latest.
+    pub keeps_states: bool,
+}
+
+/// As much as a worker's commit holds.
+const COMMIT_BYTES: usize = 16 << 20;
+
+impl Scenario {
+    /// Draws a scenario.
+    pub fn draw(rng: &mut impl Rng) -> Scenario {
+        let delivery = if rng.random_bool(0.25) { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce };
+        let handling = if rng.random_bool(0.2) {
+            Handling::Inline
+        } else {
+            Handling::Lanes { concurrency: *[1, 2, 3, 4, 8, 64].choose(rng).unwrap_or(&1) }
+        };
+        let interval = *[1, 20, 100, 400].choose(rng).unwrap_or(&100);
+        let protocols = [Protocol::Cooperative, Protocol::Cooperative, Protocol::Eager, Protocol::Consumer];
+        let protocol = *protocols.choose(rng).unwrap_or(&Protocol::Cooperative);
+        let faults = *[0.0, 0.002, 0.005, 0.01, 0.03].choose(rng).unwrap_or(&0.0);
+        let keeps_states = rng.random_bool(0.5);
+        let decided = if keeps_states { OnNewTopic::KeepStates } else { OnNewTopic::ForgetStates };
+        let often = |rng: &mut _, share, often| if Rng::random_bool(rng, share) { often } else { 0.0 };
+        let rules = rules(rng, delivery);
+        let forget_after = silent_for(&rules).filter(|_| rng.random_bool(0.5));
+        Scenario {
+            delivery,
+            forget_after: forget_after.map(|after| after + *[0, 100, 3000].choose(rng).unwrap_or(&0)),
+            rules,
+            handling,
+            bounds: Bounds {
+                records: *[1, 3, 8, 24, 100, 1000].choose(rng).unwrap_or(&8),
+                bytes: *[1, 700, 3000, 20_000, 1_000_000].choose(rng).unwrap_or(&3000),
+            },
+            policy: CommitPolicy {
+                interval,
+                linger: rng.random_range(0..=interval.min(20)),
+                bytes: *[1, 1000, 4000, COMMIT_BYTES, COMMIT_BYTES].choose(rng).unwrap_or(&COMMIT_BYTES),
+            },
+            partitions: rng.random_range(1..=4),
+            generators: rng.random_range(1..=5),
+            records: rng.random_range(10..=160),
+            rarity: Rarity {
+                bad: *[0.0, 0.05, 0.3].choose(rng).unwrap_or(&0.0),
+                tombstone: *[0.0, 0.05, 0.15].choose(rng).unwrap_or(&0.0),
+            },
+            replicas: rng.random_range(1..=3),
+            max_replicas: rng.random_range(1..=4),
+            batch: *[1, 2, 5, 20].choose(rng).unwrap_or(&5),
+            steps: rng.random_range(200..=1500),
+            tick: *[1, 4, 12].choose(rng).unwrap_or(&4),
+            session: rng.random_range(300..=1500),
+            patience: rng.random_range(300..=3000),
+            protocol,
+            is_static: protocol != Protocol::Consumer && rng.random_bool(0.3),
+            blocked: rng.random_bool(0.1).then_some(0),
+            transaction: rng.random_range(200..=1500),
+            drain: *[1, 100, 1000].choose(rng).unwrap_or(&100),
+            work: *[0, 3, 20, 60].choose(rng).unwrap_or(&3),
+            slow_work: *[50, 500, 2000].choose(rng).unwrap_or(&500),
+            faults,
+            refusals: if faults > 0.0 { *[0.0, 0.05, 0.3].choose(rng).unwrap_or(&0.0) } else { 0.0 },
+            notices: *[0.0, 0.0, 0.02, 0.1].choose(rng).unwrap_or(&0.0),
+            repeats: *[0.0, 0.02, 0.1].choose(rng).unwrap_or(&0.0),
+            gaps: *[0.0, 0.1, 0.4].choose(rng).unwrap_or(&0.0),
+            made_anew: often(rng, 0.2, 0.003),
+            // Nothing tells what under at-least-once is visible of a generator, and so what a lost end leaves of it.
+            unclean_elections: if delivery == Delivery::ExactlyOnce { often(rng, 0.25, 0.01) } else { 0.0 },
+            on_new_topic: if rng.random_bool(0.2) { OnNewTopic::Fail } else { decided },
+            keeps_states,
+        }
+    }
+}
+
+impl Scenario {
+    /// Somebody has decided what to do with a topic that was made anew.
+    pub fn decide(&mut self) {
+        self.on_new_topic = if self.keeps_states { OnNewTopic::KeepStates } else { OnNewTopic::ForgetStates };
+    }
+
+    /// What the effects of one reading take at most: an alert for each rule, and a state that names them all.
+    pub fn effect_bytes(&self) -> usize {
+        const OVERHEAD: usize = 192;
+        const ALERT: usize = 408;
+        (self.rules.len() + 1) * OVERHEAD + 140 + self.rules.len() * (ALERT + 160)
+    }
+
+    /// How long a generator may be silent, if a rule says so.
+    pub fn silent_for(&self) -> Option<i64> {
+        silent_for(&self.rules)
+    }
+
+    /// What a part of a commit holds at least before something may be left behind for its size.
+    pub fn least_share(&self) -> usize {
+        (self.policy.bytes / 256 / self.partitions).saturating_sub(self.effect_bytes())
+    }
+}
+
+fn silent_for(rules: &[Rule]) -> Option<i64> {
+    rules.iter().find_map(|rule| match rule.kind {
+        Kind::Deadman(after) => Some(after),
+        Kind::Limit(_) => None,
+    })
+}
+
+fn rules(rng: &mut impl Rng, delivery: Delivery) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = (0..rng.random_range(1..=3)).map(|index| limit(rng, index)).collect();
+    // Under at-least-once, a repeat of what a clock decided is another event: nothing to compare.
+    if delivery == Delivery::ExactlyOnce && rng.random_bool(0.25) {
+        let after = rng.random_range(200..=3000);
+        let place = rng.random_range(0..=rules.len());
+        let rule =
+            Rule { name: "silent".to_owned(), severity: "info".to_owned(), kind: Kind::Deadman(after) };
+        rules.insert(place, rule);
+    }
+    rules
+}
+
+fn limit(rng: &mut impl Rng, index: usize) -> Rule {
+    let field = *["temperature", "pressure", "fuel", "load", "power"].choose(rng).unwrap_or(&"fuel");
+    let below = rng.random_bool(0.5);
+    let raise = f64::from(rng.random_range(2..=8)) * 10.0;
+    let beyond = f64::from(rng.random_range(0..=3)) * 10.0;
+    let clear = rng.random_bool(0.7).then_some(if below { raise + beyond } else { raise - beyond });
+    let mut delay = |often: f64| if rng.random_bool(often) { rng.random_range(1..=400) } else { 0 };
+    let (on, off, realarm) = (delay(0.4), delay(0.4), delay(0.3));
+    Rule {
+        name: format!("rule-{index}"),
+        severity: if below { "warning" } else { "critical" }.to_owned(),
+        kind: Kind::Limit(Limit {
+            field,
+            below,
+            raise,
+            clear,
+            on,
+            off,
+            realarm: (realarm > 0).then_some(realarm),
+        }),
+    }
+}
+
+/// The file of rules.
+pub fn toml(rules: &[Rule]) -> String {
+    let mut text = String::new();
+    for Rule { name, severity, kind } in rules {
+        let _ = write!(text, "[[rule]]\nname = \"{name}\"\nseverity = \"{severity}\"\n");
+        match kind {
+            Kind::Deadman(after) => {
+                let _ = writeln!(text, "silent_for = \"{after}ms\"");
+            }
+            Kind::Limit(Limit { field, below, raise, clear, on, off, realarm }) => {
+                let (side, other) = if *below { ("below", "above") } else { ("above", "below") };
+                let _ = write!(text, "field = \"{field}\"\nraise_{side} = {raise:?}\n");
+                if let Some(clear) = clear {
+                    let _ = writeln!(text, "clear_{other} = {clear:?}");
+                }
+                let _ = write!(text, "on_delay = \"{on}ms\"\noff_delay = \"{off}ms\"\n");
+                if let Some(every) = realarm {
+                    let _ = writeln!(text, "realarm = \"{every}ms\"");
+                }
+            }
+        }
+    }
+    text
+}
