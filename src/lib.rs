@@ -30,16 +30,12 @@
 //! * [`mod@bench`]: benchmarks, by real processes on a real cluster.
 //! * [`cli`]: one file a command, thin.
 
-pub mod bench;
 pub mod cli;
-pub mod clock;
 pub mod demo;
 pub mod fleet;
 pub mod flood;
 pub mod health;
 pub mod influx;
-pub mod kafka;
-pub mod log_limit;
 pub mod metrics;
 pub mod mqtt;
 pub mod stderr;

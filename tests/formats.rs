@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use genwatch::kafka::topics::{Role, Topics};
 use genwatch_core::reading::{self, ErrorCode};
+use genwatch_kafka::topics::{Role, Topics};
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use genwatch_core::types::Millis;
+use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::tail::{StartAt, Tail};
 use serde::Deserialize;
 
 use super::terminal::printable;
 use super::{ClusterOptions, Failure};
-use crate::kafka::admin::Cluster;
-use crate::kafka::tail::{StartAt, Tail};
 
 /// Print alert events, as far as they are committed.
 #[derive(Debug, Args)]

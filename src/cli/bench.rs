@@ -8,27 +8,32 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use genwatch_bench::bare::{self, BARE_LOOPS, BareClient, BareConfig};
+use genwatch_bench::bridge::BridgeConfig;
+use genwatch_bench::contender::Contender;
+use genwatch_bench::database::{self, Access};
+use genwatch_bench::drain::DrainConfig;
+use genwatch_bench::latency::LatencyConfig;
+use genwatch_bench::partitions::PartitionsConfig;
+use genwatch_bench::produce::ProduceConfig;
+use genwatch_bench::report::Report;
+use genwatch_bench::scale::ScaleConfig;
+use genwatch_bench::sink::{BareWriter, SinkBenchConfig, Write};
+use genwatch_bench::verify::{AlertsReader, Source};
+use genwatch_bench::{self as bench, BenchError, Tell};
+use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::config::Connection;
+use genwatch_kafka::consumer::Record;
+use genwatch_kafka::tail::StartAt;
 use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::SecretString;
 
+use super::options::Choice;
 use super::{ClusterOptions, Failure};
-use crate::bench::bare::{self, BARE_LOOPS};
-use crate::bench::bridge::BridgeConfig;
-use crate::bench::contender::Contender;
-use crate::bench::database::Access;
-use crate::bench::drain::DrainConfig;
-use crate::bench::latency::LatencyConfig;
-use crate::bench::partitions::PartitionsConfig;
-use crate::bench::produce::ProduceConfig;
-use crate::bench::report::Report;
-use crate::bench::scale::ScaleConfig;
-use crate::bench::sink::SinkBenchConfig;
-use crate::bench::verify::{AlertsReader, Source};
-use crate::bench::{self, BenchError, Tell};
-use crate::influx::client::Token;
-use crate::kafka::admin::Cluster;
-use crate::kafka::config::Connection;
-use crate::kafka::tail::StartAt;
+use crate::influx::client::{self, Client, Destination, Token};
+use crate::influx::line::{self, Precision, Shape};
+use crate::influx::verdict::Verdict;
+use crate::mqtt;
 
 /// Measure how fast genwatch drains, scales out and reacts, on any cluster.
 ///
@@ -57,7 +62,7 @@ enum Benchmark {
     Verify(Verify),
     /// The baseline of `drain`, a contender like others.
     #[command(hide = true)]
-    Bare(bare::Options),
+    Bare(Bare),
 }
 
 /// What all benchmarks take.
@@ -383,6 +388,35 @@ struct Verify {
     cluster: ClusterOptions,
 }
 
+/// What the baseline is told.
+#[derive(Debug, Args)]
+struct Bare {
+    /// Where Kafka is.
+    #[arg(long)]
+    brokers: String,
+    /// The readings topic.
+    #[arg(long)]
+    topic: String,
+    /// The consumer group.
+    #[arg(long)]
+    group: String,
+    /// What each reading costs; one after the other.
+    #[arg(long, default_value_t = 0)]
+    work_ms: u64,
+    /// End after so many records.
+    #[arg(long, default_value_t = u64::MAX)]
+    count: u64,
+    /// Which of rust-rdkafka's consumers.
+    #[arg(long, value_enum, default_value_t = Choice(BareClient::Base))]
+    client: Choice<BareClient>,
+    /// Keep states, produce alerts, commit offsets, all in transactions.
+    #[arg(long)]
+    transactions: bool,
+    /// Properties of librdkafka, one a line.
+    #[arg(short = 'X', env = "GENWATCH_X", hide_env_values = true)]
+    properties: Vec<SecretString>,
+}
+
 /// A folder of results.
 #[derive(Debug, Args)]
 struct Folder {
@@ -403,7 +437,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Benchmark::Plot(options) => plot(&options.folder),
         Benchmark::Table(options) => table(&options.folder),
         Benchmark::Verify(options) => verify(options),
-        Benchmark::Bare(options) => Ok(bare::run(options)?),
+        Benchmark::Bare(options) => run_bare(options),
     }
 }
 
@@ -519,13 +553,13 @@ fn produce(options: &Produce) -> Result<(), Failure> {
 
 fn sink(options: &Sink) -> Result<(), Failure> {
     let token = Token::new(options.token.as_str()).map_err(Failure::usage)?;
+    let ca_file = options.ca_file.as_deref();
     let access = Access {
         url: options.url.clone(),
         org: options.org.clone(),
-        token,
-        ca_file: options.ca_file.clone(),
+        authorization: token.header().clone(),
+        agent: client::agent(&options.url, ca_file, database::TIMEOUT).map_err(Failure::usage)?,
     };
-    access.writer("").map_err(Failure::usage)?;
     let batch = options.batch.to_string();
     let arguments = ["--url", &options.url, "--org", &options.org, "--batch", &batch];
     let more = options.sink.split_whitespace();
@@ -536,6 +570,7 @@ fn sink(options: &Sink) -> Result<(), Failure> {
     let config = SinkBenchConfig {
         connection: options.shared.connection()?,
         access,
+        writer: BareWriter { line: append_line, connect: connector(options, token) },
         sink: Contender::sink(&arguments, options.token.as_str())?,
         bare: options.bare_connections.iter().copied().map(usize::from).collect(),
         batch: options.batch as usize,
@@ -549,9 +584,33 @@ fn sink(options: &Sink) -> Result<(), Failure> {
     Ok(())
 }
 
+/// As the sink writes it.
+fn append_line(topic: &str, record: &Record<'_>, lines: &mut String) -> Result<(), String> {
+    let (at, offset) = (Some(record.timestamp), record.offset);
+    let source = line::Source { key: record.key, value: record.value, at, offset };
+    let appended = Shape::of_readings(topic, Precision::Ns).append(&source, lines);
+    appended.map_err(|unfit| unfit.to_string())
+}
+
+fn connector(options: &Sink, token: Token) -> Box<dyn Fn(&str) -> Result<Write, String>> {
+    let (url, org, ca_file) = (options.url.clone(), options.org.clone(), options.ca_file.clone());
+    Box::new(move |bucket| {
+        let (url, org, bucket) = (url.clone(), org.clone(), bucket.to_owned());
+        let destination = Destination { url, org, bucket, precision: Precision::Ns };
+        let client = Client::new(destination, Some(token.clone()), ca_file.as_deref());
+        let client = client.map_err(|error| error.to_string())?;
+        Ok(Box::new(move |lines: &str| match client.write(lines) {
+            Verdict::Written => Ok(()),
+            other => Err(format!("{other:?}")),
+        }))
+    })
+}
+
 fn bridge(options: &Bridge) -> Result<(), Failure> {
     let config = BridgeConfig {
         connection: options.shared.connection()?,
+        connect: mqtt::client::new,
+        timestamp: mqtt::message::TIMESTAMP,
         bridges: options.bridges.iter().map(|bridges| *bridges as usize).collect(),
         count: options.count,
         generators: options.generators,
@@ -561,6 +620,19 @@ fn bridge(options: &Bridge) -> Result<(), Failure> {
     };
     options.shared.publish(|stop, tell| bench::bridge::run(&config, stop, tell))?;
     Ok(())
+}
+
+fn run_bare(options: &Bare) -> Result<(), Failure> {
+    let config = BareConfig {
+        connection: Connection::new(&options.brokers, &options.properties).map_err(Failure::usage)?,
+        topic: options.topic.clone(),
+        group: options.group.clone(),
+        work_ms: options.work_ms,
+        count: options.count,
+        client: options.client.0,
+        transactions: options.transactions,
+    };
+    Ok(bare::run(&config)?)
 }
 
 fn plot(folder: &Path) -> Result<(), Failure> {

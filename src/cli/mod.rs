@@ -92,7 +92,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// Bugs here often hang on librdkafka's version, so it is part of ours.
 fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
-        format!("{} (librdkafka {})", env!("CARGO_PKG_VERSION"), crate::kafka::librdkafka_version())
+        format!("{} (librdkafka {})", env!("CARGO_PKG_VERSION"), genwatch_kafka::librdkafka_version())
     });
     &VERSION
 }

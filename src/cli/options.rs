@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, PossibleValue};
 use clap::{ArgAction, Args};
+use genwatch_bench::bare::BareClient;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange};
+use genwatch_kafka::config::{Connection, GroupProtocol};
+use genwatch_kafka::topics::Topics;
 use secrecy::SecretString;
 
 use super::Failure;
 use crate::influx::line::Precision;
-use crate::kafka::config::{Connection, GroupProtocol};
-use crate::kafka::topics::Topics;
 
 /// No option takes a longer time.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -84,6 +85,11 @@ value_enum! { Precision {
     S = "s", "Seconds: readings of one generator within a second overwrite each other";
     Us = "us", "Microseconds";
     Ns = "ns", "Nanoseconds, the last six digits from the record's offset: no reading overwrites another";
+} }
+
+value_enum! { BareClient {
+    Base = "base", "`BaseConsumer`: polled by a thread";
+    Stream = "stream", "`StreamConsumer`: awaited in a task";
 } }
 
 impl ClusterOptions {

@@ -9,13 +9,13 @@ use clap::{Args, ValueEnum};
 use genwatch_core::pacer::Pacer;
 use genwatch_core::reading::MAX_VALUE_BYTES;
 use genwatch_core::simulator::{Faults, Fleet, Record};
+use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::producer::{Produced, ReadingProducer};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::mqtt::MqttOptions;
 use super::{ClusterOptions, Failure};
-use crate::kafka::admin::Cluster;
-use crate::kafka::producer::{Produced, ReadingProducer};
 use crate::mqtt::fleet::{FleetError, MqttFleet};
 
 /// How long undelivered records are waited for at the end.

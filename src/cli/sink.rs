@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use genwatch_core::engine::start::OnOutOfRange;
+use genwatch_kafka::subscriber::SubscriberError;
 
 use super::options::Choice;
 use super::{ClusterOptions, Failure};
@@ -16,7 +17,6 @@ use crate::influx::client::{Client, Destination, Token};
 use crate::influx::config::{Observers, SinkConfig, SinkError};
 use crate::influx::line::{self, Precision, Shape};
 use crate::influx::metrics::SinkMetrics;
-use crate::kafka::subscriber::SubscriberError;
 
 /// A token as it is given. Not shown by `Debug`.
 #[derive(Clone)]

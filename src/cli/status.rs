@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use genwatch_core::types::{Millis, Offset, PartitionId};
+use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::config::Connection;
+use genwatch_kafka::group::{Group, GroupError, Progress};
 use serde::Serialize;
 
 use super::terminal::printable;
 use super::{ClusterOptions, Failure};
-use crate::kafka::admin::Cluster;
-use crate::kafka::config::Connection;
-use crate::kafka::group::{Group, GroupError, Progress};
 
 /// A partition is judged by what it does in this time.
 const LOOK: Duration = Duration::from_millis(1500);

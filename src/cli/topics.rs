@@ -5,9 +5,9 @@ mod describe;
 mod settings;
 
 use clap::{Args, Subcommand};
+use genwatch_kafka::topics::{Role, Topics};
 
 use super::Failure;
-use crate::kafka::topics::{Role, Topics};
 
 /// Make or show the topics.
 #[derive(Debug, Args)]

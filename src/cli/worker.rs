@@ -9,11 +9,11 @@ use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use genwatch_core::pool::Bounds;
+use genwatch_kafka::config::{GroupProtocol, replica_name};
 
 use super::options::Choice;
 use super::{ClusterOptions, Failure};
 use crate::health::{Health, Obstacle};
-use crate::kafka::config::{GroupProtocol, replica_name};
 use crate::metrics::Metrics;
 use crate::web::HttpAddress;
 use crate::worker::{Observers, WorkerConfig, WorkerError};

@@ -1,18 +1,17 @@
-//! The embedded broker: librdkafka's mock cluster, the real protocol over TCP on a loopback port.
+//! The broker of the demo, in this process, and what is on it.
 
 use anyhow::Context as _;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
 
-use crate::kafka::config::Connection;
-use crate::kafka::topics::Topics;
+use genwatch_kafka::config::Connection;
+use genwatch_kafka::mock::MockBroker;
+use genwatch_kafka::topics::Topics;
 
 const TOPIC: &str = "emergency_generators";
 const GROUP: &str = "genwatch";
 
 /// The broker; it ends when this is dropped.
 pub struct EmbeddedBroker {
-    _cluster: MockCluster<'static, DefaultProducerContext>,
+    _broker: MockBroker,
     connection: Connection,
     topics: Topics,
 }
@@ -23,15 +22,11 @@ impl EmbeddedBroker {
     /// # Errors
     /// When no port can be had.
     pub fn start(partitions: i32) -> anyhow::Result<EmbeddedBroker> {
-        let cluster = MockCluster::new(1).context("the embedded broker did not start")?;
         let topics = Topics::new(TOPIC, GROUP);
-        for (name, _) in topics.all() {
-            cluster
-                .create_topic(name, partitions, 1)
-                .with_context(|| format!("topic {name} was not made"))?;
-        }
-        let connection = Connection::new(&cluster.bootstrap_servers(), &[])?;
-        Ok(EmbeddedBroker { _cluster: cluster, connection, topics })
+        let names = topics.all().map(|(name, _)| name);
+        let broker = MockBroker::start(&names, partitions).context("the embedded broker did not start")?;
+        let connection = Connection::new(&broker.bootstrap_servers(), &[])?;
+        Ok(EmbeddedBroker { _broker: broker, connection, topics })
     }
 
     /// How to reach it.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use genwatch_core::pacer::Pacer;
 use genwatch_core::simulator::{Faults, Fleet};
+use genwatch_kafka::producer::{Produced, ReadingProducer};
 
 use super::DemoConfig;
 use super::broker::EmbeddedBroker;
-use crate::kafka::producer::{Produced, ReadingProducer};
 
 /// How long the last readings may take to be acknowledged.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);

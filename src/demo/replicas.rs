@@ -11,11 +11,11 @@ use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use genwatch_core::pool::Bounds;
+use genwatch_kafka::config::GroupProtocol;
 
 use super::broker::EmbeddedBroker;
 use crate::fleet::Fleet;
 use crate::health::{Health, Obstacle};
-use crate::kafka::config::GroupProtocol;
 use crate::metrics::Metrics;
 use crate::worker::{Observers, Summary, WorkerConfig, WorkerError};
 

@@ -1,21 +1,19 @@
 //! Evaluates the log serially, one reading after the other, and compares with the alerts that the replicas made.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use genwatch_core::alarm::detector::{Detector, Log, Source};
-use genwatch_core::alarm::effect::Effect;
-use genwatch_core::alarm::rules::Rules;
-use genwatch_core::alarm::state::AlarmState;
-use genwatch_core::reading::{self, Parsed};
-use genwatch_core::types::{Epoch, GeneratorId, Mono, Now};
+use genwatch_core::alarm::machine::{Delays, Limits};
+use genwatch_core::alarm::rules::{Condition, Rule, Rules};
+use genwatch_core::types::PartitionId;
+use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::consumer::Record;
+use genwatch_kafka::tail::{StartAt, Tail, TailError};
+use genwatch_oracle::{self as oracle, Expected, Kind, Limit, Oracle};
 use serde::Deserialize;
 
 use super::broker::EmbeddedBroker;
 use super::screen;
-use crate::kafka::admin::Cluster;
-use crate::kafka::consumer::Record;
-use crate::kafka::tail::{StartAt, Tail, TailError};
 
 /// How long one look at a topic may wait.
 const LOOK: Duration = Duration::from_millis(25);
@@ -25,8 +23,8 @@ pub struct Verifier {
     readings: Tail,
     alerts: Tail,
     topic: String,
-    detector: Detector,
-    states: HashMap<String, AlarmState>,
+    rules: Vec<oracle::Rule>,
+    partitions: BTreeMap<PartitionId, Oracle>,
     read: u64,
     /// Ids of the alerts that each generator calls for, and those that were made, in order.
     expected: BTreeMap<String, Vec<String>>,
@@ -74,8 +72,8 @@ impl Verifier {
             readings: tail(&broker.topics().readings)?,
             alerts: tail(&broker.topics().alerts)?,
             topic: broker.topics().readings.clone(),
-            detector: Detector::new(rules.clone()),
-            states: HashMap::new(),
+            rules: naive(rules),
+            partitions: BTreeMap::new(),
             read: 0,
             expected: BTreeMap::new(),
             made: BTreeMap::new(),
@@ -87,10 +85,10 @@ impl Verifier {
     /// # Errors
     /// When a topic can't be read.
     pub fn follow(&mut self) -> Result<Vec<String>, TailError> {
-        let Verifier { readings, alerts, topic, detector, states, read, expected, made } = self;
+        let Verifier { readings, alerts, topic, rules, partitions, read, expected, made } = self;
         readings.read(LOOK, |record| -> Result<(), TailError> {
             *read += 1;
-            evaluate(record, topic, detector, states, expected);
+            evaluate(record, topic, rules, partitions, expected);
             Ok(())
         })?;
         let mut lines = Vec::new();
@@ -146,24 +144,39 @@ impl Verifier {
 fn evaluate(
     record: &Record<'_>,
     topic: &str,
-    detector: &Detector,
-    states: &mut HashMap<String, AlarmState>,
+    rules: &[oracle::Rule],
+    partitions: &mut BTreeMap<PartitionId, Oracle>,
     expected: &mut BTreeMap<String, Vec<String>>,
 ) {
-    let Ok(Parsed::Reading { generator, values }) = reading::parse(record.key, record.value) else {
-        return;
-    };
-    let state =
-        states.entry(generator.to_owned()).or_insert_with(|| AlarmState::new(detector.rules(), Mono(0)));
-    let source = Source { partition: record.partition, offset: record.offset, at: record.timestamp };
-    let mut effects = Vec::new();
-    let mut late = vec![0; detector.rules().as_slice().len()];
-    let id = GeneratorId::from(generator);
-    let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
-    detector.reading(&id, state, &values, source, log, Now::default(), &mut effects, &mut late);
-    for effect in effects {
-        if let Effect::Alert(event) = effect {
-            expected.entry(generator.to_owned()).or_default().push(event.id(topic));
+    let (partition, offset, at) = (record.partition, record.offset.0, record.timestamp.0);
+    let meaning = oracle::classify(record.key, record.value);
+    let generator = record.key.and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+    let of_partition = partitions.entry(partition);
+    let oracle = of_partition.or_insert_with(|| Oracle::new(topic, None, partition.0, rules));
+    let entry = oracle::Record { offset, epoch: -1, at, generator, meaning: &meaning };
+    for called in oracle.evaluate(entry) {
+        if let Expected::Alert(alert) = called {
+            let id = alert["id"].as_str().unwrap_or_default().to_owned();
+            expected.entry(generator.to_owned()).or_default().push(id);
         }
     }
+}
+
+/// The rules in the oracle's own terms.
+fn naive(rules: &Rules) -> Vec<oracle::Rule> {
+    let naive = |rule: &std::sync::Arc<Rule>| {
+        let kind = match &rule.condition {
+            Condition::Silent { after } => Kind::Deadman(*after),
+            Condition::Threshold { field, limits, delays } => {
+                let (below, raise, clear) = match *limits {
+                    Limits::Low { raise, clear } => (true, raise, clear),
+                    Limits::High { raise, clear } => (false, raise, clear),
+                };
+                let Delays { on, off, realarm } = *delays;
+                Kind::Limit(Limit { field: field.name(), below, raise, clear, on, off, realarm })
+            }
+        };
+        oracle::Rule { name: rule.name.clone(), severity: rule.severity.clone(), kind }
+    };
+    rules.as_slice().iter().map(naive).collect()
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use genwatch_core::engine::start::OnOutOfRange;
 use genwatch_core::types::{Offset, PartitionId};
+use genwatch_kafka::admin::ClusterError;
+use genwatch_kafka::config::Connection;
+use genwatch_kafka::subscriber::SubscriberError;
 use serde::Serialize;
 
 use super::client::Client;
@@ -13,9 +16,6 @@ use super::line::Shape;
 use super::metrics::SinkMetrics;
 use super::writer::Refused;
 use crate::health::Health;
-use crate::kafka::admin::ClusterError;
-use crate::kafka::config::Connection;
-use crate::kafka::subscriber::SubscriberError;
 
 /// How the sink is to work.
 pub struct SinkConfig {

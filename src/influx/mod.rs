@@ -1,6 +1,6 @@
 //! A sink: readings, alerts and aggregates from Kafka to the write API of InfluxDB v2.
 //!
-//! The way of a record, in `Sink::run`: taken in from the group's partitions ([`crate::kafka::subscriber`]), made a point
+//! The way of a record, in `Sink::run`: taken in from the group's partitions ([`genwatch_kafka::subscriber`]), made a point
 //! ([`mod@line`]), gathered with others ([`batch`], in [`lanes`]), written ([`writer`], on threads of its own, by [`client`]
 //! and as [`verdict`] judges the answers), and when that is acknowledged its offset is committed ([`ledger`]).
 //!
@@ -33,16 +33,16 @@ use batch::Origin;
 use config::{Observers, SinkConfig, SinkError, Summary};
 use genwatch_core::engine::start::OnOutOfRange;
 use genwatch_core::types::{Offset, PartitionId, Place};
+use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::config::ranges;
+use genwatch_kafka::log_limit::LogLimiter;
+use genwatch_kafka::subscriber::{self, Change, Record, Subscriber};
 use lanes::Lanes;
 use ledger::Ledger;
 use line::{Shape, Source, Unfit};
 use writer::Writers;
 
 use crate::health::Obstacle;
-use crate::kafka::admin::Cluster;
-use crate::kafka::config::ranges;
-use crate::kafka::subscriber::{self, Change, Record, Subscriber};
-use crate::log_limit::LogLimiter;
 
 /// How long one turn of the loop waits.
 const TURN: Duration = Duration::from_millis(50);

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use genwatch_core::engine::start::OnOutOfRange;
 use genwatch_core::types::{Offset, Place};
+use genwatch_kafka::subscriber::Start;
 
 use super::Sink;
 use super::config::SinkError;
-use crate::kafka::subscriber::Start;
 
 impl Sink<'_> {
     /// Decides where each partition goes on, and starts them all there. Tried again later if the cluster doesn't answer.

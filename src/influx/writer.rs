@@ -11,13 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use genwatch_kafka::log_limit::LogLimiter;
 
 use super::batch::{Batch, Origin};
 use super::client::Client;
 use super::metrics::SinkMetrics;
 use super::verdict::{Backoff, Verdict};
 use crate::health::{Health, Obstacle};
-use crate::log_limit::LogLimiter;
 
 /// While InfluxDB is away, the same reason is logged so often.
 const LOG_EVERY: Duration = Duration::from_secs(30);

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use genwatch_core::types::Millis;
+use genwatch_kafka::clock;
+use genwatch_kafka::producer::Produced;
 use rumqttc::{
     AsyncClient, Event, EventLoop, LastWill, Outgoing, Packet, PubAckReason, PublishOptions,
     PublishProperties, QoS,
@@ -19,8 +21,6 @@ use tokio::task::JoinSet;
 use super::broker::{self, Broker};
 use super::client;
 use super::message::{TIMESTAMP, Tree};
-use crate::clock;
-use crate::kafka::producer::Produced;
 
 /// How long all connections together may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -11,17 +11,16 @@ use genwatch_core::engine::restore::Fault;
 use genwatch_core::engine::start::Policies;
 use genwatch_core::pool::Bounds;
 use genwatch_core::types::PartitionId;
-use rdkafka::error::KafkaError;
+use genwatch_kafka::admin::ClusterError;
+use genwatch_kafka::committer::CommitError;
+use genwatch_kafka::config::{Connection, GroupProtocol};
+use genwatch_kafka::error::ClientError;
+use genwatch_kafka::restore::RestoreError;
 use serde::Serialize;
 
 use crate::fleet::Fleet;
 use crate::flood;
 use crate::health::Health;
-use crate::kafka::admin::ClusterError;
-use crate::kafka::committer::CommitError;
-use crate::kafka::config::{Connection, GroupProtocol};
-use crate::kafka::consumer::ClientError;
-use crate::kafka::restore::RestoreError;
 use crate::metrics::Metrics;
 
 /// What a worker is told to do.
@@ -108,7 +107,7 @@ pub enum WorkerError {
     Cluster(#[from] ClusterError),
     /// A client couldn't be made.
     #[error("the Kafka client could not be made: {0}")]
-    Client(#[from] KafkaError),
+    Client(#[from] ClientError),
     /// librdkafka refused a call.
     #[error("{what}: {error}")]
     Consumer {

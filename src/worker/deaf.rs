@@ -15,10 +15,10 @@
 use std::time::{Duration, Instant};
 
 use genwatch_core::types::PartitionId;
+use genwatch_kafka::config::Connection;
 
 use super::Worker;
 use super::replace::Reason;
-use crate::kafka::config::Connection;
 
 /// How often it's looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

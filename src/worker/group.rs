@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use genwatch_core::engine::Told;
 use genwatch_core::types::{Offset, PartitionId};
+use genwatch_kafka::config::ranges;
+use genwatch_kafka::consumer::Rebalance;
+use genwatch_kafka::restore::Heard;
 
 use super::{TURN, Worker, WorkerError};
 use crate::health::Obstacle;
-use crate::kafka::config::ranges;
-use crate::kafka::consumer::Rebalance;
-use crate::kafka::restore::Heard;
 
 impl Worker {
     /// Tells the engine what librdkafka wants about the assignment, and, where it matters, who we are.

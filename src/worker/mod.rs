@@ -33,18 +33,19 @@ use genwatch_core::pacer::Pacer;
 use genwatch_core::pool::{CommitPolicy, Committed, Handling, Pool};
 use genwatch_core::reading;
 use genwatch_core::types::{GeneratorId, Offset, PartitionId};
+use genwatch_kafka::admin::{Cluster, TopicPlan};
+use genwatch_kafka::clock::{self, Standstill};
+use genwatch_kafka::committer::{Committer, Outcome};
+use genwatch_kafka::consumer::{Consumer, Event, Record};
+use genwatch_kafka::ends::EndWatch;
+use genwatch_kafka::error::ClientError;
+use genwatch_kafka::group::{Group, GroupError};
+use genwatch_kafka::log_limit::LogLimiter;
+use genwatch_kafka::restore::Restorer;
+use genwatch_kafka::topics::{Role, Topics};
 
-use crate::clock::{self, Standstill};
 use crate::flood::FloodGate;
 use crate::health::Obstacle;
-use crate::kafka::admin::{Cluster, TopicPlan};
-use crate::kafka::committer::{Committer, Outcome};
-use crate::kafka::consumer::{ClientError, Consumer, Event, Record};
-use crate::kafka::ends::EndWatch;
-use crate::kafka::group::{Group, GroupError};
-use crate::kafka::restore::Restorer;
-use crate::kafka::topics::{Role, Topics};
-use crate::log_limit::LogLimiter;
 use crate::work::WorkQueue;
 
 use deaf::Outside;
@@ -137,8 +138,8 @@ impl Worker {
         let partitions = check_topics(&config, &topics)?;
 
         let me = std::thread::current();
-        let consumer_config = config.connection.group_consumer(&config.group, config.protocol);
-        let consumer = Consumer::new(&consumer_config, &topics.readings, me.clone())?;
+        let WorkerConfig { connection, group, protocol, .. } = &config;
+        let consumer = Consumer::of_group(connection, group, *protocol, &topics.readings, me.clone())?;
         let restorer = Restorer::start(
             &config.connection,
             &config.group,

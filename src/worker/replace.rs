@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use genwatch_kafka::admin::ClusterError;
+use genwatch_kafka::committer::CommitError;
+
 use super::{Summary, Worker, WorkerError};
 use crate::health::Obstacle;
-use crate::kafka::admin::ClusterError;
-use crate::kafka::committer::CommitError;
 
 /// How long until a start that an outage prevented is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);

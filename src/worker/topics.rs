@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use genwatch_kafka::topic_watch::Found;
+
 use super::Worker;
 use crate::health::Obstacle;
-use crate::kafka::topic_watch::Found;
 
 impl Worker {
     pub(super) fn follow_topics(&mut self, found: Found) {

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use genwatch_core::engine::{Notice, Standing};
 use genwatch_core::types::{Offset, PartitionId};
-use rdkafka::error::RDKafkaErrorCode;
+use genwatch_kafka::admin::ClusterError;
+use genwatch_kafka::config::ranges;
+use genwatch_kafka::error::{ClientError, ErrorKind};
 
 use super::{TURN, Worker, WorkerError};
 use crate::health::Obstacle;
-use crate::kafka::admin::ClusterError;
-use crate::kafka::config::ranges;
-use crate::kafka::consumer::ClientError;
 
 /// How often gauges are written and silence is looked for.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
@@ -32,19 +31,19 @@ impl Worker {
         place: Option<(PartitionId, Offset)>,
         error: ClientError,
     ) -> Result<(), WorkerError> {
-        match (error.code, place) {
-            (RDKafkaErrorCode::GroupAuthorizationFailed, _) => {
+        match (error.kind(), place) {
+            (ErrorKind::GroupUnauthorized, _) => {
                 Err(WorkerError::GroupUnauthorized { group: self.config.group.clone() })
             }
-            (RDKafkaErrorCode::TopicAuthorizationFailed, _) => {
+            (ErrorKind::TopicUnauthorized, _) => {
                 Err(ClusterError::Unauthorized { topic: self.topics.readings.clone() }.into())
             }
-            (RDKafkaErrorCode::Fatal, _) => {
+            (ErrorKind::Fatal, _) => {
                 let error = self.consumer.fatal_error().unwrap_or(error);
                 Err(WorkerError::Consumer { what: "the consumer cannot go on", error })
             }
             (_, place) => {
-                if let Some(more) = self.notices_log.allow(error.code as i32, Instant::now()) {
+                if let Some(more) = self.notices_log.allow(error.number(), Instant::now()) {
                     let partition = place.map(|(partition, _)| partition.0);
                     tracing::warn!(partition, %error, more_since_the_last_line = more, "the consumer reports");
                 }
@@ -58,7 +57,7 @@ impl Worker {
 
     pub(super) fn log_client_errors(&mut self) {
         for error in self.consumer.take_errors() {
-            if error.code == RDKafkaErrorCode::Fatal
+            if error.kind() == ErrorKind::Fatal
                 || self.error_logged.is_none_or(|at| at.elapsed() > ERROR_LOG_EVERY)
             {
                 self.error_logged = Some(Instant::now());
@@ -170,12 +169,9 @@ impl Worker {
 
 /// What an error in the place of a record means for its partition.
 fn notice_of(error: &ClientError) -> Notice {
-    match error.code {
-        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => Notice::OutOfRange,
-        RDKafkaErrorCode::BadMessage
-        | RDKafkaErrorCode::BadCompression
-        | RDKafkaErrorCode::InvalidMessage
-        | RDKafkaErrorCode::NotImplemented => Notice::Unreadable(error.to_string()),
+    match error.kind() {
+        ErrorKind::OutOfRange => Notice::OutOfRange,
+        ErrorKind::Unreadable => Notice::Unreadable(error.to_string()),
         _ => Notice::Transient,
     }
 }

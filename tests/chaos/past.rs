@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::delays::Alerts;
 use crate::faults::World;
-use crate::fleet::RULES;
+use crate::fleet::rules;
 use crate::observer::Seen;
 use crate::options::Delivery;
 use crate::oracle::log::{Records, Stored};
@@ -65,7 +65,7 @@ pub fn judge(world: &mut World, acknowledged: u64) {
     past.surplus += surplus.expect("the log holds all that was acknowledged");
 
     past.readings.extend(readings.iter().cloned());
-    let all = oracle::evaluate(&topic, &Records(past.readings.clone()), &RULES);
+    let all = oracle::evaluate(&topic, &Records(past.readings.clone()), &rules());
     let present = behind(&all, &past.expected);
     let alerts = since(&mut past.alerts, oracle::log::read(&brokers, &format!("{topic}_alerts")));
     let letters = since(&mut past.letters, oracle::log::read(&brokers, &format!("{topic}_dlq")));
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn each_topic_is_judged_by_what_came_since_it_was_made() {
-        let rules = RULES;
+        let rules = rules();
         let evaluate = |records: &[Stored]| oracle::evaluate("t", &Records(records.to_vec()), &rules);
         let first: Vec<Stored> = (0..2).map(record).collect();
         let second: Vec<Stored> =

@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use genwatch_oracle::Rule;
+
 use crate::cluster::{self, Cluster};
 use crate::delays::Stretch;
 use crate::faults::{self, Revocations, World};
 use crate::feed::Feed;
-use crate::fleet::{RULES, SLOW_PARTITION};
+
+use crate::fleet::{SLOW_PARTITION, rules};
 use crate::link::{Link, State};
 use crate::monitor::Monitor;
 use crate::observer::Observer;
 use crate::options::{Delivery, Options};
-use crate::oracle::Rule;
 use crate::past::Past;
 use crate::reaper::{self, Reaper, pause};
 use crate::recovery::{calm, drain, recover};
@@ -223,7 +225,7 @@ fn binary(dir: &Path) -> PathBuf {
 
 fn rules_file(dir: &Path) -> PathBuf {
     let path = dir.join("rules.toml");
-    let text: Vec<String> = RULES.iter().map(|rule: &Rule| rule.to_toml()).collect();
+    let text: Vec<String> = rules().iter().map(Rule::to_toml).collect();
     std::fs::write(&path, text.join("\n")).expect("the rules file");
     path
 }

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 
+use genwatch_oracle::Rule;
 use rand::{Rng as _, SeedableRng as _};
 
+use crate::oracle;
 use crate::oracle::log::Stored;
-use crate::oracle::{self, Rule};
 use crate::verify;
 use crate::world::broker::Cluster;
 use crate::world::records::{Outgoing, stormy_readings};
@@ -69,7 +70,7 @@ fn a_slow_generator_holds_up_only_itself() {
     let world = World::new(1);
     world.produce(&[Outgoing::reading("slow", 70.0, 900.0)]);
     world.produce(&stormy_readings(20, 2000));
-    let expected = oracle::evaluate(&world.topic, &world.readings(), &Rule::BUILT_IN);
+    let expected = oracle::evaluate(&world.topic, &world.readings(), &Rule::built_in());
     assert!(expected.alert_count() > 0 && !expected.alerts.contains_key("slow"));
     let worker = world.working(&["--work", "1ms", "--work-of", "slow=20s"]);
     until("the alerts of all others are visible", || world.alerts().len() == expected.alert_count());

@@ -9,13 +9,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use genwatch::health::{Health, Obstacle};
-use genwatch::kafka::config::{Connection, GroupProtocol};
 use genwatch::metrics::Metrics;
 use genwatch::worker::{Observers, WorkerConfig};
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use genwatch_core::pool::Bounds;
+use genwatch_kafka::config::{Connection, GroupProtocol};
 
 use crate::verify;
 use crate::world::records::{Outgoing, stormy_readings};

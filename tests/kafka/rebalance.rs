@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::oracle::{self, Rule};
+use genwatch_oracle::Rule;
+
+use crate::oracle;
 use crate::verify;
 use crate::world::broker::Cluster;
 use crate::world::process::Process;
@@ -202,7 +204,7 @@ fn a_member_that_growth_has_overtaken_while_it_drains_joins_again_when_it_is_thr
     world.wait_until_worked();
     sleeper.stop();
     other.stop();
-    let expected = oracle::evaluate(&world.topic, &world.readings(), &Rule::BUILT_IN);
+    let expected = oracle::evaluate(&world.topic, &world.readings(), &Rule::built_in());
     let alerts = world.read(&world.alerts_topic());
     oracle::check_alert_records(&expected, &alerts, oracle::Repeats::Forbidden);
 }

@@ -1,13 +1,15 @@
 //! All that the workers of a world have left, compared with what its readings call for.
 
-use crate::oracle::{self, Expected, Rule};
+use genwatch_oracle::Rule;
+
+use crate::oracle::{self, Expected};
 use crate::world::World;
 
 /// Alerts, dead letters and states: none missing, none twice, in order.
 #[track_caller]
 pub fn all(world: &World) -> Expected {
     let readings = world.readings();
-    let expected = oracle::evaluate(&world.topic, &readings, &Rule::BUILT_IN);
+    let expected = oracle::evaluate(&world.topic, &readings, &Rule::built_in());
     oracle::check_alerts(&expected, world.alerts());
     oracle::check_dead_letters(&expected, &world.topic, &readings, &world.read(&world.dlq_topic()));
     oracle::check_states(&expected, &world.read(&world.state_topic()));
@@ -18,7 +20,7 @@ pub fn all(world: &World) -> Expected {
 #[track_caller]
 pub fn all_but_repeats(world: &World) -> Expected {
     let readings = world.readings();
-    let expected = oracle::evaluate(&world.topic, &readings, &Rule::BUILT_IN);
+    let expected = oracle::evaluate(&world.topic, &readings, &Rule::built_in());
     oracle::check_alerts_but_repeats(&expected, world.alerts());
     let letters = oracle::without_repeats(&world.read(&world.dlq_topic()));
     oracle::check_dead_letters(&expected, &world.topic, &readings, &letters);

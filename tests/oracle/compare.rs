@@ -145,15 +145,20 @@ pub fn check_states(expected: &Expected, states: &Records) {
         .map(|(generator, record)| {
             let json = record.json();
             assert_eq!(json["generatorID"].as_str(), Some(generator.as_str()));
-            let rules = json["rules"].as_object().expect("rules").iter().map(|(rule, standing)| {
-                let phase = standing["phase"].as_str().expect("a phase").to_owned();
-                (rule.clone(), (phase, standing["since"].as_i64().expect("a time")))
-            });
-            (generator, vec![(record.partition, rules.collect())])
+            (generator, vec![(record.partition, standings(&json))])
         })
         .collect();
     let expected = expected.states.iter().map(|(generator, state)| (generator.clone(), vec![state.clone()]));
     assert_same("states", &expected.collect(), &found);
+}
+
+/// The phases in a state.
+pub fn standings(state: &Value) -> Standings {
+    let rules = state["rules"].as_object().expect("rules").iter().map(|(rule, standing)| {
+        let phase = standing["phase"].as_str().expect("a phase").to_owned();
+        (rule.clone(), (phase, standing["since"].as_i64().expect("a time")))
+    });
+    rules.collect()
 }
 
 /// Fails with the first difference, not with all of two long maps.

@@ -82,12 +82,11 @@ pub fn check_alert_records(expected: &Expected, records: &Records, repeats: Repe
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use super::super::log::Stored;
-    use super::super::{Rule, evaluate};
-    use super::*;
+    use genwatch_oracle::{Limit, Rule};
 
-    const RULES: [Rule; 1] =
-        [Rule { realarm: Some(1), ..Rule::above("heartbeat", "temperature", "info", -1000.0) }];
+    use super::super::evaluate;
+    use super::super::log::Stored;
+    use super::*;
 
     /// What three readings of a generator call for, and a record for each alert, in partition 0 of the alerts.
     fn three() -> (Expected, Vec<Stored>) {
@@ -102,7 +101,9 @@ mod tests {
             ),
             headers: Vec::new(),
         };
-        let expected = evaluate("t", &Records((0..3).map(reading).collect()), &RULES);
+        let each = Limit { realarm: Some(1), ..Limit::above("temperature", -1000.0) };
+        let rules = [Rule::limit("heartbeat", "info", each)];
+        let expected = evaluate("t", &Records((0..3).map(reading).collect()), &rules);
         let record = |alert: &Alert| {
             Stored {
             value: Some(

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use clap::Args;
+use genwatch_kafka::admin::{Cluster, ClusterError, TopicInfo, TopicPlan, default_replication};
+use genwatch_kafka::topics::Role;
 
 use super::settings::Settings;
 use super::{all, check_sizes};
 use crate::cli::{ClusterOptions, Failure};
-use crate::kafka::admin::{Cluster, ClusterError, TopicInfo, TopicPlan, default_replication};
-use crate::kafka::topics::Role;
 
 /// Make the topics of readings, alerts, dead letters, states, status and aggregates.
 ///
@@ -236,7 +236,7 @@ fn with_notes(line: String, notes: Vec<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::admin::PartitionInfo;
+    use genwatch_kafka::admin::PartitionInfo;
 
     fn conflict(wanted: i32, found: &[(&str, usize)]) -> Option<String> {
         let partition = PartitionInfo { leader: 1, replicas: vec![1], in_sync: vec![1] };

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use clap::Args;
+use genwatch_kafka::admin::{Cluster, TopicInfo};
+use genwatch_kafka::topics::Role;
 use serde::Serialize;
 
 use super::{all, check_sizes};
 use crate::cli::{ClusterOptions, Failure};
-use crate::kafka::admin::{Cluster, TopicInfo};
-use crate::kafka::topics::Role;
 
 /// Show the topics: partitions, leaders, replicas, whether all replicas are in sync, and what is wrong with them.
 ///
@@ -122,7 +122,7 @@ fn describe(
 }
 
 impl Partition {
-    fn new(partition: usize, info: crate::kafka::admin::PartitionInfo) -> Partition {
+    fn new(partition: usize, info: genwatch_kafka::admin::PartitionInfo) -> Partition {
         Partition { partition, leader: info.leader, replicas: info.replicas, in_sync: info.in_sync }
     }
 }

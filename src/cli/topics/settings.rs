@@ -1,6 +1,6 @@
 //! `topics create --config`: properties of topics, and which of them are not for users to set.
 
-use crate::kafka::topics::{Role, TopicConfig};
+use genwatch_kafka::topics::{Role, TopicConfig};
 
 /// What `--config` asks for.
 #[derive(Debug, Default)]

@@ -20,6 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+use genwatch_kafka::admin::{Cluster, ClusterError};
+use genwatch_kafka::config::Connection;
+use genwatch_kafka::error::ClientError;
+use genwatch_kafka::forward::{Forwarder, Limits, Report, Undelivered};
+use genwatch_kafka::topics::Topics;
 use rumqttc::{AckMode, AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -30,10 +35,6 @@ use super::metrics::BridgeMetrics;
 use super::share::Share;
 use super::unacked::Unacked;
 use crate::health::{Health, Obstacle};
-use crate::kafka::admin::{Cluster, ClusterError};
-use crate::kafka::config::Connection;
-use crate::kafka::forward::{Forwarder, Limits, Report, Undelivered};
-use crate::kafka::topics::Topics;
 use link::Link;
 use passing::{Oldest, Suspects};
 use summary::Summary;
@@ -96,7 +97,7 @@ pub enum BridgeError {
     Cluster(#[from] ClusterError),
     /// A client can't be made of the configuration.
     #[error("the producer can't be made: {0}")]
-    Client(rdkafka::error::KafkaError),
+    Client(ClientError),
     /// The MQTT broker wasn't reached in time.
     #[error("no MQTT broker answers at {address}: {reason}")]
     NoBroker {

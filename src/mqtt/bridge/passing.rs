@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use foldhash::fast::FixedState;
 use genwatch_core::types::Millis;
+use genwatch_kafka::clock;
+use genwatch_kafka::forward::{Forwarded, Kept, Refusal, Report, Undelivered};
 use rumqttc::{Publish, QoS};
 
 use super::summary::Reason;
 use super::{Bridge, BridgeError, Slow};
-use crate::clock;
 use crate::health::Obstacle;
-use crate::kafka::forward::{Forwarded, Kept, Refusal, Report, Undelivered};
 use crate::mqtt::message::{self, Translation};
 use crate::mqtt::unacked::{Fingerprint, Receipt};
 

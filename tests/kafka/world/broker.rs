@@ -1,7 +1,7 @@
 //! Where the broker comes from: the one that `GENWATCH_TEST_BROKERS` names, or one started here; or one of a test's own,
 //! to be broken.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -109,9 +109,8 @@ fn folder(name: &str) -> String {
 }
 
 fn script(arguments: &[&str]) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
     let output =
-        Command::new(path).args(arguments).stdin(Stdio::null()).output().expect("scripts/kafka runs");
+        Command::new(path()).args(arguments).stdin(Stdio::null()).output().expect("scripts/kafka runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "scripts/kafka {} failed:\n{said}", arguments.join(" "));
     String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
@@ -120,12 +119,19 @@ fn script(arguments: &[&str]) -> String {
 /// A test binary has no last moment of its own, and may be killed. So a child waits for the end of its standard input,
 /// which is the end of this process, however it comes, and stops the cluster.
 fn stop_when_we_have_ended(dir: &str) -> Child {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
     Command::new("setsid")
-        .args(["sh", "-c", "cat >/dev/null; exec \"$0\" stop --dir \"$1\"", path, dir])
+        .args(["sh", "-c", "cat >/dev/null; exec \"$0\" stop --dir \"$1\""])
+        .arg(path())
+        .arg(dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("sh runs")
+}
+
+/// In the workspace, whichever of its crates is tested.
+fn path() -> PathBuf {
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("scripts/kafka"));
+    above.find(|path| path.is_file()).expect("scripts/kafka")
 }

@@ -26,6 +26,7 @@
 //! revocation is unanswered isn't told). The same is compared once more as a commit leaves, see [`Fence`].
 
 pub mod commit;
+pub mod encode;
 pub mod membership;
 pub mod note;
 mod rebalance;

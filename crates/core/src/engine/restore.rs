@@ -5,8 +5,11 @@
 //! waited for; *then* the states, up to the high watermark of this moment. The log comes last: its bounds must not be older
 //! than the offsets that they are compared with. What follows from it all is decided by `start`.
 
+use std::collections::HashMap;
+
 use super::start::{CommittedOffset, Found, Log, Policies, Start, States};
-use crate::types::{Offset, TopicId};
+use crate::alarm::state::StoredState;
+use crate::types::{GeneratorId, Offset, PartitionId, TopicId};
 
 /// Names one question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -186,5 +189,71 @@ impl Restore {
             Ok(start) => Next::Start(start),
             Err(fault) => Next::Refuse(fault),
         }
+    }
+}
+
+/// The states of one partition, as far as the records of the state topic are read.
+#[derive(Debug, Default)]
+pub struct StateFold(HashMap<GeneratorId, StoredState>);
+
+impl StateFold {
+    /// Takes the next record of the partition.
+    ///
+    /// # Errors
+    /// When it isn't a state: somebody else writes to the topic.
+    pub fn apply(
+        &mut self,
+        topic: &str,
+        partition: PartitionId,
+        offset: Offset,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(), Fault> {
+        let foreign = |reason: String| Fault::Foreign {
+            reason: format!("offset {offset} of partition {partition} of {topic} is none ({reason})"),
+        };
+        let key = key.and_then(|key| std::str::from_utf8(key).ok());
+        let generator = key.ok_or_else(|| foreign("its key is no generatorID".to_owned()))?;
+        match value {
+            None => {
+                self.0.remove(generator);
+            }
+            Some(value) => {
+                let state = StoredState::from_json(value).map_err(|error| foreign(error.to_string()))?;
+                self.0.insert(GeneratorId::from(generator), state);
+            }
+        }
+        Ok(())
+    }
+
+    /// All that are there.
+    #[must_use]
+    pub fn into_states(self) -> States {
+        self.0.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Epoch;
+
+    #[test]
+    fn the_last_state_of_each_generator_counts_and_a_tombstone_deletes_it() {
+        let mut fold = StateFold::default();
+        let mut apply = |offset, key: &[u8], value: Option<&[u8]>| {
+            fold.apply("g_state", PartitionId(0), Offset(offset), Some(key), value)
+        };
+        for (offset, key, value) in [(0, "a", Some(5)), (1, "b", Some(6)), (2, "a", Some(7)), (3, "b", None)]
+        {
+            let state = |offset| StoredState::farewell(&key.into(), None, Offset(offset), Epoch(0)).to_json();
+            assert_eq!(apply(offset, key.as_bytes(), value.map(state).as_deref()), Ok(()));
+        }
+        let refused = apply(4, b"a", Some(b"{")).expect_err("no state").to_string();
+        assert!(refused.contains("offset 4 of partition 0 of g_state"), "{refused}");
+        assert!(apply(5, b"\xff", None).is_err());
+        let states: Vec<(String, Offset)> =
+            fold.into_states().into_iter().map(|(id, state)| (id.to_string(), state.offset)).collect();
+        assert_eq!(states, [("a".to_owned(), Offset(7))]);
     }
 }

@@ -11,12 +11,13 @@ use genwatch_core::engine::note::Note;
 use genwatch_core::engine::start::{CommittedOffset, Log};
 use genwatch_core::pool::{Commit, CommitPart};
 use genwatch_core::types::{GeneratorId, Offset, TopicId};
+use genwatch_oracle::{Meaning, Oracle};
 use serde_json::Value;
 
 use crate::invariants::{Violation, ensure};
 use crate::judge::{AtLeastOnce, ExactlyOnce};
-use crate::oracle::{Entry, Meaning, Oracle};
 use crate::producer::{Mark, Producer, Request, Sent};
+use crate::records::{Entry, TOPIC};
 use crate::scenario::Scenario;
 
 /// One partition of the readings topic, and of those that follow it.
@@ -111,7 +112,7 @@ impl Partition {
         let keeps = scenario.keeps_states;
         self.serial = self.serial.take().filter(|_| !keeps);
         if let Some(serial) = &mut self.serial {
-            *serial = Oracle::new(name.clone(), self.id, &scenario.rules);
+            *serial = Oracle::new(TOPIC, name.clone(), self.id, &scenario.rules);
         }
         self.judge = match scenario.delivery {
             Delivery::ExactlyOnce => {
@@ -167,7 +168,7 @@ impl Cluster {
                 committed: None,
                 states: BTreeMap::new(),
                 judge,
-                serial: (!deadman).then(|| Oracle::new(name(), id, &scenario.rules)),
+                serial: (!deadman).then(|| Oracle::new(TOPIC, name(), id, &scenario.rules)),
                 calling: BTreeSet::new(),
             }
         };
@@ -230,7 +231,8 @@ impl Cluster {
         let partition = &mut self.partitions[partition];
         entry.epoch = partition.epoch;
         partition.end = entry.offset + 1;
-        let calls = partition.serial.as_mut().is_some_and(|serial| !serial.evaluate(&entry).is_empty());
+        let calls =
+            partition.serial.as_mut().is_some_and(|serial| !serial.evaluate(entry.record()).is_empty());
         if calls && !matches!(entry.meaning, Meaning::Bad(_)) {
             partition.calling.insert(entry.offset);
         }

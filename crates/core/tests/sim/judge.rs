@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use genwatch_core::alarm::effect::{DeadLetter, Effect};
 use genwatch_core::alarm::event::Reason;
+use genwatch_oracle::{Expected, Meaning, Oracle, Rule};
 use serde_json::Value;
 
 use crate::invariants::{Invariant, Violation, ensure};
-use crate::oracle::{Entry, Expected, Meaning, Oracle, Rule, TOPIC};
+use crate::records::{Entry, TOPIC};
 
 /// Judges one partition under exactly-once.
 ///
@@ -37,7 +38,7 @@ impl ExactlyOnce {
     pub fn new(topic: Option<String>, partition: i32, rules: &[Rule]) -> ExactlyOnce {
         ExactlyOnce {
             partition,
-            oracle: Oracle::new(topic, partition, rules),
+            oracle: Oracle::new(TOPIC, topic, partition, rules),
             appended: 0,
             ahead: BTreeMap::new(),
             bad: VecDeque::new(),
@@ -135,7 +136,7 @@ impl ExactlyOnce {
         ensure!(group.is_empty(), Effects, "{here}: {group:?} was split off");
         for (generator, ahead) in &mut self.ahead {
             while ahead.front().is_some_and(|index| log[*index].offset < offset) {
-                let lost = ahead.pop_front().map(|index| self.oracle.evaluate(&log[index]));
+                let lost = ahead.pop_front().map(|index| self.oracle.evaluate(log[index].record()));
                 let lost = lost.unwrap_or_default();
                 if !lost.is_empty() {
                     let what = format!("{here}: {lost:?} of {generator} are lost");
@@ -206,7 +207,8 @@ impl ExactlyOnce {
         let mut group = Vec::new();
         let ahead = self.ahead.entry(generator.to_owned()).or_default();
         while group.is_empty() && ahead.front().is_some_and(|index| log[*index].offset <= last) {
-            group = ahead.pop_front().map(|index| self.oracle.evaluate(&log[index])).unwrap_or_default();
+            group =
+                ahead.pop_front().map(|index| self.oracle.evaluate(log[index].record())).unwrap_or_default();
         }
         if silence {
             ensure!(group.is_empty(), Effects, "partition {partition} lost {group:?} before {effect:?}");
@@ -245,7 +247,7 @@ pub struct AtLeastOnce {
 impl AtLeastOnce {
     /// Before the first record of this topic.
     pub fn new(topic: Option<String>, partition: i32, rules: &[Rule]) -> AtLeastOnce {
-        let oracle = Oracle::new(topic, partition, rules);
+        let oracle = Oracle::new(TOPIC, topic, partition, rules);
         AtLeastOnce { partition, oracle, expected: Vec::new(), unseen: BTreeMap::new(), committed: 0 }
     }
 
@@ -256,7 +258,7 @@ impl AtLeastOnce {
 
     /// A record has been appended to the log.
     pub fn appended(&mut self, entry: &Entry) {
-        let expected = self.oracle.evaluate(entry).into_iter();
+        let expected = self.oracle.evaluate(entry.record()).into_iter();
         let expected: Vec<_> =
             expected.filter(|one| !matches!(one, Expected::State(..))).map(|one| (one, false)).collect();
         if !expected.is_empty() && !matches!(entry.meaning, Meaning::Bad(_)) {

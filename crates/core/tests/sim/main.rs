@@ -3,7 +3,7 @@
 //! One seed is one run: a random scenario, then a random interleaving of producers, replicas, rebalances, crashes, zombies,
 //! refused commits and slow readings, checked at each step against an oracle that evaluates the log serially.
 //!
-//! * [`oracle`]: the serial evaluation; shares nothing with the code under test. [`records`]: records and what they mean.
+//! * `genwatch_oracle`: the serial evaluation; shares nothing with the code under test. [`records`]: records and what they mean.
 //! * [`scenario`]: what a seed decides beforehand. [`scheduler`]: who takes the next step, what fails, how it ends.
 //! * [`cluster`], [`group`], [`librdkafka`]: Kafka in memory: logs, transactions, states; the coordinator; its client.
 //! * [`replica`]: executes what a real `genwatch_core::engine::Engine` asks for, as `src/worker` does with the real ones.
@@ -22,7 +22,6 @@ mod judge;
 mod ledger;
 mod librdkafka;
 mod mutations;
-mod oracle;
 mod producer;
 mod properties;
 mod records;

@@ -486,14 +486,13 @@ const MUTATIONS: &[Mutation] = &[
 const PURE: [&str; 5] = ["alarm", "engine", "pool", "reading", "types.rs"];
 
 /// The simulation, in this folder.
-const SIMULATION: [&str; 14] = [
+const SIMULATION: [&str; 13] = [
     "cluster",
     "group",
     "invariants",
     "judge",
     "ledger",
     "librdkafka",
-    "oracle",
     "producer",
     "records",
     "replica",
@@ -590,13 +589,16 @@ fn copy_package(workspace: &Path, package: &str, mutation: Option<&Mutation>) {
 }
 
 fn manifest(package: &str) -> String {
+    let oracle = format!("genwatch-oracle = {{ path = {:?} }}", project().join("../oracle"));
     let dependencies = [
+        oracle.as_str(),
         r#"foldhash = "0.2""#,
         r#"humantime = "2""#,
+        r#"jiff = { version = "0.2", default-features = false, features = ["std"] }"#,
         r#"rand = { version = "0.9", default-features = false, features = ["std"] }"#,
         r#"rand_chacha = "0.9""#,
         r#"serde = { version = "1", features = ["derive"] }"#,
-        r#"serde_json = { version = "1", features = ["float_roundtrip", "raw_value"] }"#,
+        r#"serde_json = { version = "1", features = ["float_roundtrip", "preserve_order", "raw_value"] }"#,
         r#"smallvec = { version = "1", features = ["serde"] }"#,
         r#"thiserror = "2""#,
         r#"toml = "1""#,

@@ -9,11 +9,12 @@ use genwatch_core::alarm::rules::Rules;
 use genwatch_core::pool::{Action, Beginning, Bounds, CommitPolicy, Handling, Pool, Ticket};
 use genwatch_core::reading;
 use genwatch_core::types::{Epoch, Millis, Mono, Now, Offset, PartitionId};
+use genwatch_oracle::{Kind, Limit, Numbers, Rule};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::judge::ExactlyOnce;
-use crate::oracle::{Entry, Kind, Limit, Numbers, Rule};
+use crate::records::Entry;
 use crate::records::{self, Fault};
 use crate::scenario::toml;
 

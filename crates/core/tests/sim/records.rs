@@ -1,10 +1,41 @@
 //! Records as producers write them, good and bad, together with what they mean.
 
+use genwatch_oracle::{Meaning, Numbers, Record};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde_json::json;
 
-use crate::oracle::{Entry, Meaning, Numbers};
+/// The readings topic of every test.
+pub const TOPIC: &str = "readings";
+
+/// A record of the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its offset.
+    pub offset: i64,
+    /// The leader epoch under which it was written.
+    pub epoch: i32,
+    /// Its event time.
+    pub at: i64,
+    /// When it came into the log, in virtual time.
+    pub appended: i64,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+    /// Whose it is; unused where it is bad.
+    pub generator: String,
+    /// What it means.
+    pub meaning: Meaning,
+}
+
+impl Entry {
+    /// As the oracle takes it.
+    pub fn record(&self) -> Record<'_> {
+        let Entry { offset, epoch, at, generator, meaning, .. } = self;
+        Record { offset: *offset, epoch: *epoch, at: *at, generator, meaning }
+    }
+}
 
 /// A way for a record to be bad, and the code that the dead letter bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,15 +1,13 @@
 //! What a seed decides before its run begins: rules, sizes, delays, and how often things go wrong.
 
-use std::fmt::Write;
-
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::OnNewTopic;
 use genwatch_core::pool::{Bounds, CommitPolicy, Handling};
+use genwatch_oracle::{Kind, Limit, Rule};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use crate::librdkafka::Protocol;
-use crate::oracle::{Kind, Limit, Rule};
 use crate::records::Rarity;
 
 /// One run's parameters. Times are virtual milliseconds.
@@ -222,25 +220,5 @@ fn limit(rng: &mut impl Rng, index: usize) -> Rule {
 
 /// The file of rules.
 pub fn toml(rules: &[Rule]) -> String {
-    let mut text = String::new();
-    for Rule { name, severity, kind } in rules {
-        let _ = write!(text, "[[rule]]\nname = \"{name}\"\nseverity = \"{severity}\"\n");
-        match kind {
-            Kind::Deadman(after) => {
-                let _ = writeln!(text, "silent_for = \"{after}ms\"");
-            }
-            Kind::Limit(Limit { field, below, raise, clear, on, off, realarm }) => {
-                let (side, other) = if *below { ("below", "above") } else { ("above", "below") };
-                let _ = write!(text, "field = \"{field}\"\nraise_{side} = {raise:?}\n");
-                if let Some(clear) = clear {
-                    let _ = writeln!(text, "clear_{other} = {clear:?}");
-                }
-                let _ = write!(text, "on_delay = \"{on}ms\"\noff_delay = \"{off}ms\"\n");
-                if let Some(every) = realarm {
-                    let _ = writeln!(text, "realarm = \"{every}ms\"");
-                }
-            }
-        }
-    }
-    text
+    rules.iter().map(Rule::to_toml).collect()
 }

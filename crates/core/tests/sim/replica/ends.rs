@@ -7,11 +7,12 @@ use genwatch_core::alarm::effect::Effect;
 use genwatch_core::alarm::event::Reason;
 use genwatch_core::pool::CommitPart;
 use genwatch_core::types::{Millis, Mono, Now, Offset, PartitionId};
+use genwatch_oracle::Meaning;
 use rand::Rng;
 
 use super::{Replica, Surroundings};
 use crate::invariants::{Violation, ensure};
-use crate::oracle::{Entry, Meaning};
+use crate::records::Entry;
 
 /// How often silence is looked for.
 const EVERY: i64 = 100;

@@ -23,6 +23,7 @@ use genwatch_core::engine::{Action, Engine, Notice, Settings, Told};
 use genwatch_core::pool::{Bounds, Commit, Handling, Pool, Ticket};
 use genwatch_core::reading;
 use genwatch_core::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
+use genwatch_oracle::Meaning;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -33,8 +34,8 @@ use crate::group::Group;
 use crate::invariants::{Violation, ensure};
 use crate::ledger::{Ledger, Stage};
 use crate::librdkafka::{Client, Fetch, Rebalance};
-use crate::oracle::{Entry, Meaning};
 use crate::producer::Request;
+use crate::records::Entry;
 use crate::scenario::Scenario;
 use crate::trace::{Trace, say};
 

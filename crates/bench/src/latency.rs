@@ -1,0 +1,218 @@
+//! From the moment a reading should have been sent to the moment a reader of committed records sees its alert.
+//!
+//! Open loop: readings are due by the clock, however slow anything is, and time counts from when one was due, not from
+//! when it got away (no coordinated omission). Every reading crosses a threshold, so each has its alert; the reading's
+//! number is in the fraction of its fuel, which the alert carries as its value.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use genwatch_kafka::config::Connection;
+use genwatch_kafka::producer::ReadingProducer;
+use genwatch_kafka::tail::{StartAt, Tail};
+use hdrhistogram::Histogram;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::arena::Arena;
+use super::contender::{Contender, Job};
+use super::report::{Report, rounded, row};
+use super::{BenchError, Tell, go_on, in_turn};
+
+/// How long the last alerts are waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A thread that sleeps is woken late; the last stretch is watched.
+const WATCHED: Duration = Duration::from_micros(200);
+/// Readings are numbered in the last six decimals of their fuel.
+const STEPS: f64 = 1e6;
+
+/// What is measured, of whom.
+#[derive(Clone, Debug)]
+pub struct LatencyConfig {
+    /// The cluster.
+    pub connection: Connection,
+    /// The contenders.
+    pub contenders: Vec<Contender>,
+    /// Readings a second.
+    pub rate: u32,
+    /// How long.
+    pub duration: Duration,
+    /// How long before, not counted.
+    pub warm_up: Duration,
+    /// Generators that report.
+    pub generators: u32,
+    /// Partitions of the topic.
+    pub partitions: i32,
+    /// How often each contender runs.
+    pub repetitions: u32,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When an alert doesn't come or comes twice, the cluster fails, or somebody stops it.
+pub fn run(config: &LatencyConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
+    let mut report = Report::new(
+        "latency",
+        json!({
+            "rate": config.rate, "duration_s": config.duration.as_secs_f64(),
+            "warm_up_s": config.warm_up.as_secs_f64(), "generators": config.generators,
+            "partitions": config.partitions, "repetitions": config.repetitions,
+        }),
+    );
+    let mut sums: Vec<Histogram<u64>> = config.contenders.iter().map(|_| histogram()).collect();
+    in_turn(config.repetitions, &config.contenders, "watches", stop, tell, |repetition, place| {
+        let contender = &config.contenders[place];
+        let found = measure(config, contender, stop)?;
+        let mut cells = row(json!({ "contender": contender.name, "repetition": repetition }));
+        cells.extend(percentiles(&found));
+        report.runs.push(cells);
+        // The same bounds and precision: they can be added.
+        let _ = sums[place].add(&found);
+        Ok(())
+    })?;
+    for (contender, sum) in config.contenders.iter().zip(&sums) {
+        let mut cells = row(json!({ "contender": contender.name }));
+        cells.extend(percentiles(sum));
+        report.results.push(cells);
+    }
+    Ok(report)
+}
+
+fn histogram() -> Histogram<u64> {
+    // Three digits up to two minutes, in microseconds: constants that the library takes. Beyond is counted as that.
+    Histogram::new_with_bounds(1, 120_000_000, 3).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+fn percentiles(found: &Histogram<u64>) -> Map<String, Value> {
+    let ms = |micros: u64| rounded(micros as f64 / 1e3);
+    let at = |quantile: f64| ms(found.value_at_quantile(quantile));
+    row(json!({
+        "alerts": found.len(), "p50_ms": at(0.5), "p95_ms": at(0.95), "p99_ms": at(0.99), "p99.9_ms": at(0.999),
+        "max_ms": ms(found.max()),
+    }))
+}
+
+fn measure(
+    config: &LatencyConfig,
+    contender: &Contender,
+    stop: &AtomicBool,
+) -> Result<Histogram<u64>, BenchError> {
+    let arena = Arena::new(&config.connection, config.partitions)?;
+    let mut tail = Tail::new(&arena.connection, &arena.cluster, arena.source().alerts, StartAt::Now)?;
+    let running = contender.start(&arena, &arena.new_group(), &Job { work: Duration::ZERO, count: None })?;
+    running.wait_until_it_says("assigned", stop)?;
+
+    let interval = Duration::from_secs(1) / config.rate;
+    let total = ((config.warm_up + config.duration).as_secs_f64() * f64::from(config.rate)) as u64;
+    let counted = (config.warm_up.as_secs_f64() * f64::from(config.rate)) as u64;
+    let begun = Instant::now() + Duration::from_millis(500);
+    let due = |number: u64| begun + interval * u32::try_from(number).unwrap_or(u32::MAX);
+    let producer = ReadingProducer::without_linger(&arena.connection, &arena.topic)?;
+    let over = AtomicBool::new(false);
+    let found = std::thread::scope(|scope| {
+        let producing =
+            scope.spawn(|| produce(config, &producer, total, due, &|| over.load(Ordering::Relaxed)));
+        let found = watch(&mut tail, total, counted, due, stop);
+        over.store(true, Ordering::Relaxed);
+        match producing.join() {
+            Ok(produced) => produced.and(found),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
+    running.ask_to_end();
+    running.wait(stop)?;
+    Ok(found)
+}
+
+fn produce(
+    config: &LatencyConfig,
+    producer: &ReadingProducer,
+    total: u64,
+    due: impl Fn(u64) -> Instant,
+    over: &impl Fn() -> bool,
+) -> Result<(), BenchError> {
+    for number in 0..total {
+        let left = due(number).saturating_duration_since(Instant::now());
+        std::thread::sleep(left.saturating_sub(WATCHED));
+        while Instant::now() < due(number) {
+            std::hint::spin_loop();
+        }
+        if over() {
+            return Ok(());
+        }
+        let generator = number % u64::from(config.generators);
+        let round = number / u64::from(config.generators);
+        let fuel = if round % 2 == 0 { 100.0 } else { 300.0 } + number as f64 / STEPS;
+        let key = format!("generator{generator}");
+        let value = format!(
+            r#"{{"generatorID":"{key}","lat":40.65995,"lon":-111.99633,"temperature":74,"pressure":198,"fuel":{fuel:.6}}}"#
+        );
+        producer.send(Some(key.as_bytes()), Some(value.as_bytes()))?;
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Alert {
+    value: f64,
+}
+
+/// Sees each alert once, and how late it was.
+fn watch(
+    tail: &mut Tail,
+    total: u64,
+    counted: u64,
+    due: impl Fn(u64) -> Instant,
+    stop: &AtomicBool,
+) -> Result<Histogram<u64>, BenchError> {
+    let wrong = |what: String| BenchError::Wrong { name: "the contender".to_owned(), what };
+    let mut found = histogram();
+    let mut seen = vec![false; usize::try_from(total).unwrap_or(0)];
+    let mut missing = total;
+    let deadline = due(total) + PATIENCE;
+    while missing > 0 {
+        go_on(stop)?;
+        if Instant::now() > deadline {
+            return Err(wrong(format!("{missing} of {total} alerts didn't come")));
+        }
+        tail.read(Duration::from_millis(50), |record| {
+            let at = Instant::now();
+            let alert: Alert = serde_json::from_slice(record.value.unwrap_or_default())
+                .map_err(|error| wrong(format!("this is no alert: {error}")))?;
+            let base = if alert.value < 200.0 { 100.0 } else { 300.0 };
+            let number = ((alert.value - base) * STEPS).round() as u64;
+            match seen.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) {
+                Some(seen) if !*seen => *seen = true,
+                Some(_) => return Err(wrong(format!("the alert of reading {number} came twice"))),
+                None => return Err(wrong(format!("nobody sent a reading {number}"))),
+            }
+            missing -= 1;
+            if number >= counted {
+                let late = at.saturating_duration_since(due(number));
+                found.saturating_record(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+            }
+            Ok::<(), BenchError>(())
+        })?;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_what_was_recorded_in_milliseconds() {
+        let mut found = histogram();
+        for micros in 1..=1000 {
+            found.saturating_record(micros * 100);
+        }
+        let cells = percentiles(&found);
+        assert_eq!(cells["alerts"], 1000);
+        for (column, wanted) in [("p50_ms", 50.0), ("p99_ms", 99.0), ("max_ms", 100.0)] {
+            let told = cells[column].as_f64().expect("a number");
+            assert!((told - wanted).abs() < 0.1, "{column}: {told}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! How the rate that a group holds grows with its replicas.
+//!
+//! Theodolite's definitions: the *capacity* of so many replicas is the highest rate at which the lag doesn't grow (the slope
+//! of a straight line through it, after a warm-up, stays flat); the *demand* of a rate is the fewest replicas that hold
+//! it. (Henning and Hasselbring, Empirical Software Engineering 27, 2022, doi:10.1007/s10664-022-10162-1.)
+//!
+//! Replicas are added to one running group, as in production, so that what each change of the membership costs is seen too.
+//! Keys don't spread evenly over partitions, nor partitions over replicas: no system can do better than the *skew bound*,
+//! which follows from the keys and from who owns what.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use genwatch_core::simulator::{Faults, Fleet};
+use genwatch_core::types::{Offset, PartitionId};
+use genwatch_kafka::config::Connection;
+use genwatch_kafka::group::{Group, Progress};
+use genwatch_kafka::tail::StartAt;
+use serde_json::json;
+
+use super::arena::Arena;
+use super::contender::{Contender, Job, Running};
+use super::report::{Report, rounded, row};
+use super::statistics::slope;
+use super::verify::{AlertsReader, expected};
+use super::{BenchError, Tell, go_on};
+
+/// A slope of the lag up to this share of the rate is flat: what is left is noise of the commits.
+const FLAT: f64 = 0.02;
+/// How far two rates are apart in the search, as a share.
+const STEP: f64 = 0.04;
+/// At most so many rates are tried for one number of replicas.
+const TRIES: usize = 6;
+/// How often the lag is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long the group may take for a change of its members, or for what is left in the log.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is tried.
+#[derive(Clone, Debug)]
+pub struct ScaleConfig {
+    /// The cluster.
+    pub connection: Connection,
+    /// One replica.
+    pub worker: Contender,
+    /// How many replicas, in rising order.
+    pub replicas: Vec<usize>,
+    /// Partitions of the topic.
+    pub partitions: i32,
+    /// Generators that report.
+    pub generators: u32,
+    /// What each reading costs.
+    pub work: Duration,
+    /// Readings a second to begin with; more than one replica holds.
+    pub rate: f64,
+    /// How long each rate is tried.
+    pub duration: Duration,
+    /// How long before, not counted.
+    pub warm_up: Duration,
+    /// Which of the possible fleets.
+    pub seed: u64,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When a replica fails, an alert is wrong, the cluster fails, or somebody stops it.
+pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
+    let mut report = Report::new(
+        "scale",
+        json!({
+            "replicas": config.replicas, "partitions": config.partitions, "generators": config.generators,
+            "work_ms": config.work.as_secs_f64() * 1e3, "duration_s": config.duration.as_secs_f64(),
+            "warm_up_s": config.warm_up.as_secs_f64(), "seed": config.seed,
+        }),
+    );
+    let arena = Arena::new(&config.connection, config.partitions)?;
+    let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
+    let group_name = arena.new_group();
+    let mut bench = Bench {
+        config,
+        arena: &arena,
+        group: Group::new(&config.connection, &arena.cluster, &group_name, &arena.topic)?,
+        group_name: group_name.clone(),
+        fleet: Fleet::new(config.seed, config.generators, Faults::None),
+        replicas: Vec::new(),
+        stop,
+    };
+    let mut single = 0.0;
+    let steps = config.replicas.len() as u64 + 1;
+    for (done, count) in (0..).zip(&config.replicas) {
+        tell(&format!("{count} replicas: joining"), done, steps);
+        let pause = bench.grow_to(*count)?;
+        let guess = if single == 0.0 { config.rate } else { single * *count as f64 * 1.1 };
+        let (capacity, tried) = bench.capacity(guess, |rate| {
+            tell(&format!("{count} replicas: trying {rate:.0} readings a second"), done, steps);
+        })?;
+        if single == 0.0 {
+            single = capacity / *count as f64;
+        }
+        let bound = bench.skew_bound()?;
+        for (rate, slope) in tried {
+            report.runs.push(row(json!({
+                "replicas": count, "rate": rate.round(), "lag_slope": rounded(slope),
+                "held": slope <= FLAT * rate,
+            })));
+        }
+        let ideal = single * *count as f64;
+        report.results.push(row(json!({
+            "replicas": count,
+            "capacity_per_s": capacity.round(),
+            "times_one": rounded(capacity / single),
+            "skew_bound": rounded(bound),
+            "efficiency": rounded(capacity / (ideal * bound)),
+            "pause_s": pause.map(|pause| rounded(pause.as_secs_f64())),
+        })));
+    }
+    tell("the rest of the log", steps - 1, steps);
+    bench.wait_until_worked()?;
+    for running in bench.replicas.drain(..) {
+        running.ask_to_end();
+        running.wait(stop)?;
+    }
+    tell("comparing the alerts with a serial evaluation", steps - 1, steps);
+    let expected = expected(&arena.source(), stop)?;
+    alerts.check(&config.worker.name, &expected, stop)?;
+    Ok(report)
+}
+
+/// The fewest replicas, of those tried, whose capacity holds `rate`.
+#[must_use]
+pub fn demand(report: &Report, rate: f64) -> Option<u64> {
+    let holds = |row: &&serde_json::Map<String, serde_json::Value>| {
+        row["capacity_per_s"].as_f64().is_some_and(|capacity| capacity >= rate)
+    };
+    report.results.iter().find(holds).and_then(|row| row["replicas"].as_u64())
+}
+
+struct Bench<'a> {
+    config: &'a ScaleConfig,
+    arena: &'a Arena,
+    group: Group<'a>,
+    group_name: String,
+    fleet: Fleet,
+    replicas: Vec<Running>,
+    stop: &'a AtomicBool,
+}
+
+impl Bench<'_> {
+    /// Adds replicas while readings come in; gives the longest time that a partition stood still meanwhile. The first
+    /// ones interrupt nobody.
+    fn grow_to(&mut self, count: usize) -> Result<Option<Duration>, BenchError> {
+        let first = self.replicas.is_empty();
+        let job = Job { work: self.config.work, count: None };
+        let rate = if first { 1.0 } else { self.config.rate * self.replicas.len() as f64 * 0.3 };
+        let begun = Instant::now();
+        while self.replicas.len() < count {
+            self.replicas.push(self.config.worker.start(self.arena, &self.group_name, &job)?);
+        }
+        let Bench { arena, group, fleet, replicas, stop, .. } = self;
+        let pause = arena.while_producing(fleet, rate, || watch_change(group, replicas, begun, stop))?;
+        Ok((!first).then_some(pause))
+    }
+
+    /// The highest rate of those tried that is held, and all that were tried with the slope of their lag.
+    fn capacity(&mut self, guess: f64, tell: impl Fn(f64)) -> Result<(f64, Vec<(f64, f64)>), BenchError> {
+        let mut tried = Vec::new();
+        tell(guess);
+        // Beyond what it holds, a group works as fast as it can: the rate to search from.
+        let (slope, worked) = self.try_rate(guess)?;
+        tried.push((guess, slope));
+        let mut rate = if slope <= FLAT * guess { guess * (1.0 + STEP) } else { worked };
+        let mut held = if slope <= FLAT * guess { guess } else { 0.0 };
+        while tried.len() < TRIES {
+            tell(rate);
+            let (slope, _) = self.try_rate(rate)?;
+            tried.push((rate, slope));
+            if slope > FLAT * rate {
+                if held > 0.0 {
+                    break;
+                }
+                rate *= 1.0 - STEP;
+            } else {
+                held = rate;
+                // What is above was tried already.
+                if tried.iter().any(|(other, slope)| *slope > FLAT * other && *other <= rate * (1.0 + STEP)) {
+                    break;
+                }
+                rate *= 1.0 + STEP;
+            }
+        }
+        Ok((held, tried))
+    }
+
+    /// Produces at `rate`; gives the slope of the lag, and how many a second were worked.
+    fn try_rate(&mut self, rate: f64) -> Result<(f64, f64), BenchError> {
+        self.wait_until_worked()?;
+        let (warm_up, whole) = (self.config.warm_up, self.config.warm_up + self.config.duration);
+        let Bench { arena, group, fleet, stop, .. } = self;
+        arena.while_producing(fleet, rate, || {
+            let begun = Instant::now();
+            let mut lags = Vec::new();
+            let mut worked = Vec::new();
+            while begun.elapsed() < whole {
+                std::thread::sleep(LOOK);
+                go_on(stop)?;
+                let progress = group.progress()?;
+                let at = begun.elapsed();
+                if at < warm_up {
+                    continue;
+                }
+                lags.push((at.as_secs_f64(), lag(&progress) as f64));
+                let done: i64 = progress.values().map(|p| p.next().0 - p.start.0).sum();
+                worked.push((at.as_secs_f64(), done as f64));
+            }
+            Ok((slope(&lags), slope(&worked)))
+        })
+    }
+
+    fn wait_until_worked(&self) -> Result<(), BenchError> {
+        let deadline = Instant::now() + PATIENCE;
+        while lag(&self.group.progress()?) > 0 {
+            go_on(self.stop)?;
+            if Instant::now() > deadline {
+                let what = format!("has not worked off its backlog within {PATIENCE:?}");
+                return Err(BenchError::Wrong { name: self.config.worker.name.clone(), what });
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Of `n` replicas' ideal, what is left if the one with most readings binds.
+    fn skew_bound(&self) -> Result<f64, BenchError> {
+        let owners = self.group.owners()?.remove(self.group.topic()).unwrap_or_default();
+        let mut loads: BTreeMap<&str, f64> = BTreeMap::new();
+        let mut all = 0.0;
+        for (partition, progress) in self.group.progress()? {
+            let load = (progress.end.0 - progress.start.0) as f64;
+            all += load;
+            if let Some(owner) = owners.get(&partition) {
+                *loads.entry(owner).or_default() += load;
+            }
+        }
+        let most = loads.values().copied().fold(0.0, f64::max);
+        Ok(if most > 0.0 { (all / most / self.replicas.len() as f64).min(1.0) } else { 1.0 })
+    }
+}
+
+fn lag(progress: &BTreeMap<PartitionId, Progress>) -> i64 {
+    progress.values().map(Progress::lag).sum()
+}
+
+/// Watches until every replica has partitions and the group has settled; gives the longest standstill of a partition.
+fn watch_change(
+    group: &Group<'_>,
+    replicas: &[Running],
+    begun: Instant,
+    stop: &AtomicBool,
+) -> Result<Duration, BenchError> {
+    let mut moved: BTreeMap<PartitionId, (Offset, Instant)> = BTreeMap::new();
+    let mut longest = Duration::ZERO;
+    let mut settled: Option<Instant> = None;
+    loop {
+        go_on(stop)?;
+        let now = Instant::now();
+        for (id, progress) in group.progress()? {
+            let (next, since) = moved.entry(id).or_insert((progress.next(), now));
+            if progress.next() > *next || progress.lag() == 0 {
+                (*next, *since) = (progress.next(), now);
+            }
+            longest = longest.max(now - *since);
+        }
+        let working = replicas.iter().all(|replica| replica.said("assigned").is_some());
+        // No change for as long as the next one would take to come.
+        let quiet = working && begun.elapsed() > Duration::from_secs(6);
+        settled = if quiet { settled.or(Some(now)) } else { None };
+        if settled.is_some_and(|since| since.elapsed() > Duration::from_secs(4)) {
+            return Ok(longest);
+        }
+        if begun.elapsed() > PATIENCE {
+            let what = format!("has replicas without a partition after {PATIENCE:?}");
+            return Err(BenchError::Wrong { name: "the group".to_owned(), what });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

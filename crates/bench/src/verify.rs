@@ -1,0 +1,172 @@
+//! What the alerts of a topic must be, and whether they are.
+//!
+//! The two default rules, evaluated serially and naively by `genwatch_oracle`, without any code of the worker's: nobody wins by doing
+//! less.
+//! Alerts are compared by one hash a generator, over its alerts in their order; so an alert that is missing, doubled,
+//! different or out of order is found, and millions need no memory.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use genwatch_core::types::PartitionId;
+use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::config::Connection;
+use genwatch_kafka::consumer::Record;
+use genwatch_kafka::tail::{StartAt, Tail};
+use genwatch_oracle::{self as oracle, Expected, Oracle, Rule, classify};
+use serde::Deserialize;
+
+use super::{BenchError, go_on};
+
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Where readings and alerts are.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// How the cluster is reached.
+    pub connection: &'a Connection,
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The topic of the readings.
+    pub readings: &'a str,
+    /// The topic of the alerts.
+    pub alerts: &'a str,
+}
+
+/// The alerts of a topic, as far as they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    chains: HashMap<String, u64>,
+    /// How many.
+    pub alerts: u64,
+}
+
+impl Digest {
+    fn add(&mut self, generator: &str, rule: &str, raised: bool, value: Option<f64>, at: i64) {
+        let mut hasher = DefaultHasher::new();
+        let chain = self.chains.get(generator).copied().unwrap_or_default();
+        (chain, rule, raised, value.map(f64::to_bits), at).hash(&mut hasher);
+        match self.chains.get_mut(generator) {
+            Some(chain) => *chain = hasher.finish(),
+            None => drop(self.chains.insert(generator.to_owned(), hasher.finish())),
+        }
+        self.alerts += 1;
+    }
+
+    /// How many generators have other alerts than there.
+    fn differing(&self, other: &Digest) -> usize {
+        let here =
+            self.chains.iter().filter(|(generator, chain)| other.chains.get(*generator) != Some(chain));
+        let only_there = other.chains.keys().filter(|generator| !self.chains.contains_key(*generator));
+        here.count() + only_there.count()
+    }
+}
+
+#[derive(Deserialize)]
+struct Alert<'a> {
+    #[serde(rename = "generatorID", borrow)]
+    generator: Cow<'a, str>,
+    #[serde(borrow)]
+    rule: Cow<'a, str>,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    value: Option<f64>,
+    at: i64,
+}
+
+/// The built-in rules, applied to one record after the other.
+#[derive(Default)]
+struct Evaluation {
+    digest: Digest,
+    partitions: BTreeMap<PartitionId, Oracle>,
+}
+
+impl Evaluation {
+    fn take(&mut self, record: &Record<'_>) {
+        let partition = record.partition;
+        let of_partition = self.partitions.entry(partition);
+        // An id isn't compared, so that the topic may have any name.
+        let oracle = of_partition.or_insert_with(|| Oracle::new("", None, partition.0, &Rule::built_in()));
+        let meaning = classify(record.key, record.value);
+        let key = record.key.and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+        let (offset, at) = (record.offset.0, record.timestamp.0);
+        let entry = oracle::Record { offset, epoch: -1, at, generator: key, meaning: &meaning };
+        for expected in oracle.evaluate(entry) {
+            let Expected::Alert(alert) = expected else { continue };
+            let (rule, state) = (alert["rule"].as_str(), alert["state"].as_str());
+            let raised = state == Some("raised");
+            self.digest.add(key, rule.unwrap_or_default(), raised, alert["value"].as_f64(), at);
+        }
+    }
+}
+
+/// What the readings call for.
+///
+/// # Errors
+/// When the topic can't be read, or somebody stops it.
+pub fn expected(source: &Source<'_>, stop: &AtomicBool) -> Result<Digest, BenchError> {
+    let mut tail = Tail::new(source.connection, source.cluster, source.readings, StartAt::Beginning)?;
+    let mut evaluation = Evaluation::default();
+    while !tail.at_end() {
+        go_on(stop)?;
+        tail.read(LOOK, |record| {
+            evaluation.take(record);
+            Ok::<(), BenchError>(())
+        })?;
+    }
+    Ok(evaluation.digest)
+}
+
+/// Reads what a program adds to the alerts topic.
+pub struct AlertsReader<'a> {
+    tail: Tail,
+    source: Source<'a>,
+}
+
+impl<'a> AlertsReader<'a> {
+    /// Of what is added from there on.
+    ///
+    /// # Errors
+    /// When the topic can't be read.
+    pub fn new(source: Source<'a>, from: StartAt) -> Result<AlertsReader<'a>, BenchError> {
+        let tail = Tail::new(source.connection, source.cluster, source.alerts, from)?;
+        Ok(AlertsReader { tail, source })
+    }
+
+    /// What was added up to now, visible to a reader of committed records, is what was expected.
+    ///
+    /// # Errors
+    /// When it isn't, the topic can't be read, or somebody stops it.
+    pub fn check(mut self, name: &str, expected: &Digest, stop: &AtomicBool) -> Result<(), BenchError> {
+        self.tail.extend(self.source.cluster, self.source.alerts)?;
+        let wrong = |what: String| BenchError::Wrong { name: name.to_owned(), what };
+        let mut digest = Digest::default();
+        while !self.tail.at_end() {
+            go_on(stop)?;
+            self.tail.read(LOOK, |record| {
+                let alert: Alert<'_> =
+                    serde_json::from_slice(record.value.unwrap_or_default()).map_err(|error| {
+                        wrong(format!(
+                            "{} partition {} offset {} holds no alert event: {error}; find out what else writes to that topic, \
+                             or verify with topics of its own (--topic)",
+                            self.source.alerts, record.partition, record.offset
+                        ))
+                    })?;
+                digest.add(&alert.generator, &alert.rule, alert.state == "raised", alert.value, alert.at);
+                Ok::<(), BenchError>(())
+            })?;
+        }
+        if digest == *expected {
+            return Ok(());
+        }
+        Err(wrong(format!(
+            "{} alerts instead of {}, of {} generators not those that the readings call for",
+            digest.alerts,
+            expected.alerts,
+            digest.differing(expected)
+        )))
+    }
+}

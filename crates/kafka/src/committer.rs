@@ -1,0 +1,972 @@
+//! The committer: makes effects and offsets durable, together.
+//!
+//! It runs on a thread of its own and has one [`Commit`] at a time: it makes the calls that an [`Attempt`] asks for, which
+//! knows their order and what each answer means.
+//!
+//! An outage is waited out: a call is made again until it succeeds, is refused, or the worker gives up.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use genwatch_core::engine::commit::{Answer, Attempt, Call, Delivery, Ended, Next, Portion};
+use genwatch_core::engine::encode::{DLQ_OFFSET, DLQ_VALUE_DROPPED, Encoder, OutgoingRecord};
+use genwatch_core::engine::membership::{Fence, Refusal};
+use genwatch_core::engine::note::Note;
+use genwatch_core::pool::{Commit, CommitId, CommitPart};
+use genwatch_core::types::{Offset, PartitionId};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::config::{Connection, TRANSACTION_TIMEOUT, replica_name};
+use super::consumer::{Handle, NotedOffset, TransactionError};
+use super::native;
+use super::topics::Topics;
+use crate::clock::{self, Standstill};
+use crate::log_limit::LogLimiter;
+
+/// How long one step waits before it looks whether to give up.
+const SLICE: Duration = Duration::from_millis(500);
+/// How long the group's offsets are waited for at once, where they have to tell how a commit has ended.
+const OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a cluster that answers may take to find a coordinator of transactions when the worker starts: a broker may have
+/// died just before.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a partition may be unknown to the producer that a topic is said to have.
+const GROWTH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a commit ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is durable.
+    Done(CommitId, Duration),
+    /// Nothing of it is visible (exactly-once), or perhaps a part (at-least-once): to be tried again.
+    Refused {
+        /// Which commit.
+        id: CommitId,
+        /// What that means for what is held.
+        refusal: Refusal,
+        /// Whether the effects are durable, and only the offsets aren't.
+        published: bool,
+        /// Why, for people.
+        reason: String,
+    },
+    /// No commit can succeed any more.
+    Fatal(CommitError),
+}
+
+/// Why the committer can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The producer was fenced, or is broken beyond repair.
+    #[error("the producer cannot go on: {0}")]
+    Producer(String),
+    /// The worker had to end before the cluster said how its last commit has ended.
+    #[error(
+        "the cluster doesn't say how the last commit has ended ({0}); nothing is lost: whoever takes the partitions over \
+         waits for it and goes on from there"
+    )]
+    Unsettled(String),
+    /// A topic refuses a record, now and for ever.
+    #[error("topic {topic} refuses a record: {reason}; {advice}")]
+    Rejected {
+        /// The topic.
+        topic: String,
+        /// What the broker said.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+/// The committer's thread, and the way to it.
+#[derive(Debug)]
+pub struct Committer {
+    commits: Option<Sender<Sealed>>,
+    outcomes: Receiver<Outcome>,
+    flags: Flags,
+    /// The commit under way, should another thread have to find out how it has ended.
+    under_way: Option<Sealed>,
+    setup: Setup,
+    waker: Thread,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A commit, and under whom it may leave.
+#[derive(Clone, Debug)]
+struct Sealed {
+    commit: Commit,
+    fence: Fence,
+}
+
+/// What the committer and its thread tell each other.
+#[derive(Clone, Debug, Default)]
+struct Flags {
+    give_up: Arc<AtomicBool>,
+    abandoned: Arc<AtomicBool>,
+    /// The producer is to be made anew.
+    renew: Arc<AtomicBool>,
+    /// Since when the thread is in a call of librdkafka that may not come back.
+    calling_since: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Flags {
+    fn calls_for(&self) -> Duration {
+        let since = *self.calling_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn calling(&self, since: Option<Instant>) {
+        *self.calling_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+}
+
+/// What every thread of the committer knows, the first one and its successors.
+#[derive(Clone, Debug)]
+struct Setup {
+    config: ClientConfig,
+    transaction_timeout: Duration,
+    handle: Arc<Handle>,
+    delivery: Delivery,
+    encoder: Encoder,
+    /// Tells this process's commits from all others'.
+    instance: uuid::Uuid,
+    /// See [`Connection::doubtful_standstill`].
+    doubtful_standstill: Duration,
+}
+
+impl Committer {
+    /// Makes the producer and starts the thread. For exactly-once it registers the transactional id first, which waits for
+    /// the cluster.
+    ///
+    /// # Errors
+    /// When the producer can't be made or registered.
+    pub fn start(
+        connection: &Connection,
+        group: &str,
+        topics: &Topics,
+        delivery: Delivery,
+        handle: Arc<Handle>,
+        waker: Thread,
+    ) -> Result<Committer, CommitError> {
+        let mut config = match delivery {
+            Delivery::ExactlyOnce => connection.transactional_producer(group),
+            Delivery::AtLeastOnce => connection.producer(),
+        };
+        if connection.property("linger.ms").is_none() {
+            // A commit's records come together anyway.
+            config.set("linger.ms", "0");
+        }
+        // See `Work::may_have_asked_twice`.
+        config.set("log.connection.close", "true");
+        let deliveries = Deliveries::default();
+        let begun = Instant::now();
+        let producer = make_producer(&config, &deliveries, delivery, || begun.elapsed() > START_TIMEOUT)?;
+        let setup = Setup {
+            config,
+            transaction_timeout: connection.time("transaction.timeout.ms", TRANSACTION_TIMEOUT),
+            handle,
+            delivery,
+            encoder: Encoder {
+                readings: topics.readings.clone(),
+                alerts: topics.alerts.clone(),
+                state: topics.state.clone(),
+                dead_letters: topics.dead_letters.clone(),
+                group: group.to_owned(),
+                worker: replica_name(),
+            },
+            instance: uuid::Uuid::new_v4(),
+            doubtful_standstill: connection.doubtful_standstill(),
+        };
+        let flags = Flags::default();
+        let work = Work::new(&setup, &flags, deliveries, Some(producer));
+        let (commits, outcomes, thread) = spawn(work, None, waker.clone())?;
+        Ok(Committer {
+            commits: Some(commits),
+            outcomes,
+            flags,
+            under_way: None,
+            setup,
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    /// Leaves a thread to itself that doesn't come back from librdkafka: adding offsets to a transaction waits for the group's
+    /// coordinator that the producer knows, asks for another only when the state of some broker changes, and heeds
+    /// no timeout (librdkafka 2.12.1, rd_kafka_coord_req_fsm), so a coordinator that is gone can hold it for ever.
+    ///
+    /// Another thread makes a producer of the same transactional id, which fences the former one, and then looks how
+    /// its commit has ended.
+    fn relieve(&mut self) {
+        let stuck = self.setup.delivery == Delivery::ExactlyOnce
+            && self.flags.calls_for() > self.setup.transaction_timeout;
+        let Some(sealed) = self.under_way.as_ref().filter(|_| stuck) else { return };
+        tracing::warn!("the producer waits for a coordinator that is gone: another producer takes over");
+        let flags = Flags::default();
+        flags.abandoned.store(self.flags.abandoned.load(Ordering::Relaxed), Ordering::Relaxed);
+        let work = Work::new(&self.setup, &flags, Deliveries::default(), None);
+        self.flags.give_up.store(true, Ordering::Relaxed);
+        match spawn(work, Some(sealed.clone()), self.waker.clone()) {
+            Ok((commits, outcomes, thread)) => {
+                self.flags = flags;
+                self.commits = Some(commits);
+                self.outcomes = outcomes;
+                self.thread = Some(thread);
+            }
+            // Tried again at the next turn.
+            Err(error) => tracing::error!(%error, "no other producer"),
+        }
+    }
+
+    /// Hands over a commit. The next one only after this one's outcome.
+    pub fn begin(&mut self, commit: Commit, fence: Fence) {
+        self.flags.abandoned.store(false, Ordering::Relaxed);
+        let sealed = Sealed { commit, fence };
+        self.under_way = Some(sealed.clone());
+        if let Some(commits) = &self.commits {
+            // The receiver lives as long as the thread, which ends only after `commits` is dropped.
+            let _ = commits.send(sealed);
+        }
+    }
+
+    /// The outcome of the commit under way, if it's known.
+    #[must_use]
+    pub fn outcome(&mut self) -> Option<Outcome> {
+        let outcome = self.outcomes.try_recv().ok();
+        if outcome.is_some() {
+            self.under_way = None;
+        } else {
+            self.relieve();
+        }
+        outcome
+    }
+
+    /// All partitions of the commit under way are lost: nobody waits for its outcome, and joining the group again waits for
+    /// its end. It is refused within a second or two, or has just succeeded.
+    pub fn abandon(&self) {
+        self.flags.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// The topics aren't the ones that the producer knows: it's made anew, at the next turn of a commit under way, or before the next
+    /// one.
+    pub fn renew(&self) {
+        self.flags.renew.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops waiting out an outage: the commit under way is refused within a second or so.
+    pub fn give_up(&self) {
+        self.flags.give_up.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.give_up();
+        self.commits = None;
+        let Some(thread) = self.thread.take() else { return };
+        // Who is in a call that doesn't come back can't be waited for; the end of the process ends it.
+        let begun = Instant::now();
+        while !thread.is_finished() && begun.elapsed() < 4 * SLICE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if thread.is_finished() {
+            // A panic in there has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A producer; for exactly-once, its transactional id is registered, which waits for the cluster until `enough`, and until a
+/// transaction of the id's former producer has ended, one way or the other.
+fn make_producer(
+    config: &ClientConfig,
+    deliveries: &Deliveries,
+    delivery: Delivery,
+    enough: impl Fn() -> bool,
+) -> Result<ThreadedProducer<Deliveries>, CommitError> {
+    deliveries.reported().disconnected = false;
+    let producer: ThreadedProducer<Deliveries> = config
+        .create_with_context(deliveries.clone())
+        .map_err(|error| CommitError::Producer(error.to_string()))?;
+    if delivery == Delivery::AtLeastOnce {
+        return Ok(producer);
+    }
+    let mut told = Instant::now();
+    while let Err(error) = producer.init_transactions(SLICE) {
+        let reason = reason(&error);
+        if !Retry::of(&error).retriable || enough() {
+            return Err(CommitError::Producer(format!("no transactional id: {reason}")));
+        }
+        if told.elapsed() > TRANSACTION_TIMEOUT {
+            told = Instant::now();
+            tracing::warn!(reason, "a commit waits for the cluster; nothing is lost");
+        }
+    }
+    Ok(producer)
+}
+
+/// The way to a thread of the committer: commits in, outcomes out.
+type Way = (Sender<Sealed>, Receiver<Outcome>, JoinHandle<()>);
+
+/// Starts a thread. `unsettled` is a commit of another producer of the same id that may have succeeded.
+fn spawn(mut work: Work, unsettled: Option<Sealed>, waker: Thread) -> Result<Way, CommitError> {
+    let (commits, incoming) = crossbeam_channel::unbounded::<Sealed>();
+    let (outgoing, outcomes) = crossbeam_channel::unbounded();
+    let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+        let delivery = work.setup.delivery;
+        let taken_over = unsettled.map(|sealed| (Attempt::taken_over(), sealed));
+        let begun = incoming.into_iter().map(|sealed| (Attempt::new(delivery), sealed));
+        for (attempt, sealed) in taken_over.into_iter().chain(begun) {
+            let outcome = work.make(attempt, &sealed);
+            // Nobody but the engine holds its effects any more.
+            drop(sealed);
+            if outgoing.send(outcome).is_err() {
+                return;
+            }
+            waker.unpark();
+        }
+    });
+    let thread = thread.map_err(|error| CommitError::Producer(format!("no thread: {error}")))?;
+    Ok((commits, outcomes, thread))
+}
+
+struct Work {
+    setup: Setup,
+    flags: Flags,
+    /// None: the last one was broken, and the next commit makes another.
+    producer: Option<ThreadedProducer<Deliveries>>,
+    deliveries: Deliveries,
+    /// When the commit under way began.
+    begun: Instant,
+    standstill: Standstill,
+    /// Whether the process stood still since then.
+    stood_still: Cell<bool>,
+    /// What was logged of late: an outage is no reason to fill a disk.
+    log: RefCell<LogLimiter<&'static str>>,
+    /// Why its last call failed.
+    reason: String,
+    /// The topic that refuses a record for ever.
+    rejection: Option<CommitError>,
+}
+
+/// Why a call failed: what the attempt is answered, and what people are told.
+struct Failure {
+    answer: Answer,
+    reason: String,
+    rejection: Option<CommitError>,
+}
+
+impl Failure {
+    fn new(answer: Answer, reason: impl ToString) -> Failure {
+        Failure { answer, reason: reason.to_string(), rejection: None }
+    }
+
+    fn rejected(rejection: CommitError) -> Failure {
+        Failure { answer: Answer::Rejected, reason: rejection.to_string(), rejection: Some(rejection) }
+    }
+}
+
+impl Work {
+    fn new(
+        setup: &Setup,
+        flags: &Flags,
+        deliveries: Deliveries,
+        producer: Option<ThreadedProducer<Deliveries>>,
+    ) -> Work {
+        Work {
+            setup: setup.clone(),
+            flags: flags.clone(),
+            producer,
+            deliveries,
+            begun: Instant::now(),
+            standstill: Standstill::new(setup.doubtful_standstill),
+            stood_still: Cell::new(false),
+            log: RefCell::default(),
+            reason: String::new(),
+            rejection: None,
+        }
+    }
+
+    /// Makes the calls of an attempt, to its end.
+    fn make(&mut self, mut attempt: Attempt, sealed: &Sealed) -> Outcome {
+        let (id, begun) = (sealed.commit.id, Instant::now());
+        self.deliveries.reset();
+        if self.flags.renew.swap(false, Ordering::Relaxed) || self.may_have_asked_twice() {
+            self.producer = None;
+        }
+        self.standstill.noticed(clock::both());
+        self.stood_still.set(false);
+        "its producer doesn't come back".clone_into(&mut self.reason);
+        let ended = loop {
+            match attempt.next() {
+                Next::Ended(ended) => break ended,
+                Next::Call(call) => attempt.answered(self.call(call, sealed)),
+            }
+        };
+        let reason = std::mem::take(&mut self.reason);
+        if ended == Ended::Done {
+            self.deliveries.reported().too_large.clear();
+        }
+        match ended {
+            Ended::Done => Outcome::Done(id, begun.elapsed()),
+            Ended::Refused { refusal, published } => Outcome::Refused { id, refusal, published, reason },
+            Ended::Rejected => Outcome::Fatal(self.rejection.take().unwrap_or(CommitError::Producer(reason))),
+            Ended::Unsettled => Outcome::Fatal(CommitError::Unsettled(reason)),
+        }
+    }
+
+    /// Whether what the producer has asked of a coordinator may still be on its way, as its connection broke and it asked again: the
+    /// first asking would end, or add to, whatever transaction it finds. The brokers tell the two apart by the producer's epoch alone,
+    /// as librdkafka 2.12.1 doesn't have KIP-890; so another producer takes its place, of a newer one. (`a_late_end...`,
+    /// tests/kafka/late.rs)
+    fn may_have_asked_twice(&self) -> bool {
+        self.setup.delivery == Delivery::ExactlyOnce && self.deliveries.reported().disconnected
+    }
+
+    fn call(&mut self, call: Call, sealed: &Sealed) -> Answer {
+        let Sealed { commit, fence } = sealed;
+        let done = match call {
+            Call::Begin => self.begin(),
+            Call::Write(portion) => self.write(commit, portion),
+            Call::Flush => self.flush(),
+            Call::Offsets => self.offsets(commit, fence),
+            Call::End => self.end(),
+            Call::Settle => self.settle(),
+            Call::Abort => self.abort(),
+            Call::Purge => {
+                self.purge();
+                Ok(())
+            }
+            Call::Discard => {
+                if let Some(more) = self.may_log("anew") {
+                    let reason = &self.reason;
+                    tracing::warn!(reason, more_since_the_last_line = more, "the producer is made anew");
+                }
+                self.producer = None;
+                Ok(())
+            }
+            Call::Register => self.have_producer(),
+            Call::Mark => match self.is_marked(commit) {
+                Ok(marked) => return Answer::Marked(marked),
+                Err(failure) => Err(failure),
+            },
+        };
+        done.map_or_else(
+            |Failure { answer, reason, rejection }| {
+                self.reason = reason;
+                self.rejection = self.rejection.take().or(rejection);
+                answer
+            },
+            |()| Answer::Done,
+        )
+    }
+
+    fn may_log(&self, about: &'static str) -> Option<Option<u64>> {
+        self.log.borrow_mut().allow(about, Instant::now())
+    }
+
+    /// What is answered where the worker doesn't wait any longer, if it doesn't.
+    fn impatience(&self) -> Option<Answer> {
+        if self.flags.abandoned.load(Ordering::Relaxed) {
+            Some(Answer::Abandoned)
+        } else {
+            self.flags.give_up.load(Ordering::Relaxed).then_some(Answer::GivenUp)
+        }
+    }
+
+    /// Makes a producer where there's none: the same transactional id is registered anew, which ends what the former one
+    /// has left open. An outage is waited out.
+    fn have_producer(&mut self) -> Result<(), Failure> {
+        while self.producer.is_none() {
+            if let Some(answer) = self.impatience() {
+                return Err(Failure::new(answer, "the commit is given up"));
+            }
+            match make_producer(&self.setup.config, &self.deliveries, self.setup.delivery, || {
+                self.impatience().is_some()
+            }) {
+                Ok(producer) => self.producer = Some(producer),
+                Err(error) => {
+                    if let Some(answer) = self.impatience() {
+                        return Err(Failure::new(answer, error));
+                    }
+                    tracing::warn!(%error, "a commit waits for the cluster; nothing is lost");
+                    std::thread::sleep(SLICE);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any offset bears the commit's mark. (Not whether it is there: an alarm raised by silence moves none.)
+    fn is_marked(&self, commit: &Commit) -> Result<bool, Failure> {
+        let partitions: Vec<_> = commit.parts.iter().map(|part| part.partition).collect();
+        let mark = self.mark(commit);
+        loop {
+            match self.setup.handle.committed(&partitions, OFFSETS_TIMEOUT) {
+                Ok(committed) => {
+                    return Ok(committed.iter().any(|of| of.note().is_some_and(|note| note.mark == mark)));
+                }
+                Err(error) => match self.impatience() {
+                    Some(answer) => return Err(Failure::new(answer, error)),
+                    None => tracing::warn!(%error, "a commit waits to know how it has ended"),
+                },
+            }
+        }
+    }
+
+    /// What a commit's offsets bear, so that its end can be told later.
+    fn mark(&self, commit: &Commit) -> String {
+        format!("{}/{}", self.setup.instance, commit.id.0)
+    }
+
+    fn noted(&self, commit: &Commit) -> Vec<NotedOffset> {
+        let mark = self.mark(commit);
+        let noted = |part: &CommitPart| NotedOffset {
+            partition: part.partition,
+            offset: part.offset,
+            note: Note { mark: mark.clone(), topic: part.topic.clone() },
+        };
+        commit.parts.iter().map(noted).collect()
+    }
+
+    /// The producer of the commit under way.
+    fn producer(&self) -> Result<&ThreadedProducer<Deliveries>, Failure> {
+        let none = || Failure::new(Answer::Refused(Refusal::Other), "there is no producer");
+        self.producer.as_ref().ok_or_else(none)
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.have_producer()?;
+        self.begun = Instant::now();
+        self.producer()?.begin_transaction().map_err(|error| transaction_failure(&error))
+    }
+
+    fn write(&mut self, commit: &Commit, portion: Portion) -> Result<(), Failure> {
+        self.have_producer()?;
+        if portion == Portion::States {
+            self.refuse_after_standstill()?;
+        }
+        let effects = commit.parts.iter().flat_map(|part| part.effects.iter());
+        let mut records =
+            effects.filter(|effect| portion.holds(effect)).map(|effect| self.setup.encoder.record(effect));
+        records.try_for_each(|record| self.send(record))
+    }
+
+    /// Waits until all that was sent is durable.
+    fn flush(&self) -> Result<(), Failure> {
+        let producer = self.producer()?;
+        self.patiently(
+            "delivery",
+            || self.rejected(),
+            || native::producer::flush(producer, SLICE).then_some(()).ok_or_else(Retry::of_delivery),
+        )?;
+        self.rejected().map_or(Ok(()), Err)?;
+        self.refuse_after_standstill()
+    }
+
+    fn refuse_after_standstill(&self) -> Result<(), Failure> {
+        self.watch_standstill();
+        if self.stood_still.get() {
+            let reason = "the process stood still, and the group may have gone on without it";
+            return Err(Failure::new(Answer::StoodStill, reason));
+        }
+        Ok(())
+    }
+
+    fn watch_standstill(&self) {
+        self.stood_still.set(self.standstill.noticed(clock::both()) || self.stood_still.get());
+    }
+
+    fn offsets(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
+        let offsets = self.noted(commit);
+        if self.setup.delivery == Delivery::AtLeastOnce {
+            let committed = self.setup.handle.commit(&offsets, fence);
+            return committed.map_err(|error| Failure::new(Answer::Refused(refusal_of(error.code)), error));
+        }
+        let producer = self.producer()?;
+        self.patiently(
+            "offsets",
+            || self.rejected(),
+            || {
+                self.flags.calling(Some(Instant::now()));
+                let sent = self.setup.handle.send_offsets(producer, &offsets, fence, SLICE);
+                self.flags.calling(None);
+                sent.map_err(Retry::from)
+            },
+        )
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        let producer = self.producer()?;
+        self.patiently(
+            "transaction",
+            || self.rejected(),
+            || native::producer::commit_transaction(producer, SLICE).map_err(Retry::from),
+        )
+    }
+
+    /// Whether all that was sent is in the log. What the client has given up isn't, or nobody knows.
+    fn settle(&self) -> Result<(), Failure> {
+        let all_are_reported = native::producer::flush(self.producer()?, SLICE);
+        if all_are_reported && !self.deliveries.reported().any_failed {
+            return Ok(());
+        }
+        Err(Failure::new(Answer::Broken, format!("a record was given up: {}", self.reason)))
+    }
+
+    /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
+    fn abort(&self) -> Result<(), Failure> {
+        let producer = self.producer()?;
+        // Whatever the cluster says: an abort that is broken off would block every transaction to come.
+        self.patiently(
+            "abort",
+            || None,
+            || producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)),
+        )
+    }
+
+    fn purge(&self) {
+        if let Some(producer) = &self.producer {
+            producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        }
+    }
+
+    /// Whether the broker has ended the transaction under way, or is about to.
+    fn is_overdue(&self) -> bool {
+        self.setup.delivery == Delivery::ExactlyOnce && self.begun.elapsed() > self.setup.transaction_timeout
+    }
+
+    /// Tries again what may be tried again, until there's a refusal or the worker gives up. Says so once.
+    fn patiently(
+        &self,
+        what: &str,
+        refusal: impl Fn() -> Option<Failure>,
+        mut step: impl FnMut() -> Result<(), Retry>,
+    ) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let mut told = false;
+        loop {
+            self.watch_standstill();
+            let Err(retry) = step() else {
+                if told {
+                    tracing::info!(waited = ?begun.elapsed(), "commits go on");
+                }
+                return Ok(());
+            };
+            if let Some(refused) = refusal() {
+                return Err(refused);
+            }
+            if retry.fatal {
+                return Err(Failure::new(Answer::Broken, retry.reason));
+            }
+            if !retry.retriable {
+                return Err(Failure::new(Answer::Refused(retry.refusal), retry.reason));
+            }
+            if self.flags.renew.swap(false, Ordering::Relaxed) {
+                return Err(Failure::new(Answer::Broken, "a topic was deleted and made anew"));
+            }
+            if let Some(answer) = self.impatience() {
+                return Err(Failure::new(answer, retry.reason));
+            }
+            if self.is_overdue() {
+                return Err(overdue(&retry.reason));
+            }
+            if !told && begun.elapsed() > Duration::from_secs(2) {
+                told = true;
+                if let Some(more) = self.may_log("waits") {
+                    tracing::warn!(
+                        step = what,
+                        reason = retry.reason,
+                        more_since_the_last_line = more,
+                        "a commit waits for the cluster; nothing is lost"
+                    );
+                }
+            }
+        }
+    }
+
+    fn send(&self, record: OutgoingRecord<'_>) -> Result<(), Failure> {
+        match record.dead_letter() {
+            None => self.produce(&record),
+            Some(letter) => self.send_dead_letter(record, letter),
+        }
+    }
+
+    /// A dead letter has headers more than its record, so that it may not fit where that did: then it goes without its value, and
+    /// says so.
+    fn send_dead_letter(&self, record: OutgoingRecord<'_>, letter: Letter) -> Result<(), Failure> {
+        if !self.deliveries.reported().too_large.contains(&letter) {
+            match self.produce(&record) {
+                Err(Failure { rejection: Some(_), .. }) if record.value.is_some() => {}
+                sent => return sent,
+            }
+        }
+        tracing::warn!(
+            partition = letter.0.0,
+            offset = letter.1.0,
+            bytes = record.value.as_ref().map_or(0, |value| value.len()),
+            topic = record.topic,
+            "a dead letter doesn't fit into its topic and goes without its value: raise max.message.bytes there, above that of \
+             the readings topic"
+        );
+        self.produce(&record.without_value())
+    }
+
+    fn produce(&self, record: &OutgoingRecord<'_>) -> Result<(), Failure> {
+        let mut record = base_record(record);
+        let producer = self.producer()?;
+        let begun = Instant::now();
+        loop {
+            let Err((error, unsent)) = producer.send(record) else {
+                return Ok(());
+            };
+            let impatience = || self.impatience().map(|answer| Failure::new(answer, &error));
+            match error.rdkafka_error_code() {
+                // A topic that has just grown: the client looks at its metadata every few minutes only.
+                Some(RDKafkaErrorCode::UnknownPartition) if begun.elapsed() < GROWTH_TIMEOUT => {
+                    if let Some(failure) = impatience() {
+                        return Err(failure);
+                    }
+                    let asked = producer.client().fetch_metadata(Some(unsent.topic), SLICE);
+                    if let Err(error) = asked {
+                        tracing::debug!(%error, topic = unsent.topic, "no metadata");
+                    }
+                    record = unsent;
+                }
+                Some(RDKafkaErrorCode::QueueFull) => {
+                    if let Some(failure) = impatience().or_else(|| self.rejected()) {
+                        return Err(failure);
+                    }
+                    if self.is_overdue() {
+                        return Err(overdue(&error));
+                    }
+                    record = unsent;
+                    self.watch_standstill();
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                    return Err(Failure::rejected(rejection(
+                        unsent.topic,
+                        RDKafkaErrorCode::MessageSizeTooLarge,
+                    )));
+                }
+                _ => return Err(transaction_failure(&error)),
+            }
+        }
+    }
+
+    /// A delivery that the broker refused for good.
+    fn rejected(&self) -> Option<Failure> {
+        let (topic, code) = self.deliveries.failure()?;
+        let is_letter = topic == self.setup.encoder.dead_letters;
+        if code == RDKafkaErrorCode::MessageSizeTooLarge
+            && is_letter
+            && !self.deliveries.reported().bare_too_large
+        {
+            let reason = "a dead letter is too large for its topic: it goes again, without its value";
+            return Some(Failure::new(Answer::Refused(Refusal::Other), reason));
+        }
+        Some(match code {
+            RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::InvalidTimestamp => Failure::rejected(rejection(&topic, code)),
+            _ => Failure::new(
+                Answer::Refused(Refusal::Other),
+                format!("a record for {topic} was not delivered: {code}"),
+            ),
+        })
+    }
+}
+
+fn base_record<'a>(record: &'a OutgoingRecord<'_>) -> BaseRecord<'a, [u8], [u8]> {
+    let mut base = BaseRecord::to(record.topic);
+    base.partition = record.partition.map(|partition| partition.0);
+    base.key = record.key;
+    base.payload = record.value.as_deref();
+    base.timestamp = record.timestamp.map(|at| at.0);
+    if !record.headers.is_empty() {
+        base.headers = Some(record.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key, value: value.as_deref() })
+        }));
+    }
+    base
+}
+
+fn transaction_failure(error: &KafkaError) -> Failure {
+    let retry = Retry::of(error);
+    Failure::new(if retry.fatal { Answer::Broken } else { Answer::Refused(Refusal::Other) }, retry.reason)
+}
+
+fn overdue(reason: impl std::fmt::Display) -> Failure {
+    Failure::new(Answer::Overdue, format!("the transaction's time is over: {reason}"))
+}
+
+/// What it means for what is held that the group's coordinator answered so.
+fn refusal_of(code: RDKafkaErrorCode) -> Refusal {
+    match code {
+        RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::FencedInstanceId => Refusal::NotAMember,
+        RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::StaleMemberEpoch => Refusal::StaleGeneration,
+        _ => Refusal::Other,
+    }
+}
+
+fn rejection(topic: &str, code: RDKafkaErrorCode) -> CommitError {
+    let advice = match code {
+        RDKafkaErrorCode::MessageSizeTooLarge => {
+            "raise its max.message.bytes above that of the readings topic"
+        }
+        RDKafkaErrorCode::TopicAuthorizationFailed => "give this principal the right to write to it",
+        RDKafkaErrorCode::InvalidTimestamp => {
+            "set its message.timestamp.before/after.max.ms as wide as the readings topic's"
+        }
+        _ => "see what the brokers' logs say",
+    };
+    CommitError::Rejected { topic: topic.to_owned(), reason: code.to_string(), advice }
+}
+
+/// A failed step, and whether it may be tried again.
+struct Retry {
+    retriable: bool,
+    fatal: bool,
+    refusal: Refusal,
+    reason: String,
+}
+
+impl Retry {
+    fn of(error: &KafkaError) -> Retry {
+        match error {
+            KafkaError::Transaction(inner) => Retry {
+                retriable: inner.is_retriable() && !inner.txn_requires_abort(),
+                fatal: inner.is_fatal(),
+                refusal: refusal_of(inner.code()),
+                reason: inner.string(),
+            },
+            other => Retry {
+                retriable: false,
+                fatal: other.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal),
+                refusal: Refusal::Other,
+                reason: reason(other),
+            },
+        }
+    }
+
+    /// Not everything was delivered in a slice of time.
+    fn of_delivery() -> Retry {
+        let reason = "the brokers do not take what was sent".to_owned();
+        Retry { retriable: true, fatal: false, refusal: Refusal::Other, reason }
+    }
+}
+
+impl From<TransactionError> for Retry {
+    fn from(failed: TransactionError) -> Retry {
+        Retry {
+            retriable: failed.retriable,
+            fatal: failed.fatal,
+            refusal: refusal_of(failed.error.code),
+            reason: failed.error.to_string(),
+        }
+    }
+}
+
+fn reason(error: &KafkaError) -> String {
+    match error {
+        KafkaError::Transaction(inner) => inner.string(),
+        other => other.to_string(),
+    }
+}
+
+/// Partition and offset of the record that a dead letter is of.
+type Letter = (PartitionId, Offset);
+
+/// What was reported of deliveries.
+#[derive(Clone, Debug, Default)]
+struct Deliveries(Arc<Mutex<Reported>>);
+
+#[derive(Debug, Default)]
+struct Reported {
+    /// The first one that failed.
+    failure: Option<(String, RDKafkaErrorCode)>,
+    /// Whether any record was given up.
+    any_failed: bool,
+    /// The dead letters of the present commit that the broker didn't take with their values.
+    too_large: BTreeSet<Letter>,
+    /// Whether one was refused that had no value any more.
+    bare_too_large: bool,
+    /// Whether a connection broke since the producer was made.
+    disconnected: bool,
+}
+
+impl Deliveries {
+    fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the next attempt.
+    fn reset(&self) {
+        let mut reported = self.reported();
+        (reported.failure, reported.any_failed) = (None, false);
+    }
+
+    fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
+        self.reported().failure.clone()
+    }
+}
+
+impl Reported {
+    /// The broker takes it for too large.
+    fn is_too_large(&mut self, message: &BorrowedMessage<'_>) {
+        // The last one of a name counts: a dead letter that came back has another before it.
+        let header = |name| {
+            let all = message.headers()?;
+            let found = all.iter().filter(|header| header.key == name).last()?;
+            std::str::from_utf8(found.value?).ok()?.parse().ok()
+        };
+        let Some(offset) = header(DLQ_OFFSET) else { return };
+        self.bare_too_large |= header(DLQ_VALUE_DROPPED).is_some() || message.payload().is_none();
+        self.too_large.insert((PartitionId(message.partition()), Offset(offset)));
+    }
+}
+
+impl ClientContext for Deliveries {
+    /// Called as a connection breaks, by the thread that has it: nobody asks again before that. It's told once in a while only where
+    /// the reason is the same (`rd_kafka_broker_set_error`, librdkafka 2.12.1), but the first one always.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" && message.contains("in state UP") {
+            self.reported().disconnected = true;
+        }
+        super::config::log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "producer");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            let mut reported = self.reported();
+            reported.any_failed = true;
+            // What is purged was not refused by anybody.
+            if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
+                return;
+            }
+            if code == RDKafkaErrorCode::MessageSizeTooLarge {
+                reported.is_too_large(message);
+            }
+            reported.failure.get_or_insert_with(|| (message.topic().to_owned(), code));
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! One way to configure every Kafka client: defaults of ours, then `-X` of the user, which wins or is refused.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, ProducerContext};
+use secrecy::SecretString;
+
+use super::properties::Properties;
+
+/// The transaction ends by itself this long after it began, should we die: it holds up every reader of committed records till
+/// then.
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A crash is noticed after this long; librdkafka's default of 45 s is a long time for an alarm.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest record that a client of ours sends: a dead letter is as large as what somebody else could produce.
+const MAX_MESSAGE_BYTES: &str = "67108864";
+
+/// How to reach the cluster: `--brokers` and `-X`.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    brokers: String,
+    properties: Properties,
+}
+
+impl Connection {
+    /// Takes `-X` values: `key=value`, or `@file` with one such a line, `#` and `!` for comments.
+    ///
+    /// # Errors
+    /// When a value has no `=`, a file can't be read, librdkafka doesn't know the property or its value, or properties don't
+    /// fit together.
+    pub fn new(brokers: &str, properties: &[SecretString]) -> Result<Connection, ConfigError> {
+        let mut properties = Properties::read(properties)?;
+        // `-X` wins.
+        let brokers = properties.take("bootstrap.servers").unwrap_or_else(|| brokers.to_owned());
+        let connection = Connection { brokers, properties };
+        // Tried now, so that a mistake is found before anything starts, and by every command.
+        connection.try_out::<BaseConsumer<_>>(connection.reader("genwatch_reader", Isolation::Committed))?;
+        connection.try_out::<BaseProducer<_>>(connection.producer())?;
+        Ok(connection)
+    }
+
+    /// Tries the clients that a worker makes.
+    ///
+    /// # Errors
+    /// When properties don't fit together.
+    pub fn check_worker(
+        &self,
+        group: &str,
+        protocol: GroupProtocol,
+        transactional: bool,
+    ) -> Result<(), ConfigError> {
+        self.try_out::<BaseConsumer<_>>(self.group_consumer(group, protocol))?;
+        if transactional {
+            self.try_out::<BaseProducer<_>>(self.transactional_producer(group))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a client that knows no broker: librdkafka compares properties with each other only then.
+    fn try_out<C: FromClientConfigAndContext<Context>>(
+        &self,
+        mut config: ClientConfig,
+    ) -> Result<(), ConfigError> {
+        config.remove("bootstrap.servers");
+        let client: Result<C, KafkaError> = config.create_with_context(Context::default());
+        client.map(drop).map_err(|error| match error {
+            KafkaError::ClientConfig(_, reason, key, _) => {
+                ConfigError::Property { origin: self.properties.origin(&key).to_owned(), reason }
+            }
+            KafkaError::ClientCreation(reason) => ConfigError::Refused(reason),
+            other => ConfigError::Refused(other.to_string()),
+        })
+    }
+
+    /// The brokers.
+    #[must_use]
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The properties that the user set by `-X`.
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.properties.iter()
+    }
+
+    /// A property that the user set by `-X`, under whichever of its names.
+    #[must_use]
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.properties.get(key)
+    }
+
+    /// A time that the user set in milliseconds by `-X`, or what it is otherwise.
+    #[must_use]
+    pub fn time(&self, key: &str, otherwise: Duration) -> Duration {
+        let millis = self.property(key).and_then(|millis| millis.parse().ok());
+        millis.map_or(otherwise, Duration::from_millis)
+    }
+
+    /// After how long without a heartbeat the group goes on without a member, by the classic protocol.
+    #[must_use]
+    pub fn session_timeout(&self) -> Duration {
+        self.time("session.timeout.ms", SESSION_TIMEOUT)
+    }
+
+    /// Who stood still for longer than this may be no member of its group any more, and not know it: his last heartbeat was
+    /// some time before.
+    #[must_use]
+    pub fn doubtful_standstill(&self) -> Duration {
+        self.session_timeout() / 2
+    }
+
+    /// What all clients share.
+    #[must_use]
+    pub(crate) fn client(&self) -> ClientConfig {
+        self.complete(ClientConfig::new())
+    }
+
+    /// A consumer that belongs to no group: assigns by itself, never pauses, learns where partitions end.
+    #[must_use]
+    pub(crate) fn reader(&self, group: &str, isolation: Isolation) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("allow.auto.create.topics", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("fetch.queue.backoff.ms", "1")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("isolation.level", isolation.as_str());
+        config.remove("group.instance.id");
+        config.remove("group.protocol");
+        config
+    }
+
+    /// The worker's group consumer.
+    #[must_use]
+    pub(crate) fn group_consumer(&self, group: &str, protocol: GroupProtocol) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // Not wanted here: `rd_kafka_consume_batch_queue` counts the end-of-partition notice as a record, so that after
+            // the next pause (each rebalance makes one) the fetcher goes on one record too far (librdkafka 2.12.1,
+            // rd_kafka_q_serve_rkmessages).
+            .set("enable.partition.eof", "false")
+            .set("allow.auto.create.topics", "false")
+            // How long a topic that has grown goes unnoticed; librdkafka's default is five minutes.
+            .set("topic.metadata.refresh.interval.ms", "30000")
+            // Starts are always explicit; should librdkafka ever have to choose, `latest` would lose records.
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            // With a bounded queue the fetcher would sleep a second each time the queue is full.
+            .set("fetch.queue.backoff.ms", "1")
+            .set("queued.max.messages.kbytes", "32768")
+            .set("group.protocol", protocol.as_str());
+        if protocol == GroupProtocol::Classic {
+            config.set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string());
+            config.set("heartbeat.interval.ms", "2000");
+            config.set("partition.assignment.strategy", "cooperative-sticky");
+        }
+        let mut config = self.complete(config);
+        if self.property("client.id").is_none() {
+            config.set("client.id", format!("genwatch-{}", replica_name()));
+        }
+        config
+    }
+
+    /// The group consumer of a sink: as the worker's, but each topic is shared out by itself. (`cooperative-sticky` makes the sums
+    /// even: a second sink may get the quiet topics, and the first one keep all readings.)
+    #[must_use]
+    pub(crate) fn sink_consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.group_consumer(group, GroupProtocol::Classic);
+        if self.property("partition.assignment.strategy").is_none() {
+            config.set("partition.assignment.strategy", "roundrobin");
+        }
+        config
+    }
+
+    /// A producer, partitioning like the Java client.
+    #[must_use]
+    pub(crate) fn producer(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("partitioner", "murmur2_random")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.type", "lz4")
+            .set("message.max.bytes", MAX_MESSAGE_BYTES)
+            // The broker answers CONCURRENT_TRANSACTIONS just after a commit; with the default of 100 ms each commit
+            // would take that long. It backs off exponentially from here.
+            .set("retry.backoff.ms", "5");
+        self.complete(config)
+    }
+
+    /// The producer of a worker whose commits are transactions. One id a process: fencing goes by the group's generation
+    /// (KIP-447), so ids needn't be stable; the group as a prefix makes one ACL fit all replicas.
+    #[must_use]
+    pub(crate) fn transactional_producer(&self, group: &str) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("transactional.id", format!("{group}-{}", uuid::Uuid::new_v4()));
+        if self.property("transaction.timeout.ms").is_none() {
+            config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+        }
+        config
+    }
+
+    /// What all clients share, as librdkafka takes it; values of secrets are in clear.
+    pub fn shared_properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        let is_said = self.properties.iter().any(|(key, _)| key.starts_with("ssl.ca."));
+        // The OpenSSL that is linked in looks where no system has certificates; this looks where they are.
+        let probe = (!is_said && !certificates_by_environment()).then_some(("ssl.ca.location", "probe"));
+        let ours = [("bootstrap.servers", self.brokers.as_str()), ("client.id", "genwatch")];
+        ours.into_iter().chain(probe).chain(self.properties.iter())
+    }
+
+    /// Adds what all clients share; the user's properties come last. (Not by copying another configuration:
+    /// `ClientConfig::config_map` gives a placeholder for each password.)
+    fn complete(&self, mut config: ClientConfig) -> ClientConfig {
+        for (key, value) in self.shared_properties() {
+            config.set(key, value);
+        }
+        // librdkafka tells what it does in its log; errors come by callback.
+        config.set_log_level(RDKafkaLogLevel::Info);
+        config
+    }
+}
+
+/// Whether OpenSSL's own variables say whom to trust; it heeds them where nothing else is said.
+fn certificates_by_environment() -> bool {
+    ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
+}
+
+/// Which records a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of committed transactions, and of none.
+    Committed,
+    /// All, as they're written.
+    Uncommitted,
+}
+
+impl Isolation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Isolation::Committed => "read_committed",
+            Isolation::Uncommitted => "read_uncommitted",
+        }
+    }
+}
+
+/// How the group agrees on who works which partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// Join and sync, with the cooperative-sticky assignor.
+    Classic,
+    /// KIP-848: the broker assigns.
+    Consumer,
+}
+
+impl GroupProtocol {
+    fn as_str(self) -> &'static str {
+        match self {
+            GroupProtocol::Classic => "classic",
+            GroupProtocol::Consumer => "consumer",
+        }
+    }
+}
+
+/// Why the connection options were refused. No value is shown: it may be a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Something else than `key=value`.
+    #[error("{origin}: expected key=value with a property of librdkafka (or @file), such as client.id=me")]
+    NoPair {
+        /// `-X`, or the file and its line.
+        origin: String,
+    },
+    /// A properties file can't be read.
+    #[error("-X @{path}: {error}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// librdkafka doesn't know it, or not this value.
+    #[error("{origin}: {reason} (see librdkafka's CONFIGURATION.md)")]
+    Property {
+        /// Where the user set which property.
+        origin: String,
+        /// What librdkafka said.
+        reason: String,
+    },
+    /// genwatch sets it itself.
+    #[error("{origin} is not for users to set: {instead}")]
+    Managed {
+        /// Where the user set which property.
+        origin: String,
+        /// What to do in its place, or why.
+        instead: &'static str,
+    },
+    /// This build of librdkafka can't do it.
+    #[error(
+        "{origin}: {what} is not compiled into genwatch; there are sasl.mechanism PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, and \
+         client certificates (security.protocol=ssl)"
+    )]
+    NotCompiledIn {
+        /// Where the user asked for it.
+        origin: String,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// Properties don't fit together.
+    #[error("-X: {0}")]
+    Refused(String),
+}
+
+/// Context of rust-rdkafka's clients: logs go to `tracing`, the last errors are kept for the message a user reads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Context {
+    errors: Arc<Mutex<Vec<(KafkaError, String)>>>,
+}
+
+impl Context {
+    /// The errors since the last call, oldest first.
+    #[must_use]
+    pub(crate) fn take_errors(&self) -> Vec<(KafkaError, String)> {
+        std::mem::take(&mut *self.errors.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        // Bounded: a client that is never asked must not grow.
+        if errors.len() < 64 {
+            errors.push((error, reason.to_owned()));
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
+}
+
+/// A log line of librdkafka (`level` as in syslog). What an operator must act on comes as an error, so these are for
+/// debugging: `RUST_LOG=librdkafka=debug`.
+pub(crate) fn log(level: i32, facility: &str, message: &str) {
+    match level {
+        ..=2 => tracing::error!(target: "librdkafka", facility, "{message}"),
+        3..=6 => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        _ => tracing::trace!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+/// This replica as others see it: host and process.
+#[must_use]
+pub fn replica_name() -> String {
+    let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let host =
+        host.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned();
+    format!("{host}-{}", std::process::id())
+}
+
+/// One line for partitions: `0, 3, 5-9`.
+#[must_use]
+pub fn ranges(partitions: &[genwatch_core::types::PartitionId]) -> String {
+    let mut sorted: Vec<i32> = partitions.iter().map(|p| p.0).collect();
+    sorted.sort_unstable();
+    let mut text = String::new();
+    for run in sorted.chunk_by(|a, b| a + 1 == *b) {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let _ = match run {
+            [one] => write!(text, "{separator}{one}"),
+            [first, .., last] => write!(text, "{separator}{first}-{last}"),
+            [] => Ok(()),
+        };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use genwatch_core::types::PartitionId;
+
+    fn connection(properties: &[&str]) -> Result<Connection, ConfigError> {
+        let properties: Vec<SecretString> = properties.iter().map(|pair| SecretString::from(*pair)).collect();
+        Connection::new("localhost:1", &properties)
+    }
+
+    fn refusal(properties: &[&str]) -> String {
+        connection(properties).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn a_wrong_property_is_named_and_its_value_is_not() {
+        let said = refusal(&["sasl.pasword=hunter2"]);
+        assert!(said.starts_with("-X sasl.pasword: No such configuration property"), "{said}");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "client.id=me\nsasl.pasword=hunter2\n").expect("written");
+        let in_file = refusal(&[&format!("@{}", file.path().display())]);
+        assert!(
+            in_file.contains(&format!("{}:2: sasl.pasword: No such", file.path().display())),
+            "{in_file}"
+        );
+        for said in [said, in_file, refusal(&["hunter2"]), refusal(&["socket.timeout.ms=hunter2"])] {
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+
+    #[test]
+    fn properties_that_do_not_fit_together_are_found_at_the_start() {
+        for pair in ["max.poll.interval.ms=1000", "retries=0", "max.in.flight=100"] {
+            let (key, _) = pair.split_once('=').expect("a pair");
+            assert!(refusal(&[pair]).contains(key), "{}", refusal(&[pair]));
+        }
+        let connection = connection(&["message.timeout.ms=120000"]).expect("right for a simulator");
+        assert!(connection.check_worker("g", GroupProtocol::Classic, false).is_ok());
+        let refused = connection.check_worker("g", GroupProtocol::Classic, true).expect_err("longer than it");
+        assert!(refused.to_string().contains("transaction.timeout.ms"), "{refused}");
+    }
+
+    #[test]
+    fn the_systems_certificates_are_trusted_unless_the_user_says_which() {
+        let location = |properties: &[&str]| {
+            let connection = connection(properties).expect("valid");
+            connection.client().get("ssl.ca.location").map(str::to_owned)
+        };
+        assert_eq!(location(&[]).as_deref(), (!certificates_by_environment()).then_some("probe"));
+        assert_eq!(location(&["ssl.ca.location=/ca.pem"]).as_deref(), Some("/ca.pem"));
+        assert_eq!(location(&["ssl.ca.pem=x"]), None);
+    }
+
+    #[test]
+    fn the_users_brokers_win_under_both_names() {
+        for alias in ["bootstrap.servers", "metadata.broker.list"] {
+            let connection = connection(&[&format!("{alias}=there:9")]).expect("valid");
+            assert_eq!(connection.brokers(), "there:9");
+            assert_eq!(connection.client().get("bootstrap.servers"), Some("there:9"));
+        }
+    }
+
+    #[test]
+    fn the_user_has_the_last_word() {
+        let connection = connection(&["session.timeout.ms=7000"]).expect("valid");
+        let config = connection.group_consumer("g", GroupProtocol::Classic);
+        assert_eq!(config.get("session.timeout.ms"), Some("7000"));
+    }
+
+    #[test]
+    fn every_client_is_given_the_password() {
+        let connection = connection(&["sasl.password=hunter2"]).expect("valid");
+        assert!(!format!("{connection:?}").contains("hunter2"), "{connection:?}");
+        let clients = [
+            connection.client(),
+            connection.producer(),
+            connection.reader("g", Isolation::Committed),
+            connection.group_consumer("g", GroupProtocol::Classic),
+            connection.sink_consumer("g"),
+        ];
+        for config in clients {
+            assert_eq!(config.get("sasl.password"), Some("hunter2"));
+        }
+    }
+
+    #[test]
+    fn partitions_are_listed_as_ranges() {
+        let ids = [5, 0, 6, 7, 3].map(PartitionId);
+        assert_eq!(ranges(&ids), "0, 3, 5-7");
+        assert_eq!(ranges(&[]), "");
+    }
+}

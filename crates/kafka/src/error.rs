@@ -1,0 +1,69 @@
+//! What librdkafka says when it can't, without its types.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// An error of a client, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{said}")]
+pub struct ClientError {
+    pub(crate) code: RDKafkaErrorCode,
+    said: String,
+}
+
+/// What an error asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The principal may not use the group.
+    GroupUnauthorized,
+    /// The principal may not use the topic.
+    TopicUnauthorized,
+    /// The client is of no use any more; [`Consumer::fatal_error`](crate::consumer::Consumer::fatal_error) says why.
+    Fatal,
+    /// The log doesn't have the offset.
+    OutOfRange,
+    /// A batch can't be decoded.
+    Unreadable,
+    /// The client goes on trying.
+    Other,
+}
+
+impl ClientError {
+    pub(crate) fn new(code: impl Into<RDKafkaErrorCode>, reason: impl std::fmt::Display) -> ClientError {
+        let code = code.into();
+        ClientError { code, said: format!("{reason} ({code})") }
+    }
+
+    /// An error that the system or this crate has found.
+    pub(crate) fn of_ours(reason: String) -> ClientError {
+        ClientError { code: RDKafkaErrorCode::Fail, said: reason }
+    }
+
+    /// What it asks for.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self.code {
+            RDKafkaErrorCode::GroupAuthorizationFailed => ErrorKind::GroupUnauthorized,
+            RDKafkaErrorCode::TopicAuthorizationFailed => ErrorKind::TopicUnauthorized,
+            RDKafkaErrorCode::Fatal => ErrorKind::Fatal,
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => ErrorKind::OutOfRange,
+            RDKafkaErrorCode::BadMessage
+            | RDKafkaErrorCode::BadCompression
+            | RDKafkaErrorCode::InvalidMessage
+            | RDKafkaErrorCode::NotImplemented => ErrorKind::Unreadable,
+            _ => ErrorKind::Other,
+        }
+    }
+
+    /// librdkafka's number of it, to tell errors apart.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.code as i32
+    }
+}
+
+impl From<KafkaError> for ClientError {
+    fn from(error: KafkaError) -> Self {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        ClientError { code, said: error.to_string() }
+    }
+}

@@ -1,0 +1,232 @@
+//! Forwards records that somebody else holds until they are durable: each has a number, and its delivery is reported by
+//! that.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use genwatch_core::types::Millis;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::config::Connection;
+use super::error::ClientError;
+
+/// A producer that keeps the order of each key and never gives up by itself.
+pub struct Forwarder {
+    producer: ThreadedProducer<Reports>,
+    trouble: Trouble,
+}
+
+/// What the client said last of its connections.
+type Trouble = Arc<Mutex<Option<String>>>;
+
+/// A record that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Where to.
+    pub topic: String,
+    /// The generator.
+    pub key: Option<Vec<u8>>,
+    /// `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Event time.
+    pub at: Millis,
+}
+
+impl Kept {
+    /// To be forwarded.
+    #[must_use]
+    pub fn record(&self) -> Forwarded<'_> {
+        Forwarded { topic: &self.topic, key: self.key.as_deref(), value: self.value.as_deref(), at: self.at }
+    }
+}
+
+/// A record to be forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded<'a> {
+    /// Where to.
+    pub topic: &'a str,
+    /// The generator.
+    pub key: Option<&'a [u8]>,
+    /// `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Event time.
+    pub at: Millis,
+}
+
+/// What became of the record of this number.
+#[derive(Debug)]
+pub struct Report {
+    /// As given to [`Forwarder::send`].
+    pub number: u64,
+    /// Whether all in-sync replicas have it.
+    pub result: Result<(), Undelivered>,
+}
+
+/// Why a record can't be delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undelivered {
+    /// The broker refuses a record for what it is; others may pass. Where it came with others in one request, it may be one of
+    /// them that is meant: sent alone, it is itself.
+    #[error("the broker refuses the record: {0:?}")]
+    Record(Refusal, Box<Kept>),
+    /// Nothing can be delivered there.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Larger than the topic takes.
+    TooLarge,
+    /// Older or newer than the topic takes.
+    InvalidTimestamp,
+    /// Not what the topic takes; or another one of its request isn't.
+    InvalidRecord,
+    /// A policy of the cluster.
+    PolicyViolation,
+}
+
+/// What topics may take of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The least `max.message.bytes` of them. It is about the whole that a request has for a partition: one with more would be
+    /// refused with all that is in it.
+    pub batch_bytes: Option<usize>,
+}
+
+/// What a request has beside its records.
+const BATCH_OVERHEAD: usize = 1024;
+/// librdkafka's own default.
+const BATCH_BYTES: usize = 1_000_000;
+
+impl Forwarder {
+    /// A producer whose reports go to `report`, on the client's polling thread.
+    ///
+    /// # Errors
+    /// When the client can't be made.
+    pub fn new(
+        connection: &Connection,
+        limits: Limits,
+        report: impl Fn(Report) + Send + Sync + 'static,
+    ) -> Result<Forwarder, ClientError> {
+        let mut config = connection.producer();
+        let batch_bytes = limits
+            .batch_bytes
+            .map_or(BATCH_BYTES, |most| most.saturating_sub(BATCH_OVERHEAD).clamp(1, BATCH_BYTES));
+        for (key, value) in [
+            ("batch.size", batch_bytes.to_string().as_str()),
+            // The sender is told to wait, and the one before it keeps what isn't durable: an outage loses nothing.
+            ("message.timeout.ms", "0"),
+            ("linger.ms", "5"),
+            // What a sender with more waits for.
+            ("queue.buffering.max.kbytes", "65536"),
+        ] {
+            if connection.property(key).is_none() {
+                config.set(key, value);
+            }
+        }
+        let trouble = Trouble::default();
+        let reports = Reports { report: Arc::new(report), trouble: Arc::clone(&trouble) };
+        Ok(Forwarder { producer: config.create_with_context(reports)?, trouble })
+    }
+
+    /// Queues a record; whether there was room for it.
+    ///
+    /// # Errors
+    /// When the client refuses it for good.
+    pub fn send(&self, number: u64, record: Forwarded<'_>) -> Result<bool, Undelivered> {
+        let tag = Tag { number, at: record.at };
+        let mut queued = BaseRecord::<[u8], [u8], Box<Tag>>::with_opaque_to(record.topic, Box::new(tag))
+            .timestamp(record.at.0);
+        queued.key = record.key;
+        queued.payload = record.value;
+        match self.producer.send(queued) {
+            Ok(()) => Ok(true),
+            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => Ok(false),
+            Err((error, _)) => Err(judge(&error, record)),
+        }
+    }
+
+    /// What keeps records from being delivered, as far as the client has said since the last call.
+    #[must_use]
+    pub fn take_trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Records that aren't delivered yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
+    }
+}
+
+fn judge(error: &KafkaError, record: Forwarded<'_>) -> Undelivered {
+    use RDKafkaErrorCode as Code;
+    let topic = record.topic;
+    let refusal = match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => Refusal::TooLarge,
+        Some(Code::InvalidTimestamp) => Refusal::InvalidTimestamp,
+        Some(Code::InvalidRecord | Code::InvalidDifferentRecord) => Refusal::InvalidRecord,
+        Some(Code::PolicyViolation) => Refusal::PolicyViolation,
+        Some(Code::TopicAuthorizationFailed) => {
+            return Undelivered::Refused(format!(
+                "not authorized for topic {topic}: ask for its ACL (write)"
+            ));
+        }
+        _ => return Undelivered::Refused(format!("topic {topic}: {error}")),
+    };
+    let kept = Kept {
+        topic: topic.to_owned(),
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        at: record.at,
+    };
+    Undelivered::Record(refusal, Box::new(kept))
+}
+
+/// What a record is known by on its way. (A record that was refused doesn't tell its timestamp any more.)
+struct Tag {
+    number: u64,
+    at: Millis,
+}
+
+struct Reports {
+    report: Arc<dyn Fn(Report) + Send + Sync>,
+    trouble: Trouble,
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        super::config::log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "producer");
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all brokers are down is said last, and says least.
+        let says_more = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
+        if says_more || trouble.is_none() {
+            *trouble = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Tag>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tag: Box<Tag>) {
+        use rdkafka::message::Message as _;
+        let result = match result {
+            Ok(_) => Ok(()),
+            Err((error, record)) => Err(judge(
+                error,
+                Forwarded { topic: record.topic(), key: record.key(), value: record.payload(), at: tag.at },
+            )),
+        };
+        (self.report)(Report { number: tag.number, result });
+    }
+}

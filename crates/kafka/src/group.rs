@@ -1,0 +1,228 @@
+//! What a consumer group has done: who owns which partition, how far it is, how far it is behind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use genwatch_core::types::{Millis, Offset, PartitionId};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::admin::{Cluster, ClusterError};
+use super::config::{Connection, Context, Isolation};
+use super::consumer::{Consumer, Event};
+use super::error::ClientError;
+use super::native::members::{Member, members};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far one partition is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The first offset in the log.
+    pub start: Offset,
+    /// The end of the log.
+    pub end: Offset,
+    /// The committed offset; `None` if there's none yet.
+    pub committed: Option<Offset>,
+}
+
+impl Progress {
+    /// Records from the committed offset to the end; all of them if nothing is committed.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        (self.end.0 - self.next().0).max(0)
+    }
+
+    /// The next offset to be worked.
+    #[must_use]
+    pub fn next(&self) -> Offset {
+        self.committed.unwrap_or(self.start)
+    }
+}
+
+/// Asks about one group and topic.
+pub struct Group<'c> {
+    cluster: &'c Cluster,
+    connection: Connection,
+    group: String,
+    topic: String,
+    client: Arc<BaseConsumer<Context>>,
+}
+
+impl<'c> Group<'c> {
+    /// For a group and topic; joins nothing.
+    ///
+    /// # Errors
+    /// When the client can't be made.
+    pub fn new(
+        connection: &Connection,
+        cluster: &'c Cluster,
+        group: &str,
+        topic: &str,
+    ) -> Result<Group<'c>, ClientError> {
+        let client =
+            connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
+        Ok(Group {
+            cluster,
+            connection: connection.clone(),
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            client: Arc::new(client),
+        })
+    }
+
+    /// The same group, asked about another topic.
+    #[must_use]
+    pub fn on(&self, topic: &str) -> Group<'c> {
+        Group {
+            cluster: self.cluster,
+            connection: self.connection.clone(),
+            group: self.group.clone(),
+            topic: topic.to_owned(),
+            client: Arc::clone(&self.client),
+        }
+    }
+
+    /// The topic that is asked about.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Whether there is such a topic, as far as we may see.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn sees_topic(&self) -> Result<bool, GroupError> {
+        match self.cluster.topic(&self.topic) {
+            Ok(found) => Ok(found.is_some()),
+            Err(ClusterError::Unauthorized { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the group has committed an offset of the topic.
+    ///
+    /// # Errors
+    /// When the topic doesn't exist or the cluster doesn't answer.
+    pub fn has_committed(&self) -> Result<bool, GroupError> {
+        let committed = self.committed()?;
+        Ok(committed.elements().iter().any(|of| matches!(of.offset(), KafkaOffset::Offset(_))))
+    }
+
+    fn committed(&self) -> Result<TopicPartitionList, GroupError> {
+        let partitions = i32::try_from(self.cluster.require(&self.topic)?).unwrap_or(i32::MAX);
+        let mut list = TopicPartitionList::new();
+        for id in 0..partitions {
+            list.add_partition(&self.topic, id);
+        }
+        Ok(self.client.committed_offsets(list, REQUEST_TIMEOUT)?)
+    }
+
+    /// How far each partition is.
+    ///
+    /// # Errors
+    /// When the topic doesn't exist or the cluster doesn't answer.
+    pub fn progress(&self) -> Result<BTreeMap<PartitionId, Progress>, GroupError> {
+        let committed = self.committed()?;
+        let mut progress = BTreeMap::new();
+        for element in committed.elements() {
+            let id = element.partition();
+            let (low, high) = self.client.fetch_watermarks(&self.topic, id, REQUEST_TIMEOUT)?;
+            let committed = match element.offset() {
+                KafkaOffset::Offset(offset) => Some(Offset(offset)),
+                _ => None,
+            };
+            progress.insert(PartitionId(id), Progress { start: Offset(low), end: Offset(high), committed });
+        }
+        Ok(progress)
+    }
+
+    /// Who owns which partitions, by client id, topic by topic. Empty while the group rebalances.
+    ///
+    /// # Errors
+    /// When the coordinator doesn't answer.
+    pub fn owners(&self) -> Result<BTreeMap<String, BTreeMap<PartitionId, String>>, GroupError> {
+        let members = members(&self.client, &self.group, REQUEST_TIMEOUT);
+        let members = members.map_err(|error| GroupError::Refused(format!("members: {error}")))?;
+        let mut owners: BTreeMap<String, BTreeMap<PartitionId, String>> = BTreeMap::new();
+        for Member { client_id, owns } in members {
+            for (topic, partition) in owns {
+                owners.entry(topic).or_default().insert(partition, client_id.clone());
+            }
+        }
+        Ok(owners)
+    }
+
+    /// The timestamp of the first record that isn't committed, for partitions that have one.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn oldest_waiting(
+        &self,
+        progress: &BTreeMap<PartitionId, Progress>,
+    ) -> Result<BTreeMap<PartitionId, Millis>, GroupError> {
+        let mut waiting: BTreeMap<PartitionId, Offset> = progress
+            .iter()
+            .filter(|(_, p)| p.lag() > 0)
+            .map(|(id, p)| (*id, p.next().max(p.start)))
+            .collect();
+        let mut found = BTreeMap::new();
+        if waiting.is_empty() {
+            return Ok(found);
+        }
+        let mut config = self.connection.reader(&self.group, Isolation::Uncommitted);
+        config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
+        let mut reader = Consumer::new(&config, &self.topic, std::thread::current())?;
+        let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
+        let refused = |error: ClientError| GroupError::Refused(error.to_string());
+        reader.add(&starts, &starts).map_err(refused)?;
+        let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
+        while !waiting.is_empty() && std::time::Instant::now() < deadline {
+            let batch = reader.poll(usize::MAX);
+            let idle = batch.is_empty();
+            for event in batch.events() {
+                match event {
+                    Event::Record(record) if waiting.remove(&record.partition).is_some() => {
+                        found.insert(record.partition, record.timestamp);
+                    }
+                    // What is left before the end are markers of transactions.
+                    Event::End(partition, _) => {
+                        waiting.remove(&partition);
+                    }
+                    _ => {}
+                }
+            }
+            drop(batch);
+            if idle {
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Why a group couldn't be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The cluster or the topic isn't there.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The client or the coordinator refuses.
+    #[error(
+        "the group's committed offsets could not be fetched: {0}; check that the brokers are up, and that this principal \
+         has DESCRIBE on the group"
+    )]
+    Client(#[from] ClientError),
+    /// The broker refuses.
+    #[error("reading failed: {0}")]
+    Refused(String),
+}
+
+impl From<KafkaError> for GroupError {
+    fn from(error: KafkaError) -> Self {
+        ClientError::from(error).into()
+    }
+}

@@ -1,0 +1,57 @@
+//! One request of librdkafka's admin interface, and its answer: the way that is common to those that rust-rdkafka has no call for.
+
+use std::ffi::{CString, c_int};
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::Owned;
+use super::consumer::text;
+use crate::error::ClientError;
+
+/// Makes the request by `send`, which is given client, options and the queue for the answer; waits for the answer, and gives
+/// what `read` makes of it. All pointers are good during these calls, and what is read from the answer belongs to it.
+///
+/// # Errors
+/// When nobody answers in time, or the answer as a whole is a refusal.
+pub(super) fn ask<C: ClientContext + ConsumerContext, T>(
+    client: &BaseConsumer<C>,
+    operation: sys::rd_kafka_admin_op_t,
+    timeout: Duration,
+    send: impl FnOnce(*mut sys::rd_kafka_t, *const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+    read: impl FnOnce(*mut sys::rd_kafka_event_t) -> T,
+) -> Result<T, ClientError> {
+    let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    let rk = client.client().native_ptr();
+    // SAFETY: the client outlives the call. Queue, options and event are ours and destroyed once, the event before the others.
+    unsafe {
+        let queue = Owned(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy);
+        let options =
+            Owned(sys::rd_kafka_AdminOptions_new(rk, operation), sys::rd_kafka_AdminOptions_destroy);
+        sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, ptr::null_mut(), 0);
+        send(rk, options.0, queue.0);
+        let event = Owned(sys::rd_kafka_queue_poll(queue.0, millis), sys::rd_kafka_event_destroy);
+        if event.0.is_null() {
+            return Err(ClientError::new(RDKafkaErrorCode::OperationTimedOut, "no answer".to_owned()));
+        }
+        let code = sys::rd_kafka_event_error(event.0);
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            let reason = text(sys::rd_kafka_event_error_string(event.0));
+            return Err(ClientError::new(code, reason));
+        }
+        Ok(read(event.0))
+    }
+}
+
+/// A name as librdkafka wants it.
+///
+/// # Errors
+/// When there's a zero byte in it.
+pub(super) fn name(name: &str) -> Result<CString, ClientError> {
+    CString::new(name).map_err(|error| ClientError::new(RDKafkaErrorCode::InvalidArgument, error.to_string()))
+}

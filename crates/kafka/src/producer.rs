@@ -1,0 +1,195 @@
+//! Produces readings: as fast as the client goes, a delivery report counted for each record.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+
+use super::config::Connection;
+use super::error::ClientError;
+use super::native;
+use super::outage::Outage;
+
+/// How long one wait takes, before it is asked whether to go on waiting.
+const SLICE: Duration = Duration::from_millis(100);
+/// Records that are given up are reported at once; longer than this, and they aren't.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A producer of readings, keyed by generatorID.
+pub struct ReadingProducer {
+    producer: ThreadedProducer<Reports>,
+    reports: Reports,
+    topic: String,
+}
+
+/// What became of the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Produced {
+    /// Acknowledged by all in-sync replicas.
+    pub delivered: u64,
+    /// Refused, or timed out.
+    pub failed: u64,
+    /// Why the first of these failed.
+    pub first_error: Option<String>,
+}
+
+impl ReadingProducer {
+    /// A producer to a topic that exists. Records wait up to 5 ms for others to share a request with.
+    ///
+    /// # Errors
+    /// When the client can't be made.
+    pub fn new(connection: &Connection, topic: &str) -> Result<ReadingProducer, ClientError> {
+        ReadingProducer::with_linger(connection, topic, "5")
+    }
+
+    /// As [`ReadingProducer::new`], and no record waits for others.
+    ///
+    /// # Errors
+    /// When the client can't be made.
+    pub fn without_linger(connection: &Connection, topic: &str) -> Result<ReadingProducer, ClientError> {
+        ReadingProducer::with_linger(connection, topic, "0")
+    }
+
+    fn with_linger(
+        connection: &Connection,
+        topic: &str,
+        linger: &str,
+    ) -> Result<ReadingProducer, ClientError> {
+        let mut config = connection.producer();
+        for (key, value) in [
+            // Room for a burst; the client's memory is bounded by kilobytes, not by records.
+            ("queue.buffering.max.messages", "1000000"),
+            ("queue.buffering.max.kbytes", "131072"),
+            ("linger.ms", linger),
+        ] {
+            if connection.property(key).is_none() {
+                config.set(key, value);
+            }
+        }
+        let reports = Reports::default();
+        let producer = config.create_with_context(reports.clone())?;
+        Ok(ReadingProducer { producer, reports, topic: topic.to_owned() })
+    }
+
+    /// Queues a record; waits while the client's queue is full.
+    ///
+    /// # Errors
+    /// When the client refuses the record for good.
+    pub fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), ClientError> {
+        self.send_unless(key, value, || false).map(drop)
+    }
+
+    /// As [`ReadingProducer::send`], but stops waiting when it is to give up; whether the record was queued.
+    ///
+    /// # Errors
+    /// When the client refuses the record for good.
+    pub fn send_unless(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        give_up: impl Fn() -> bool,
+    ) -> Result<bool, ClientError> {
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic);
+        record.key = key;
+        record.payload = value;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(true),
+                Err((error, unsent)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                    if give_up() {
+                        return Ok(false);
+                    }
+                    record = unsent;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits for the outstanding delivery reports.
+    #[must_use]
+    pub fn finish(self, timeout: Duration) -> Produced {
+        let deadline = Instant::now() + timeout;
+        self.finish_unless(|| Instant::now() > deadline)
+    }
+
+    /// Waits for the outstanding delivery reports until it is to give up; what has none then has failed.
+    #[must_use]
+    pub fn finish_unless(self, give_up: impl Fn() -> bool) -> Produced {
+        let counts = &self.reports.0;
+        while !native::producer::flush(&self.producer, SLICE) {
+            if give_up() {
+                let waiting = self.producer.in_flight_count();
+                tracing::warn!(records = waiting, "not all records were delivered in time");
+                let mut first = counts.first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert_with(|| "no answer in time".to_owned());
+                drop(first);
+                self.producer.purge(PurgeConfig::default().queue().inflight());
+                native::producer::flush(&self.producer, PURGE_TIMEOUT);
+                break;
+            }
+        }
+        Produced {
+            delivered: counts.delivered.load(Ordering::Relaxed),
+            failed: counts.failed.load(Ordering::Relaxed),
+            first_error: counts.first_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Records acknowledged so far.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.reports.0.delivered.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts delivery reports, on the client's polling thread.
+#[derive(Clone, Debug, Default)]
+struct Reports(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    first_error: Mutex<Option<String>>,
+    outage: Outage,
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        super::config::log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.outage.error(error.rdkafka_error_code(), reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => {
+                self.0.delivered.fetch_add(1, Ordering::Relaxed);
+                self.0.outage.answered();
+            }
+            Err((error, record)) => {
+                self.0.failed.fetch_add(1, Ordering::Relaxed);
+                let mut first = self.0.first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert_with(|| match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                        format!("not authorized for topic {}: ask for its ACL (write)", record.topic())
+                    }
+                    _ => error.to_string(),
+                });
+            }
+        }
+    }
+}

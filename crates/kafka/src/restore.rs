@@ -1,0 +1,575 @@
+//! The restorer: answers the engine's questions about partitions that are to start ([`genwatch_core::engine::restore`] says which,
+//! in which order and why).
+//!
+//! It runs on a thread of its own, so that the worker goes on polling. Each question is about one partition, and is open until
+//! it's answered or forgotten: an outage, or a transaction that a dead owner has left open, is waited out, however long it is,
+//! and holds up the questions about that partition alone. What can be asked together is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use genwatch_core::engine::restore::{Answer, AskId, Fault, Question, StateFold};
+use genwatch_core::engine::start::{self, Log};
+use genwatch_core::types::{Offset, PartitionId, TopicId};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::admin::{Cluster, ClusterError};
+use super::config::{Connection, Context, Isolation};
+use super::consumer::{CommittedOffset, Consumer, Event, Handle, Record};
+use super::error::ClientError;
+use super::topic_watch::{Found, TopicWatch};
+use super::topics::Topics;
+
+/// An open transaction of a crashed owner ends after its timeout (10 s) plus the broker's check (10 s); beyond that somebody
+/// should know.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Not long, as other questions wait meanwhile.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(1000);
+/// The coordinator answers at once unless an offset is unstable: the client then asks again and again within this time.
+const OFFSETS_TIMEOUT: Duration = Duration::from_millis(300);
+/// Where offsets can't be had together, so many are asked for one by one in a turn.
+const ONE_BY_ONE: usize = 4;
+/// How long a question that had no answer waits before it's asked again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The longest sleep.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Why nothing can be restored at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The broker refuses, for good.
+    #[error("the state of partitions could not be restored: {0}")]
+    Kafka(String),
+}
+
+impl From<ClientError> for RestoreError {
+    fn from(error: ClientError) -> Self {
+        RestoreError::Kafka(error.to_string())
+    }
+}
+
+/// What the restorer has found.
+#[derive(Debug)]
+pub enum Heard {
+    /// The answer to a question.
+    Answer(AskId, Answer),
+    /// What there is of the topics; nobody has asked.
+    Topics(Found),
+}
+
+/// A question on its way.
+type Asked = (AskId, PartitionId, Question);
+
+/// The restorer's thread, and the way to it.
+#[derive(Debug)]
+pub struct Restorer {
+    questions: Option<Sender<Asked>>,
+    forgotten: Arc<Mutex<BTreeSet<AskId>>>,
+    answers: Receiver<Result<Heard, RestoreError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Restorer {
+    /// Starts the thread. `waker` is unparked when an answer is there. The companion topics have so many `partitions`, at least.
+    ///
+    /// # Errors
+    /// When a client can't be made.
+    pub fn start(
+        connection: &Connection,
+        group: &str,
+        topics: &Topics,
+        partitions: usize,
+        handle: Arc<Handle>,
+        waker: Thread,
+    ) -> Result<Restorer, ClientError> {
+        let uncommitted =
+            connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
+        let reader = connection.reader(group, Isolation::Committed);
+        let (questions, incoming) = crossbeam_channel::unbounded::<Asked>();
+        let (answers, outcomes) = crossbeam_channel::unbounded();
+        let forgotten = Arc::<Mutex<BTreeSet<AskId>>>::default();
+        let way = Way { incoming, answers, waker, forgotten: Arc::clone(&forgotten) };
+        let (topics, connection) = (topics.clone(), connection.clone());
+        let thread = std::thread::Builder::new().name("restorer".to_owned()).spawn(move || {
+            // Made here, as it wakes the thread that polls it.
+            match Consumer::new(&reader, &topics.state, std::thread::current()) {
+                Ok(client) => {
+                    let clients = Clients { reader: client, uncommitted, handle, topics, connection };
+                    let companions = companions(&clients.topics).map(|topic| (topic, partitions));
+                    let companions = companions.into_iter().collect();
+                    let watch = TopicWatch::new(&clients.topics);
+                    Work { way, clients, reader, companions, watch, open: BTreeMap::new() }.run();
+                }
+                Err(error) => way.send(Err(RestoreError::Kafka(error.to_string()))),
+            }
+        });
+        let thread = thread.map_err(|error| ClientError::of_ours(format!("no thread: {error}")))?;
+        Ok(Restorer { questions: Some(questions), forgotten, answers: outcomes, thread: Some(thread) })
+    }
+
+    /// Asks.
+    pub fn ask(&self, ask: AskId, partition: PartitionId, question: Question) {
+        if let Some(questions) = &self.questions {
+            // The receiver lives as long as the thread, which ends only after `questions` is dropped.
+            let _ = questions.send((ask, partition, question));
+        }
+        self.wake();
+    }
+
+    /// Nobody waits for this answer any more.
+    pub fn forget(&self, ask: AskId) {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).insert(ask);
+        self.wake();
+    }
+
+    /// The next that it has found, or why nothing can be found.
+    #[must_use]
+    pub fn heard(&self) -> Option<Result<Heard, RestoreError>> {
+        self.answers.try_recv().ok()
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Restorer {
+    fn drop(&mut self) {
+        self.questions = None;
+        self.wake();
+        // Detached: a request under way may wait for a broker, and nothing of it matters any more.
+        drop(self.thread.take());
+    }
+}
+
+/// The thread's end of the way.
+struct Way {
+    incoming: Receiver<Asked>,
+    answers: Sender<Result<Heard, RestoreError>>,
+    waker: Thread,
+    forgotten: Arc<Mutex<BTreeSet<AskId>>>,
+}
+
+impl Way {
+    fn send(&self, heard: Result<Heard, RestoreError>) {
+        // Whoever is gone needs no answer.
+        if self.answers.send(heard).is_ok() {
+            self.waker.unpark();
+        }
+    }
+}
+
+struct Clients {
+    /// Of the state topic.
+    reader: Consumer,
+    uncommitted: BaseConsumer<Context>,
+    handle: Arc<Handle>,
+    topics: Topics,
+    connection: Connection,
+}
+
+struct Work {
+    way: Way,
+    clients: Clients,
+    /// How many partitions each companion topic is known to have.
+    companions: BTreeMap<String, usize>,
+    watch: TopicWatch,
+    /// How a reader is made.
+    reader: ClientConfig,
+    open: BTreeMap<AskId, Open>,
+}
+
+/// A question without an answer yet.
+struct Open {
+    partition: PartitionId,
+    question: Question,
+    asked: Instant,
+    told: Instant,
+    due: Instant,
+    /// For [`Question::States`], once it's known how far to read.
+    reading: Option<Reading>,
+}
+
+/// The states of one partition, as far as they are read.
+struct Reading {
+    high: Offset,
+    states: StateFold,
+}
+
+impl Open {
+    /// Says now and then that something is waited for.
+    fn wait(&mut self, what: &str, why: &dyn std::fmt::Display) {
+        self.due = Instant::now() + RETRY_AFTER;
+        tracing::debug!(partition = %self.partition, %why, "no {what} yet");
+        if self.told.elapsed() > PATIENCE {
+            self.told = Instant::now();
+            let seconds = self.asked.elapsed().as_secs();
+            tracing::warn!(partition = %self.partition, %why, seconds, "a partition can't be started: it waits for {what}");
+        }
+    }
+}
+
+impl Work {
+    fn run(mut self) {
+        while self.take_questions() {
+            if let Err(error) = self.turn() {
+                self.way.send(Err(error));
+                return;
+            }
+            self.sleep();
+        }
+    }
+
+    /// False when nobody will ask any more.
+    fn take_questions(&mut self) -> bool {
+        loop {
+            match self.way.incoming.try_recv() {
+                Ok((ask, partition, question)) => {
+                    let now = Instant::now();
+                    let open = Open { partition, question, asked: now, told: now, due: now, reading: None };
+                    self.open.insert(ask, open);
+                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), RestoreError> {
+        self.drop_forgotten()?;
+        self.companions();
+        self.committed()?;
+        self.begin_reading()?;
+        self.read()?;
+        self.log()?;
+        self.owners();
+        if let Some(found) = self.watch.look(&self.clients.uncommitted) {
+            for topic in &found.anew {
+                self.companions.remove(topic);
+            }
+            if found.anew.contains(&self.clients.topics.state) {
+                self.renew_reader()?;
+            }
+            self.way.send(Ok(Heard::Topics(found)));
+        }
+        Ok(())
+    }
+
+    /// The state topic was made anew. A client takes no leader epoch below the one it knows, and a topic that was made anew begins at zero: where another broker
+    /// leads it now, the former one is asked for ever (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1). So there's another
+    /// reader, which begins again what it was reading.
+    fn renew_reader(&mut self) -> Result<(), RestoreError> {
+        let reader = Consumer::new(&self.reader, &self.clients.topics.state, std::thread::current());
+        self.clients.reader = reader.map_err(|error| RestoreError::Kafka(error.to_string()))?;
+        for open in self.open.values_mut() {
+            open.reading = None;
+        }
+        Ok(())
+    }
+
+    fn sleep(&self) {
+        let due = self.open.values().filter(|open| open.reading.is_none()).map(|open| open.due).min();
+        let wait = due.map_or(TURN, |due| due.saturating_duration_since(Instant::now()).min(TURN));
+        if !wait.is_zero() {
+            std::thread::park_timeout(wait);
+        }
+    }
+
+    fn drop_forgotten(&mut self) -> Result<(), RestoreError> {
+        let forgotten =
+            std::mem::take(&mut *self.way.forgotten.lock().unwrap_or_else(PoisonError::into_inner));
+        for ask in forgotten {
+            if let Some(Open { partition, reading: Some(_), .. }) = self.open.remove(&ask) {
+                self.clients.reader.remove(&[partition])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, ask: AskId, answer: Answer) {
+        self.open.remove(&ask);
+        self.way.send(Ok(Heard::Answer(ask, answer)));
+    }
+
+    /// The questions of one kind that are due.
+    fn due(&self, question: &Question) -> Vec<(AskId, PartitionId)> {
+        let now = Instant::now();
+        let is_due = |open: &Open| open.question == *question && open.reading.is_none() && open.due <= now;
+        self.open.iter().filter(|(_, open)| is_due(open)).map(|(ask, open)| (*ask, open.partition)).collect()
+    }
+
+    fn wait(&mut self, ask: AskId, what: &str, why: &dyn std::fmt::Display) {
+        if let Some(open) = self.open.get_mut(&ask) {
+            open.wait(what, why);
+        }
+    }
+
+    // ----------------------------------------------------------------------------------------------------------------
+
+    fn companions(&mut self) {
+        for (ask, partition) in self.due(&Question::Companions) {
+            let lacks =
+                |topic: &String| self.companions.get(topic).is_none_or(|n| *n <= partition.0 as usize);
+            let lacking: Vec<String> = companions(&self.clients.topics).into_iter().filter(lacks).collect();
+            match self.clients.grow(&lacking, partition) {
+                Ok(counts) => {
+                    self.companions.extend(counts);
+                    self.answer(ask, Answer::Companions);
+                }
+                Err(NotGrown::Yet(why)) => self.wait(ask, "the companion topics' partition", &why),
+                Err(NotGrown::Ever(reason)) => {
+                    self.answer(ask, Answer::Never(Fault::Companion { reason }));
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self) -> Result<(), RestoreError> {
+        let due = self.due(&Question::Committed);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<PartitionId> = due.iter().map(|(_, partition)| *partition).collect();
+        let asks: BTreeMap<PartitionId, AskId> =
+            due.iter().map(|(ask, partition)| (*partition, *ask)).collect();
+        match self.clients.committed(&partitions)? {
+            Ok(offsets) => {
+                for committed in offsets {
+                    if let Some(ask) = asks.get(&committed.partition) {
+                        self.answer(*ask, Answer::Committed(noted(&committed)));
+                    }
+                }
+            }
+            Err(why) => {
+                for (ask, _) in &due {
+                    self.wait(*ask, "its committed offset", &why);
+                }
+                // One that is unstable keeps the answer for all of them back.
+                for (ask, partition) in due.iter().take(if due.len() > 1 { ONE_BY_ONE } else { 0 }) {
+                    if let Ok(offsets) = self.clients.committed(&[*partition])? {
+                        self.answer(*ask, Answer::Committed(offsets.first().and_then(noted)));
+                    } else if let Some(open) = self.open.get_mut(ask) {
+                        // Others are asked for first the next time.
+                        open.due += RETRY_AFTER;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_reading(&mut self) -> Result<(), RestoreError> {
+        let mut starts = Vec::new();
+        for (ask, partition) in self.due(&Question::States) {
+            match self.clients.watermarks(&self.clients.topics.state, partition)? {
+                Ok((low, high)) if low >= high => self.answer(ask, Answer::States(Vec::new())),
+                Ok((low, high)) => {
+                    starts.push((partition, low));
+                    if let Some(open) = self.open.get_mut(&ask) {
+                        open.reading = Some(Reading { high, states: StateFold::default() });
+                    }
+                }
+                Err(why) => self.wait(ask, "the state topic", &why),
+            }
+        }
+        if !starts.is_empty() {
+            self.clients.reader.add(&starts, &starts)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what there is of the state topic, up to the ends.
+    fn read(&mut self) -> Result<(), RestoreError> {
+        let Work { open, clients, .. } = self;
+        let mut reading: BTreeMap<PartitionId, (AskId, &mut Open)> = open
+            .iter_mut()
+            .filter(|(_, open)| open.reading.is_some())
+            .map(|(ask, open)| (open.partition, (*ask, open)))
+            .collect();
+        let mut done: Vec<(AskId, PartitionId, Option<Fault>)> = Vec::new();
+        while !reading.is_empty() {
+            let batch = clients.reader.poll(usize::MAX);
+            if batch.is_empty() {
+                break;
+            }
+            for event in batch.events() {
+                let (partition, reached) = match event {
+                    Event::Record(record) => {
+                        let Some((ask, open)) = reading.get_mut(&record.partition) else { continue };
+                        let Some(states) = open.reading.as_mut().map(|reading| &mut reading.states) else {
+                            continue;
+                        };
+                        let Record { partition, offset, key, value, .. } = record;
+                        let applied = states.apply(&clients.topics.state, partition, offset, key, value);
+                        if let Err(fault) = applied {
+                            done.push((*ask, record.partition, Some(fault)));
+                            reading.remove(&record.partition);
+                            continue;
+                        }
+                        (record.partition, record.offset.next())
+                    }
+                    // The end as a reader of committed records sees it: an open transaction keeps it below the high
+                    // watermark, and another notice follows when it has ended.
+                    Event::End(partition, end) => (partition, end),
+                    Event::Error(_, error) if is_for_good(error.code) => return Err(error.into()),
+                    Event::Error(_, error) => {
+                        tracing::debug!(%error, "reading the state topic is interrupted");
+                        continue;
+                    }
+                };
+                let is_done =
+                    |open: &Open| open.reading.as_ref().is_some_and(|reading| reached >= reading.high);
+                if reading.get(&partition).is_some_and(|(_, open)| is_done(open)) {
+                    done.extend(reading.remove(&partition).map(|(ask, _)| (ask, partition, None)));
+                }
+            }
+        }
+        for (_, open) in reading.values_mut() {
+            open.wait("the end of a transaction in the state topic", &"nothing comes");
+        }
+        for (ask, partition, fault) in done {
+            self.clients.reader.remove(&[partition])?;
+            let read = self.open.get_mut(&ask).and_then(|open| open.reading.take());
+            let states = read.map(|reading| reading.states.into_states()).unwrap_or_default();
+            self.answer(ask, fault.map_or(Answer::States(states), Answer::Never));
+        }
+        Ok(())
+    }
+
+    fn log(&mut self) -> Result<(), RestoreError> {
+        let due = self.due(&Question::Log);
+        if due.is_empty() {
+            return Ok(());
+        }
+        // The id first: of a topic that is made anew between the two, the bounds are then told under the former id, and the
+        // next look at the id mends it.
+        let topic = match self.watch.ask(&self.clients.uncommitted) {
+            Ok(topic) => topic,
+            Err(why) => {
+                due.iter().for_each(|(ask, _)| self.wait(*ask, "the topic's id", &why));
+                return Ok(());
+            }
+        };
+        for (ask, partition) in due {
+            match self.clients.watermarks(&self.clients.topics.readings, partition)? {
+                Ok((low, high)) => self.answer(ask, Answer::Log(Log { topic: topic.clone(), low, high })),
+                Err(why) => self.wait(ask, "the bounds of its log", &why),
+            }
+        }
+        Ok(())
+    }
+
+    fn owners(&mut self) {
+        let now = Instant::now();
+        let ids = |(ask, open): (&AskId, &Open)| match &open.question {
+            Question::Owner(ids) if open.due <= now => Some((*ask, ids.clone())),
+            _ => None,
+        };
+        let due: Vec<(AskId, Vec<TopicId>)> = self.open.iter().filter_map(ids).collect();
+        for (ask, ids) in due {
+            match self.watch.owner(&ids, &self.clients.uncommitted) {
+                Ok(name) => self.answer(ask, Answer::Owner(name)),
+                Err(why) => self.wait(ask, "the topics of the cluster", &why),
+            }
+        }
+    }
+}
+
+/// What the group has committed of a partition, as the engine wants it.
+fn noted(committed: &CommittedOffset) -> Option<start::CommittedOffset> {
+    committed.offset.map(|offset| start::CommittedOffset { offset, note: committed.note() })
+}
+
+/// The topics that have a partition for each of the readings topic.
+fn companions(topics: &Topics) -> [String; 3] {
+    [topics.state.clone(), topics.dead_letters.clone(), topics.alerts.clone()]
+}
+
+/// Why a companion topic doesn't have a partition.
+enum NotGrown {
+    Yet(String),
+    Ever(String),
+}
+
+impl Clients {
+    /// Whether each of these topics has the partition, which they don't as far as is known: asks, and grows those that don't.
+    /// Gives how many partitions each has.
+    fn grow(&self, lacking: &[String], partition: PartitionId) -> Result<Vec<(String, usize)>, NotGrown> {
+        if lacking.is_empty() {
+            return Ok(Vec::new());
+        }
+        let yet = |error: ClusterError| NotGrown::Yet(error.to_string());
+        let cluster = Cluster::connect(&self.connection).map_err(yet)?;
+        let wanted = cluster.require(&self.topics.readings).map_err(yet)?.max(partition.0 as usize + 1);
+        let mut counts = Vec::new();
+        for topic in lacking {
+            let mut found = cluster.require(topic).map_err(yet)?;
+            if found <= partition.0 as usize {
+                cluster.grow(topic, found, wanted).map_err(|error| match error {
+                    ClusterError::NotGrown { .. } => NotGrown::Ever(error.to_string()),
+                    error => NotGrown::Yet(error.to_string()),
+                })?;
+                found = cluster.require(topic).map_err(yet)?;
+                if found <= partition.0 as usize {
+                    return Err(NotGrown::Yet(format!("{topic} has {found} partitions")));
+                }
+            }
+            counts.push((topic.clone(), found));
+        }
+        Ok(counts)
+    }
+
+    /// The outer error is for good.
+    fn committed(
+        &self,
+        partitions: &[PartitionId],
+    ) -> Result<Result<Vec<CommittedOffset>, ClientError>, RestoreError> {
+        match self.handle.committed(partitions, OFFSETS_TIMEOUT) {
+            Err(error) if is_for_good(error.code) => {
+                Err(RestoreError::Kafka(format!("no committed offsets: {error}")))
+            }
+            result => Ok(result),
+        }
+    }
+
+    /// First offset and high watermark, whatever transactions are open. The outer error is for good.
+    fn watermarks(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<Result<(Offset, Offset), KafkaError>, RestoreError> {
+        match self.uncommitted.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
+            Ok((low, high)) => Ok(Ok((Offset(low), Offset(high)))),
+            Err(error) if error.rdkafka_error_code().is_some_and(is_for_good) => {
+                Err(RestoreError::Kafka(format!("no watermarks of {topic}: {error}")))
+            }
+            Err(error) => {
+                // librdkafka 2.12.1 takes "no leader", once it's in its cache, for final, and says "unknown partition"
+                // until somebody asks for metadata (rd_kafka_topic_partition_list_get_leaders): this client does nothing
+                // else that would.
+                if let Err(error) = self.uncommitted.fetch_metadata(Some(topic), REQUEST_TIMEOUT) {
+                    tracing::debug!(%error, topic, "no metadata");
+                }
+                Ok(Err(error))
+            }
+        }
+    }
+}
+
+/// Errors that waiting doesn't mend.
+fn is_for_good(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::Fatal
+    )
+}

@@ -1,0 +1,427 @@
+//! A member of a consumer group that reads several topics, for sinks: records one by one, rebalances as values, and offsets
+//! that are committed when the sink says so.
+//!
+//! Unlike the worker's intake ([`super::consumer`]) it is rust-rdkafka's own consumer: a sink has nothing to restore before
+//! a partition starts and nothing to drain before it goes, so a rebalance is answered at once, during a poll.
+//!
+//! Ownership: one thread. Callbacks run during its polls and only note what has happened.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use genwatch_core::types::{Millis, Offset, PartitionId, Place};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::admin::{Cluster, ClusterError};
+use super::config::{Connection, Context, Isolation, log};
+use super::error::ClientError;
+use super::native;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Not long, as nothing else is done meanwhile.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
+/// A broker that answers does so at once.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A member of the group. Leaves it when dropped.
+pub struct Subscriber {
+    consumer: BaseConsumer<Notes>,
+    /// For the ends of logs whatever transactions are open.
+    uncommitted: BaseConsumer<Context>,
+    topics: Vec<String>,
+    group: String,
+}
+
+/// What the group has decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These partitions are ours now.
+    Assigned(Vec<Place>),
+    /// These were.
+    Removed(Vec<Place>),
+    /// These were, and somebody else may have had them for a while: the group went on without us.
+    Lost(Vec<Place>),
+}
+
+/// A partition, and what is known of where to begin.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The partition.
+    pub place: Place,
+    /// What the group has committed, if it has.
+    pub committed: Option<Offset>,
+    /// The first offset in the log.
+    pub low: Offset,
+    /// The end of the log.
+    pub high: Offset,
+}
+
+/// What librdkafka has told since it was last asked.
+#[derive(Default)]
+struct Notes {
+    topics: Vec<String>,
+    changes: Mutex<Vec<Change>>,
+    has_changes: AtomicBool,
+    commits: Mutex<Vec<Result<(), ClientError>>>,
+    /// Some partition can't go on from where it is, or has no place to begin.
+    has_lost_its_place: AtomicBool,
+    brokers_down: AtomicBool,
+    last_broker_error: Mutex<String>,
+}
+
+/// A record, borrowed from the client.
+pub struct Record<'a> {
+    /// Its topic and partition.
+    pub place: Place,
+    message: BorrowedMessage<'a>,
+}
+
+impl Record<'_> {
+    /// Its offset.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        Offset(self.message.offset())
+    }
+
+    /// Its timestamp, if it has one.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<Millis> {
+        self.message.timestamp().to_millis().map(Millis)
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.message.key()
+    }
+
+    /// Its value; `None` is a tombstone.
+    #[must_use]
+    pub fn value(&self) -> Option<&[u8]> {
+        self.message.payload()
+    }
+}
+
+/// Why the topics can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscriberError {
+    /// The cluster or a topic isn't as it must be.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The client couldn't be made.
+    #[error("the Kafka client could not be made: {0}")]
+    Client(ClientError),
+    /// librdkafka refused a call.
+    #[error("reading failed: {0}")]
+    Read(#[from] ClientError),
+    /// We may not read.
+    #[error(
+        "not authorized to read {topics} as group {group}: ask for the ACLs (read on each of them, and on the group)"
+    )]
+    Unauthorized {
+        /// The topics.
+        topics: String,
+        /// The group.
+        group: String,
+    },
+}
+
+impl From<KafkaError> for SubscriberError {
+    fn from(error: KafkaError) -> Self {
+        ClientError::from(error).into()
+    }
+}
+
+impl Subscriber {
+    /// Joins the group for these topics, which must exist. A [`Place`] names a topic by its number in `topics`.
+    ///
+    /// # Errors
+    /// When one is missing or the client can't be made.
+    pub fn new(
+        connection: &Connection,
+        cluster: &Cluster,
+        group: &str,
+        topics: Vec<String>,
+    ) -> Result<Subscriber, SubscriberError> {
+        for topic in &topics {
+            cluster.require(topic)?;
+        }
+        let notes = Notes { topics: topics.clone(), ..Notes::default() };
+        let consumer: BaseConsumer<Notes> = connection
+            .sink_consumer(group)
+            .create_with_context(notes)
+            .map_err(|error| SubscriberError::Client(error.into()))?;
+        let uncommitted = connection
+            .reader(group, Isolation::Uncommitted)
+            .create_with_context(Context::default())
+            .map_err(|error| SubscriberError::Client(error.into()))?;
+        consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(Subscriber { consumer, uncommitted, topics, group: group.to_owned() })
+    }
+
+    /// Serves the group, and gives the next record; `None` if there is none within `wait`.
+    ///
+    /// # Errors
+    /// When we may not read, or the client is broken for good.
+    pub fn poll(&self, wait: Duration) -> Result<Option<Record<'_>>, SubscriberError> {
+        match self.consumer.poll(wait) {
+            None => Ok(None),
+            Some(Ok(message)) => {
+                let place = place(&self.topics, message.topic(), message.partition());
+                Ok(place.map(|place| Record { place, message }))
+            }
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
+            ))) => {
+                let (topics, group) = (self.topics.join(", "), self.group.clone());
+                Err(SubscriberError::Unauthorized { topics, group })
+            }
+            // There's no `auto.offset.reset`: whoever reads decides.
+            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
+                self.consumer.context().has_lost_its_place.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error.into()),
+            // librdkafka mends it by itself.
+            Some(Err(error)) => {
+                tracing::debug!(%error, "reading waits");
+                Ok(None)
+            }
+        }
+    }
+
+    /// What the group has decided since the last call, in order.
+    #[must_use]
+    pub fn take_changes(&self) -> Vec<Change> {
+        let notes = self.consumer.context();
+        // Asked after each record.
+        if notes.has_changes.swap(false, Ordering::Acquire) { take(&notes.changes) } else { Vec::new() }
+    }
+
+    /// Whether some partition has no place to go on from: [`Subscriber::start_at`] gives it one.
+    #[must_use]
+    pub fn has_lost_its_place(&self) -> bool {
+        self.consumer.context().has_lost_its_place.load(Ordering::Relaxed)
+    }
+
+    /// What is known of where these partitions can begin.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn starts(&self, places: &[Place]) -> Result<Vec<Start>, SubscriberError> {
+        let list = self.consumer.committed_offsets(self.list(places), START_TIMEOUT)?;
+        let committed = self.offsets(&list);
+        let start = |place: &Place| {
+            let topic = &self.topics[place.topic];
+            let (low, high) = self.uncommitted.fetch_watermarks(topic, place.partition.0, START_TIMEOUT)?;
+            let committed = committed.get(place).copied();
+            Ok(Start { place: *place, committed, low: Offset(low), high: Offset(high) })
+        };
+        places.iter().map(start).collect()
+    }
+
+    /// Goes on with these partitions, which must be all that are assigned, from here. What was fetched and not handed out is
+    /// fetched again.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    pub fn start_at(&self, starts: &[(Place, Offset)]) -> Result<(), SubscriberError> {
+        let list = self.list_of_offsets(starts)?;
+        self.consumer.context().has_lost_its_place.store(false, Ordering::Relaxed);
+        if matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            self.consumer.incremental_unassign(&list)?;
+            self.consumer.incremental_assign(&list)?;
+        } else {
+            self.consumer.assign(&list)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the client has said that no broker answers, since the last call.
+    #[must_use]
+    pub fn take_brokers_down(&self) -> bool {
+        self.consumer.context().brokers_down.swap(false, Ordering::Relaxed)
+    }
+
+    /// Asks whether a broker answers.
+    #[must_use]
+    pub fn brokers_answer(&self) -> bool {
+        let topic = self.topics.first().map(String::as_str);
+        self.consumer.fetch_metadata(topic, PROBE_TIMEOUT).is_ok()
+    }
+
+    /// What was wrong with a broker the last time that something was.
+    #[must_use]
+    pub fn last_broker_error(&self) -> String {
+        let notes = self.consumer.context();
+        notes.last_broker_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops fetching; what was fetched and not handed out comes again after [`Subscriber::resume`].
+    ///
+    /// # Errors
+    /// When the client refuses.
+    pub fn pause(&self, places: &[Place]) -> Result<(), SubscriberError> {
+        Ok(self.consumer.pause(&self.list(places))?)
+    }
+
+    /// Goes on fetching.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    pub fn resume(&self, places: &[Place]) -> Result<(), SubscriberError> {
+        Ok(self.consumer.resume(&self.list(places))?)
+    }
+
+    /// How far each partition is read: behind the last record handed out, and behind markers of transactions. Partitions of
+    /// which nothing has come yet are left out.
+    #[must_use]
+    pub fn positions(&self) -> Vec<(Place, Offset)> {
+        self.consumer.position().map(|list| self.offsets(&list).into_iter().collect()).unwrap_or_default()
+    }
+
+    /// What the group has committed for these partitions, as far as it has.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn committed(&self, places: &[Place]) -> Result<BTreeMap<Place, Offset>, SubscriberError> {
+        let list = self.consumer.committed_offsets(self.list(places), REQUEST_TIMEOUT)?;
+        Ok(self.offsets(&list))
+    }
+
+    /// Asks to commit; the answer comes by [`Subscriber::take_commits`].
+    ///
+    /// # Errors
+    /// When the client refuses; then no answer comes.
+    pub fn commit(&self, offsets: &[(Place, Offset)]) -> Result<(), SubscriberError> {
+        Ok(native::subscriber::commit(&self.consumer, &self.list_of_offsets(offsets)?)?)
+    }
+
+    /// The answers to commits since the last call, in order.
+    #[must_use]
+    pub fn take_commits(&self) -> Vec<Result<(), ClientError>> {
+        take(&self.consumer.context().commits)
+    }
+
+    fn list(&self, places: &[Place]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(places.len());
+        for place in places {
+            list.add_partition(&self.topics[place.topic], place.partition.0);
+        }
+        list
+    }
+
+    fn list_of_offsets(&self, offsets: &[(Place, Offset)]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (place, offset) in offsets {
+            let topic = &self.topics[place.topic];
+            list.add_partition_offset(topic, place.partition.0, KafkaOffset::Offset(offset.0))?;
+        }
+        Ok(list)
+    }
+
+    fn offsets(&self, list: &TopicPartitionList) -> BTreeMap<Place, Offset> {
+        let known =
+            |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+                KafkaOffset::Offset(offset) => {
+                    Some((place(&self.topics, element.topic(), element.partition())?, Offset(offset)))
+                }
+                _ => None,
+            };
+        list.elements().iter().filter_map(known).collect()
+    }
+}
+
+/// Where each partition of these topics begins and ends now.
+///
+/// # Errors
+/// When a topic is missing or the cluster doesn't answer.
+pub fn bounds(
+    cluster: &Cluster,
+    topics: &[String],
+) -> Result<BTreeMap<Place, (Offset, Offset)>, SubscriberError> {
+    let mut bounds = BTreeMap::new();
+    for (number, topic) in topics.iter().enumerate() {
+        for id in 0..i32::try_from(cluster.require(topic)?).unwrap_or(i32::MAX) {
+            let partition = PartitionId(id);
+            bounds.insert(Place { topic: number, partition }, cluster.watermarks(topic, partition)?);
+        }
+    }
+    Ok(bounds)
+}
+
+fn place(topics: &[String], topic: &str, partition: i32) -> Option<Place> {
+    let topic = topics.iter().position(|known| known == topic)?;
+    Some(Place { topic, partition: PartitionId(partition) })
+}
+
+fn take<T>(notes: &Mutex<Vec<T>>) -> Vec<T> {
+    std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn note<T>(notes: &Mutex<Vec<T>>, value: T) {
+    notes.lock().unwrap_or_else(PoisonError::into_inner).push(value);
+}
+
+impl Notes {
+    fn note(&self, change: Change) {
+        note(&self.changes, change);
+        self.has_changes.store(true, Ordering::Release);
+    }
+
+    fn places(&self, list: &TopicPartitionList) -> Vec<Place> {
+        let elements = list.elements();
+        elements
+            .iter()
+            .filter_map(|element| place(&self.topics, element.topic(), element.partition()))
+            .collect()
+    }
+}
+
+impl ClientContext for Notes {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode::{AllBrokersDown, Authentication, BrokerTransportFailure, Resolve, SSL};
+        match error.rdkafka_error_code() {
+            Some(AllBrokersDown) => self.brokers_down.store(true, Ordering::Relaxed),
+            Some(BrokerTransportFailure | Resolve | Authentication | SSL) => {
+                let mut last = self.last_broker_error.lock().unwrap_or_else(PoisonError::into_inner);
+                reason.clone_into(&mut last);
+            }
+            _ => {}
+        }
+        tracing::debug!(%error, reason, "the Kafka client");
+    }
+}
+
+impl ConsumerContext for Notes {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            let places = self.places(list);
+            let lost = consumer.assignment_lost();
+            self.note(if lost { Change::Lost(places) } else { Change::Removed(places) });
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => self.note(Change::Assigned(self.places(list))),
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        note(&self.commits, result.map_err(ClientError::from));
+    }
+}

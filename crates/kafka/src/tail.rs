@@ -1,0 +1,183 @@
+//! Reads a topic without belonging to a group: from the beginning, from now or from a time, to its end or for ever.
+//! What a transaction aborted is never seen.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use genwatch_core::types::{Millis, Offset, PartitionId};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::admin::{Cluster, ClusterError};
+use super::config::{Connection, Isolation};
+use super::consumer::{Consumer, Event, Record};
+use super::error::ClientError;
+use super::outage::Outage;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two questions whether an outage is over, and how long an answer is waited for.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// With the first record there is.
+    Beginning,
+    /// With what is written from now on.
+    Now,
+    /// With the first record of this timestamp or a later one.
+    Time(Millis),
+}
+
+/// A reader of all partitions of a topic.
+pub struct Tail {
+    consumer: Consumer,
+    /// The partitions that have not reached the end they had when the tail was made, or [`Tail::extend`] was called.
+    open: BTreeMap<PartitionId, Offset>,
+    /// How far each partition is read.
+    reached: BTreeMap<PartitionId, Offset>,
+    outage: Outage,
+    probed: Instant,
+}
+
+/// Why a topic can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TailError {
+    /// The cluster or the topic isn't there.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The client or the broker refuses.
+    #[error("reading failed: {0}")]
+    Client(#[from] ClientError),
+}
+
+impl Tail {
+    /// A reader of `topic`.
+    ///
+    /// # Errors
+    /// When the topic doesn't exist or the cluster doesn't answer.
+    pub fn new(
+        connection: &Connection,
+        cluster: &Cluster,
+        topic: &str,
+        from: StartAt,
+    ) -> Result<Tail, TailError> {
+        let partitions = cluster.require(topic)?;
+        let config = connection.reader("genwatch_reader", Isolation::Committed);
+        let consumer = Consumer::new(&config, topic, thread::current())?;
+        let (mut starts, mut open) = (Vec::new(), BTreeMap::new());
+        for id in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            let (low, high) = cluster.watermarks(topic, PartitionId(id))?;
+            let start = match from {
+                StartAt::Beginning => low,
+                StartAt::Now => high,
+                StartAt::Time(at) => offset_at(cluster, topic, id, at)?.unwrap_or(high),
+            };
+            starts.push((PartitionId(id), start));
+            if start < high {
+                open.insert(PartitionId(id), high);
+            }
+        }
+        consumer.add(&starts, &starts)?;
+        let reached = starts.into_iter().collect();
+        Ok(Tail { consumer, open, reached, outage: Outage::default(), probed: Instant::now() })
+    }
+
+    /// Goes on to the end that the topic has now.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn extend(&mut self, cluster: &Cluster, topic: &str) -> Result<(), TailError> {
+        for (partition, reached) in &self.reached {
+            let (_, high) = cluster.watermarks(topic, *partition)?;
+            if *reached < high {
+                self.open.insert(*partition, high);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every partition has reached the end that it had when the tail was made, or extended.
+    #[must_use]
+    pub fn at_end(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// For a reader that follows: says when an outage is over that [`Tail::read`] has noticed, also where there's nothing to
+    /// read.
+    pub fn watch(&mut self, cluster: &Cluster) {
+        if !self.outage.is_under_way() || self.probed.elapsed() < PROBE_INTERVAL {
+            return;
+        }
+        self.probed = Instant::now();
+        if cluster.client().fetch_metadata(Some("__genwatch_probe"), PROBE_INTERVAL / 2).is_ok() {
+            self.outage.answered();
+        }
+    }
+
+    /// Hands the records that are there to `each`; waits up to `wait` if there are none.
+    ///
+    /// # Errors
+    /// With what `each` gives, or when the broker refuses.
+    pub fn read<E: From<TailError>>(
+        &mut self,
+        wait: Duration,
+        mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for error in self.consumer.take_errors() {
+            self.outage.error(Some(error.code), &error.to_string());
+        }
+        let batch = self.consumer.poll(usize::MAX);
+        if batch.is_empty() {
+            drop(batch);
+            thread::park_timeout(wait);
+            return Ok(());
+        }
+        for event in batch.events() {
+            if !matches!(event, Event::Error(..)) {
+                self.outage.answered();
+            }
+            let (partition, reached) = match event {
+                Event::Record(record) => {
+                    each(&record)?;
+                    (record.partition, record.offset.next())
+                }
+                Event::End(partition, end) => (partition, end),
+                Event::Error(_, error) if is_passing(error.code) => continue,
+                Event::Error(_, error) => return Err(TailError::Client(error).into()),
+            };
+            self.reached.insert(partition, reached);
+            if self.open.get(&partition).is_some_and(|end| reached >= *end) {
+                self.open.remove(&partition);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Errors that librdkafka mends by itself, or that don't concern who belongs to no group: librdkafka asks for a coordinator
+/// all the same.
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+    )
+}
+
+fn offset_at(cluster: &Cluster, topic: &str, id: i32, at: Millis) -> Result<Option<Offset>, ClientError> {
+    let mut times = TopicPartitionList::new();
+    times.add_partition_offset(topic, id, KafkaOffset::Offset(at.0))?;
+    let offsets = cluster.client().offsets_for_times(times, REQUEST_TIMEOUT)?;
+    Ok(offsets.elements().first().and_then(|element| match element.offset() {
+        KafkaOffset::Offset(offset) => Some(Offset(offset)),
+        _ => None,
+    }))
+}
