@@ -1,44 +1,32 @@
 //! genwatch: the horizontally scalable consumer of emergency generator telemetry in Apache Kafka.
 //!
-//! A replica joins a consumer group, works its partitions in the order of each generator, raises and clears alarms, and
-//! makes alerts, alarm states, dead letters and offsets durable together. When producers outrun one replica, one adds
-//! replicas.
+//! A worker joins a consumer group, processes its partitions in the order of each generator, raises and clears alarms, and
+//! makes alerts, alarm states, dead letters and offsets durable together. When producers outrun one worker, one adds workers.
 //!
 //! # Layout
 //!
-//! Pure, without Kafka, clock, thread or randomness:
+//! Four crates hold what this one stands on, and Cargo holds the walls between them:
 //!
-//! * [`log`]: the words of a partitioned log: partition, offset, time, generator.
-//! * [`reading`]: a reading, parsed and checked.
-//! * [`alarm`]: rules, the alarm state machine, alert events.
-//! * [`engine`]: every decision of a worker: its partitions, memberships, commits.
-//! * [`pool`]: readings worked side by side, effects published as they are done. The heart of the project.
-//! * [`effect`]: what leaves the worker.
-//! * [`simulator`]: a fleet of model generators.
+//! * `genwatch_core`: pure, without Kafka, clock, thread or randomness. Readings, alarms, the pool, the engine that takes every
+//!   decision of a worker, the model of a fleet.
+//! * `genwatch_kafka`: all clients of Kafka, and all `unsafe`. It knows no alarm.
+//! * `genwatch_oracle`: what a log comes to, evaluated naively; it judges all others.
+//! * `genwatch_bench`: benchmarks, by real processes on a real cluster.
 //!
-//! The edges and what joins them:
+//! This crate has the services and the command line:
 //!
-//! * [`worker`]: joins pool and Kafka; the way of a reading, top-down.
-//! * [`kafka`]: all clients of Kafka, and all `unsafe`.
-//! * [`mqtt`]: generators report by MQTT; a bridge to Kafka.
-//! * [`influx`]: a sink that writes readings, alerts and aggregates to InfluxDB.
-//! * [`work`], [`rate`], [`flood`], [`clock`]: the cost of a reading; pacing; too many bad records; the wall clock.
-//! * [`metrics`], [`health`], [`fleet`]: what observers see.
-//! * [`web`]: HTTP of worker, bridge and sink. [`stderr`]: log lines that can't be written are dropped. [`log_limit`]: the
-//!   same thing is told seldom.
-//! * [`demo`]: the whole system in one process.
-//! * [`mod@bench`]: benchmarks, by real processes on a real cluster.
+//! * [`service`]: the shape of a service: readiness, metrics, HTTP.
+//! * [`worker`]: joins engine and Kafka; the way of a reading, top-down.
+//! * [`mqtt`]: generators report by MQTT; [`mqtt::bridge`], a service, forwards to Kafka.
+//! * [`sink`]: the runtime of a service that writes records to a store; [`sink::influx`], the store InfluxDB. `examples/own_sink.rs` is
+//!   another.
+//! * [`fleet`]: the live view of a process's workers. [`demo`]: the whole system in one process.
 //! * [`cli`]: one file a command, thin.
 
 pub mod cli;
 pub mod demo;
 pub mod fleet;
-pub mod flood;
-pub mod health;
-pub mod influx;
-pub mod metrics;
 pub mod mqtt;
-pub mod stderr;
-pub mod web;
-pub mod work;
+pub mod service;
+pub mod sink;
 pub mod worker;

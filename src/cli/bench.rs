@@ -18,7 +18,7 @@ use genwatch_bench::partitions::PartitionsConfig;
 use genwatch_bench::produce::ProduceConfig;
 use genwatch_bench::report::Report;
 use genwatch_bench::scale::ScaleConfig;
-use genwatch_bench::sink::{BareWriter, SinkBenchConfig, Write};
+use genwatch_bench::sink::{BareWriter, Connect, SinkBenchConfig};
 use genwatch_bench::verify::{AlertsReader, Source};
 use genwatch_bench::{self as bench, BenchError, Tell};
 use genwatch_kafka::admin::Cluster;
@@ -30,10 +30,11 @@ use secrecy::SecretString;
 
 use super::options::Choice;
 use super::{ClusterOptions, Failure};
-use crate::influx::client::{self, Client, Destination, Token};
-use crate::influx::line::{self, Precision, Shape};
-use crate::influx::verdict::Verdict;
 use crate::mqtt;
+use crate::sink::SourceRecord;
+use crate::sink::influx::client::{self, Client, Destination, Token};
+use crate::sink::influx::line_protocol::{PointShape, Precision};
+use crate::sink::influx::response::Verdict;
 
 /// Measure how fast genwatch drains, scales out and reacts, on any cluster.
 ///
@@ -587,12 +588,12 @@ fn sink(options: &Sink) -> Result<(), Failure> {
 /// As the sink writes it.
 fn append_line(topic: &str, record: &Record<'_>, lines: &mut String) -> Result<(), String> {
     let (at, offset) = (Some(record.timestamp), record.offset);
-    let source = line::Source { key: record.key, value: record.value, at, offset };
-    let appended = Shape::of_readings(topic, Precision::Ns).append(&source, lines);
-    appended.map_err(|unfit| unfit.to_string())
+    let source = SourceRecord { topic: 0, key: record.key, value: record.value, at, offset };
+    let appended = PointShape::of_readings(topic, Precision::Ns).append(&source, lines);
+    appended.map_err(|reason| reason.to_string())
 }
 
-fn connector(options: &Sink, token: Token) -> Box<dyn Fn(&str) -> Result<Write, String>> {
+fn connector(options: &Sink, token: Token) -> Connect {
     let (url, org, ca_file) = (options.url.clone(), options.org.clone(), options.ca_file.clone());
     Box::new(move |bucket| {
         let (url, org, bucket) = (url.clone(), org.clone(), bucket.to_owned());

@@ -1,14 +1,10 @@
 //! `genwatch bridge`: from MQTT to Kafka.
 
-use std::sync::Arc;
-
 use clap::Args;
 
 use super::mqtt::MqttOptions;
 use super::{ClusterOptions, Failure};
-use crate::health::{Health, Obstacle};
-use crate::mqtt::bridge::{BridgeConfig, BridgeError, Observers};
-use crate::mqtt::metrics::BridgeMetrics;
+use crate::mqtt::bridge::{BridgeConfig, BridgeError};
 use crate::mqtt::share::Share;
 
 /// Forward what generators say by MQTT to Kafka.
@@ -30,7 +26,7 @@ pub struct Options {
 
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
-    http: Option<crate::web::HttpAddress>,
+    http: Option<crate::service::http::HttpAddress>,
 
     #[command(flatten)]
     mqtt: MqttOptions,
@@ -62,17 +58,11 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         tree: options.mqtt.tree(),
         share: options.share,
     };
-    let observers = Observers {
-        stop: super::stop_on_signals()?,
-        metrics: Arc::new(BridgeMetrics::new()?),
-        health: Arc::new(Health::new(Obstacle::NotConnected)),
-    };
-    super::serve(options.http.as_ref(), &observers.metrics, BridgeMetrics::render, &observers.health)?;
-    let summary = crate::mqtt::bridge::run(config, observers).map_err(|error| match error {
-        // Properties that exist and don't fit together are found when a client is made of them.
-        BridgeError::Client(_) => Failure::usage(error),
-        _ => Failure::from(error),
-    })?;
-    super::print_summary(&summary)?;
-    Ok(())
+    super::run_service(options.http.as_ref(), |context| {
+        crate::mqtt::bridge::run(config, context).map_err(|error| match error {
+            // Properties that exist and don't fit together are found when a client is made of them.
+            BridgeError::Client(_) => Failure::usage(error),
+            _ => Failure::from(error),
+        })
+    })
 }

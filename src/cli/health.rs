@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::Failure;
-use crate::web::HttpAddress;
+use crate::service::http::HttpAddress;
 
 /// For each step: connecting, asking, each part of the answer. A worker on the same machine answers within milliseconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(3);

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
-use crate::stderr;
+use crate::service::stderr;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum LogFormat {
@@ -33,17 +33,4 @@ pub(super) fn start(format: LogFormat, usual_level: &str) -> Result<(), Failure>
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
-}
-
-/// From now on a panic on any thread ends the process, with exit code 101: half a worker would be worse than none, and
-/// nothing past it is committed. For a program that runs a worker by the library; [`super::main`] does it by itself.
-pub fn end_at_a_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        stderr::say(format_args!(
-            "genwatch: this is a bug; the process ends here, and nothing that was not finished is committed"
-        ));
-        std::process::exit(101);
-    }));
 }

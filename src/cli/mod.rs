@@ -18,22 +18,21 @@ mod topics;
 mod worker;
 
 pub(crate) use alerts::line as alert_line;
-pub use logging::end_at_a_panic;
 use options::{ClusterOptions, brokers, duration};
 use signals::stop_on_signals;
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use anyhow::Context as _;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::health::Health;
-use crate::stderr;
-use crate::web::HttpAddress;
+use crate::service::http::HttpAddress;
+use crate::service::panic::end_at_a_panic;
+use crate::service::{self, Context, stderr};
 use logging::LogFormat;
 
 /// Watches emergency generators: the horizontally scalable consumer of their telemetry in Apache Kafka.
@@ -171,16 +170,22 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Serves `--http`, if it was given, and says where.
-fn serve<M: Send + Sync + 'static>(
-    address: Option<&HttpAddress>,
-    metrics: &Arc<M>,
-    render: fn(&M) -> String,
-    health: &Arc<Health>,
-) -> anyhow::Result<()> {
-    let Some(address) = address else { return Ok(()) };
-    let metrics = Arc::clone(metrics);
-    let bound = crate::web::serve(address, move || render(&metrics), Arc::clone(health))
+/// Runs a service until a signal or its end, with HTTP if that was asked for, and prints its summary.
+fn run_service<S: Serialize>(
+    http: Option<&HttpAddress>,
+    run: impl FnOnce(Context) -> Result<S, Failure>,
+) -> Result<(), Failure> {
+    let context = Context::stopped_by(stop_on_signals()?);
+    if let Some(address) = http {
+        serve(address, &context)?;
+    }
+    print_summary(&run(context)?)?;
+    Ok(())
+}
+
+/// Serves `--http` and says where.
+fn serve(address: &HttpAddress, context: &Context) -> anyhow::Result<()> {
+    let bound = service::http::serve(address, context)
         .with_context(|| format!("cannot listen on --http {address}"))?;
     tracing::info!(address = %bound, "serving /metrics, /livez and /readyz");
     Ok(())

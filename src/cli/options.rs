@@ -12,7 +12,7 @@ use genwatch_kafka::topics::Topics;
 use secrecy::SecretString;
 
 use super::Failure;
-use crate::influx::line::Precision;
+use crate::sink::influx::line_protocol::Precision;
 
 /// No option takes a longer time.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);

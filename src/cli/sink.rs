@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,11 +11,10 @@ use genwatch_kafka::subscriber::SubscriberError;
 
 use super::options::Choice;
 use super::{ClusterOptions, Failure};
-use crate::health::{Health, Obstacle};
-use crate::influx::client::{Client, Destination, Token};
-use crate::influx::config::{Observers, SinkConfig, SinkError};
-use crate::influx::line::{self, Precision, Shape};
-use crate::influx::metrics::SinkMetrics;
+use crate::sink::influx::InfluxStore;
+use crate::sink::influx::client::{Client, Destination, Token};
+use crate::sink::influx::line_protocol::{self, PointShape, Precision};
+use crate::sink::{SinkConfig, SinkError};
 
 /// A token as it is given. Not shown by `Debug`.
 #[derive(Clone)]
@@ -127,7 +125,7 @@ struct Influx {
 
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
-    http: Option<crate::web::HttpAddress>,
+    http: Option<crate::service::http::HttpAddress>,
 
     #[command(flatten)]
     cluster: ClusterOptions,
@@ -146,42 +144,37 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         bucket: options.bucket.clone(),
         precision: options.precision.0,
     };
+    let client = Client::new(destination, token(options)?, options.ca_file.as_deref());
+    let (topics, shapes) = topics(options).into_iter().unzip();
     let config = SinkConfig {
         connection: options.cluster.connection()?,
         group: format!("{}_influx", options.cluster.group),
-        topics: topics(options),
-        client: Client::new(destination, token(options)?, options.ca_file.as_deref())
-            .map_err(Failure::usage)?,
+        topics,
+        store: InfluxStore::new(client.map_err(Failure::usage)?, shapes),
         connections: options.connections as usize,
         batch: options.batch as usize,
         linger: options.linger,
         exit_at_end: options.exit_at_end,
         on_out_of_range: options.on_out_of_range.0,
     };
-    let observers = Observers {
-        stop: super::stop_on_signals()?,
-        metrics: Arc::new(SinkMetrics::new()?),
-        health: Arc::new(Health::new(Obstacle::NotJoined)),
-    };
-    super::serve(options.http.as_ref(), &observers.metrics, SinkMetrics::render, &observers.health)?;
-    let summary = crate::influx::run(config, observers).map_err(|error| match error {
-        // Properties that exist and don't fit together are found when a client is made of them.
-        SinkError::Subscriber(SubscriberError::Client(_)) => Failure::usage(error),
-        _ => Failure::from(error),
-    })?;
-    super::print_summary(&summary)?;
-    Ok(())
+    super::run_service(options.http.as_ref(), |context| {
+        crate::sink::run(config, context).map_err(|error| match error {
+            // Properties that exist and don't fit together are found when a client is made of them.
+            SinkError::Subscriber(SubscriberError::Client(_)) => Failure::usage(error),
+            _ => Failure::from(error),
+        })
+    })
 }
 
 /// The topics, and how the records of each become points.
-fn topics(options: &Influx) -> Vec<(String, Shape)> {
+fn topics(options: &Influx) -> Vec<(String, PointShape)> {
     let topics = options.cluster.topics();
     let name = options.measurement.as_ref().unwrap_or(&topics.readings);
     let precision = options.precision.0;
     vec![
-        (topics.readings.clone(), Shape::of_readings(name, precision)),
-        (topics.alerts.clone(), Shape::of_alerts(&format!("{name}_alerts"), precision)),
-        (topics.aggregates.clone(), Shape::of_aggregates(&format!("{name}_1m"), precision)),
+        (topics.readings.clone(), PointShape::of_readings(name, precision)),
+        (topics.alerts.clone(), PointShape::of_alerts(&format!("{name}_alerts"), precision)),
+        (topics.aggregates.clone(), PointShape::of_aggregates(&format!("{name}_1m"), precision)),
     ]
 }
 
@@ -198,7 +191,7 @@ fn token(options: &Influx) -> Result<Option<Token>, Failure> {
 }
 
 fn measurement(name: &str) -> Result<String, String> {
-    if line::is_measurement(name) {
+    if line_protocol::is_measurement(name) {
         return Ok(name.to_owned());
     }
     Err("a name without line feed, not beginning with '#', and no backslash before a comma, a space or at its end".to_owned())

@@ -1,7 +1,6 @@
 //! `genwatch worker`: one replica.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,10 +12,8 @@ use genwatch_kafka::config::{GroupProtocol, replica_name};
 
 use super::options::Choice;
 use super::{ClusterOptions, Failure};
-use crate::health::{Health, Obstacle};
-use crate::metrics::Metrics;
-use crate::web::HttpAddress;
-use crate::worker::{Observers, WorkerConfig, WorkerError};
+use crate::service::http::HttpAddress;
+use crate::worker::{WorkerConfig, WorkerError};
 
 /// Work readings as one replica of the group: raise and clear alarms.
 ///
@@ -150,21 +147,15 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             bytes: (options.max_in_flight_mib as usize) << 20,
         },
         name: replica_name(),
-    };
-    let observers = Observers {
-        stop: super::stop_on_signals()?,
-        metrics: Arc::new(Metrics::new()?),
-        health: Arc::new(Health::new(Obstacle::NotJoined)),
         fleet: None,
     };
-    super::serve(options.http.as_ref(), &observers.metrics, Metrics::render, &observers.health)?;
-    let summary = crate::worker::run(config, observers).map_err(|error| match error {
-        // Properties that exist and don't fit together are found when a client is made of them.
-        WorkerError::Client(_) => Failure::usage(error),
-        _ => Failure::from(error),
-    })?;
-    super::print_summary(&summary)?;
-    Ok(())
+    super::run_service(options.http.as_ref(), |context| {
+        crate::worker::run(config, context).map_err(|error| match error {
+            // Properties that exist and don't fit together are found when a client is made of them.
+            WorkerError::Client(_) => Failure::usage(error),
+            _ => Failure::from(error),
+        })
+    })
 }
 
 /// Nobody must be forgotten who hasn't been missed.

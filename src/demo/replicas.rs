@@ -15,9 +15,8 @@ use genwatch_kafka::config::GroupProtocol;
 
 use super::broker::EmbeddedBroker;
 use crate::fleet::Fleet;
-use crate::health::{Health, Obstacle};
-use crate::metrics::Metrics;
-use crate::worker::{Observers, Summary, WorkerConfig, WorkerError};
+use crate::service::{Context, Health};
+use crate::worker::{WorkerConfig, WorkerError, WorkerSummary};
 
 /// The embedded broker waits three seconds for members before its first rebalance.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,7 +35,7 @@ struct Replica {
     name: String,
     stop: Arc<AtomicBool>,
     health: Arc<Health>,
-    thread: JoinHandle<Result<Summary, WorkerError>>,
+    thread: JoinHandle<Result<WorkerSummary, WorkerError>>,
 }
 
 impl<'b> Replicas<'b> {
@@ -75,18 +74,13 @@ impl<'b> Replicas<'b> {
             max_bad_ratio: None,
             bounds: Bounds { records: 10_000, bytes: 64 << 20 },
             name: name.clone(),
-        };
-        let health = Arc::new(Health::new(Obstacle::NotJoined));
-        let stop = Arc::new(AtomicBool::new(false));
-        let observers = Observers {
-            stop: Arc::clone(&stop),
-            metrics: Arc::new(Metrics::new()?),
-            health: Arc::clone(&health),
             fleet: Some(Arc::clone(&self.fleet)),
         };
+        let context = Context::default();
+        let (stop, health) = (Arc::clone(&context.stop), Arc::clone(&context.health));
         let thread = std::thread::Builder::new()
             .name(name.clone())
-            .spawn(move || crate::worker::run(config, observers))
+            .spawn(move || crate::worker::run(config, context))
             .context("no thread for a replica")?;
         self.running.push(Replica { name: name.clone(), stop, health, thread });
         Ok(name)
@@ -153,7 +147,7 @@ impl<'b> Replicas<'b> {
 }
 
 impl Replica {
-    fn end(self) -> anyhow::Result<Summary> {
+    fn end(self) -> anyhow::Result<WorkerSummary> {
         let result = self.thread.join().map_err(|_| anyhow!("{} panicked", self.name))?;
         Ok(result?)
     }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use genwatch_core::alarm::rules::Rules;
@@ -10,6 +9,7 @@ use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::restore::Fault;
 use genwatch_core::engine::start::Policies;
 use genwatch_core::pool::Bounds;
+use genwatch_core::reading::bad_ratio;
 use genwatch_core::types::PartitionId;
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::committer::CommitError;
@@ -19,9 +19,7 @@ use genwatch_kafka::restore::RestoreError;
 use serde::Serialize;
 
 use crate::fleet::Fleet;
-use crate::flood;
-use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::service::MetricsError;
 
 /// What a worker is told to do.
 #[derive(Clone, Debug)]
@@ -65,24 +63,13 @@ pub struct WorkerConfig {
     pub bounds: Bounds,
     /// A name for logs and the fleet view.
     pub name: String,
-}
-
-/// What observers of a worker share with it.
-#[derive(Clone, Debug)]
-pub struct Observers {
-    /// Stop, drained, as soon as it's set.
-    pub stop: Arc<AtomicBool>,
-    /// Written each tick.
-    pub metrics: Arc<Metrics>,
-    /// Written each turn.
-    pub health: Arc<Health>,
-    /// The live view of all replicas in this process, if somebody watches.
+    /// The live view of all workers in this process, if somebody watches.
     pub fleet: Option<Arc<Fleet>>,
 }
 
 /// What a worker has done, printed at its end.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Summary {
+pub struct WorkerSummary {
     /// Records whose effects and offsets are committed.
     pub records: u64,
     /// Alert events committed.
@@ -108,6 +95,9 @@ pub enum WorkerError {
     /// A client couldn't be made.
     #[error("the Kafka client could not be made: {0}")]
     Client(#[from] ClientError),
+    /// A mistake in the code.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// librdkafka refused a call.
     #[error("{what}: {error}")]
     Consumer {
@@ -139,9 +129,9 @@ pub enum WorkerError {
     #[error(
         "{bad} of {} records are bad, more than --max-bad-ratio allows: stopped, so that the topic isn't emptied into \
          {topic}; look there for the reasons, mend the producer, start again",
-        flood::WINDOW
+        bad_ratio::WINDOW
     )]
-    Flood {
+    BadRatio {
         /// How many were bad.
         bad: u32,
         /// The dead letter queue.

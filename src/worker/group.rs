@@ -9,7 +9,6 @@ use genwatch_kafka::consumer::Rebalance;
 use genwatch_kafka::restore::Heard;
 
 use super::{TURN, Worker, WorkerError};
-use crate::health::Obstacle;
 
 impl Worker {
     /// Tells the engine what librdkafka wants about the assignment, and, where it matters, who we are.
@@ -30,7 +29,7 @@ impl Worker {
             let is_news = !partitions.is_empty();
             if is_news {
                 self.summary.rebalances += 1;
-                self.observers.metrics.rebalances.inc();
+                self.instruments.metrics.rebalances.inc();
             }
             let worker = &self.config.name;
             match rebalance {
@@ -102,8 +101,8 @@ impl Worker {
     /// A partition isn't worked any more, or not for now.
     pub(super) fn gone(&mut self, partition: PartitionId) {
         self.progress.remove(&partition);
-        self.observers.metrics.forget(partition);
-        if let Some(fleet) = &self.observers.fleet {
+        self.instruments.metrics.forget(partition);
+        if let Some(fleet) = &self.config.fleet {
             fleet.released(&self.config.name, partition);
         }
     }
@@ -182,11 +181,11 @@ impl Worker {
     /// Shows probes what is in the way.
     pub(super) fn show_status(&mut self) {
         let status = self.engine.status();
-        let health = &self.observers.health;
-        health.set(Obstacle::NotJoined, !status.joined);
-        health.set(Obstacle::Restoring, status.restoring);
-        health.set(Obstacle::Refused, status.refused);
-        health.set(Obstacle::Draining, status.draining);
+        let not_ready = &self.instruments.not_ready;
+        not_ready.not_joined.set(!status.joined);
+        not_ready.restoring.set(status.restoring);
+        not_ready.refused.set(status.refused);
+        not_ready.draining.set(status.draining);
         if status.draining && !self.draining {
             self.draining = true;
             let in_flight = self.engine.pool().in_flight();
@@ -196,7 +195,7 @@ impl Worker {
             (true, None) => self.restoring = Some(Instant::now()),
             (false, Some(since)) => {
                 self.restoring = None;
-                self.observers.metrics.restore_seconds.set(since.elapsed().as_secs_f64());
+                self.instruments.metrics.restore_seconds.set(since.elapsed().as_secs_f64());
             }
             _ => {}
         }

@@ -15,13 +15,15 @@
 mod config;
 mod deaf;
 mod group;
+mod instruments;
+mod metrics;
 mod replace;
 mod topics;
 mod watch;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use genwatch_core::alarm::detector::Detector;
@@ -31,7 +33,7 @@ use genwatch_core::engine::restore::Fault;
 use genwatch_core::engine::{Action, Engine, Settings};
 use genwatch_core::pacer::Pacer;
 use genwatch_core::pool::{CommitPolicy, Committed, Handling, Pool};
-use genwatch_core::reading;
+use genwatch_core::reading::{self, bad_ratio::BadRatioLimit};
 use genwatch_core::types::{GeneratorId, Offset, PartitionId};
 use genwatch_kafka::admin::{Cluster, TopicPlan};
 use genwatch_kafka::clock::{self, Standstill};
@@ -44,14 +46,14 @@ use genwatch_kafka::log_limit::LogLimiter;
 use genwatch_kafka::restore::Restorer;
 use genwatch_kafka::topics::{Role, Topics};
 
-use crate::flood::FloodGate;
-use crate::health::Obstacle;
-use crate::work::WorkQueue;
+use crate::service::Context;
 
 use deaf::Outside;
+use instruments::Instruments;
 use replace::Reason;
+use work::WorkQueue;
 
-pub use config::{Observers, Summary, WorkerConfig, WorkerError};
+pub use config::{WorkerConfig, WorkerError, WorkerSummary};
 
 /// The longest sleep of the loop: how late a stop request or a tick of the watchdogs may be seen.
 const TURN: Duration = Duration::from_millis(100);
@@ -69,8 +71,8 @@ const WATCHED: Duration = Duration::from_micros(120);
 ///
 /// # Errors
 /// With what a user must mend: the cluster, a topic, the state, the permissions.
-pub fn run(config: WorkerConfig, observers: Observers) -> Result<Summary, WorkerError> {
-    let mut worker = Worker::start(config, observers)?;
+pub fn run(config: WorkerConfig, context: Context) -> Result<WorkerSummary, WorkerError> {
+    let mut worker = Worker::start(config, Instruments::register(context)?)?;
     loop {
         match worker.run()? {
             Ended::Done(summary) => return Ok(summary),
@@ -84,14 +86,14 @@ pub fn run(config: WorkerConfig, observers: Observers) -> Result<Summary, Worker
 
 /// Why the loop has ended.
 enum Ended {
-    Done(Summary),
+    Done(WorkerSummary),
     /// Its client can't be used any more.
     Void(Box<Worker>, Reason),
 }
 
 struct Worker {
     config: WorkerConfig,
-    observers: Observers,
+    instruments: Instruments,
     topics: Topics,
     consumer: Consumer,
     restorer: Restorer,
@@ -110,8 +112,8 @@ struct Worker {
     /// By the number of the error.
     notices_log: LogLimiter<i32>,
     intake: Option<Pacer>,
-    flood_gate: Option<FloodGate>,
-    summary: Summary,
+    bad_ratio: Option<BadRatioLimit>,
+    summary: WorkerSummary,
     first_record: Option<Instant>,
     last_commit: Option<Instant>,
     /// When the commit under way began.
@@ -133,7 +135,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(config: WorkerConfig, observers: Observers) -> Result<Worker, WorkerError> {
+    fn start(config: WorkerConfig, instruments: Instruments) -> Result<Worker, WorkerError> {
         let topics = Topics::new(&config.topic, &config.group);
         let partitions = check_topics(&config, &topics)?;
 
@@ -191,9 +193,9 @@ impl Worker {
             timeouts_log: LogLimiter::default(),
             refusals_log: LogLimiter::default(),
             notices_log: LogLimiter::default(),
-            flood_gate: config.max_bad_ratio.map(FloodGate::new),
+            bad_ratio: config.max_bad_ratio.map(BadRatioLimit::new),
             intake: config.rate_limit.map(|rate| Pacer::new(f64::from(rate), Instant::now())),
-            summary: Summary::default(),
+            summary: WorkerSummary::default(),
             first_record: None,
             last_commit: None,
             committing: None,
@@ -208,7 +210,7 @@ impl Worker {
             draining: false,
             error_logged: None,
             config,
-            observers,
+            instruments,
         })
     }
 
@@ -255,7 +257,7 @@ impl Worker {
             self.finish_work();
             self.take_outcome()?;
             self.begin_commit();
-            if self.observers.stop.load(Ordering::Relaxed) {
+            if self.instruments.context.is_stopping() {
                 self.engine.stop();
             }
             self.engine.tick();
@@ -293,8 +295,8 @@ impl Worker {
                 Event::Record(record) => {
                     records += 1;
                     let good = take_in_record(&mut self.engine, &record);
-                    if let Some(bad) = self.flood_gate.as_mut().and_then(|gate| gate.count(!good)) {
-                        return Err(WorkerError::Flood { bad, topic: self.topics.dead_letters.clone() });
+                    if let Some(bad) = self.bad_ratio.as_mut().and_then(|limit| limit.count(!good)) {
+                        return Err(WorkerError::BadRatio { bad, topic: self.topics.dead_letters.clone() });
                     }
                 }
                 // Not asked for here: see `Connection::group_consumer`.
@@ -321,7 +323,7 @@ impl Worker {
     fn finish_work(&mut self) {
         let now = Instant::now();
         while let Some(worked) = self.work.finished(now) {
-            self.observers.metrics.handler_seconds.observe(worked.took.as_secs_f64());
+            self.instruments.metrics.handler_seconds.observe(worked.took.as_secs_f64());
             if let Some(generator) = &worked.cut_short {
                 self.count_timeout(generator, worked.ticket.partition, now);
             }
@@ -331,7 +333,7 @@ impl Worker {
     }
 
     fn count_timeout(&mut self, generator: &GeneratorId, partition: PartitionId, now: Instant) {
-        self.observers.metrics.work_timeouts.inc();
+        self.instruments.metrics.work_timeouts.inc();
         if let Some(more) = self.timeouts_log.allow((), now) {
             tracing::warn!(
                 worker = self.config.name,
@@ -356,8 +358,8 @@ impl Worker {
                     Delivery::AtLeastOnce => 0,
                 };
                 let committed = self.engine.committed(id, settles);
-                self.observers.health.set(Obstacle::CommitsWait, false);
-                self.observers.metrics.committed(&committed, took, clock::now());
+                self.instruments.not_ready.commits_wait.set(false);
+                self.instruments.metrics.committed(&committed, took, clock::now());
                 self.count(&committed);
                 Ok(())
             }
@@ -371,7 +373,7 @@ impl Worker {
                         "{what} refused; the next one holds them again"
                     );
                 }
-                self.observers.health.set(Obstacle::CommitsWait, true);
+                self.instruments.not_ready.commits_wait.set(true);
                 self.engine.refused(id, refusal, published);
                 self.ask_for_member();
                 Ok(())
@@ -392,7 +394,7 @@ impl Worker {
                     Effect::State(_) => {}
                 }
             }
-            if let Some(fleet) = &self.observers.fleet {
+            if let Some(fleet) = &self.config.fleet {
                 fleet.committed(&self.config.name, part.partition, part.offset, part.records);
             }
         }
@@ -413,7 +415,7 @@ impl Worker {
         for action in self.engine.actions() {
             let done = match action {
                 Action::Run { ticket, generator, offset } => {
-                    if let Some(fleet) = &self.observers.fleet {
+                    if let Some(fleet) = &self.config.fleet {
                         fleet.worked(generator.as_str(), ticket.partition, offset);
                     }
                     self.work.begin(ticket, &generator, now);
@@ -503,9 +505,9 @@ impl Worker {
             tracing::warn!(%error, "leaving the group failed; its session timeout will tell it");
         }
         for slot in self.engine.slots() {
-            self.observers.metrics.forget(slot.partition);
+            self.instruments.metrics.forget(slot.partition);
         }
-        if let Some(fleet) = &self.observers.fleet {
+        if let Some(fleet) = &self.config.fleet {
             fleet.left(&self.config.name);
         }
         tracing::info!(
@@ -515,7 +517,7 @@ impl Worker {
         );
     }
 
-    fn summarize(mut self) -> Summary {
+    fn summarize(mut self) -> WorkerSummary {
         if let (Some(first), Some(last)) = (self.first_record, self.last_commit) {
             self.summary.seconds = last.saturating_duration_since(first).as_secs_f64();
             if self.summary.seconds > 0.0 {

@@ -1,14 +1,12 @@
 //! Another client in the place of one that won't do what it should, and another engine with it.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::committer::CommitError;
 
-use super::{Summary, Worker, WorkerError};
-use crate::health::Obstacle;
+use super::{Worker, WorkerError, WorkerSummary};
 
 /// How long until a start that an outage prevented is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -44,16 +42,16 @@ impl Worker {
     pub(super) fn replaced(
         self: Box<Self>,
         reason: Reason,
-    ) -> Result<ControlFlow<Summary, Worker>, WorkerError> {
+    ) -> Result<ControlFlow<WorkerSummary, Worker>, WorkerError> {
         tracing::warn!(
             worker = self.config.name,
             reason = reason.in_words(),
             "the client can't be used any more: another client takes its place"
         );
         for slot in self.engine.slots() {
-            self.observers.metrics.forget(slot.partition);
+            self.instruments.metrics.forget(slot.partition);
         }
-        let (config, observers) = (self.config.clone(), self.observers.clone());
+        let (config, instruments) = (self.config.clone(), self.instruments.clone());
         let (first_record, last_commit, summary) =
             (self.first_record, self.last_commit, self.summary.clone());
         // Its end may take its time, or not come.
@@ -66,10 +64,10 @@ impl Worker {
         if let Err(error) = former {
             tracing::warn!(%error, "no thread to end the former client");
         }
-        observers.health.set(Obstacle::NotJoined, true);
+        instruments.not_ready.not_joined.set(true);
         let mut told: Option<Instant> = None;
         loop {
-            let error = match Worker::start(config.clone(), observers.clone()) {
+            let error = match Worker::start(config.clone(), instruments.clone()) {
                 Ok(mut worker) => {
                     (worker.first_record, worker.last_commit, worker.summary) =
                         (first_record, last_commit, summary);
@@ -80,14 +78,14 @@ impl Worker {
             if !mends_itself(&error) {
                 return Err(error);
             }
-            if observers.stop.load(Ordering::Relaxed) {
+            if instruments.context.is_stopping() {
                 return Ok(ControlFlow::Break(summary));
             }
             if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
                 told = Some(Instant::now());
                 tracing::warn!(worker = config.name, %error, "another client waits for the cluster");
             }
-            observers.health.turned();
+            instruments.context.health.heartbeat();
             std::thread::sleep(TRY_AGAIN);
         }
     }

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use genwatch_kafka::topic_watch::Found;
 
 use super::Worker;
-use crate::health::Obstacle;
 
 impl Worker {
     pub(super) fn follow_topics(&mut self, found: Found) {
@@ -39,7 +38,7 @@ impl Worker {
         for topic in self.missing_topics.difference(&missing) {
             tracing::info!(worker, "topic {topic} is there again");
         }
-        self.observers.health.set(Obstacle::TopicMissing, !missing.is_empty());
+        self.instruments.not_ready.topic_missing.set(!missing.is_empty());
         self.missing_topics = missing;
     }
 

@@ -10,7 +10,6 @@ use genwatch_kafka::config::ranges;
 use genwatch_kafka::error::{ClientError, ErrorKind};
 
 use super::{TURN, Worker, WorkerError};
-use crate::health::Obstacle;
 
 /// How often gauges are written and silence is looked for.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
@@ -90,22 +89,22 @@ impl Worker {
 
     /// Writes gauges and runs the watchdogs, once a second.
     pub(super) fn observe(&mut self) {
-        self.observers.health.turned();
+        self.instruments.context.health.heartbeat();
         if self.observed.elapsed() < OBSERVE_EVERY {
             return;
         }
         self.observed = Instant::now();
         if self.committing.is_some_and(|begun| begun.elapsed() > BLOCKED_AFTER) {
-            self.observers.health.set(Obstacle::CommitsWait, true);
+            self.instruments.not_ready.commits_wait.set(true);
         } else if !self.engine.is_committing() && self.engine.next_commit().is_none() {
             // What was refused last may have been dropped since: then nothing waits.
-            self.observers.health.set(Obstacle::CommitsWait, false);
+            self.instruments.not_ready.commits_wait.set(false);
         }
         let held: BTreeSet<PartitionId> = self.engine.slots().map(|slot| slot.partition).collect();
         self.log_ends.retain(|id, _| held.contains(id));
         self.ends.ask(held.into_iter().collect());
         self.engine.forget_idle(FORGET_IDLE);
-        let metrics = &self.observers.metrics;
+        let metrics = &self.instruments.metrics;
         metrics.generators.set(i64::try_from(self.engine.pool().generators()).unwrap_or(i64::MAX));
         metrics.in_flight.set(i64::try_from(self.engine.pool().in_flight()).unwrap_or(i64::MAX));
         for (partition, records) in self.engine.pool_mut().take_record_counts() {
@@ -142,7 +141,7 @@ impl Worker {
                 metrics.lag.with_label_values(&[&label]).set(lag);
             }
             metrics.stalled.with_label_values(&[&label]).set(if stalled { 1.0 } else { 0.0 });
-            if let (Some(fleet), Some(log_end), true) = (&self.observers.fleet, log_end, is_worked) {
+            if let (Some(fleet), Some(log_end), true) = (&self.config.fleet, log_end, is_worked) {
                 fleet.holds(&self.config.name, slot.partition, committed, log_end);
             }
         }
@@ -151,7 +150,7 @@ impl Worker {
 
     fn tell_leaders_away(&mut self, partitions: &[PartitionId]) {
         let away = !partitions.is_empty();
-        self.observers.health.set(Obstacle::LeaderAway, away);
+        self.instruments.not_ready.leader_away.set(away);
         if away == std::mem::replace(&mut self.leader_away, away) {
             return;
         }

@@ -2,23 +2,19 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use genwatch::health::{Health, Obstacle};
+use genwatch::service::{self, Context};
 
 use crate::{assert_refused, command, genwatch, nobody, text};
 
 #[test]
 fn health_asks_a_worker_whether_it_lives() {
-    let metrics = Arc::new(genwatch::metrics::Metrics::new().unwrap());
-    let health = Arc::new(Health::new(Obstacle::NotJoined));
-    health.turned();
+    let context = Context::default();
+    context.health.heartbeat();
     // Draining is alive, and not ready: a container must not be restarted while it drains.
-    health.set(Obstacle::Draining, true);
-    let address = genwatch::web::serve(&"127.0.0.1:0".parse().unwrap(), move || metrics.render(), health)
-        .unwrap()
-        .to_string();
+    let _draining = context.health.register("draining", true);
+    let address = service::http::serve(&"127.0.0.1:0".parse().unwrap(), &context).unwrap().to_string();
     let port = address.rsplit_once(':').unwrap().1;
     let by_option = genwatch(&["health", "--http", &address]);
     let by_name = genwatch(&["health", "--http", &format!("localhost:{port}")]);

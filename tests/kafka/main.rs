@@ -35,6 +35,7 @@ mod notices;
 mod observing;
 mod offsets;
 mod outage;
+mod own_sink;
 mod panic;
 mod rebalance;
 mod refusals;

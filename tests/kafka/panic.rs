@@ -4,13 +4,10 @@
 //! worker by the library, with a handler whose time overflows.
 
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use genwatch::health::{Health, Obstacle};
-use genwatch::metrics::Metrics;
-use genwatch::worker::{Observers, WorkerConfig};
+use genwatch::service::{self, Context};
+use genwatch::worker::WorkerConfig;
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
@@ -75,16 +72,11 @@ fn panic_on_purpose(world: &str) {
         max_bad_ratio: None,
         bounds: Bounds { records: 10_000, bytes: 64 << 20 },
         name: "panics".to_owned(),
-    };
-    let observers = Observers {
-        stop: Arc::new(AtomicBool::new(false)),
-        metrics: Arc::new(Metrics::new().unwrap()),
-        health: Arc::new(Health::new(Obstacle::NotJoined)),
         fleet: None,
     };
-    genwatch::cli::end_at_a_panic();
+    service::panic::end_at_a_panic();
     // On a thread of its own: the panic of a thread alone would leave the process running.
-    let worker = std::thread::spawn(move || genwatch::worker::run(config, observers));
+    let worker = std::thread::spawn(move || genwatch::worker::run(config, Context::default()));
     let outcome = worker.join();
     panic!("the process went on after a panic: {outcome:?}");
 }

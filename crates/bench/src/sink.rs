@@ -24,12 +24,15 @@ const SINK: &str = "genwatch sink influx";
 /// Writes a request of lines, from several threads at once; else says why not.
 pub type Write = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
+/// Connects to the bucket of this name; else says why not.
+pub type Connect = Box<dyn Fn(&str) -> Result<Write, String>>;
+
 /// The bare client: what it is made of belongs to the sink.
 pub struct BareWriter {
     /// Appends the line of a record.
     pub line: fn(topic: &str, record: &Record<'_>, lines: &mut String) -> Result<(), String>,
     /// Connects to a bucket.
-    pub connect: Box<dyn Fn(&str) -> Result<Write, String>>,
+    pub connect: Connect,
 }
 
 /// What is to be written, and where.

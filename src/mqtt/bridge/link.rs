@@ -6,7 +6,6 @@ use rumqttc::{ConnectionError, QoS, RetainForwardRule, SubAck, SubscribeFilter, 
 use rumqttc::{UnsubAck, UnsubAckReason};
 
 use super::{Bridge, BridgeError};
-use crate::health::Obstacle;
 use crate::mqtt::broker;
 use crate::mqtt::topic::filters_of;
 
@@ -101,7 +100,7 @@ impl Bridge {
         self.link.up = true;
         self.link.ever_up = true;
         self.link.up_since = Instant::now();
-        self.observers.health.set(Obstacle::NotConnected, false);
+        self.not_ready.not_connected.set(false);
         self.unacked.connected(resumed);
         // Also to a session that is there: the topics may be others than at the last start.
         self.subscribe();
@@ -168,7 +167,7 @@ impl Bridge {
         let reason = refusal.unwrap_or_else(|| broker::in_words(error));
         let (broker, link) = (self.config.broker.address().to_string(), &mut self.link);
         if std::mem::replace(&mut link.up, false) {
-            self.observers.health.set(Obstacle::NotConnected, true);
+            self.not_ready.not_connected.set(true);
             let at_once = link.up_since.elapsed() < SHORT_LIVED;
             link.short_lived = if at_once { link.short_lived + 1 } else { 0 };
             tracing::warn!(broker, reason, "the connection to the MQTT broker is lost; trying again");

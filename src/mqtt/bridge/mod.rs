@@ -12,11 +12,10 @@
 //! connection, `passing` what a message becomes, [`summary`] the numbers.
 
 mod link;
+mod metrics;
 mod passing;
 pub mod summary;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -31,13 +30,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::broker::{self, Broker};
 use super::client::{self, Socket};
 use super::message::Tree;
-use super::metrics::BridgeMetrics;
 use super::share::Share;
 use super::unacked::Unacked;
-use crate::health::{Health, Obstacle};
+use crate::service::{Context, Health, MetricsError, NotReady};
 use link::Link;
+use metrics::BridgeMetrics;
 use passing::{Oldest, Suspects};
-use summary::Summary;
+use summary::BridgeSummary;
 
 /// Messages that the broker may give before we acknowledge one (MQTT 5 receive maximum): what a round trip to Kafka needs at
 /// some ten thousand a second, and what an outage of Kafka makes us hold.
@@ -79,14 +78,24 @@ pub struct BridgeConfig {
     pub share: Share,
 }
 
-/// Who watches a bridge, and who stops it.
-pub struct Observers {
-    /// Set to stop it.
-    pub stop: Arc<AtomicBool>,
-    /// What it does.
-    pub metrics: Arc<BridgeMetrics>,
-    /// How it is.
-    pub health: Arc<Health>,
+/// What may be in the way of being ready; what says most comes first.
+struct Conditions {
+    /// It is on its way out.
+    draining: NotReady,
+    /// The MQTT broker isn't there.
+    not_connected: NotReady,
+    /// Kafka takes no records at the moment.
+    kafka_away: NotReady,
+}
+
+impl Conditions {
+    fn register(health: &Health) -> Conditions {
+        Conditions {
+            draining: health.register("draining", false),
+            not_connected: health.register("not connected to the MQTT broker", true),
+            kafka_away: health.register("Kafka takes no records", false),
+        }
+    }
 }
 
 /// Why a bridge ended.
@@ -122,6 +131,9 @@ pub enum BridgeError {
         "Kafka refuses a message of this moment for its timestamp: compare the clock of this machine with the brokers'"
     )]
     Clock,
+    /// A mistake in the code.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The system refuses.
     #[error("the bridge can't run: {0}")]
     Io(#[from] std::io::Error),
@@ -131,7 +143,9 @@ pub enum BridgeError {
 ///
 /// # Errors
 /// With what a user must mend: Kafka, a topic, the MQTT broker, permissions.
-pub fn run(config: BridgeConfig, observers: Observers) -> Result<Summary, BridgeError> {
+pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, BridgeError> {
+    let metrics = BridgeMetrics::register(&context.metrics)?;
+    let not_ready = Conditions::register(&context.health);
     let cluster = Cluster::connect(&config.connection)?;
     let topics = [&config.topics.readings, &config.topics.status];
     for topic in topics {
@@ -170,9 +184,11 @@ pub fn run(config: BridgeConfig, observers: Observers) -> Result<Summary, Bridge
             farewell: false,
             first: None,
             last: None,
-            summary: Summary::default(),
+            summary: BridgeSummary::default(),
             config,
-            observers,
+            context,
+            metrics,
+            not_ready,
         };
         bridge.run(events, reports, &socket).await
     })
@@ -180,7 +196,9 @@ pub fn run(config: BridgeConfig, observers: Observers) -> Result<Summary, Bridge
 
 struct Bridge {
     config: BridgeConfig,
-    observers: Observers,
+    context: Context,
+    metrics: BridgeMetrics,
+    not_ready: Conditions,
     client: AsyncClient,
     forwarder: Forwarder,
     unacked: Unacked,
@@ -197,7 +215,7 @@ struct Bridge {
     farewell: bool,
     first: Option<Instant>,
     last: Option<Instant>,
-    summary: Summary,
+    summary: BridgeSummary,
 }
 
 struct Slow {
@@ -218,7 +236,7 @@ impl Bridge {
         events: EventLoop,
         mut reports: UnboundedReceiver<Report>,
         socket: &Socket,
-    ) -> Result<Summary, BridgeError> {
+    ) -> Result<BridgeSummary, BridgeError> {
         // A poll that is dropped half-way could lose what it was to send: the stream keeps it between our turns.
         let mut events = std::pin::pin!(futures::stream::unfold(
             (events, Duration::ZERO),
@@ -258,7 +276,7 @@ impl Bridge {
                 _ = turn.tick() => {
                     self.go_on(reports.is_empty())?;
                     self.watch()?;
-                    if self.observers.stop.load(Ordering::Relaxed) && self.drained() {
+                    if self.context.is_stopping() && self.drained() {
                         break;
                     }
                 }
@@ -308,8 +326,8 @@ impl Bridge {
     }
 
     fn watch(&mut self) -> Result<(), BridgeError> {
-        self.observers.health.turned();
-        self.observers.metrics.observe(&self.summary, self.unacked.len(), self.link.is_up());
+        self.context.health.heartbeat();
+        self.metrics.observe(&self.summary, self.unacked.len(), self.link.is_up());
         if let Some(reason) = self.link.never_came_up() {
             let address = self.config.broker.address().to_string();
             return Err(BridgeError::NoBroker { address, reason });
@@ -331,7 +349,7 @@ impl Bridge {
             return;
         }
         *told = Some(Instant::now());
-        self.observers.health.set(Obstacle::KafkaAway, true);
+        self.not_ready.kafka_away.set(true);
         let waiting = self.forwarder.in_flight();
         let reason = self.forwarder.take_trouble().unwrap_or_else(|| "no answer".to_owned());
         tracing::warn!(
@@ -346,7 +364,7 @@ impl Bridge {
     fn drained(&mut self) -> bool {
         let since = *self.draining.get_or_insert_with(|| {
             tracing::info!("stopping; what is under way is finished");
-            self.observers.health.set(Obstacle::Draining, true);
+            self.not_ready.draining.set(true);
             Instant::now()
         });
         if !self.link.is_up() && self.unacked.is_empty() {

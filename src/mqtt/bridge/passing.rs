@@ -14,9 +14,8 @@ use genwatch_kafka::clock;
 use genwatch_kafka::forward::{Forwarded, Kept, Refusal, Report, Undelivered};
 use rumqttc::{Publish, QoS};
 
-use super::summary::Reason;
+use super::summary::DropReason;
 use super::{Bridge, BridgeError, Slow};
-use crate::health::Obstacle;
 use crate::mqtt::message::{self, Translation};
 use crate::mqtt::unacked::{Fingerprint, Receipt};
 
@@ -119,10 +118,10 @@ impl Bridge {
                 }
                 // Brokers were asked for none; it was forwarded when it was new.
                 if publish.retain {
-                    return self.leave_out(number, Reason::Retained, topic);
+                    return self.leave_out(number, DropReason::Retained, topic);
                 }
                 if !self.oldest.allows(at, now) {
-                    return self.leave_out(number, Reason::InvalidTimestamp, topic);
+                    return self.leave_out(number, DropReason::InvalidTimestamp, topic);
                 }
                 let topic = &self.config.topics.readings;
                 let record = Forwarded { topic, key, value: Some(&publish.payload), at };
@@ -136,10 +135,10 @@ impl Bridge {
                 let record = Forwarded { topic, key: Some(key.as_bytes()), value: value.as_deref(), at };
                 (Ticket { number, is_status: true }, record)
             }
-            Translation::NotAStatus => return self.leave_out(number, Reason::NotAStatus, topic),
+            Translation::NotAStatus => return self.leave_out(number, DropReason::NotAStatus, topic),
             Translation::NotSubscribed => {
                 self.leave(topic);
-                return self.leave_out(number, Reason::NotSubscribed, topic);
+                return self.leave_out(number, DropReason::NotSubscribed, topic);
             }
         };
         match self.forwarder.send(ticket.code(), record) {
@@ -199,7 +198,7 @@ impl Bridge {
         if let Some(Slow { since, told: Some(_) }) = self.slow {
             let seconds = since.elapsed().as_secs();
             tracing::info!(seconds, "Kafka takes readings again");
-            self.observers.health.set(Obstacle::KafkaAway, false);
+            self.not_ready.kafka_away.set(false);
             // What was wrong is over.
             let _ = self.forwarder.take_trouble();
         }
@@ -210,13 +209,13 @@ impl Bridge {
     /// This record is what Kafka refuses.
     fn refuse(&mut self, ticket: Ticket, refusal: Refusal, record: &Kept) -> Result<(), BridgeError> {
         let reason = match refusal {
-            Refusal::TooLarge => Reason::TooLarge,
+            Refusal::TooLarge => DropReason::TooLarge,
             Refusal::InvalidTimestamp if record.at.since(clock::now()).abs() < THIS_MOMENT_MS => {
                 return Err(BridgeError::Clock);
             }
-            Refusal::InvalidTimestamp => Reason::InvalidTimestamp,
-            Refusal::InvalidRecord => Reason::InvalidRecord,
-            Refusal::PolicyViolation => Reason::PolicyViolation,
+            Refusal::InvalidTimestamp => DropReason::InvalidTimestamp,
+            Refusal::InvalidRecord => DropReason::InvalidRecord,
+            Refusal::PolicyViolation => DropReason::PolicyViolation,
         };
         let generator = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
         self.leave_out(ticket.number, reason, &generator)
@@ -224,7 +223,7 @@ impl Bridge {
 
     /// Leaves a message out; `of`: its topic or generator. The first for each reason has a line in the log: who sends one may
     /// send many. The metrics count them.
-    fn leave_out(&mut self, number: u64, reason: Reason, of: &str) -> Result<(), BridgeError> {
+    fn leave_out(&mut self, number: u64, reason: DropReason, of: &str) -> Result<(), BridgeError> {
         if self.summary.dropped(reason) {
             let why = reason.in_words();
             tracing::warn!(of, why, "a message is left out; further ones for this reason are only counted");

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// What a bridge did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Summary {
+pub struct BridgeSummary {
     /// Messages that came in, repeats included.
     pub received: u64,
     /// Readings that Kafka has.
@@ -20,7 +20,7 @@ pub struct Summary {
     /// Messages that were not forwarded and never will be, by reason.
     pub dropped: u64,
     /// As above.
-    pub dropped_by: BTreeMap<Reason, u64>,
+    pub dropped_by: BTreeMap<DropReason, u64>,
     /// Messages that Kafka hadn't confirmed when the bridge ended. By QoS 1 they come again at the next start.
     pub unacknowledged: u64,
     /// How often the MQTT broker had forgotten the session, and with it what it held.
@@ -29,9 +29,9 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-impl Summary {
+impl BridgeSummary {
     /// Counts a message that is left out; whether it's the first for this reason.
-    pub(super) fn dropped(&mut self, reason: Reason) -> bool {
+    pub(super) fn dropped(&mut self, reason: DropReason) -> bool {
         self.dropped += 1;
         let count = self.dropped_by.entry(reason).or_default();
         *count += 1;
@@ -42,7 +42,7 @@ impl Summary {
 /// Why a message is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum DropReason {
     /// A status that is neither online nor offline.
     NotAStatus,
     /// A reading that the broker had retained: it was forwarded when it was new.
@@ -59,45 +59,45 @@ pub enum Reason {
     PolicyViolation,
 }
 
-impl Reason {
+impl DropReason {
     /// All of them.
-    pub const ALL: [Reason; 7] = [
-        Reason::NotAStatus,
-        Reason::Retained,
-        Reason::NotSubscribed,
-        Reason::TooLarge,
-        Reason::InvalidTimestamp,
-        Reason::InvalidRecord,
-        Reason::PolicyViolation,
+    pub const ALL: [DropReason; 7] = [
+        DropReason::NotAStatus,
+        DropReason::Retained,
+        DropReason::NotSubscribed,
+        DropReason::TooLarge,
+        DropReason::InvalidTimestamp,
+        DropReason::InvalidRecord,
+        DropReason::PolicyViolation,
     ];
 
     /// As metrics and the summary have it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Reason::NotAStatus => "not_a_status",
-            Reason::Retained => "retained",
-            Reason::NotSubscribed => "not_subscribed",
-            Reason::TooLarge => "too_large",
-            Reason::InvalidTimestamp => "invalid_timestamp",
-            Reason::InvalidRecord => "invalid_record",
-            Reason::PolicyViolation => "policy_violation",
+            DropReason::NotAStatus => "not_a_status",
+            DropReason::Retained => "retained",
+            DropReason::NotSubscribed => "not_subscribed",
+            DropReason::TooLarge => "too_large",
+            DropReason::InvalidTimestamp => "invalid_timestamp",
+            DropReason::InvalidRecord => "invalid_record",
+            DropReason::PolicyViolation => "policy_violation",
         }
     }
 
     /// For the log.
     pub(super) fn in_words(self) -> &'static str {
         match self {
-            Reason::NotAStatus => "a status that is neither online nor offline",
-            Reason::Retained => "a retained reading, which is not a new one",
-            Reason::NotSubscribed => "a topic of an earlier start's subscription",
-            Reason::TooLarge => "larger than the Kafka topic takes (max.message.bytes)",
-            Reason::InvalidTimestamp => {
+            DropReason::NotAStatus => "a status that is neither online nor offline",
+            DropReason::Retained => "a retained reading, which is not a new one",
+            DropReason::NotSubscribed => "a topic of an earlier start's subscription",
+            DropReason::TooLarge => "larger than the Kafka topic takes (max.message.bytes)",
+            DropReason::InvalidTimestamp => {
                 "its timestamp is older or newer than the Kafka topic takes (message.timestamp.before.max.ms, \
                  message.timestamp.after.max.ms)"
             }
-            Reason::InvalidRecord => "Kafka refuses the record (INVALID_RECORD)",
-            Reason::PolicyViolation => "a policy of the Kafka cluster refuses it (POLICY_VIOLATION)",
+            DropReason::InvalidRecord => "Kafka refuses the record (INVALID_RECORD)",
+            DropReason::PolicyViolation => "a policy of the Kafka cluster refuses it (POLICY_VIOLATION)",
         }
     }
 }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn reasons_are_called_the_same_everywhere() {
-        for reason in Reason::ALL {
+        for reason in DropReason::ALL {
             assert_eq!(serde_json::to_value(reason).expect("JSON"), reason.as_str());
         }
     }

@@ -28,6 +28,9 @@ pub struct Encoder {
     pub worker: String,
 }
 
+/// Name and value of a header.
+pub type Header<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
+
 /// A record to be written, borrowed from its effect as far as possible.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutgoingRecord<'a> {
@@ -40,7 +43,7 @@ pub struct OutgoingRecord<'a> {
     /// Its value; `None` is a tombstone.
     pub value: Option<Cow<'a, [u8]>>,
     /// Its headers.
-    pub headers: Vec<(Cow<'a, str>, Option<Cow<'a, [u8]>>)>,
+    pub headers: Vec<Header<'a>>,
     /// Its timestamp; `None` is the time of writing.
     pub timestamp: Option<Millis>,
 }
@@ -130,7 +133,7 @@ impl OutgoingRecord<'_> {
     }
 }
 
-fn header<'a>(name: &'static str, text: Cow<'a, str>) -> (Cow<'a, str>, Option<Cow<'a, [u8]>>) {
+fn header<'a>(name: &'static str, text: Cow<'a, str>) -> Header<'a> {
     let value = match text {
         Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
         Cow::Owned(text) => Cow::Owned(text.into_bytes()),

@@ -17,6 +17,7 @@
 //!
 //! Kafka, rules and alarms, a clock, randomness.
 
+pub mod bad_ratio;
 mod classify;
 mod fast;
 

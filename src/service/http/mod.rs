@@ -1,4 +1,4 @@
-//! HTTP of a worker, a bridge or a sink: `/metrics`, `/livez`, `/readyz`. Reads what its thread writes, decides nothing.
+//! HTTP of a service: `/metrics`, `/livez`, `/readyz`. Reads what its thread writes, decides nothing.
 
 mod address;
 
@@ -12,23 +12,18 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::health::Health;
+use super::{Context, Health};
 
-/// Serves on a thread of its own until the process ends; gives the address it listens on (the port may have been 0). `metrics`
-/// renders the page for Prometheus.
+/// Serves on a thread of its own until the process ends; gives the address it listens on (the port may have been 0).
 ///
 /// # Errors
 /// When the address can't be listened on.
-pub fn serve(
-    address: &HttpAddress,
-    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
-    health: Arc<Health>,
-) -> std::io::Result<SocketAddr> {
+pub fn serve(address: &HttpAddress, context: &Context) -> std::io::Result<SocketAddr> {
     let listener = address.listen()?;
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let routes = routes(metrics, health);
+    let routes = routes(context);
     std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let served = match tokio::net::TcpListener::from_std(listener) {
@@ -43,10 +38,11 @@ pub fn serve(
     Ok(bound)
 }
 
-fn routes(metrics: impl Fn() -> String + Clone + Send + Sync + 'static, health: Arc<Health>) -> Router {
+fn routes(context: &Context) -> Router {
+    let Context { health, metrics, .. } = context.clone();
     let (live, ready) = (Arc::clone(&health), Arc::clone(&health));
     let metrics = move || async move {
-        let page = metrics() + &readiness(&health) + &process_metrics();
+        let page = metrics.render() + &readiness(&health) + &process_metrics();
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page)
     };
     Router::new()
@@ -69,7 +65,7 @@ fn process_metrics() -> String {
         "# HELP genwatch_log_lines_dropped_total Log lines that could not be written, as to a full disk.\n\
          # TYPE genwatch_log_lines_dropped_total counter\n\
          genwatch_log_lines_dropped_total {}\n",
-        crate::stderr::dropped()
+        super::stderr::dropped()
     )
 }
 
@@ -83,13 +79,13 @@ fn probe(state: Result<(), String>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::Obstacle;
 
     #[test]
     fn the_metrics_say_what_readyz_says() {
-        let health = Health::new(Obstacle::NotJoined);
+        let health = Health::default();
+        let joining = health.register("not joined the group yet", true);
         assert!(readiness(&health).ends_with("\ngenwatch_ready 0\n"));
-        health.set(Obstacle::NotJoined, false);
+        joining.set(false);
         assert!(readiness(&health).ends_with("\ngenwatch_ready 1\n"));
     }
 }

@@ -1,7 +1,5 @@
 //! What a sink is told, and what it tells.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use genwatch_core::engine::start::OnOutOfRange;
@@ -11,22 +9,19 @@ use genwatch_kafka::config::Connection;
 use genwatch_kafka::subscriber::SubscriberError;
 use serde::Serialize;
 
-use super::client::Client;
-use super::line::Shape;
-use super::metrics::SinkMetrics;
-use super::writer::Refused;
-use crate::health::Health;
+use super::store::Refusal;
+use crate::service::MetricsError;
 
 /// How the sink is to work.
-pub struct SinkConfig {
+pub struct SinkConfig<S> {
     /// The cluster.
     pub connection: Connection,
     /// The sinks' own consumer group: that of the workers reads only readings, and commits with its effects.
     pub group: String,
-    /// The topics, and how the records of each become points.
-    pub topics: Vec<(String, Shape)>,
-    /// Where points go.
-    pub client: Client,
+    /// The topics.
+    pub topics: Vec<String>,
+    /// Where their records go.
+    pub store: S,
     /// Requests under way at once, at most.
     pub connections: usize,
     /// Records written together, at most.
@@ -39,25 +34,14 @@ pub struct SinkConfig {
     pub on_out_of_range: OnOutOfRange,
 }
 
-/// What observers of a sink share with it.
-#[derive(Clone, Debug)]
-pub struct Observers {
-    /// Stop, drained, as soon as it's set.
-    pub stop: Arc<AtomicBool>,
-    /// Written as things happen.
-    pub metrics: Arc<SinkMetrics>,
-    /// Written each turn.
-    pub health: Arc<Health>,
-}
-
 /// What a sink has done, printed at its end.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Summary {
+pub struct SinkSummary {
     /// Records taken in.
     pub records: u64,
-    /// Points that InfluxDB has acknowledged.
+    /// Points that the store has acknowledged.
     pub points: u64,
-    /// Records that made no point, or one that InfluxDB refused.
+    /// Records that made no point, or one that the store refused.
     pub skipped: u64,
     /// Offsets that retention deleted before they were read.
     pub lost: u64,
@@ -78,9 +62,12 @@ pub enum SinkError {
     /// The topics can't be read.
     #[error(transparent)]
     Subscriber(#[from] SubscriberError),
-    /// InfluxDB refuses all that we send.
+    /// The store refuses all that we send.
+    #[error("{0}")]
+    Refused(#[source] Refusal),
+    /// A mistake in the code.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Metrics(#[from] MetricsError),
     /// Retention has overtaken the group, or a topic was made anew.
     #[error(
         "partition {partition} of {topic} was read up to offset {next}, but the log has {low} to {high}: records were \
@@ -108,4 +95,10 @@ pub enum SinkError {
     /// The system gives no thread.
     #[error("the writer's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+impl From<Refusal> for SinkError {
+    fn from(refusal: Refusal) -> Self {
+        SinkError::Refused(refusal)
+    }
 }

@@ -110,15 +110,15 @@ fn read_by_influxdata(line: &str) -> Point {
 const AT: i64 = 1_766_400_000_123;
 const OFFSET: Offset = Offset(7_001_042);
 
-fn append(shape: &Shape, key: &str, value: &str) -> Result<String, Unfit> {
+fn append(shape: &PointShape, key: &str, value: &str) -> Result<String, SkipReason> {
     let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
-    let source = Source { key, value, at: Some(Millis(AT)), offset: OFFSET };
+    let source = SourceRecord { topic: 0, key, value, at: Some(Millis(AT)), offset: OFFSET };
     let mut lines = String::new();
     shape.append(&source, &mut lines).map(|()| lines)
 }
 
-fn aggregate(value: &serde_json::Value) -> Result<String, Unfit> {
-    append(&Shape::of_aggregates("m", Precision::Ms), "g", &value.to_string())
+fn aggregate(value: &serde_json::Value) -> Result<String, SkipReason> {
+    append(&PointShape::of_aggregates("m", Precision::Ms), "g", &value.to_string())
 }
 
 /// A good reading of generator g, and these members.
@@ -134,7 +134,7 @@ fn a_reading_is_a_point_of_its_generator() {
         r#"{"generatorID":"generator4","lat":40.65995,"lon":-111.99633,"#,
         r#""temperature":74,"pressure":198,"fuel":901}"#
     );
-    let line = append(&Shape::of_readings("emergency_generators", Precision::Ns), "generator4", value);
+    let line = append(&PointShape::of_readings("emergency_generators", Precision::Ns), "generator4", value);
     let expected = concat!(
         "emergency_generators,generatorID=generator4 fuel=901.0,lat=40.65995,lon=-111.99633,pressure=198.0,",
         "temperature=74.0 1766400000123001042\n"
@@ -145,7 +145,7 @@ fn a_reading_is_a_point_of_its_generator() {
 
 #[test]
 fn a_reading_is_what_the_worker_takes_for_one() {
-    let shape = Shape::of_readings("m", Precision::Ms);
+    let shape = PointShape::of_readings("m", Precision::Ms);
     for (key, value, code) in [
         ("g", reading_with("").replace("74", "\"74\""), ErrorCode::WrongType),
         ("g", reading_with(r#","load":"55""#), ErrorCode::WrongType),
@@ -157,21 +157,22 @@ fn a_reading_is_what_the_worker_takes_for_one() {
         ("g", "none".to_owned(), ErrorCode::NotJson),
         ("g", " ".repeat(reading::MAX_VALUE_BYTES) + &reading_with(""), ErrorCode::TooLarge),
     ] {
-        assert_eq!(append(&shape, key, &value), Err(Unfit::DeadLetter(code)), "{value:.200}");
-        assert_eq!(Unfit::DeadLetter(code).as_str(), code.as_str());
+        assert_eq!(append(&shape, key, &value), Err(SkipReason::DeadLetter(code)), "{value:.200}");
+        assert_eq!(SkipReason::DeadLetter(code).as_str(), code.as_str());
     }
-    let gone = Source { key: Some(b"g"), value: None, at: Some(Millis(0)), offset: Offset(0) };
-    assert_eq!(shape.append(&gone, &mut String::new()), Err(Unfit::Tombstone));
-    let of_nobody = Source { key: None, ..gone };
-    let unfit = Err(Unfit::DeadLetter(ErrorCode::KeyMissing));
+    let gone =
+        SourceRecord { topic: 0, key: Some(b"g"), value: None, at: Some(Millis(0)), offset: Offset(0) };
+    assert_eq!(shape.append(&gone, &mut String::new()), Err(SkipReason::Tombstone));
+    let of_nobody = SourceRecord { topic: 0, key: None, ..gone };
+    let unfit = Err(SkipReason::DeadLetter(ErrorCode::KeyMissing));
     assert_eq!(shape.append(&of_nobody, &mut String::new()), unfit);
     let unsayable = reading_with("").replace("\"g\"", "\"g\\n\"");
-    assert_eq!(append(&shape, "g\n", &unsayable), Err(Unfit::BadTag));
+    assert_eq!(append(&shape, "g\n", &unsayable), Err(SkipReason::BadTag));
 }
 
 #[test]
 fn members_that_nobody_knows_are_on_a_line_of_their_own_where_they_can_do_no_harm() {
-    let shape = Shape::of_readings("m", Precision::Ms);
+    let shape = PointShape::of_readings("m", Precision::Ms);
     for (members, expected) in [
         ("", None),
         (r#","load":55"#, None),
@@ -202,7 +203,7 @@ fn an_alert_has_rule_severity_and_state_as_tags_and_its_source_flattened() {
         r#""field":"fuel","value":199.0,"threshold":200.0,"at":1766400123000,"since":1766400000000,"#,
         r#""lat":null,"source":{"topic":"t","partition":3,"offset":1042}}"#
     );
-    let line = append(&Shape::of_alerts("m_alerts", Precision::S), "g", value);
+    let line = append(&PointShape::of_alerts("m_alerts", Precision::S), "g", value);
     let expected = concat!(
         "m_alerts,generatorID=g,rule=low_fuel,severity=warning,state=raised field=\"fuel\",",
         "id=\"t-3-1042-low_fuel\",since=1766400000000.0,source_offset=1042.0,source_partition=3.0,source_topic=\"t\",",
@@ -210,10 +211,10 @@ fn an_alert_has_rule_severity_and_state_as_tags_and_its_source_flattened() {
     );
     assert_eq!(line.as_deref(), Ok(expected));
     // At the time of its reading, to the nanosecond.
-    let line = append(&Shape::of_alerts("m_alerts", Precision::Ns), "g", value).expect("a point");
+    let line = append(&PointShape::of_alerts("m_alerts", Precision::Ns), "g", value).expect("a point");
     assert!(line.ends_with(" 1766400123000001042\n"), "{line}");
     // Without an `at` of its own, or with none that is a time, it's the record's timestamp.
-    let line = append(&Shape::of_alerts("m", Precision::S), "g", r#"{"at":"noon","value":1}"#);
+    let line = append(&PointShape::of_alerts("m", Precision::S), "g", r#"{"at":"noon","value":1}"#);
     assert_eq!(line.as_deref(), Ok("m,generatorID=g value=1.0 1766400000\n"));
 }
 
@@ -238,7 +239,7 @@ fn numbers_are_floats_and_null_lists_and_nameless_things_are_left_out() {
 
 #[test]
 fn of_two_members_that_come_to_one_name_the_first_stays() {
-    let line = append(&Shape::of_aggregates("m", Precision::Ms), "g", r#"{"a":{"b":1},"a_b":2}"#);
+    let line = append(&PointShape::of_aggregates("m", Precision::Ms), "g", r#"{"a":{"b":1},"a_b":2}"#);
     assert_eq!(line.as_deref(), Ok("m,generatorID=g a_b=1.0 1766400000123\n"));
 }
 
@@ -264,37 +265,43 @@ fn times_are_in_the_unit_asked_for() {
 
 #[test]
 fn a_correction_has_the_time_of_the_aggregate_that_it_corrects() {
-    let shape = Shape::of_aggregates("m", Precision::Ns);
+    let shape = PointShape::of_aggregates("m", Precision::Ns);
     let line = append(&shape, "g", r#"{"count":1}"#);
     assert_eq!(line.as_deref(), Ok("m,generatorID=g count=1.0 1766400000123000000\n"));
 }
 
 #[test]
 fn what_makes_no_point_has_its_reason() {
-    let shape = Shape::of_alerts("m", Precision::Ms);
-    let whole = Source { key: Some(b"g"), value: Some(b"{\"a\":1}"), at: Some(Millis(0)), offset: Offset(0) };
+    let shape = PointShape::of_alerts("m", Precision::Ms);
+    let whole = SourceRecord {
+        topic: 0,
+        key: Some(b"g"),
+        value: Some(b"{\"a\":1}"),
+        at: Some(Millis(0)),
+        offset: Offset(0),
+    };
     let mut lines = "before".to_owned();
     assert_eq!(shape.append(&whole, &mut lines), Ok(()));
     for (source, unfit) in [
-        (Source { value: None, ..whole }, Unfit::Tombstone),
-        (Source { key: None, ..whole }, Unfit::NoKey),
-        (Source { key: Some(b""), ..whole }, Unfit::NoKey),
-        (Source { key: Some(b"\xff"), ..whole }, Unfit::BadTag),
-        (Source { key: Some(b"g\n"), ..whole }, Unfit::BadTag),
-        (Source { key: Some(b"g\\"), ..whole }, Unfit::BadTag),
-        (Source { value: Some(b"{\"a\":1,\"rule\":\"x\\ny\"}"), ..whole }, Unfit::BadTag),
-        (Source { value: Some(b""), ..whole }, Unfit::NotJson),
-        (Source { value: Some(b"{\"a\":NaN}"), ..whole }, Unfit::NotJson),
-        (Source { value: Some(b"{\"a\":1e999}"), ..whole }, Unfit::NotJson),
-        (Source { value: Some(b"{\"a\":\"\xff\"}"), ..whole }, Unfit::NotJson),
-        (Source { value: Some(b"[{\"a\":1}]"), ..whole }, Unfit::NotObject),
-        (Source { value: Some(b"{\"a\":1,\"generatorID\":\"h\"}"), ..whole }, Unfit::KeyMismatch),
-        (Source { value: Some(b"{\"a\":1,\"generatorID\":5}"), ..whole }, Unfit::KeyMismatch),
-        (Source { at: None, ..whole }, Unfit::BadTime),
-        (Source { at: Some(Millis(i64::MAX)), ..whole }, Unfit::BadTime),
+        (SourceRecord { value: None, ..whole }, SkipReason::Tombstone),
+        (SourceRecord { topic: 0, key: None, ..whole }, SkipReason::NoKey),
+        (SourceRecord { topic: 0, key: Some(b""), ..whole }, SkipReason::NoKey),
+        (SourceRecord { topic: 0, key: Some(b"\xff"), ..whole }, SkipReason::BadTag),
+        (SourceRecord { topic: 0, key: Some(b"g\n"), ..whole }, SkipReason::BadTag),
+        (SourceRecord { topic: 0, key: Some(b"g\\"), ..whole }, SkipReason::BadTag),
+        (SourceRecord { value: Some(b"{\"a\":1,\"rule\":\"x\\ny\"}"), ..whole }, SkipReason::BadTag),
+        (SourceRecord { value: Some(b""), ..whole }, SkipReason::NotJson),
+        (SourceRecord { value: Some(b"{\"a\":NaN}"), ..whole }, SkipReason::NotJson),
+        (SourceRecord { value: Some(b"{\"a\":1e999}"), ..whole }, SkipReason::NotJson),
+        (SourceRecord { value: Some(b"{\"a\":\"\xff\"}"), ..whole }, SkipReason::NotJson),
+        (SourceRecord { value: Some(b"[{\"a\":1}]"), ..whole }, SkipReason::NotObject),
+        (SourceRecord { value: Some(b"{\"a\":1,\"generatorID\":\"h\"}"), ..whole }, SkipReason::KeyMismatch),
+        (SourceRecord { value: Some(b"{\"a\":1,\"generatorID\":5}"), ..whole }, SkipReason::KeyMismatch),
+        (SourceRecord { at: None, ..whole }, SkipReason::BadTime),
+        (SourceRecord { at: Some(Millis(i64::MAX)), ..whole }, SkipReason::BadTime),
         (
-            Source { value: Some(b"{\"generatorID\":\"g\",\"rule\":\"r\",\"x\":null}"), ..whole },
-            Unfit::NoField,
+            SourceRecord { value: Some(b"{\"generatorID\":\"g\",\"rule\":\"r\",\"x\":null}"), ..whole },
+            SkipReason::NoField,
         ),
     ] {
         let mut lines = "before".to_owned();
@@ -306,12 +313,12 @@ fn what_makes_no_point_has_its_reason() {
 #[test]
 fn deep_nesting_ends_as_a_reason() {
     let value = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
-    assert_eq!(append(&Shape::of_aggregates("m", Precision::Ms), "g", &value), Err(Unfit::NotJson));
+    assert_eq!(append(&PointShape::of_aggregates("m", Precision::Ms), "g", &value), Err(SkipReason::NotJson));
 }
 
 #[test]
 fn delimiters_are_escaped_where_they_delimit() {
-    let shape = Shape::of_aggregates("a b,c=d\"e", Precision::Ms);
+    let shape = PointShape::of_aggregates("a b,c=d\"e", Precision::Ms);
     let line = append(&shape, "g 1,2=3\"", r#"{"f 1,2=3\"":"say \"a b,c=d\\\"\nend"}"#);
     let expected = concat!(
         r#"a\ b\,c=d"e,generatorID=g\ 1\,2\=3" f\ 1\,2\=3"="say \"a b,c=d\\\"\\nend" 1766400000123"#,
@@ -369,12 +376,12 @@ proptest! {
         }
         let value = serde_json::to_vec(&object).expect("JSON");
         let source =
-            Source { key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(AT)), offset: Offset(offset) };
+            SourceRecord { topic: 0, key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(AT)), offset: Offset(offset) };
         let mut lines = String::new();
-        match Shape::of_readings("m", Precision::Ns).append(&source, &mut lines) {
+        match PointShape::of_readings("m", Precision::Ns).append(&source, &mut lines) {
             Ok(()) => {}
-            Err(Unfit::DeadLetter(ErrorCode::OutOfRange)) if key.is_empty() => return Ok(()),
-            Err(Unfit::BadTag) if !is_representable(&key) => return Ok(()),
+            Err(SkipReason::DeadLetter(ErrorCode::OutOfRange)) if key.is_empty() => return Ok(()),
+            Err(SkipReason::BadTag) if !is_representable(&key) => return Ok(()),
             Err(unfit) => panic!("{unfit:?}: {key:?}"),
         }
         let mut found = BTreeMap::new();
@@ -414,9 +421,9 @@ proptest! {
         object.insert("rule".to_owned(), json!(rule));
         object.insert("generatorID".to_owned(), json!(key));
         let value = serde_json::to_vec(&object).expect("JSON");
-        let source = Source { key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(at)), offset: Offset(0) };
+        let source = SourceRecord { topic: 0, key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(at)), offset: Offset(0) };
         let mut line = String::new();
-        let result = Shape::of_alerts(&measurement, Precision::Ms).append(&source, &mut line);
+        let result = PointShape::of_alerts(&measurement, Precision::Ms).append(&source, &mut line);
 
         // By the book, said anew: a backslash in front of what may be escaped can't be told from an escape.
         let unclear = |text: &str| {
@@ -434,15 +441,15 @@ proptest! {
             (!name.is_empty() && !unclear(name) && !tags.contains(&name.as_str())).then(|| (name.clone(), field))
         }).collect();
         let expected = if key.is_empty() {
-            Err(Unfit::NoKey)
+            Err(SkipReason::NoKey)
         } else if unclear(&key) {
-            Err(Unfit::BadTag)
+            Err(SkipReason::BadTag)
         } else if !(-9_223_372_036_854..=9_223_372_036_853).contains(&at) {
-            Err(Unfit::BadTime)
+            Err(SkipReason::BadTime)
         } else if unclear(&rule) {
-            Err(Unfit::BadTag)
+            Err(SkipReason::BadTag)
         } else if fields.is_empty() {
-            Err(Unfit::NoField)
+            Err(SkipReason::NoField)
         } else {
             Ok(())
         };
@@ -465,8 +472,8 @@ proptest! {
         value in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
         at in prop::option::of(any::<i64>()),
     ) {
-        let source = Source { key: key.as_deref(), value: value.as_deref(), at: at.map(Millis), offset: Offset(0) };
-        for shape in [Shape::of_readings("m", Precision::Ns), Shape::of_alerts("m", Precision::Ns)] {
+        let source = SourceRecord { topic: 0, key: key.as_deref(), value: value.as_deref(), at: at.map(Millis), offset: Offset(0) };
+        for shape in [PointShape::of_readings("m", Precision::Ns), PointShape::of_alerts("m", Precision::Ns)] {
             let mut line = String::new();
             match shape.append(&source, &mut line) {
                 Ok(()) => { read(&line); }

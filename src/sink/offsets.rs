@@ -7,36 +7,36 @@ use std::collections::BTreeMap;
 
 use genwatch_core::types::{Offset, Place};
 
-use super::batch::{Tenure, Until};
+use super::batch::{AssignmentEpoch, NextOffset};
 
 /// The sink's only knowledge of offsets. Owned by its loop.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct OffsetTracker {
     held: BTreeMap<Place, Held>,
-    tenures: u64,
+    epochs: u64,
     /// Asked for and not answered yet: one at a time, so that an older answer can't be taken for a newer one's.
-    committing: Vec<(Place, Until)>,
+    committing: Vec<(Place, NextOffset)>,
 }
 
 #[derive(Debug)]
 struct Held {
-    tenure: Tenure,
-    /// Everything below is taken in, since this tenure began.
+    epoch: AssignmentEpoch,
+    /// Everything below is taken in, since this epoch began.
     taken: Option<Offset>,
     /// Everything below is written, or makes no point; `None` until something is known.
     done: Option<Offset>,
     committed: Option<Offset>,
-    /// Whether `done` stems from this tenure: where the group has begun needs no commit.
+    /// Whether `done` stems from this epoch: where the group has begun needs no commit.
     moved: bool,
 }
 
-impl Ledger {
+impl OffsetTracker {
     /// Partitions have come.
     pub fn assigned(&mut self, places: &[Place]) {
         for place in places {
-            self.tenures += 1;
-            let tenure = Tenure(self.tenures);
-            let held = Held { tenure, taken: None, done: None, committed: None, moved: false };
+            self.epochs += 1;
+            let epoch = AssignmentEpoch(self.epochs);
+            let held = Held { epoch, taken: None, done: None, committed: None, moved: false };
             self.held.insert(*place, held);
         }
     }
@@ -48,11 +48,11 @@ impl Ledger {
         }
     }
 
-    /// A record is taken in. With the present tenure of its partition; `None` if that isn't held.
-    pub fn take_in(&mut self, place: Place, offset: Offset) -> Option<Tenure> {
+    /// A record is taken in. With the present epoch of its partition; `None` if that isn't held.
+    pub fn take_in(&mut self, place: Place, offset: Offset) -> Option<AssignmentEpoch> {
         let held = self.held.get_mut(&place)?;
         held.taken = Some(offset.next());
-        Some(held.tenure)
+        Some(held.epoch)
     }
 
     /// The next record to be taken in, if anything is known of the partition.
@@ -89,9 +89,9 @@ impl Ledger {
     }
 
     /// A batch is written.
-    pub fn written(&mut self, until: &BTreeMap<Place, Until>) {
+    pub fn written(&mut self, until: &BTreeMap<Place, NextOffset>) {
         for (place, until) in until {
-            if let Some(held) = self.held.get_mut(place).filter(|held| held.tenure == until.tenure) {
+            if let Some(held) = self.held.get_mut(place).filter(|held| held.epoch == until.epoch) {
                 held.advance(until.next);
             }
         }
@@ -105,7 +105,7 @@ impl Ledger {
         }
     }
 
-    /// What is to be committed now; empty while a commit is under way. To be answered by [`Ledger::committed`].
+    /// What is to be committed now; empty while a commit is under way. To be answered by [`OffsetTracker::committed`].
     #[must_use]
     pub fn commit(&mut self) -> Vec<(Place, Offset)> {
         if !self.committing.is_empty() {
@@ -113,7 +113,7 @@ impl Ledger {
         }
         for (place, held) in self.held.iter().filter(|(_, held)| held.moved && held.done != held.committed) {
             if let Some(next) = held.done {
-                self.committing.push((*place, Until { tenure: held.tenure, next }));
+                self.committing.push((*place, NextOffset { epoch: held.epoch, next }));
             }
         }
         self.committing.iter().map(|(place, until)| (*place, until.next)).collect()
@@ -122,7 +122,7 @@ impl Ledger {
     /// The answer to a commit. What was refused is part of the next one.
     pub fn committed(&mut self, success: bool) {
         for (place, until) in std::mem::take(&mut self.committing) {
-            let held = self.held.get_mut(&place).filter(|held| held.tenure == until.tenure);
+            let held = self.held.get_mut(&place).filter(|held| held.epoch == until.epoch);
             if let Some(held) = held.filter(|_| success) {
                 held.committed = Some(until.next);
             }
@@ -173,123 +173,123 @@ mod tests {
         Place { topic: 0, partition: PartitionId(partition) }
     }
 
-    fn until(ledger: &Ledger, partition: i32, next: i64) -> BTreeMap<Place, Until> {
-        let tenure = ledger.held[&place(partition)].tenure;
-        BTreeMap::from([(place(partition), Until { tenure, next: Offset(next) })])
+    fn until(offsets: &OffsetTracker, partition: i32, next: i64) -> BTreeMap<Place, NextOffset> {
+        let epoch = offsets.held[&place(partition)].epoch;
+        BTreeMap::from([(place(partition), NextOffset { epoch, next: Offset(next) })])
     }
 
     #[test]
     fn only_what_is_written_is_committed_and_once() {
-        let mut ledger = Ledger::default();
-        ledger.assigned(&[place(0), place(1)]);
-        assert!(ledger.commit().is_empty());
-        ledger.written(&until(&ledger, 1, 5));
-        assert_eq!(ledger.commit(), [(place(1), Offset(5))]);
-        ledger.written(&until(&ledger, 1, 9));
-        assert!(ledger.commit().is_empty(), "one commit at a time");
-        assert!(!ledger.is_settled());
-        ledger.committed(true);
-        assert_eq!(ledger.commit(), [(place(1), Offset(9))]);
-        ledger.committed(true);
-        assert!(ledger.commit().is_empty() && ledger.is_settled());
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0), place(1)]);
+        assert!(offsets.commit().is_empty());
+        offsets.written(&until(&offsets, 1, 5));
+        assert_eq!(offsets.commit(), [(place(1), Offset(5))]);
+        offsets.written(&until(&offsets, 1, 9));
+        assert!(offsets.commit().is_empty(), "one commit at a time");
+        assert!(!offsets.is_settled());
+        offsets.committed(true);
+        assert_eq!(offsets.commit(), [(place(1), Offset(9))]);
+        offsets.committed(true);
+        assert!(offsets.commit().is_empty() && offsets.is_settled());
     }
 
     #[test]
     fn a_commit_that_failed_is_repeated() {
-        let mut ledger = Ledger::default();
-        ledger.assigned(&[place(0)]);
-        ledger.written(&until(&ledger, 0, 5));
-        let first = ledger.commit();
-        ledger.committed(false);
-        assert_eq!(ledger.commit(), first);
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0)]);
+        offsets.written(&until(&offsets, 0, 5));
+        let first = offsets.commit();
+        offsets.committed(false);
+        assert_eq!(offsets.commit(), first);
     }
 
     #[test]
     fn an_acknowledgement_after_the_partition_has_gone_commits_nothing() {
-        let mut ledger = Ledger::default();
-        ledger.assigned(&[place(0)]);
-        let late = until(&ledger, 0, 5);
-        ledger.removed(&[place(0)]);
-        ledger.written(&late);
-        assert!(ledger.commit().is_empty());
-        ledger.assigned(&[place(0)]);
-        ledger.written(&late);
-        assert!(ledger.commit().is_empty(), "it came again, and another may have gone on meanwhile");
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0)]);
+        let late = until(&offsets, 0, 5);
+        offsets.removed(&[place(0)]);
+        offsets.written(&late);
+        assert!(offsets.commit().is_empty());
+        offsets.assigned(&[place(0)]);
+        offsets.written(&late);
+        assert!(offsets.commit().is_empty(), "it came again, and another may have gone on meanwhile");
     }
 
     #[test]
     fn a_commit_of_an_earlier_tenure_settles_nothing_of_this_one() {
-        let mut ledger = Ledger::default();
-        ledger.assigned(&[place(0)]);
-        ledger.written(&until(&ledger, 0, 5));
-        let _ = ledger.commit();
-        ledger.removed(&[place(0)]);
-        ledger.assigned(&[place(0)]);
-        ledger.written(&until(&ledger, 0, 5));
-        ledger.committed(true);
-        assert_eq!(ledger.commit(), [(place(0), Offset(5))]);
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0)]);
+        offsets.written(&until(&offsets, 0, 5));
+        let _ = offsets.commit();
+        offsets.removed(&[place(0)]);
+        offsets.assigned(&[place(0)]);
+        offsets.written(&until(&offsets, 0, 5));
+        offsets.committed(true);
+        assert_eq!(offsets.commit(), [(place(0), Offset(5))]);
     }
 
     #[test]
     fn where_reading_begins_is_known_without_a_commit() {
-        let mut ledger = Ledger::default();
-        ledger.assigned(&[place(0)]);
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0)]);
         let ends = BTreeMap::from([(place(0), Offset(8))]);
-        assert_eq!(ledger.unknown(), [place(0)]);
-        assert!(!ledger.has_reached(&ends));
-        ledger.begins(place(0), Offset(8));
-        assert!(ledger.has_reached(&ends) && ledger.unknown().is_empty());
-        assert!(ledger.commit().is_empty());
-        ledger.read_through(place(0), Offset(9));
-        assert_eq!(ledger.commit(), [(place(0), Offset(9))], "markers of transactions are no lag");
+        assert_eq!(offsets.unknown(), [place(0)]);
+        assert!(!offsets.has_reached(&ends));
+        offsets.begins(place(0), Offset(8));
+        assert!(offsets.has_reached(&ends) && offsets.unknown().is_empty());
+        assert!(offsets.commit().is_empty());
+        offsets.read_through(place(0), Offset(9));
+        assert_eq!(offsets.commit(), [(place(0), Offset(9))], "markers of transactions are no lag");
     }
 
     #[test]
     fn what_is_taken_in_is_not_written_yet() {
-        let mut ledger = Ledger::default();
-        ledger.assigned(&[place(0)]);
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0)]);
         let ends = BTreeMap::from([(place(0), Offset(8))]);
-        assert_eq!(ledger.take_in(place(1), Offset(0)), None);
-        assert_eq!(ledger.next(place(0)), None);
-        assert!(ledger.take_in(place(0), Offset(7)).is_some());
-        assert_eq!(ledger.next(place(0)), Some(Offset(8)));
-        assert!(ledger.has_taken_in(&ends) && !ledger.has_reached(&ends));
-        assert!(ledger.commit().is_empty());
+        assert_eq!(offsets.take_in(place(1), Offset(0)), None);
+        assert_eq!(offsets.next(place(0)), None);
+        assert!(offsets.take_in(place(0), Offset(7)).is_some());
+        assert_eq!(offsets.next(place(0)), Some(Offset(8)));
+        assert!(offsets.has_taken_in(&ends) && !offsets.has_reached(&ends));
+        assert!(offsets.commit().is_empty());
     }
 
     #[test]
     fn a_beginning_that_is_told_late_makes_nothing_done_that_is_on_its_way() {
-        let mut ledger = Ledger::default();
-        ledger.assigned(&[place(0)]);
-        let _ = ledger.take_in(place(0), Offset(7));
-        ledger.begins(place(0), Offset(8));
-        assert!(!ledger.has_reached(&BTreeMap::from([(place(0), Offset(8))])));
-        ledger.written(&until(&ledger, 0, 8));
-        assert_eq!(ledger.commit(), [(place(0), Offset(8))]);
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0)]);
+        let _ = offsets.take_in(place(0), Offset(7));
+        offsets.begins(place(0), Offset(8));
+        assert!(!offsets.has_reached(&BTreeMap::from([(place(0), Offset(8))])));
+        offsets.written(&until(&offsets, 0, 8));
+        assert_eq!(offsets.commit(), [(place(0), Offset(8))]);
     }
 
     #[test]
     fn a_log_that_begins_anew_is_committed_from_there_and_what_was_under_way_is_not() {
-        let mut ledger = Ledger::default();
-        ledger.assigned(&[place(0)]);
-        ledger.begins(place(0), Offset(100));
-        let before = until(&ledger, 0, 110);
-        ledger.begins_anew(place(0), Offset(20));
-        ledger.written(&before);
-        assert_eq!(ledger.next(place(0)), Some(Offset(20)));
-        assert!(ledger.commit().is_empty());
-        ledger.written(&until(&ledger, 0, 30));
-        assert_eq!(ledger.commit(), [(place(0), Offset(30))]);
-        ledger.begins_anew(place(1), Offset(20));
-        assert_eq!(ledger.next(place(1)), None, "it isn't held");
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0)]);
+        offsets.begins(place(0), Offset(100));
+        let before = until(&offsets, 0, 110);
+        offsets.begins_anew(place(0), Offset(20));
+        offsets.written(&before);
+        assert_eq!(offsets.next(place(0)), Some(Offset(20)));
+        assert!(offsets.commit().is_empty());
+        offsets.written(&until(&offsets, 0, 30));
+        assert_eq!(offsets.commit(), [(place(0), Offset(30))]);
+        offsets.begins_anew(place(1), Offset(20));
+        assert_eq!(offsets.next(place(1)), None, "it isn't held");
     }
 
     #[test]
     fn no_offset_ever_goes_back() {
-        let mut ledger = Ledger::default();
-        ledger.assigned(&[place(0)]);
-        ledger.written(&until(&ledger, 0, 9));
-        ledger.read_through(place(0), Offset(5));
-        assert_eq!(ledger.commit(), [(place(0), Offset(9))]);
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0)]);
+        offsets.written(&until(&offsets, 0, 9));
+        offsets.read_through(place(0), Offset(5));
+        assert_eq!(offsets.commit(), [(place(0), Offset(9))]);
     }
 }

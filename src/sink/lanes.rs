@@ -1,4 +1,4 @@
-//! Batches on their way to InfluxDB, several at a time.
+//! Batches on their way to the store, several at a time.
 //!
 //! Each partition belongs to one lane, and a lane's batches are written one after the other, by a thread of its own. So the
 //! records of a partition are written in their order, and what is acknowledged of it is always all that came before:
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use genwatch_core::types::Place;
 
-use super::batch::{Batch, Origin, Tenure, Until};
-use super::line::{Shape, Source, Unfit};
-use super::writer::{Refused, Writers, Written};
+use super::batch::{AssignmentEpoch, NextOffset, Origin, PointBatch};
+use super::store::{Refusal, Skipped};
+use super::writer::{Writers, Written};
 
 /// A batch of so many bytes is full, however few records it holds.
 const BATCH_BYTES: usize = 4 << 20;
@@ -22,11 +22,11 @@ const BATCH_BYTES: usize = 4 << 20;
 const WAITING: usize = 2;
 
 /// All lanes. Owned by the sink's loop; a writer's thread owns a batch while it writes it.
-pub struct Lanes {
+pub struct WriteLanes {
     writers: Writers,
     lanes: Vec<Lane>,
     /// The memory of batches that are done with.
-    spares: Vec<Batch>,
+    spares: Vec<PointBatch>,
     /// Records of a full batch.
     batch: usize,
     linger: Duration,
@@ -35,23 +35,23 @@ pub struct Lanes {
 #[derive(Default)]
 struct Lane {
     /// Full batches, oldest first.
-    full: VecDeque<Batch>,
-    filling: Batch,
+    full: VecDeque<PointBatch>,
+    filling: PointBatch,
     /// When the first record of the batch that fills was taken in.
     begun: Option<Instant>,
     /// What will be done when the thread has written what it was given.
-    writing: Option<BTreeMap<Place, Until>>,
+    writing: Option<BTreeMap<Place, NextOffset>>,
 }
 
-impl Lanes {
-    /// Lanes for these writers' threads, `count` of them.
-    pub fn new(writers: Writers, count: usize, batch: usize, linger: Duration) -> Lanes {
+impl WriteLanes {
+    /// WriteLanes for these writers' threads, `count` of them.
+    pub fn new(writers: Writers, count: usize, batch: usize, linger: Duration) -> WriteLanes {
         let mut lanes: Vec<Lane> = (0..count).map(|_| Lane::default()).collect();
         if let Some(first) = lanes.first_mut() {
             // Its thread begins by asking whether it may write.
             first.writing = Some(BTreeMap::new());
         }
-        Lanes { writers, lanes, spares: Vec::new(), batch, linger }
+        WriteLanes { writers, lanes, spares: Vec::new(), batch, linger }
     }
 
     /// How long a record waits for others, at most.
@@ -60,22 +60,21 @@ impl Lanes {
         self.linger
     }
 
-    /// Takes in a record; one that makes no point is done with its batch all the same.
+    /// Takes in a record, which `append` appends to its batch; one that makes no point is done with it all the same.
     ///
     /// # Errors
     /// With the reason why it makes no point.
     pub fn take_in(
         &mut self,
         origin: Origin,
-        tenure: Tenure,
-        shape: &Shape,
-        record: &Source<'_>,
+        epoch: AssignmentEpoch,
         now: Instant,
-    ) -> Result<(), Unfit> {
+        append: impl FnOnce(&mut String) -> Result<(), Skipped>,
+    ) -> Result<(), Skipped> {
         let lane = self.lane_of(origin.place);
         let lane = &mut self.lanes[lane];
         lane.begun.get_or_insert(now);
-        let taken = lane.filling.take_in(origin, tenure, shape, record);
+        let taken = lane.filling.take_in(origin, epoch, append);
         if lane.filling.records() >= self.batch || lane.filling.bytes() >= BATCH_BYTES {
             let spare = self.spares.pop().unwrap_or_default();
             lane.full.push_back(std::mem::replace(&mut lane.filling, spare));
@@ -108,7 +107,7 @@ impl Lanes {
     /// Records that wait for others.
     #[must_use]
     pub fn gathered(&self) -> usize {
-        self.lanes.iter().flat_map(Lane::waiting).map(Batch::records).sum()
+        self.lanes.iter().flat_map(Lane::waiting).map(PointBatch::records).sum()
     }
 
     /// Whether something of this partition was taken in that isn't written yet.
@@ -142,8 +141,8 @@ impl Lanes {
     /// A batch that is done with, waiting up to `wait`.
     ///
     /// # Errors
-    /// When InfluxDB refuses us.
-    pub fn outcome(&mut self, wait: Duration) -> Result<Option<Written>, Refused> {
+    /// When the store refuses us.
+    pub fn outcome(&mut self, wait: Duration) -> Result<Option<Written>, Refusal> {
         let outcome = self.writers.outcome(wait)?;
         if let Some(written) = &outcome {
             self.lanes[written.lane].writing = None;
@@ -165,7 +164,7 @@ impl Lanes {
 
 impl Lane {
     /// The batches that aren't under way and hold something, oldest first.
-    fn waiting(&self) -> impl Iterator<Item = &Batch> {
+    fn waiting(&self) -> impl Iterator<Item = &PointBatch> {
         self.full.iter().chain(self.begun.map(|_| &self.filling))
     }
 }

@@ -20,11 +20,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use genwatch_core::reading::{self, ErrorCode, Field, Parsed, Values};
+use genwatch_core::types::{Millis, Offset};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use genwatch_core::reading::{self, ErrorCode, Field, Parsed, Values};
-use genwatch_core::types::{Millis, Offset};
+use crate::sink::SourceRecord;
 
 /// The member of the object that names the generator; the record's key is the tag.
 const GENERATOR: &str = "generatorID";
@@ -84,7 +85,7 @@ impl Precision {
 
 /// Why a record makes no point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Unfit {
+pub enum SkipReason {
     /// The generator was decommissioned: nothing to write.
     #[error("a tombstone")]
     Tombstone,
@@ -114,40 +115,27 @@ pub enum Unfit {
     NoField,
 }
 
-impl Unfit {
+impl SkipReason {
     /// The reason, as a label of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Unfit::Tombstone => "tombstone",
-            Unfit::DeadLetter(code) => code.as_str(),
-            Unfit::NoKey => "no_key",
-            Unfit::BadTag => "bad_tag",
-            Unfit::NotJson => "not_json",
-            Unfit::NotObject => "not_object",
-            Unfit::KeyMismatch => "key_mismatch",
-            Unfit::BadTime => "bad_time",
-            Unfit::NoField => "no_field",
+            SkipReason::Tombstone => "tombstone",
+            SkipReason::DeadLetter(code) => code.as_str(),
+            SkipReason::NoKey => "no_key",
+            SkipReason::BadTag => "bad_tag",
+            SkipReason::NotJson => "not_json",
+            SkipReason::NotObject => "not_object",
+            SkipReason::KeyMismatch => "key_mismatch",
+            SkipReason::BadTime => "bad_time",
+            SkipReason::NoField => "no_field",
         }
     }
 }
 
-/// The record, as far as a point is made of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    /// Its key.
-    pub key: Option<&'a [u8]>,
-    /// Its value.
-    pub value: Option<&'a [u8]>,
-    /// Its timestamp.
-    pub at: Option<Millis>,
-    /// Its offset.
-    pub offset: Offset,
-}
-
 /// How the records of one topic become points.
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub struct PointShape {
     measurement: String,
     kind: Kind,
     precision: Precision,
@@ -170,30 +158,30 @@ impl Kind {
     }
 }
 
-impl Shape {
+impl PointShape {
     /// Readings.
     #[must_use]
-    pub fn of_readings(measurement: &str, precision: Precision) -> Shape {
-        Shape { measurement: escaped(measurement, MEASUREMENT), kind: Kind::Readings, precision }
+    pub fn of_readings(measurement: &str, precision: Precision) -> PointShape {
+        PointShape { measurement: escaped(measurement, MEASUREMENT), kind: Kind::Readings, precision }
     }
 
     /// Alert events.
     #[must_use]
-    pub fn of_alerts(measurement: &str, precision: Precision) -> Shape {
-        Shape { kind: Kind::Alerts, ..Shape::of_readings(measurement, precision) }
+    pub fn of_alerts(measurement: &str, precision: Precision) -> PointShape {
+        PointShape { kind: Kind::Alerts, ..PointShape::of_readings(measurement, precision) }
     }
 
     /// Aggregates.
     #[must_use]
-    pub fn of_aggregates(measurement: &str, precision: Precision) -> Shape {
-        Shape { kind: Kind::Aggregates, ..Shape::of_readings(measurement, precision) }
+    pub fn of_aggregates(measurement: &str, precision: Precision) -> PointShape {
+        PointShape { kind: Kind::Aggregates, ..PointShape::of_readings(measurement, precision) }
     }
 
     /// Appends the record as lines, each with its line feed: one, or two of the same point.
     ///
     /// # Errors
     /// When it makes no point; then nothing is appended.
-    pub fn append(&self, record: &Source<'_>, lines: &mut String) -> Result<(), Unfit> {
+    pub fn append(&self, record: &SourceRecord<'_>, lines: &mut String) -> Result<(), SkipReason> {
         if self.kind == Kind::Readings {
             self.append_reading(record, lines)
         } else {
@@ -201,17 +189,17 @@ impl Shape {
         }
     }
 
-    fn append_reading(&self, record: &Source<'_>, lines: &mut String) -> Result<(), Unfit> {
+    fn append_reading(&self, record: &SourceRecord<'_>, lines: &mut String) -> Result<(), SkipReason> {
         let (generator, values) = match reading::parse(record.key, record.value) {
             Ok(Parsed::Reading { generator, values }) => (generator, values),
-            Ok(Parsed::Decommissioned { .. }) => return Err(Unfit::Tombstone),
-            Err(bad) => return Err(Unfit::DeadLetter(bad.code)),
+            Ok(Parsed::Decommissioned { .. }) => return Err(SkipReason::Tombstone),
+            Err(bad) => return Err(SkipReason::DeadLetter(bad.code)),
         };
         if !is_representable(generator) {
-            return Err(Unfit::BadTag);
+            return Err(SkipReason::BadTag);
         }
-        let at = record.at.ok_or(Unfit::BadTime)?;
-        let time = self.precision.ticks(at, record.offset).ok_or(Unfit::BadTime)?;
+        let at = record.at.ok_or(SkipReason::BadTime)?;
+        let time = self.precision.ticks(at, record.offset).ok_or(SkipReason::BadTime)?;
 
         let begun = lines.len();
         lines.push_str(&self.measurement);
@@ -238,20 +226,20 @@ impl Shape {
         Ok(())
     }
 
-    fn append_object(&self, record: &Source<'_>, lines: &mut String) -> Result<(), Unfit> {
-        let value = record.value.ok_or(Unfit::Tombstone)?;
-        let key = record.key.filter(|key| !key.is_empty()).ok_or(Unfit::NoKey)?;
+    fn append_object(&self, record: &SourceRecord<'_>, lines: &mut String) -> Result<(), SkipReason> {
+        let value = record.value.ok_or(SkipReason::Tombstone)?;
+        let key = record.key.filter(|key| !key.is_empty()).ok_or(SkipReason::NoKey)?;
         let generator =
-            std::str::from_utf8(key).ok().filter(|key| is_representable(key)).ok_or(Unfit::BadTag)?;
+            std::str::from_utf8(key).ok().filter(|key| is_representable(key)).ok_or(SkipReason::BadTag)?;
         let object = match serde_json::from_slice(value) {
             Ok(Value::Object(object)) => object,
-            Ok(_) => return Err(Unfit::NotObject),
-            Err(_) => return Err(Unfit::NotJson),
+            Ok(_) => return Err(SkipReason::NotObject),
+            Err(_) => return Err(SkipReason::NotJson),
         };
         if object.get(GENERATOR).is_some_and(|id| id.as_str() != Some(generator)) {
-            return Err(Unfit::KeyMismatch);
+            return Err(SkipReason::KeyMismatch);
         }
-        let time = self.time(&object, record).ok_or(Unfit::BadTime)?;
+        let time = self.time(&object, record).ok_or(SkipReason::BadTime)?;
         let tags = self.tags(&object)?;
         let mut fields = BTreeMap::new();
         for (name, value) in &object {
@@ -264,7 +252,7 @@ impl Shape {
             }
         }
         if fields.is_empty() {
-            return Err(Unfit::NoField);
+            return Err(SkipReason::NoField);
         }
 
         lines.push_str(&self.measurement);
@@ -277,7 +265,7 @@ impl Shape {
         Ok(())
     }
 
-    fn time(&self, object: &Map<String, Value>, record: &Source<'_>) -> Option<i64> {
+    fn time(&self, object: &Map<String, Value>, record: &SourceRecord<'_>) -> Option<i64> {
         let (at, offset) = match self.kind {
             Kind::Alerts => {
                 let offset = object.get(SOURCE).and_then(|source| source.get(OFFSET)).and_then(Value::as_i64);
@@ -288,7 +276,7 @@ impl Shape {
         self.precision.ticks(at.or(record.at)?, offset)
     }
 
-    fn tags<'o>(&self, object: &'o Map<String, Value>) -> Result<Vec<(&'static str, &'o str)>, Unfit> {
+    fn tags<'o>(&self, object: &'o Map<String, Value>) -> Result<Vec<(&'static str, &'o str)>, SkipReason> {
         let mut tags = Vec::with_capacity(self.kind.tags().len());
         for name in self.kind.tags() {
             // The format has no empty tag.
@@ -297,7 +285,7 @@ impl Shape {
                 continue;
             };
             if !is_representable(value) {
-                return Err(Unfit::BadTag);
+                return Err(SkipReason::BadTag);
             }
             tags.push((*name, value));
         }

@@ -6,17 +6,17 @@ use std::ops::Range;
 
 use genwatch_core::types::{Offset, Place};
 
-use super::line::{Shape, Source, Unfit};
+use super::store::Skipped;
 
 /// A time during which a partition is held: it gets another number when it comes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tenure(pub u64);
+pub struct AssignmentEpoch(pub u64);
 
-/// How far a partition is done when a batch is written, and the tenure in which its records were taken in.
+/// How far a partition is done when a batch is written, and the epoch in which its records were taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Until {
+pub struct NextOffset {
     /// Of another one nothing may be committed.
-    pub tenure: Tenure,
+    pub epoch: AssignmentEpoch,
     /// The next offset.
     pub next: Offset,
 }
@@ -32,29 +32,28 @@ pub struct Origin {
 
 /// Lines to be written together. Owned by the loop while it fills, then by the writer.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct PointBatch {
     text: String,
     /// Where the lines of each point end in `text`.
     points: Vec<(usize, Origin)>,
     records: usize,
-    until: BTreeMap<Place, Until>,
+    until: BTreeMap<Place, NextOffset>,
 }
 
-impl Batch {
-    /// Takes in a record; one that makes no point is done with the batch all the same.
+impl PointBatch {
+    /// Takes in a record, which `append` appends to the text; one that makes no point is done with the batch all the same.
     ///
     /// # Errors
     /// With the reason why it makes no point.
     pub fn take_in(
         &mut self,
         origin: Origin,
-        tenure: Tenure,
-        shape: &Shape,
-        record: &Source<'_>,
-    ) -> Result<(), Unfit> {
+        epoch: AssignmentEpoch,
+        append: impl FnOnce(&mut String) -> Result<(), Skipped>,
+    ) -> Result<(), Skipped> {
         self.records += 1;
-        self.until.insert(origin.place, Until { tenure, next: origin.offset.next() });
-        shape.append(record, &mut self.text)?;
+        self.until.insert(origin.place, NextOffset { epoch, next: origin.offset.next() });
+        append(&mut self.text)?;
         self.points.push((self.text.len(), origin));
         Ok(())
     }
@@ -100,36 +99,35 @@ impl Batch {
 
     /// How far each partition is done when this is written.
     #[must_use]
-    pub fn until(&self) -> &BTreeMap<Place, Until> {
+    pub fn until(&self) -> &BTreeMap<Place, NextOffset> {
         &self.until
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::Precision;
+    use genwatch_core::types::PartitionId;
+
     use super::*;
-    use genwatch_core::types::{Millis, PartitionId};
 
     #[test]
     fn any_run_of_lines_can_be_written_alone_and_a_record_without_a_point_is_done_too() {
-        let shape = Shape::of_aggregates("m", Precision::Ms);
-        let mut batch = Batch::default();
+        let mut batch = PointBatch::default();
         let place = Place { topic: 0, partition: PartitionId(3) };
-        for (offset, value) in
-            [&b"{\"a\":1}"[..], b"{\"a\":22}", b"none", b"{\"a\":3}", b"[]"].iter().enumerate()
-        {
-            let offset = Offset(offset as i64);
-            let origin = Origin { place, offset };
-            let record = Source { key: Some(b"g"), value: Some(value), at: Some(Millis(5)), offset };
-            let _ = batch.take_in(origin, Tenure(7), &shape, &record);
+        for (offset, value) in ["a\n", "bb\n", "", "c\n", ""].iter().enumerate() {
+            let origin = Origin { place, offset: Offset(offset as i64) };
+            let _ = batch.take_in(origin, AssignmentEpoch(7), |text| {
+                text.push_str(value);
+                let skipped = Skipped { label: "empty", reason: String::new() };
+                if value.is_empty() { Err(skipped) } else { Ok(()) }
+            });
         }
         assert_eq!((batch.records(), batch.points()), (5, 3));
-        assert_eq!(batch.lines(0..3).lines().count(), 3);
-        assert_eq!(batch.lines(1..2), "m,generatorID=g a=22.0 5\n");
-        assert_eq!(batch.lines(2..3), "m,generatorID=g a=3.0 5\n");
+        assert_eq!(batch.lines(0..3), "a\nbb\nc\n");
+        assert_eq!(batch.lines(1..2), "bb\n");
+        assert_eq!(batch.lines(2..3), "c\n");
         assert_eq!(batch.lines(2..2), "");
         assert_eq!(batch.origin(2).offset, Offset(3));
-        assert_eq!(batch.until()[&place], Until { tenure: Tenure(7), next: Offset(5) });
+        assert_eq!(batch.until()[&place], NextOffset { epoch: AssignmentEpoch(7), next: Offset(5) });
     }
 }

@@ -1,48 +1,50 @@
-//! A sink: readings, alerts and aggregates from Kafka to the write API of InfluxDB v2.
+//! The runtime of a sink: records from Kafka to a [`Store`], such as InfluxDB ([`influx`]).
 //!
-//! The way of a record, in `Sink::run`: taken in from the group's partitions ([`genwatch_kafka::subscriber`]), made a point
-//! ([`mod@line`]), gathered with others ([`batch`], in [`lanes`]), written ([`writer`], on threads of its own, by [`client`]
-//! and as [`verdict`] judges the answers), and when that is acknowledged its offset is committed ([`ledger`]).
+//! The way of a record, in `Sink::run`: taken in from the group's partitions ([`genwatch_kafka::subscriber`]), appended to others
+//! in the store's form ([`batch`], in [`lanes`]), written ([`writer`], on threads of its own), and when that is acknowledged
+//! its offset is committed ([`offsets`]).
 //!
-//! What is promised: each record that makes a point is there at least once, and a repeat overwrites itself, as a point's
-//! identity is its measurement, tags and time. A committed offset is never ahead of an acknowledged write. Each lane holds
-//! one batch under way and one that fills, and all of them together two full ones for each; when there are so many, partitions
-//! are paused, and Kafka is polled all the same.
+//! What is promised: each record that makes a point is there at least once, and a repeat overwrites itself where the store makes it
+//! so. A committed offset is never ahead of an acknowledged write. Each lane holds one batch under way and one that fills, and all of
+//! them together two full ones for each; when there are so many, partitions are paused, and Kafka is polled all the same.
 //!
 //! What is under way when a partition goes is written all the same and not committed: its next owner writes the same points.
 
+mod backoff;
 pub mod batch;
-pub mod client;
 pub mod config;
+pub mod influx;
 pub mod lanes;
-pub mod ledger;
-pub mod line;
 pub mod metrics;
+pub mod offsets;
 mod starts;
-pub mod verdict;
+pub mod store;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
 pub mod writer;
+
+pub use config::{SinkConfig, SinkError, SinkSummary};
+pub use store::{Refusal, Skipped, SourceRecord, Store, WriteAnswer};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounter;
-
-use batch::Origin;
-use config::{Observers, SinkConfig, SinkError, Summary};
 use genwatch_core::engine::start::OnOutOfRange;
 use genwatch_core::types::{Offset, PartitionId, Place};
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::config::ranges;
 use genwatch_kafka::log_limit::LogLimiter;
 use genwatch_kafka::subscriber::{self, Change, Record, Subscriber};
-use lanes::Lanes;
-use ledger::Ledger;
-use line::{Shape, Source, Unfit};
-use writer::Writers;
+use prometheus::IntCounter;
 
-use crate::health::Obstacle;
+use crate::service::{Context, Health, NotReady};
+use batch::Origin;
+use lanes::WriteLanes;
+use metrics::SinkMetrics;
+use offsets::OffsetTracker;
+use writer::Writers;
 
 /// How long one turn of the loop waits.
 const TURN: Duration = Duration::from_millis(50);
@@ -52,7 +54,7 @@ const BURST: usize = 1000;
 const PAUSE_AFTER: Duration = Duration::from_millis(500);
 /// How often positions are asked for, and a refused commit is repeated.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
-/// How long a drain waits for InfluxDB: `docker stop` kills after ten seconds.
+/// How long a drain waits for the store: `docker stop` kills after ten seconds.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the last commit is waited for.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,28 +66,37 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// Runs until it's told to stop, or is at the end.
 ///
 /// # Errors
-/// When a topic is missing, Kafka or InfluxDB refuses us, retention has overtaken us, or the last commit fails.
-pub fn run(config: SinkConfig, observers: Observers) -> Result<Summary, SinkError> {
+/// When a topic is missing, Kafka or the store refuses us, retention has overtaken us, or the last commit fails.
+pub fn run<S: Store>(config: SinkConfig<S>, context: Context) -> Result<SinkSummary, SinkError> {
+    let metrics = SinkMetrics::register(&context.metrics)?;
+    let not_ready = Conditions::register(&context.health);
     let cluster = Cluster::connect(&config.connection)?;
-    let (topics, shapes): (Vec<String>, Vec<Shape>) = config.topics.into_iter().unzip();
+    let (topics, store) = (config.topics, Arc::new(config.store));
     let bounds = if config.exit_at_end { Some(subscriber::bounds(&cluster, &topics)?) } else { None };
     let subscriber = Subscriber::new(&config.connection, &cluster, &config.group, topics.clone())?;
     drop(cluster);
-    let url = &config.client.destination().url;
-    tracing::info!(group = config.group, topics = topics.join(", "), url, "writing to InfluxDB");
-    let (metrics, health) = (Arc::clone(&observers.metrics), Arc::clone(&observers.health));
+    let (group, address) = (&config.group, store.address());
+    tracing::info!(group, topics = topics.join(", "), address, "writing to {}", store.name());
     let records = topics.iter().map(|topic| metrics.records.with_label_values(&[topic])).collect();
-    let writers = Writers::start(config.connections, config.client, topics.clone(), metrics, health)?;
+    let writers = Writers::start(
+        config.connections,
+        Arc::clone(&store),
+        topics.clone(),
+        metrics.clone(),
+        not_ready.store_away.clone(),
+    )?;
     let sink = Sink {
         subscriber: &subscriber,
-        lanes: Lanes::new(writers, config.connections, config.batch, config.linger),
-        observers,
+        lanes: WriteLanes::new(writers, config.connections, config.batch, config.linger),
+        store,
+        context,
+        metrics,
+        not_ready,
         topics,
-        shapes,
         records,
         on_out_of_range: config.on_out_of_range,
         ending: bounds.map(Ending::new),
-        ledger: Ledger::default(),
+        offsets: OffsetTracker::default(),
         full: None,
         paused: false,
         draining: None,
@@ -96,24 +107,25 @@ pub fn run(config: SinkConfig, observers: Observers) -> Result<Summary, SinkErro
         commit_log: LogLimiter::default(),
         broker_log: LogLimiter::default(),
         first: None,
-        summary: Summary::default(),
+        summary: SinkSummary::default(),
     };
     sink.run()
 }
 
 /// The loop and all that it owns.
-struct Sink<'a> {
+struct Sink<'a, S> {
     subscriber: &'a Subscriber,
-    lanes: Lanes,
-    observers: Observers,
+    lanes: WriteLanes,
+    store: Arc<S>,
+    context: Context,
+    metrics: SinkMetrics,
+    not_ready: Conditions,
     topics: Vec<String>,
-    /// How the records of each topic become points.
-    shapes: Vec<Shape>,
     /// Records taken in, of each topic.
     records: Vec<IntCounter>,
     on_out_of_range: OnOutOfRange,
     ending: Option<Ending>,
-    ledger: Ledger,
+    offsets: OffsetTracker,
     /// Since when there is no room for a record.
     full: Option<Instant>,
     paused: bool,
@@ -123,11 +135,34 @@ struct Sink<'a> {
     /// Since when no broker answers, and when one was last asked.
     down: Option<(Instant, Instant)>,
     refused_commit: Option<Instant>,
-    skip_log: LogLimiter<(usize, Unfit)>,
+    skip_log: LogLimiter<(usize, &'static str)>,
     commit_log: LogLimiter<()>,
     broker_log: LogLimiter<()>,
     first: Option<Instant>,
-    summary: Summary,
+    summary: SinkSummary,
+}
+
+/// What may be in the way of being ready; what says most comes first.
+struct Conditions {
+    /// It is on its way out.
+    draining: NotReady,
+    /// The group has given no assignment, or taken it all back.
+    not_joined: NotReady,
+    /// The store takes no points at the moment.
+    store_away: NotReady,
+    /// No broker of Kafka answers.
+    brokers_away: NotReady,
+}
+
+impl Conditions {
+    fn register(health: &Health) -> Conditions {
+        Conditions {
+            draining: health.register("draining", false),
+            not_joined: health.register("not joined the group yet", true),
+            store_away: health.register("writes wait for the database", false),
+            brokers_away: health.register("no broker of Kafka answers", false),
+        }
+    }
 }
 
 /// Where the log began and ended when the sink was started, which is where it's to end.
@@ -147,10 +182,10 @@ impl Ending {
     }
 }
 
-impl Sink<'_> {
-    fn run(mut self) -> Result<Summary, SinkError> {
+impl<S: Store> Sink<'_, S> {
+    fn run(mut self) -> Result<SinkSummary, SinkError> {
         while !self.is_done() {
-            self.observers.health.turned();
+            self.context.health.heartbeat();
             self.begin_to_drain()?;
             self.take_outcomes(Duration::ZERO)?;
             self.hand_over()?;
@@ -186,28 +221,29 @@ impl Sink<'_> {
 
     fn take(&mut self, record: &Record<'_>, now: Instant) {
         let (place, offset) = (record.place, record.offset());
-        let Some(tenure) = self.ledger.take_in(place, offset) else { return };
+        let Some(epoch) = self.offsets.take_in(place, offset) else { return };
         self.first.get_or_insert(now);
         self.summary.records += 1;
         self.records[place.topic].inc();
         let origin = Origin { place, offset };
-        let source = Source { key: record.key(), value: record.value(), at: record.timestamp(), offset };
-        let shape = &self.shapes[place.topic];
-        if let Err(unfit) = self.lanes.take_in(origin, tenure, shape, &source, now) {
-            self.skip(origin, unfit, now);
+        let (topic, key, value) = (place.topic, record.key(), record.value());
+        let source = SourceRecord { topic, key, value, at: record.timestamp(), offset };
+        let append = |text: &mut String| self.store.append(&source, text);
+        if let Err(skipped) = self.lanes.take_in(origin, epoch, now, append) {
+            self.skip(origin, &skipped, now);
         }
     }
 
-    fn skip(&mut self, origin: Origin, unfit: Unfit, now: Instant) {
+    fn skip(&mut self, origin: Origin, skipped: &Skipped, now: Instant) {
         let topic = &self.topics[origin.place.topic];
         self.summary.skipped += 1;
-        self.observers.metrics.skipped.with_label_values(&[topic.as_str(), unfit.as_str()]).inc();
-        if let Some(silent) = self.skip_log.allow((origin.place.topic, unfit), now) {
+        self.metrics.skipped.with_label_values(&[topic.as_str(), skipped.label]).inc();
+        if let Some(silent) = self.skip_log.allow((origin.place.topic, skipped.label), now) {
             tracing::warn!(
                 topic,
                 partition = origin.place.partition.0,
                 offset = origin.offset.0,
-                reason = %unfit,
+                reason = skipped.reason,
                 silent,
                 "a record makes no point: skipped"
             );
@@ -233,7 +269,7 @@ impl Sink<'_> {
     }
 
     fn pause(&mut self) -> Result<(), SinkError> {
-        self.subscriber.pause(&self.ledger.places().collect::<Vec<_>>())?;
+        self.subscriber.pause(&self.offsets.places().collect::<Vec<_>>())?;
         self.paused = true;
         Ok(())
     }
@@ -241,14 +277,14 @@ impl Sink<'_> {
     /// Gives the writers what has been gathered, when it's due and they are free.
     fn hand_over(&mut self) -> Result<(), SinkError> {
         // At the end nothing else comes that would be worth a wait.
-        let all_is_here = self.ending.as_ref().is_some_and(|ending| self.ledger.has_taken_in(&ending.ends));
+        let all_is_here = self.ending.as_ref().is_some_and(|ending| self.offsets.has_taken_in(&ending.ends));
         self.lanes.hand_over(self.draining.is_some() || all_is_here);
         if self.lanes.is_full() {
             return Ok(());
         }
         self.full = None;
         if self.paused && self.draining.is_none() {
-            self.subscriber.resume(&self.ledger.places().collect::<Vec<_>>())?;
+            self.subscriber.resume(&self.offsets.places().collect::<Vec<_>>())?;
             self.paused = false;
         }
         Ok(())
@@ -257,7 +293,7 @@ impl Sink<'_> {
     /// Takes all that is written, waiting up to `wait` for the first.
     fn take_outcomes(&mut self, mut wait: Duration) -> Result<(), SinkError> {
         while let Some(written) = self.lanes.outcome(wait)? {
-            self.ledger.written(written.batch.until());
+            self.offsets.written(written.batch.until());
             self.summary.points += (written.batch.points() - written.refused) as u64;
             self.summary.skipped += written.refused as u64;
             self.summary.writes += written.writes;
@@ -273,24 +309,24 @@ impl Sink<'_> {
         for change in self.subscriber.take_changes() {
             match change {
                 Change::Assigned(places) => {
-                    self.observers.health.set(Obstacle::NotJoined, false);
+                    self.not_ready.not_joined.set(false);
                     if let Some(ending) = &mut self.ending {
                         ending.assigned = Some(Instant::now());
                     }
                     if places.is_empty() {
                         continue;
                     }
-                    self.ledger.assigned(&places);
+                    self.offsets.assigned(&places);
                     self.apply_pause(&places)?;
                     tracing::info!(assigned = self.names(&places), "rebalance");
                 }
                 Change::Removed(places) => {
-                    self.ledger.removed(&places);
+                    self.offsets.removed(&places);
                     tracing::info!(revoked = self.names(&places), "rebalance");
                 }
                 Change::Lost(places) => {
-                    self.ledger.removed(&places);
-                    self.observers.health.set(Obstacle::NotJoined, true);
+                    self.offsets.removed(&places);
+                    self.not_ready.not_joined.set(true);
                     tracing::warn!(
                         lost = self.names(&places),
                         "rebalance: the group went on without us; what was not committed is written again"
@@ -334,16 +370,16 @@ impl Sink<'_> {
         }
         for (place, position) in self.subscriber.positions() {
             if !self.lanes.holds(place) {
-                self.ledger.read_through(place, position);
+                self.offsets.read_through(place, position);
             }
         }
-        let unknown = self.ledger.unknown();
+        let unknown = self.offsets.unknown();
         let Some(ending) = self.ending.as_ref().filter(|_| !unknown.is_empty()) else { return Ok(()) };
         match self.subscriber.committed(&unknown) {
             Ok(committed) => {
                 for place in unknown {
                     let start = committed.get(&place).or(ending.starts.get(&place)).copied();
-                    self.ledger.begins(place, start.unwrap_or(Offset(0)));
+                    self.offsets.begins(place, start.unwrap_or(Offset(0)));
                 }
             }
             // Asked again.
@@ -362,7 +398,7 @@ impl Sink<'_> {
         }
         let answers = self.subscriber.brokers_answer();
         let now = Instant::now();
-        self.observers.health.set(Obstacle::BrokersAway, !answers);
+        self.not_ready.brokers_away.set(!answers);
         if answers {
             if let Some((since, _)) = self.down.take() {
                 tracing::info!(seconds = since.elapsed().as_secs_f64(), "the brokers answer again");
@@ -371,7 +407,7 @@ impl Sink<'_> {
         }
         let since = self.down.map_or(now, |(since, _)| since);
         self.down = Some((since, now));
-        // Until then a connection has been tried again, and the reason is the one that lasts.
+        // NextOffset then a connection has been tried again, and the reason is the one that lasts.
         if since.elapsed() >= PROBE_EVERY && self.broker_log.allow((), now).is_some() {
             let reason = self.subscriber.last_broker_error();
             tracing::warn!(reason, seconds = since.elapsed().as_secs(), "no broker answers: waiting");
@@ -385,7 +421,7 @@ impl Sink<'_> {
         if self.refused_commit.is_some_and(|at| at.elapsed() < FOLLOW_EVERY) {
             return;
         }
-        let offsets = self.ledger.commit();
+        let offsets = self.offsets.commit();
         if offsets.is_empty() {
             return;
         }
@@ -396,7 +432,7 @@ impl Sink<'_> {
 
     /// The answer to a commit, with the error if there was one.
     fn answered(&mut self, error: Option<String>) {
-        self.ledger.committed(error.is_none());
+        self.offsets.committed(error.is_none());
         let now = Instant::now();
         self.refused_commit = error.is_some().then_some(now);
         let Some(error) = error else { return };
@@ -407,22 +443,22 @@ impl Sink<'_> {
 
     /// When it has been told to stop, or is at the end.
     fn begin_to_drain(&mut self) -> Result<(), SinkError> {
-        let stop = self.observers.stop.load(Ordering::Relaxed);
+        let stop = self.context.is_stopping();
         if self.draining.is_some() || !(stop || self.has_reached_end()) {
             return Ok(());
         }
         tracing::info!(records = self.lanes.gathered(), "draining");
-        self.observers.health.set(Obstacle::Draining, true);
+        self.not_ready.draining.set(true);
         self.draining = Some(Instant::now() + DRAIN_TIMEOUT);
         self.pause()
     }
 
     fn has_reached_end(&self) -> bool {
         let Some(ending) = &self.ending else { return false };
-        if self.ledger.is_empty() {
+        if self.offsets.is_empty() {
             return ending.assigned.is_some_and(|assigned| assigned.elapsed() > EMPTY_HANDED);
         }
-        self.lanes.is_idle() && self.ledger.has_reached(&ending.ends)
+        self.lanes.is_idle() && self.offsets.has_reached(&ending.ends)
     }
 
     fn is_done(&self) -> bool {
@@ -430,20 +466,19 @@ impl Sink<'_> {
         self.lanes.is_empty() || Instant::now() >= deadline
     }
 
-    /// The last commit. What InfluxDB has not taken in time is left to the next one.
+    /// The last commit. What the store has not taken in time is left to the next one.
     fn settle(&mut self) -> Result<(), SinkError> {
         if !self.lanes.is_empty() {
-            tracing::warn!(
-                "InfluxDB did not take everything in time: the rest is read again by the next sink"
-            );
+            let name = self.store.name();
+            tracing::warn!("{name} did not take everything in time: the rest is read again by the next sink");
         }
         let deadline = Instant::now() + COMMIT_TIMEOUT;
         self.commit();
-        while !self.ledger.is_settled() {
+        while !self.offsets.is_settled() {
             if Instant::now() >= deadline {
                 return Err(SinkError::Commit);
             }
-            self.observers.health.turned();
+            self.context.health.heartbeat();
             self.subscriber.poll(TURN)?;
             self.follow_changes()?;
             self.commit();

@@ -7,13 +7,13 @@ use genwatch_core::engine::start::OnOutOfRange;
 use genwatch_core::types::{Offset, Place};
 use genwatch_kafka::subscriber::Start;
 
-use super::Sink;
 use super::config::SinkError;
+use super::{Sink, Store};
 
-impl Sink<'_> {
+impl<S: Store> Sink<'_, S> {
     /// Decides where each partition goes on, and starts them all there. Tried again later if the cluster doesn't answer.
     pub(super) fn find_starts(&mut self) -> Result<(), SinkError> {
-        let places: Vec<Place> = self.ledger.places().collect();
+        let places: Vec<Place> = self.offsets.places().collect();
         if places.is_empty() {
             // They have gone to somebody else.
             return Ok(());
@@ -37,12 +37,12 @@ impl Sink<'_> {
 
     fn start_of(&mut self, start: Start) -> Result<Offset, SinkError> {
         let Start { place, committed, low, high } = start;
-        let Some(next) = self.ledger.next(place).or(committed) else {
-            self.ledger.begins(place, low);
+        let Some(next) = self.offsets.next(place).or(committed) else {
+            self.offsets.begins(place, low);
             return Ok(low);
         };
         if (low..=high).contains(&next) {
-            self.ledger.begins(place, next);
+            self.offsets.begins(place, next);
             return Ok(next);
         }
         let (topic, partition) = (self.topics[place.topic].clone(), place.partition);
@@ -51,9 +51,9 @@ impl Sink<'_> {
             OnOutOfRange::Earliest => {
                 let lost = u64::try_from(low.0 - next.0).unwrap_or(0);
                 tracing::error!(topic, %partition, %next, %low, %high, lost, "the next record is not in the log: going on from the earliest one");
-                self.observers.metrics.lost.with_label_values(&[&topic]).inc_by(lost);
+                self.metrics.lost.with_label_values(&[&topic]).inc_by(lost);
                 self.summary.lost += lost;
-                self.ledger.begins_anew(place, low);
+                self.offsets.begins_anew(place, low);
                 Ok(low)
             }
         }

@@ -1,4 +1,4 @@
-//! Writes batches on threads of their own, so that the loop goes on polling Kafka however long InfluxDB takes. Each thread
+//! Writes batches on threads of their own, so that the loop goes on polling Kafka however long the store takes. Each thread
 //! writes one batch after the other. A batch is acknowledged when each of its points is written, or was dropped or refused
 //! all by itself.
 
@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use genwatch_kafka::log_limit::LogLimiter;
 
-use super::batch::{Batch, Origin};
-use super::client::Client;
+use super::backoff::Backoff;
+use super::batch::{Origin, PointBatch};
 use super::metrics::SinkMetrics;
-use super::verdict::{Backoff, Verdict};
-use crate::health::{Health, Obstacle};
+use super::store::{Refusal, Store, WriteAnswer};
+use crate::service::NotReady;
 
-/// While InfluxDB is away, the same reason is logged so often.
+/// While the store is away, the same reason is logged so often.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
 /// The loop's end of the writers' threads.
 pub struct Writers {
-    batches: Vec<Sender<Batch>>,
-    outcomes: Receiver<Result<Written, Refused>>,
+    batches: Vec<Sender<PointBatch>>,
+    outcomes: Receiver<Result<Written, Refusal>>,
 }
 
 /// A batch that is done with.
@@ -34,8 +34,8 @@ pub struct Written {
     /// Which thread has written it.
     pub lane: usize,
     /// As it was handed over.
-    pub batch: Batch,
-    /// How many of its points InfluxDB dropped or refused.
+    pub batch: PointBatch,
+    /// How many of its points the store dropped or refused.
     pub refused: usize,
     /// Requests that were acknowledged.
     pub writes: u64,
@@ -43,108 +43,36 @@ pub struct Written {
     pub retries: u64,
 }
 
-/// InfluxDB refuses all that we send.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// It wants a token.
-    #[error("InfluxDB at {url} wants a token ({reason}): give one by --token or --token-file")]
-    NoToken {
-        /// As given by `--url`.
-        url: String,
-        /// What it said.
-        reason: String,
-    },
-    /// It doesn't know the token.
-    #[error(
-        "InfluxDB at {url} does not know our token ({reason}): look at --token or --token-file, and at --url"
-    )]
-    Unauthorized {
-        /// As given by `--url`.
-        url: String,
-        /// What it said.
-        reason: String,
-    },
-    /// It knows the token and doesn't let it write.
-    #[error(
-        "InfluxDB at {url} does not let our token write to bucket {bucket} of organization {org} ({reason}): give it \
-         write access there, or look at --token, --org and --bucket"
-    )]
-    Forbidden {
-        /// As given by `--url`.
-        url: String,
-        /// As given by `--org`.
-        org: String,
-        /// As given by `--bucket`.
-        bucket: String,
-        /// What it said.
-        reason: String,
-    },
-    /// There is no such thing.
-    #[error(
-        "there is no bucket {bucket} or no organization {org} at {url}, or no InfluxDB v2 ({reason}): make them, or look \
-         at --bucket, --org and --url"
-    )]
-    NotFound {
-        /// As given by `--url`.
-        url: String,
-        /// As given by `--org`.
-        org: String,
-        /// As given by `--bucket`.
-        bucket: String,
-        /// What it said.
-        reason: String,
-    },
-    /// It can't be taken for the server that is meant.
-    #[error(
-        "InfluxDB at {url} is not to be trusted, so nothing was sent ({reason}): name the CA of its certificate by \
-         --ca-file, and look at the host name in --url"
-    )]
-    Untrusted {
-        /// As given by `--url`.
-        url: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Some other server.
-    #[error("what is at {url} does not take writes as InfluxDB v2 does ({reason}): look at --url")]
-    Unexpected {
-        /// As given by `--url`.
-        url: String,
-        /// What it said.
-        reason: String,
-    },
-}
-
 impl Writers {
-    /// Starts so many threads. The first one asks InfluxDB whether we may write before all else; the answer is an outcome
+    /// Starts so many threads. The first one asks the store whether we may write before all else; the answer is an outcome
     /// like those of batches.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(
+    pub fn start<S: Store>(
         count: usize,
-        client: Client,
+        store: Arc<S>,
         topics: Vec<String>,
-        metrics: Arc<SinkMetrics>,
-        health: Arc<Health>,
+        metrics: SinkMetrics,
+        store_away: NotReady,
     ) -> std::io::Result<Writers> {
         let shared = Arc::new(Shared {
-            client,
+            store,
             topics,
             metrics,
-            health,
+            store_away,
             outage: Mutex::default(),
             refusals: Mutex::default(),
         });
         let (outbox, outcomes) = bounded(count);
         let mut batches = Vec::with_capacity(count);
         for number in 0..count {
-            let (sender, inbox) = bounded::<Batch>(1);
+            let (sender, inbox) = bounded::<PointBatch>(1);
             batches.push(sender);
             let mut writer =
                 WriterThread { lane: number, shared: Arc::clone(&shared), writes: 0, retries: 0 };
             let outbox = outbox.clone();
-            thread::Builder::new().name(format!("influx-{number}")).spawn(move || {
+            thread::Builder::new().name(format!("writer-{number}")).spawn(move || {
                 let mut outcome = (number == 0).then(|| writer.check_access());
                 loop {
                     if let Some(outcome) = outcome {
@@ -163,7 +91,7 @@ impl Writers {
     }
 
     /// Hands a batch to one of the threads. To be called only when its last one is done, so it doesn't wait.
-    pub fn hand_over(&self, number: usize, batch: Batch) {
+    pub fn hand_over(&self, number: usize, batch: PointBatch) {
         // A thread ends only after a refusal, which is waiting in `outcomes` then.
         let _ = self.batches[number].send(batch);
     }
@@ -171,23 +99,23 @@ impl Writers {
     /// What has become of a batch, waiting up to `wait`.
     ///
     /// # Errors
-    /// When InfluxDB refuses us.
-    pub fn outcome(&self, wait: Duration) -> Result<Option<Written>, Refused> {
+    /// When the store refuses us.
+    pub fn outcome(&self, wait: Duration) -> Result<Option<Written>, Refusal> {
         self.outcomes.recv_timeout(wait).ok().transpose()
     }
 }
 
 /// What all threads share.
-struct Shared {
-    client: Client,
+struct Shared<S> {
+    store: Arc<S>,
     topics: Vec<String>,
-    metrics: Arc<SinkMetrics>,
-    health: Arc<Health>,
+    metrics: SinkMetrics,
+    store_away: NotReady,
     outage: Mutex<Outage>,
     refusals: Mutex<LogLimiter<()>>,
 }
 
-/// InfluxDB as all threads see it.
+/// The store as all threads see it.
 #[derive(Default)]
 struct Outage {
     /// Threads that wait.
@@ -199,7 +127,7 @@ struct Outage {
     has_answered: bool,
 }
 
-impl Shared {
+impl<S: Store> Shared<S> {
     fn outage(&self) -> MutexGuard<'_, Outage> {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,12 +137,13 @@ impl Shared {
         let mut outage = self.outage();
         outage.waiting += usize::from(first);
         let since = *outage.since.get_or_insert(begun);
-        self.health.set(Obstacle::DatabaseAway, true);
+        self.store_away.set(true);
         let is_news = |(logged, at): &(String, Instant)| logged != reason || at.elapsed() >= LOG_EVERY;
         if outage.logged.as_ref().is_none_or(is_news) {
             outage.logged = Some((reason.to_owned(), Instant::now()));
-            let (url, seconds) = (&self.client.destination().url, since.elapsed().as_secs());
-            tracing::warn!(url, reason, seconds, "InfluxDB takes no points at the moment: waiting");
+            let (address, seconds) = (self.store.address(), since.elapsed().as_secs());
+            let name = self.store.name();
+            tracing::warn!(address, reason, seconds, "{name} takes no points at the moment: waiting");
         }
     }
 
@@ -227,8 +156,8 @@ impl Shared {
             return;
         }
         if let Some(since) = outage.since.take() {
-            tracing::info!(seconds = since.elapsed().as_secs_f64(), "InfluxDB answers again");
-            self.health.set(Obstacle::DatabaseAway, false);
+            tracing::info!(seconds = since.elapsed().as_secs_f64(), "{} answers again", self.store.name());
+            self.store_away.set(false);
         }
     }
 
@@ -236,34 +165,34 @@ impl Shared {
     fn log_refusal(&self, refused: usize, origin: Option<Origin>, reason: &str) {
         let mut log = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(silent) = log.allow((), Instant::now()) else { return };
+        let name = self.store.name();
         match origin {
             Some(Origin { place, offset }) => {
                 let (topic, partition, offset) = (&self.topics[place.topic], place.partition.0, offset.0);
-                tracing::warn!(topic, partition, offset, reason, silent, "InfluxDB refuses a point: skipped");
+                tracing::warn!(topic, partition, offset, reason, silent, "{name} refuses a point: skipped");
             }
-            None => tracing::warn!(points = refused, reason, silent, "InfluxDB dropped points: skipped"),
+            None => tracing::warn!(points = refused, reason, silent, "{name} dropped points: skipped"),
         }
     }
 }
 
 /// One thread's side.
-struct WriterThread {
+struct WriterThread<S> {
     lane: usize,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<S>>,
     /// Since the last batch that was done, as are retries.
     writes: u64,
     retries: u64,
 }
 
-impl WriterThread {
-    /// Writes nothing, to learn whether we may write: that needs no more rights than writing does. InfluxDB calls it a bad
-    /// request, others take it.
-    fn check_access(&mut self) -> Result<Written, Refused> {
-        self.send("")?;
-        self.write(Batch::default())
+impl<S: Store> WriterThread<S> {
+    /// Asks whether we may write.
+    fn check_access(&mut self) -> Result<Written, Refusal> {
+        self.send(Store::check)?;
+        self.write(PointBatch::default())
     }
 
-    fn write(&mut self, batch: Batch) -> Result<Written, Refused> {
+    fn write(&mut self, batch: PointBatch) -> Result<Written, Refusal> {
         let mut refused: BTreeMap<usize, u64> = BTreeMap::new();
         // Halved until the bad ones are found; what is written twice on the way overwrites itself.
         let mut open: Vec<Range<usize>> = std::iter::once(0..batch.points()).collect();
@@ -271,7 +200,7 @@ impl WriterThread {
             if range.is_empty() {
                 continue;
             }
-            match self.send(batch.lines(range.clone()))? {
+            match self.send(|store| store.write(batch.lines(range.clone())))? {
                 Answer::Written => self.writes += 1,
                 Answer::Partly { dropped, reason } => {
                     self.writes += 1;
@@ -296,28 +225,24 @@ impl WriterThread {
     }
 
     /// Sends until there is an answer to what was sent, however long that takes.
-    fn send(&mut self, lines: &str) -> Result<Answer, Refused> {
+    fn send(&mut self, write: impl Fn(&S) -> WriteAnswer) -> Result<Answer, Refusal> {
         let mut backoff = Backoff::default();
         let mut waited = false;
         loop {
             let begun = Instant::now();
-            let verdict = self.shared.client.write(lines);
+            let answer = write(&self.shared.store);
             self.shared.metrics.write_seconds.observe(begun.elapsed().as_secs_f64());
-            let (after, reason) = match verdict {
-                Verdict::Wait { after, reason } => (after, reason),
-                Verdict::Untrusted(reason) if self.shared.outage().has_answered => (None, reason),
-                Verdict::Untrusted(reason) => {
-                    let url = self.shared.client.destination().url.clone();
-                    return Err(Refused::Untrusted { url, reason });
+            let (after, reason) = match answer {
+                WriteAnswer::Wait { after, reason } => (after, reason),
+                WriteAnswer::Doubtful(refusal) if self.shared.outage().has_answered => {
+                    (None, refusal.to_string())
                 }
-                Verdict::Refused { status, reason } => return Err(self.refusal(status, reason)),
-                Verdict::Written => return Ok(self.answered(waited, Answer::Written)),
-                Verdict::Partly { dropped, reason } => {
+                WriteAnswer::Doubtful(refusal) | WriteAnswer::Refused(refusal) => return Err(refusal),
+                WriteAnswer::Written => return Ok(self.answered(waited, Answer::Written)),
+                WriteAnswer::Partly { dropped, reason } => {
                     return Ok(self.answered(waited, Answer::Partly { dropped, reason }));
                 }
-                Verdict::Bad(reason) | Verdict::TooLarge(reason) => {
-                    return Ok(self.answered(waited, Answer::NotAsOne(reason)));
-                }
+                WriteAnswer::NotAsOne(reason) => return Ok(self.answered(waited, Answer::NotAsOne(reason))),
             };
             self.shared.waits(!waited, begun, &reason);
             waited = true;
@@ -332,19 +257,7 @@ impl WriterThread {
         answer
     }
 
-    fn refusal(&self, status: u16, reason: String) -> Refused {
-        let destination = self.shared.client.destination().clone();
-        let (url, org, bucket) = (destination.url, destination.org, destination.bucket);
-        match status {
-            401 if !self.shared.client.has_token() => Refused::NoToken { url, reason },
-            401 => Refused::Unauthorized { url, reason },
-            403 => Refused::Forbidden { url, org, bucket, reason },
-            404 => Refused::NotFound { url, org, bucket, reason },
-            _ => Refused::Unexpected { url, reason },
-        }
-    }
-
-    fn count(&self, batch: &Batch, refused: &BTreeMap<usize, u64>) {
+    fn count(&self, batch: &PointBatch, refused: &BTreeMap<usize, u64>) {
         let mut points: BTreeMap<usize, u64> = BTreeMap::new();
         for point in 0..batch.points() {
             *points.entry(batch.origin(point).place.topic).or_default() += 1;

@@ -12,7 +12,7 @@ use genwatch_core::types::GeneratorId;
 
 /// The readings being worked. Owned by the worker's thread.
 #[derive(Debug)]
-pub struct WorkQueue {
+pub(super) struct WorkQueue {
     cost: Duration,
     /// Generators whose readings cost something else.
     of: HashMap<String, Duration>,
@@ -32,25 +32,25 @@ struct UnderWay {
 
 /// A reading whose work is over.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Worked {
+pub(super) struct Worked {
     /// The reading.
-    pub ticket: Ticket,
+    pub(super) ticket: Ticket,
     /// How long its work took.
-    pub took: Duration,
+    pub(super) took: Duration,
     /// Whose reading it is, if its work wasn't done in the time that it may take.
-    pub cut_short: Option<GeneratorId>,
+    pub(super) cut_short: Option<GeneratorId>,
 }
 
 impl WorkQueue {
     /// Each reading costs `cost`; those of the generators in `of` cost what stands there. What takes longer than `timeout`,
     /// if there is one, is cut short.
     #[must_use]
-    pub fn new(cost: Duration, of: HashMap<String, Duration>, timeout: Option<Duration>) -> WorkQueue {
+    pub(super) fn new(cost: Duration, of: HashMap<String, Duration>, timeout: Option<Duration>) -> WorkQueue {
         WorkQueue { cost, of, timeout: timeout.unwrap_or(Duration::MAX), under_way: BinaryHeap::new() }
     }
 
     /// Begins the work of a reading.
-    pub fn begin(&mut self, ticket: Ticket, generator: &GeneratorId, now: Instant) {
+    pub(super) fn begin(&mut self, ticket: Ticket, generator: &GeneratorId, now: Instant) {
         let cost = self.of.get(generator.as_str()).copied().unwrap_or(self.cost);
         let cut_short = (cost > self.timeout).then(|| generator.clone());
         let deadline = now + cost.min(self.timeout);
@@ -58,7 +58,7 @@ impl WorkQueue {
     }
 
     /// A reading whose work is over by `now`.
-    pub fn finished(&mut self, now: Instant) -> Option<Worked> {
+    pub(super) fn finished(&mut self, now: Instant) -> Option<Worked> {
         if self.next()? > now {
             return None;
         }
@@ -68,7 +68,7 @@ impl WorkQueue {
 
     /// When the next one will be over.
     #[must_use]
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         self.under_way.peek().map(|Reverse(first)| first.deadline)
     }
 }

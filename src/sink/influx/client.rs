@@ -13,8 +13,8 @@ use flate2::write::GzEncoder;
 use ureq::http::{HeaderValue, Uri, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-use super::line::Precision;
-use super::verdict::{Verdict, judge};
+use super::line_protocol::Precision;
+use super::response::{Verdict, judge};
 
 /// A server that doesn't take our connection within this is taken for away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,10 +45,11 @@ impl Token {
     ///
     /// # Errors
     /// When no request could carry it.
-    pub fn new(token: &str) -> Result<Token, ClientError> {
-        let mut value = HeaderValue::try_from(format!("Token {token}")).map_err(|_| ClientError::Token)?;
+    pub fn new(token: &str) -> Result<Token, InfluxConfigError> {
+        let mut value =
+            HeaderValue::try_from(format!("Token {token}")).map_err(|_| InfluxConfigError::Token)?;
         value.set_sensitive(true);
-        if token.is_empty() { Err(ClientError::Token) } else { Ok(Token(value, token.to_owned())) }
+        if token.is_empty() { Err(InfluxConfigError::Token) } else { Ok(Token(value, token.to_owned())) }
     }
 
     /// As a request carries it.
@@ -66,7 +67,7 @@ impl fmt::Debug for Token {
 
 /// Why the options for InfluxDB were refused.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub enum InfluxConfigError {
     /// Not an address. It isn't shown: it may hold a password.
     #[error(
         "--url: expected http://HOST:PORT or https://HOST:PORT, and a path if there is one in front of /api/v2"
@@ -116,7 +117,7 @@ impl Client {
         destination: Destination,
         token: Option<Token>,
         ca_file: Option<&Path>,
-    ) -> Result<Client, ClientError> {
+    ) -> Result<Client, InfluxConfigError> {
         let agent = agent(&destination.url, ca_file, TIMEOUT)?;
         let endpoint = format!("{}/api/v2/write", destination.url.trim_end_matches('/'));
         Ok(Client { agent, endpoint, destination, token })
@@ -182,20 +183,20 @@ impl Client {
 ///
 /// # Errors
 /// When the address is none, or there are no certificates to trust.
-pub fn agent(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<ureq::Agent, ClientError> {
+pub fn agent(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<ureq::Agent, InfluxConfigError> {
     let base = url.trim_end_matches('/');
-    let uri: Uri = base.parse().map_err(|_| ClientError::Url)?;
-    let authority = uri.authority().ok_or(ClientError::Url)?;
+    let uri: Uri = base.parse().map_err(|_| InfluxConfigError::Url)?;
+    let authority = uri.authority().ok_or(InfluxConfigError::Url)?;
     if authority.as_str().contains('@') {
-        return Err(ClientError::Login);
+        return Err(InfluxConfigError::Login);
     }
     let secure = match uri.scheme_str() {
         Some("http") => false,
         Some("https") => true,
-        _ => return Err(ClientError::Url),
+        _ => return Err(InfluxConfigError::Url),
     };
     if uri.query().is_some() || base.contains('#') || authority.host().is_empty() {
-        return Err(ClientError::Url);
+        return Err(InfluxConfigError::Url);
     }
     let mut config = ureq::Agent::config_builder()
         // An answer that is no success has words for us, too.
@@ -208,7 +209,7 @@ pub fn agent(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<ure
         .timeout_global(Some(timeout));
     match (secure, ca_file) {
         (true, ca_file) => config = config.tls_config(tls(ca_file)?),
-        (false, Some(_)) => return Err(ClientError::CaWithoutTls),
+        (false, Some(_)) => return Err(InfluxConfigError::CaWithoutTls),
         (false, None) => {}
     }
     Ok(config.build().new_agent())
@@ -230,10 +231,10 @@ fn distrust(error: &ureq::Error) -> Option<String> {
     certain.then(|| error.to_string())
 }
 
-fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, ClientError> {
+fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, InfluxConfigError> {
     let roots: Vec<Certificate<'static>> = match ca_file {
         Some(path) => {
-            let pem = std::fs::read(path).map_err(|error| ClientError::File {
+            let pem = std::fs::read(path).map_err(|error| InfluxConfigError::File {
                 option: "--ca-file",
                 path: path.to_owned(),
                 error,
@@ -248,13 +249,13 @@ fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, ClientError> {
             let native = rustls_native_certs::load_native_certs();
             if native.certs.is_empty() {
                 let errors = native.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-                return Err(ClientError::NoCertificates(errors.join("; ")));
+                return Err(InfluxConfigError::NoCertificates(errors.join("; ")));
             }
             native.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
         }
     };
     if let (true, Some(path)) = (roots.is_empty(), ca_file) {
-        return Err(ClientError::NoCertificate(path.to_owned()));
+        return Err(InfluxConfigError::NoCertificate(path.to_owned()));
     }
     Ok(TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(&roots))

@@ -1,0 +1,150 @@
+//! InfluxDB v2 as the store of a sink: readings, alerts and aggregates as points.
+//!
+//! * [`line_protocol`]: the line of a record. * [`client`]: the write API. * [`response`]: what its answers mean.
+//!
+//! A point's identity is its measurement, tags and time, so a repeat overwrites itself.
+
+pub mod client;
+pub mod line_protocol;
+pub mod response;
+
+use super::store::{Skipped, SourceRecord, Store, WriteAnswer};
+use client::Client;
+use line_protocol::PointShape;
+use response::Verdict;
+
+/// InfluxDB, and how the records of each topic become points there.
+pub struct InfluxStore {
+    client: Client,
+    shapes: Vec<PointShape>,
+}
+
+impl InfluxStore {
+    /// Points of these shapes, one for each topic of the sink, in its order.
+    #[must_use]
+    pub fn new(client: Client, shapes: Vec<PointShape>) -> InfluxStore {
+        InfluxStore { client, shapes }
+    }
+
+    fn answer(&self, verdict: Verdict) -> WriteAnswer {
+        match verdict {
+            Verdict::Written => WriteAnswer::Written,
+            Verdict::Partly { dropped, reason } => WriteAnswer::Partly { dropped, reason },
+            Verdict::Bad(reason) | Verdict::TooLarge(reason) => WriteAnswer::NotAsOne(reason),
+            Verdict::Wait { after, reason } => WriteAnswer::Wait { after, reason },
+            Verdict::Untrusted(reason) => {
+                let url = self.client.destination().url.clone();
+                WriteAnswer::Doubtful(Refused::Untrusted { url, reason }.into())
+            }
+            Verdict::Refused { status, reason } => WriteAnswer::Refused(self.refusal(status, reason).into()),
+        }
+    }
+
+    fn refusal(&self, status: u16, reason: String) -> Refused {
+        let destination = self.client.destination().clone();
+        let (url, org, bucket) = (destination.url, destination.org, destination.bucket);
+        match status {
+            401 if !self.client.has_token() => Refused::NoToken { url, reason },
+            401 => Refused::Unauthorized { url, reason },
+            403 => Refused::Forbidden { url, org, bucket, reason },
+            404 => Refused::NotFound { url, org, bucket, reason },
+            _ => Refused::Unexpected { url, reason },
+        }
+    }
+}
+
+impl Store for InfluxStore {
+    fn name(&self) -> &str {
+        "InfluxDB"
+    }
+
+    fn address(&self) -> &str {
+        &self.client.destination().url
+    }
+
+    fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), Skipped> {
+        let appended = self.shapes[record.topic].append(record, batch);
+        appended.map_err(|skip| Skipped { label: skip.as_str(), reason: skip.to_string() })
+    }
+
+    /// By writing nothing: that needs no more rights than writing does. InfluxDB calls it a bad request, others take it.
+    fn check(&self) -> WriteAnswer {
+        self.write("")
+    }
+
+    fn write(&self, records: &str) -> WriteAnswer {
+        self.answer(self.client.write(records))
+    }
+}
+
+/// InfluxDB refuses all that we send.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It wants a token.
+    #[error("InfluxDB at {url} wants a token ({reason}): give one by --token or --token-file")]
+    NoToken {
+        /// As given by `--url`.
+        url: String,
+        /// What it said.
+        reason: String,
+    },
+    /// It doesn't know the token.
+    #[error(
+        "InfluxDB at {url} does not know our token ({reason}): look at --token or --token-file, and at --url"
+    )]
+    Unauthorized {
+        /// As given by `--url`.
+        url: String,
+        /// What it said.
+        reason: String,
+    },
+    /// It knows the token and doesn't let it write.
+    #[error(
+        "InfluxDB at {url} does not let our token write to bucket {bucket} of organization {org} ({reason}): give it \
+         write access there, or look at --token, --org and --bucket"
+    )]
+    Forbidden {
+        /// As given by `--url`.
+        url: String,
+        /// As given by `--org`.
+        org: String,
+        /// As given by `--bucket`.
+        bucket: String,
+        /// What it said.
+        reason: String,
+    },
+    /// There is no such thing.
+    #[error(
+        "there is no bucket {bucket} or no organization {org} at {url}, or no InfluxDB v2 ({reason}): make them, or look \
+         at --bucket, --org and --url"
+    )]
+    NotFound {
+        /// As given by `--url`.
+        url: String,
+        /// As given by `--org`.
+        org: String,
+        /// As given by `--bucket`.
+        bucket: String,
+        /// What it said.
+        reason: String,
+    },
+    /// It can't be taken for the server that is meant.
+    #[error(
+        "InfluxDB at {url} is not to be trusted, so nothing was sent ({reason}): name the CA of its certificate by \
+         --ca-file, and look at the host name in --url"
+    )]
+    Untrusted {
+        /// As given by `--url`.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Some other server.
+    #[error("what is at {url} does not take writes as InfluxDB v2 does ({reason}): look at --url")]
+    Unexpected {
+        /// As given by `--url`.
+        url: String,
+        /// What it said.
+        reason: String,
+    },
+}

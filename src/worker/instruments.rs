@@ -1,0 +1,54 @@
+//! What a worker shows: its metrics, and what may be in the way of being ready.
+
+use super::WorkerError;
+use super::metrics::WorkerMetrics;
+use crate::service::{Context, Health, NotReady};
+
+/// They outlive a worker that is replaced.
+#[derive(Clone, Debug)]
+pub(super) struct Instruments {
+    pub(super) context: Context,
+    pub(super) metrics: WorkerMetrics,
+    pub(super) not_ready: Conditions,
+}
+
+/// What may be in the way; what says most comes first.
+#[derive(Clone, Debug)]
+pub(super) struct Conditions {
+    /// It is on its way out.
+    pub(super) draining: NotReady,
+    /// The group has given no assignment, or taken it all back.
+    pub(super) not_joined: NotReady,
+    /// A topic was deleted.
+    pub(super) topic_missing: NotReady,
+    /// Some partition can't be processed.
+    pub(super) refused: NotReady,
+    /// Some partition waits for its state.
+    pub(super) restoring: NotReady,
+    /// The leader of some partition doesn't answer.
+    pub(super) leader_away: NotReady,
+    /// Commits don't succeed at the moment.
+    pub(super) commits_wait: NotReady,
+}
+
+impl Instruments {
+    pub(super) fn register(context: Context) -> Result<Instruments, WorkerError> {
+        let metrics = WorkerMetrics::register(&context.metrics)?;
+        let not_ready = Conditions::register(&context.health);
+        Ok(Instruments { context, metrics, not_ready })
+    }
+}
+
+impl Conditions {
+    fn register(health: &Health) -> Conditions {
+        Conditions {
+            draining: health.register("draining", false),
+            not_joined: health.register("not joined the group yet", true),
+            topic_missing: health.register("a topic does not exist any more: see the log", false),
+            refused: health.register("a partition can't be worked: see the log", false),
+            restoring: health.register("restoring alarm states", false),
+            leader_away: health.register("the leader of a partition doesn't answer: see the log", false),
+            commits_wait: health.register("commits wait for the cluster", false),
+        }
+    }
+}
