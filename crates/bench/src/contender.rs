@@ -143,11 +143,11 @@ impl Contender {
         Ok(Contender { name: "genwatch sink influx".to_owned(), command, secret, kind: Kind::Sink })
     }
 
-    /// The sink, to write to this bucket.
+    /// The same with these options, too.
     #[must_use]
-    pub fn to_bucket(&self, bucket: &str) -> Contender {
+    pub fn with(&self, options: &[&str]) -> Contender {
         let mut contender = self.clone();
-        contender.command.extend(["--bucket".into(), bucket.into()]);
+        contender.command.extend(options.iter().map(OsString::from));
         contender
     }
 
@@ -198,7 +198,7 @@ impl Contender {
         if let Some((name, Secret(value))) = &self.secret {
             command.env(name, value);
         }
-        // What is read off its log has to be there, whatever our own is.
+        // Its last words are shown where it fails.
         command.env("RUST_LOG", "info").env("GENWATCH_LOG_FORMAT", "text");
         // A group of its own, so that Ctrl-C reaches us alone: we end it.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -220,7 +220,7 @@ pub struct Running {
     name: String,
     pid: Option<Pid>,
     begun: Instant,
-    said: Arc<Mutex<VecDeque<(Instant, String)>>>,
+    said: Arc<Mutex<VecDeque<String>>>,
     stdout: Option<JoinHandle<String>>,
     exit: Receiver<std::io::Result<ResUse>>,
 }
@@ -241,7 +241,7 @@ impl Running {
                     if said.len() == LAST_WORDS {
                         said.pop_front();
                     }
-                    said.push_back((Instant::now(), line));
+                    said.push_back(line);
                 }
             });
         }
@@ -258,29 +258,16 @@ impl Running {
         Ok(Running { name: name.to_owned(), pid, begun, said, stdout, exit })
     }
 
-    /// When it first said something with these words.
+    /// When it was started.
     #[must_use]
-    pub fn said(&self, words: &str) -> Option<Instant> {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.iter().find(|(_, line)| line.contains(words)).map(|(at, _)| *at)
+    pub fn begun(&self) -> Instant {
+        self.begun
     }
 
-    /// Waits until it says one of these words.
-    ///
-    /// # Errors
-    /// When it ends before, or doesn't say it within a minute, or somebody stops it.
-    pub fn wait_until_it_says(&self, words: &str, stop: &AtomicBool) -> Result<Instant, BenchError> {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            if let Some(at) = self.said(words) {
-                return Ok(at);
-            }
-            go_on(stop)?;
-            if !self.exit.is_empty() || Instant::now() > deadline {
-                return Err(self.failed(format!("did not say '{words}'")));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+    /// Whether it has ended by itself.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        !self.exit.is_empty()
     }
 
     /// Asks it to end in an orderly way.
@@ -332,9 +319,9 @@ impl Running {
         }
     }
 
-    fn failed(&self, what: String) -> BenchError {
+    pub(super) fn failed(&self, what: String) -> BenchError {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let last: Vec<&str> = said.iter().rev().take(12).map(|(_, line)| line.as_str()).collect();
+        let last: Vec<&str> = said.iter().rev().take(12).map(String::as_str).collect();
         let said = last.into_iter().rev().collect::<Vec<_>>().join("\n");
         BenchError::Contender { name: self.name.clone(), what, said }
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use genwatch_kafka::config::Connection;
+use genwatch_kafka::group::Group;
 use genwatch_kafka::producer::ReadingProducer;
 use genwatch_kafka::tail::{StartAt, Tail};
 use hdrhistogram::Histogram;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::arena::Arena;
 use super::contender::{Contender, Job};
+use super::membership::wait_until_taken;
 use super::report::{Report, rounded, row};
 use super::{BenchError, Tell, go_on, in_turn};
 
@@ -100,8 +102,10 @@ fn measure(
 ) -> Result<Histogram<u64>, BenchError> {
     let arena = Arena::new(&config.connection, config.partitions)?;
     let mut tail = Tail::new(&arena.connection, &arena.cluster, arena.source().alerts, StartAt::Now)?;
-    let running = contender.start(&arena, &arena.new_group(), &Job { work: Duration::ZERO, count: None })?;
-    running.wait_until_it_says("assigned", stop)?;
+    let group = arena.new_group();
+    let running = contender.start(&arena, &group, &Job { work: Duration::ZERO, count: None })?;
+    let group = Group::new(&arena.connection, &arena.cluster, &group, &arena.topic)?;
+    wait_until_taken(&group, &running, stop)?;
 
     let interval = Duration::from_secs(1) / config.rate;
     let total = ((config.warm_up + config.duration).as_secs_f64() * f64::from(config.rate)) as u64;

@@ -14,7 +14,7 @@
 //! * [`bare`]: the baseline, a consumer that does the least.
 //! * [`report`]: machine, versions, results; JSON, CSV and tables, and JSON back. [`plot`]: SVG of results.
 //! * [`targets`]: what is to be reached, beside what was measured.
-//! * [`statistics`]: medians and slopes.
+//! * [`statistics`]: medians and slopes. `membership`, `probe`: whether a group is joined, a worker ready.
 
 pub mod arena;
 pub mod bare;
@@ -23,8 +23,10 @@ pub mod contender;
 pub mod database;
 pub mod drain;
 pub mod latency;
+mod membership;
 pub mod partitions;
 pub mod plot;
+mod probe;
 pub mod produce;
 pub mod report;
 pub mod scale;

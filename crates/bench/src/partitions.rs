@@ -1,7 +1,8 @@
 //! What the number of partitions costs and brings: one replica, the same readings, more and more partitions.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::group::Group;
@@ -10,6 +11,8 @@ use serde_json::json;
 
 use super::arena::Arena;
 use super::contender::{Contender, Job};
+use super::membership::wait_until_taken;
+use super::probe::Probe;
 use super::report::{Report, rounded, row};
 use super::statistics::median;
 use super::verify::{AlertsReader, expected};
@@ -63,15 +66,20 @@ pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Resu
             let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
             let job = Job { work: config.work, count: Some(config.count) };
             let running = config.worker.start(&arena, &group, &job)?;
-            let join = joining(&running, stop)?;
+            let members = Group::new(&config.connection, &arena.cluster, &group, &arena.topic)?;
+            let join = wait_until_taken(&members, &running, stop)? - running.begun();
             let ended = running.wait(stop)?;
             alerts.check(&config.worker.name, &expected, stop)?;
             // The same group again: nothing is left to work, and all states are to be restored.
-            let again = config.worker.start(&arena, &group, &job)?;
-            let joined = again.wait_until_it_says("assigned", stop)?;
-            let left = again.wait_until_it_says("draining", stop)?;
+            let probe = Probe::new().map_err(|error| BenchError::file(Path::new("127.0.0.1"), error))?;
+            let job = Job { count: None, ..job };
+            let again = config.worker.with(&probe.options()).start(&arena, &group, &job)?;
+            probe.wait_until_ready(&again, stop)?;
+            let restore = probe.metric("genwatch_restore_seconds");
+            let restore =
+                restore.ok_or_else(|| again.failed("does not say how long it restored".to_owned()))?;
+            again.ask_to_end();
             again.wait(stop)?;
-            let restore = (left - joined).as_secs_f64();
             let rate = ended.told.records as f64 / ended.told.seconds;
             report.runs.push(row(json!({
                 "partitions": partitions, "repetition": repetition, "records_per_s": rounded(rate),
@@ -96,11 +104,4 @@ pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Resu
         })));
     }
     Ok(report)
-}
-
-/// From asking to join the group to the first assignment.
-fn joining(running: &super::contender::Running, stop: &AtomicBool) -> Result<Duration, BenchError> {
-    let asked: Instant = running.wait_until_it_says("joins its group", stop)?;
-    let assigned = running.wait_until_it_says("assigned", stop)?;
-    Ok(assigned.saturating_duration_since(asked))
 }

@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::arena::Arena;
 use super::contender::{Contender, Job, Running};
+use super::membership::is_taken;
 use super::report::{Report, rounded, row};
 use super::statistics::slope;
 use super::verify::{AlertsReader, expected};
@@ -272,7 +273,7 @@ fn watch_change(
             }
             longest = longest.max(now - *since);
         }
-        let working = replicas.iter().all(|replica| replica.said("assigned").is_some());
+        let working = is_taken(group, replicas.len())?;
         // No change for as long as the next one would take to come.
         let quiet = working && begun.elapsed() > Duration::from_secs(6);
         settled = if quiet { settled.or(Some(now)) } else { None };

@@ -186,7 +186,7 @@ fn sink(
 ) -> Result<(f64, Duration), BenchError> {
     let group = arena.new_group();
     let job = Job { work: Duration::ZERO, count: Some(config.count) };
-    let ended = config.sink.to_bucket(bucket).run(arena, &group, &job, stop);
+    let ended = config.sink.with(&["--bucket", bucket]).run(arena, &group, &job, stop);
     // That of a sink has a name of its own.
     arena.cluster.delete_groups(&[&format!("{group}_influx")])?;
     let ended = ended?;

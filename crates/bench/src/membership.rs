@@ -1,0 +1,40 @@
+//! Whether a group's members have taken its topic, by the word of its coordinator: no program's log is waited for.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use genwatch_kafka::group::Group;
+
+use super::contender::Running;
+use super::{BenchError, go_on};
+
+const LOOK: Duration = Duration::from_millis(10);
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Whether every partition of the topic has an owner, and so many members have some.
+pub(super) fn is_taken(group: &Group<'_>, members: usize) -> Result<bool, BenchError> {
+    let owners = group.owners()?.remove(group.topic()).unwrap_or_default();
+    let distinct: BTreeSet<&String> = owners.values().collect();
+    Ok(owners.len() == group.progress()?.len() && distinct.len() >= members)
+}
+
+/// Waits until the program has taken all partitions; gives when.
+///
+/// # Errors
+/// When it ends before, or doesn't within a minute, or somebody stops it.
+pub(super) fn wait_until_taken(
+    group: &Group<'_>,
+    running: &Running,
+    stop: &AtomicBool,
+) -> Result<Instant, BenchError> {
+    let deadline = Instant::now() + TIMEOUT;
+    while !is_taken(group, 1)? {
+        go_on(stop)?;
+        if running.has_ended() || Instant::now() > deadline {
+            return Err(running.failed("did not take all partitions of its topic".to_owned()));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(Instant::now())
+}
