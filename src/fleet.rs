@@ -10,7 +10,7 @@ use genwatch_core::types::{Offset, PartitionId};
 
 /// The live view. The one map that threads share.
 #[derive(Debug, Default)]
-pub struct Fleet {
+pub struct FleetView {
     partitions: DashMap<PartitionId, PartitionView>,
     generators: DashMap<String, (PartitionId, Offset)>,
     out_of_order: AtomicU64,
@@ -36,7 +36,7 @@ impl Default for PartitionView {
     }
 }
 
-impl Fleet {
+impl FleetView {
     /// A reading has begun to be worked; its generator's earlier ones must have been worked before.
     pub fn worked(&self, generator: &str, partition: PartitionId, offset: Offset) {
         match self.generators.get_mut(generator) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use genwatch_core::types::Millis;
 use genwatch_kafka::admin::Cluster;
-use genwatch_kafka::tail::{StartAt, Tail};
+use genwatch_kafka::topic_reader::{StartAt, TopicReader};
 use serde::Deserialize;
 
 use super::terminal::printable;
@@ -15,7 +15,7 @@ use super::{ClusterOptions, Failure};
 
 /// Print alert events, as far as they are committed.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// Where to begin: beginning, now, or a time (2026-01-31T12:00:00Z, or a duration ago such as 2h).
     #[arg(long, default_value = "beginning", value_parser = from, env = "GENWATCH_FROM")]
     from: StartAt,
@@ -36,7 +36,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let stop = super::stop_on_signals()?;
     let connection = options.cluster.connection()?;
     let cluster = Cluster::connect(&connection)?;
-    let mut tail = Tail::new(&connection, &cluster, &options.cluster.topics().alerts, options.from)?;
+    let mut tail = TopicReader::new(&connection, &cluster, &options.cluster.topics().alerts, options.from)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     while !(stop.load(Ordering::Relaxed) || options.exit_at_end && tail.at_end()) {
         tail.read(Duration::from_millis(100), |record| -> Result<(), anyhow::Error> {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use genwatch_bench::bare::{self, BARE_LOOPS, BareClient, BareConfig};
-use genwatch_bench::bridge::BridgeConfig;
+use genwatch_bench::bridge::BridgeBenchConfig;
 use genwatch_bench::contender::Contender;
-use genwatch_bench::database::{self, Access};
+use genwatch_bench::database::{self, DatabaseAccess};
 use genwatch_bench::drain::DrainConfig;
 use genwatch_bench::latency::LatencyConfig;
 use genwatch_bench::partitions::PartitionsConfig;
@@ -19,12 +19,12 @@ use genwatch_bench::produce::ProduceConfig;
 use genwatch_bench::report::Report;
 use genwatch_bench::scale::ScaleConfig;
 use genwatch_bench::sink::{BareWriter, Connect, SinkBenchConfig};
-use genwatch_bench::verify::{AlertsReader, Source};
+use genwatch_bench::verify::{AlertsReader, VerifiedTopics};
 use genwatch_bench::{self as bench, BenchError, Tell};
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::consumer::Record;
-use genwatch_kafka::tail::StartAt;
+use genwatch_kafka::topic_reader::StartAt;
 use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::SecretString;
 
@@ -42,7 +42,7 @@ use crate::sink::influx::response::Verdict;
 /// of its own; what it produced is compared with a serial evaluation before a figure counts. Results are printed, and
 /// written as JSON and CSV.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     #[command(subcommand)]
     benchmark: Benchmark,
 }
@@ -555,7 +555,7 @@ fn produce(options: &Produce) -> Result<(), Failure> {
 fn sink(options: &Sink) -> Result<(), Failure> {
     let token = Token::new(options.token.as_str()).map_err(Failure::usage)?;
     let ca_file = options.ca_file.as_deref();
-    let access = Access {
+    let access = DatabaseAccess {
         url: options.url.clone(),
         org: options.org.clone(),
         authorization: token.header().clone(),
@@ -608,7 +608,7 @@ fn connector(options: &Sink, token: Token) -> Connect {
 }
 
 fn bridge(options: &Bridge) -> Result<(), Failure> {
-    let config = BridgeConfig {
+    let config = BridgeBenchConfig {
         connection: options.shared.connection()?,
         connect: mqtt::client::new,
         timestamp: mqtt::message::TIMESTAMP,
@@ -654,7 +654,7 @@ fn verify(options: &Verify) -> Result<(), Failure> {
     let cluster = Cluster::connect(&connection)?;
     let topics = options.cluster.topics();
     let (readings, alerts) = (&topics.readings, &topics.alerts);
-    let source = Source { connection: &connection, cluster: &cluster, readings, alerts };
+    let source = VerifiedTopics { connection: &connection, cluster: &cluster, readings, alerts };
     let stop = super::stop_on_signals()?;
     let expected = bench::verify::expected(&source, &stop)?;
     AlertsReader::new(source, StartAt::Beginning)?.check("the group", &expected, &stop)?;

@@ -14,7 +14,7 @@ use crate::mqtt::share::Share;
 /// The payload is not judged here: what is no reading becomes a dead letter of the worker. For more than one bridge give each
 /// a --share. SIGTERM finishes what is under way; at the end one JSON summary is printed.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// Names the session that the MQTT broker keeps for the bridge: unique among its clients, the same after a restart
     /// [default: genwatch-bridge, with --share 2/4 genwatch-bridge-2-of-4].
     #[arg(long, value_name = "ID", env = "GENWATCH_CLIENT_ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]

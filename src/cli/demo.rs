@@ -6,14 +6,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Failure;
-use crate::demo::{DemoConfig, Report};
+use crate::demo::{DemoConfig, DemoReport};
 
 /// Show the whole system in this process: nothing else is needed.
 ///
 /// An embedded broker (librdkafka's mock cluster), a simulated fleet, replicas in one consumer group. Alerts are printed
 /// as they happen; one replica is added and one removed on the way. At the end it tells what was verified.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// Replicas at the start.
     #[arg(long, default_value_t = 3, env = "GENWATCH_REPLICAS", value_parser = clap::value_parser!(u32).range(1..=32))]
     replicas: u32,
@@ -58,7 +58,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn print(report: &Report) -> std::io::Result<()> {
+fn print(report: &DemoReport) -> std::io::Result<()> {
     let mark = |right: bool| if right { "ok" } else { "WRONG" };
     let alerts = &report.alerts;
     let mut out = std::io::stdout().lock();

@@ -19,7 +19,7 @@ const LONGEST_ANSWER: u64 = 16 * 1024;
 ///
 /// It asks for /livez, so that a container image needs no HTTP client for its health check.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// Where the worker, bridge or sink serves: the same as its --http.
     #[arg(
         long,

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::mqtt::broker::{Access, Address, Broker, BrokerError};
-use crate::mqtt::message::Tree;
+use crate::mqtt::broker::{Address, Broker, BrokerAccess, BrokerError};
+use crate::mqtt::message::TopicPatterns;
 use crate::mqtt::topic::TopicPattern;
 
 /// How to reach the MQTT broker, and where in its tree of topics generators report.
@@ -64,7 +64,7 @@ pub(super) struct MqttOptions {
 
 impl MqttOptions {
     pub(super) fn broker(&self) -> Result<Broker, BrokerError> {
-        let access = Access {
+        let access = BrokerAccess {
             user: self.mqtt_user.as_deref(),
             password_file: self.mqtt_password_file.as_deref(),
             ca_file: self.mqtt_ca_file.as_deref(),
@@ -74,7 +74,7 @@ impl MqttOptions {
         Broker::new(self.mqtt.clone(), access)
     }
 
-    pub(super) fn tree(&self) -> Tree {
-        Tree { readings: self.mqtt_topic.clone(), status: self.mqtt_status_topic.clone() }
+    pub(super) fn tree(&self) -> TopicPatterns {
+        TopicPatterns { readings: self.mqtt_topic.clone(), status: self.mqtt_status_topic.clone() }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use genwatch_core::pacer::Pacer;
 use genwatch_core::reading::MAX_VALUE_BYTES;
-use genwatch_core::simulator::{Faults, Fleet, Record};
+use genwatch_core::simulator::{Faults, Fleet, SimulatedRecord};
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::producer::{Produced, ReadingProducer};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -35,7 +35,7 @@ const OTHER_FILES: u64 = 64;
 /// load, refuelling, now and then a failing fan or a leak. The same seed and number of generators give the same readings.
 /// At the end one JSON line tells what was delivered; the exit code is 0 only if all was.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// How many generators report.
     #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     generators: u32,
@@ -145,7 +145,7 @@ enum Way {
 
 impl Way {
     /// Sends a record, or waits until it can or is to give up; whether it was sent.
-    fn send(&self, record: &Record<'_>, give_up: impl Fn() -> bool) -> anyhow::Result<bool> {
+    fn send(&self, record: &SimulatedRecord<'_>, give_up: impl Fn() -> bool) -> anyhow::Result<bool> {
         match self {
             Way::Kafka(producer) => Ok(producer.send_unless(record.key, record.value, give_up)?),
             // Without faults each has both.

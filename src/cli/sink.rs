@@ -40,7 +40,7 @@ impl fmt::Debug for TokenText {
 
 /// Write readings, alerts and aggregates to a database.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     #[command(subcommand)]
     store: Store,
 }

@@ -33,7 +33,7 @@ const NEAR: Duration = Duration::from_secs(10);
 /// Verdicts: OK (keeps up), BEHIND (works, but the oldest waiting record is more than 10 s old), STALLED (has records and
 /// an owner, and commits nothing), UNOWNED (has records and no owner).
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// One JSON document (with --watch one a line).
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,

@@ -11,7 +11,7 @@ use super::Failure;
 
 /// Make or show the topics.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     #[command(subcommand)]
     action: Action,
 }

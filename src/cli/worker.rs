@@ -20,7 +20,7 @@ use crate::worker::{WorkerConfig, WorkerError};
 /// Start as many as are needed; each takes a share of the partitions. SIGTERM drains: what has begun is finished and
 /// committed, then the partitions go to the others. At the end one JSON summary is printed.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// The rules, a TOML file. Without it: low_fuel (fuel below 200, clear above 250) and over_temperature (above 100,
     /// clear below 95).
     #[arg(long, value_name = "FILE", env = "GENWATCH_RULES")]

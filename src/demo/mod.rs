@@ -24,9 +24,9 @@ use genwatch_core::alarm::rules::Rules;
 use producing::Producing;
 use replicas::Replicas;
 use screen::Screen;
-use verify::{Verdict, Verifier};
+use verify::{Comparison, Verifier};
 
-use crate::fleet::Fleet;
+use crate::fleet::FleetView;
 
 /// How often the table and the plain lines are written.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub struct DemoConfig {
 
 /// What was sent, worked and found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct DemoReport {
     /// Readings that the broker acknowledged.
     pub sent: u64,
     /// Readings that replicas committed.
@@ -62,10 +62,10 @@ pub struct Report {
     /// Readings worked after a later one of their generator.
     pub out_of_order: u64,
     /// How the alerts compare with a serial evaluation.
-    pub alerts: Verdict,
+    pub alerts: Comparison,
 }
 
-impl Report {
+impl DemoReport {
     /// Whether all is as promised.
     #[must_use]
     pub fn is_right(&self) -> bool {
@@ -77,10 +77,10 @@ impl Report {
 ///
 /// # Errors
 /// When a part of the system fails.
-pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<Report> {
+pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<DemoReport> {
     let broker = EmbeddedBroker::start(config.partitions)?;
     let rules = Rules::default();
-    let fleet = Arc::new(Fleet::default());
+    let fleet = Arc::new(FleetView::default());
     let mut screen = Screen::new();
     screen.say(&format!(
         "an embedded broker listens at {}; {} generators send {} readings a second into {} partitions",
@@ -128,7 +128,7 @@ pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<Report
     for alert in verifier.follow_to_end(sent, Instant::now() + CATCH_UP)? {
         screen.say(&alert)?;
     }
-    Ok(Report {
+    Ok(DemoReport {
         sent,
         processed: fleet.records(),
         rebalances,

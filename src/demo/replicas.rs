@@ -14,7 +14,7 @@ use genwatch_core::pool::Bounds;
 use genwatch_kafka::config::GroupProtocol;
 
 use super::broker::EmbeddedBroker;
-use crate::fleet::Fleet;
+use crate::fleet::FleetView;
 use crate::service::{Context, Health};
 use crate::worker::{WorkerConfig, WorkerError, WorkerSummary};
 
@@ -25,7 +25,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Replicas<'b> {
     broker: &'b EmbeddedBroker,
     rules: Rules,
-    fleet: Arc<Fleet>,
+    fleet: Arc<FleetView>,
     running: Vec<Replica>,
     leaving: Vec<Replica>,
     named: usize,
@@ -41,7 +41,7 @@ struct Replica {
 impl<'b> Replicas<'b> {
     /// No replica yet.
     #[must_use]
-    pub fn new(broker: &'b EmbeddedBroker, rules: &Rules, fleet: Arc<Fleet>) -> Replicas<'b> {
+    pub fn new(broker: &'b EmbeddedBroker, rules: &Rules, fleet: Arc<FleetView>) -> Replicas<'b> {
         Replicas { broker, rules: rules.clone(), fleet, running: Vec::new(), leaving: Vec::new(), named: 0 }
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use console::{Term, style};
 
-use crate::fleet::Fleet;
+use crate::fleet::FleetView;
 
 /// The screen.
 pub struct Screen {
@@ -47,7 +47,7 @@ impl Screen {
     ///
     /// # Errors
     /// When the terminal is gone.
-    pub fn table(&mut self, fleet: &Fleet, sent: u64) -> io::Result<()> {
+    pub fn table(&mut self, fleet: &FleetView, sent: u64) -> io::Result<()> {
         let now = Instant::now();
         let records = fleet.records();
         let rate = self.last.map_or(0.0, |(at, before)| {
@@ -74,7 +74,7 @@ pub fn alert_line(value: &[u8]) -> String {
     if line.contains(" CLEARED ") { style(line).green().to_string() } else { style(line).red().to_string() }
 }
 
-fn summary_line(fleet: &Fleet, sent: u64, rate: f64) -> String {
+fn summary_line(fleet: &FleetView, sent: u64, rate: f64) -> String {
     let mut shares: BTreeMap<String, usize> = BTreeMap::new();
     for view in fleet.partitions().into_values() {
         *shares.entry(view.owner.unwrap_or_else(|| "(changing hands)".to_owned())).or_default() += 1;
@@ -89,7 +89,7 @@ fn summary_line(fleet: &Fleet, sent: u64, rate: f64) -> String {
     )
 }
 
-fn table_lines(fleet: &Fleet, sent: u64, rate: f64) -> Vec<String> {
+fn table_lines(fleet: &FleetView, sent: u64, rate: f64) -> Vec<String> {
     let mut lines = vec![
         style(format!("{:>9}  {:12} {:>10} {:>10} {:>6}", "PARTITION", "OWNER", "COMMITTED", "END", "LAG"))
             .bold()

@@ -8,7 +8,7 @@ use genwatch_core::alarm::rules::{Condition, Rule, Rules};
 use genwatch_core::types::PartitionId;
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::consumer::Record;
-use genwatch_kafka::tail::{StartAt, Tail, TailError};
+use genwatch_kafka::topic_reader::{StartAt, TopicReader, TopicReaderError};
 use genwatch_oracle::{self as oracle, Expected, Kind, Limit, Oracle};
 use serde::Deserialize;
 
@@ -20,10 +20,10 @@ const LOOK: Duration = Duration::from_millis(25);
 
 /// Follows readings and alerts.
 pub struct Verifier {
-    readings: Tail,
-    alerts: Tail,
+    readings: TopicReader,
+    alerts: TopicReader,
     topic: String,
-    rules: Vec<oracle::Rule>,
+    rules: Vec<oracle::NaiveRule>,
     partitions: BTreeMap<PartitionId, Oracle>,
     read: u64,
     /// Ids of the alerts that each generator calls for, and those that were made, in order.
@@ -33,7 +33,7 @@ pub struct Verifier {
 
 /// How the alerts compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Comparison {
     /// Alert events that a serial evaluation gives.
     pub expected: usize,
     /// Alert events that the replicas made, repeats apart.
@@ -44,7 +44,7 @@ pub struct Verdict {
     pub repeated: usize,
 }
 
-impl Verdict {
+impl Comparison {
     /// Whether they are equal.
     #[must_use]
     pub fn is_right(&self) -> bool {
@@ -67,7 +67,7 @@ impl Verifier {
     /// When the topics can't be read.
     pub fn start(broker: &EmbeddedBroker, rules: &Rules) -> anyhow::Result<Verifier> {
         let cluster = Cluster::connect(broker.connection())?;
-        let tail = |topic: &str| Tail::new(broker.connection(), &cluster, topic, StartAt::Beginning);
+        let tail = |topic: &str| TopicReader::new(broker.connection(), &cluster, topic, StartAt::Beginning);
         Ok(Verifier {
             readings: tail(&broker.topics().readings)?,
             alerts: tail(&broker.topics().alerts)?,
@@ -84,15 +84,15 @@ impl Verifier {
     ///
     /// # Errors
     /// When a topic can't be read.
-    pub fn follow(&mut self) -> Result<Vec<String>, TailError> {
+    pub fn follow(&mut self) -> Result<Vec<String>, TopicReaderError> {
         let Verifier { readings, alerts, topic, rules, partitions, read, expected, made } = self;
-        readings.read(LOOK, |record| -> Result<(), TailError> {
+        readings.read(LOOK, |record| -> Result<(), TopicReaderError> {
             *read += 1;
             evaluate(record, topic, rules, partitions, expected);
             Ok(())
         })?;
         let mut lines = Vec::new();
-        alerts.read(LOOK, |record| -> Result<(), TailError> {
+        alerts.read(LOOK, |record| -> Result<(), TopicReaderError> {
             let Some(value) = record.value else { return Ok(()) };
             if let Ok(Made { id, generator }) = serde_json::from_slice(value) {
                 made.entry(generator).or_default().push(id);
@@ -107,7 +107,7 @@ impl Verifier {
     ///
     /// # Errors
     /// When a topic can't be read.
-    pub fn follow_to_end(&mut self, sent: u64, deadline: Instant) -> Result<Vec<String>, TailError> {
+    pub fn follow_to_end(&mut self, sent: u64, deadline: Instant) -> Result<Vec<String>, TopicReaderError> {
         let mut lines = Vec::new();
         let count = |ids: &BTreeMap<String, Vec<String>>| ids.values().map(Vec::len).sum::<usize>();
         while (self.read < sent || count(&self.made) < count(&self.expected)) && Instant::now() < deadline {
@@ -118,8 +118,8 @@ impl Verifier {
 
     /// How the alerts compare so far.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        let mut verdict = Verdict { expected: 0, made: 0, differing: 0, repeated: 0 };
+    pub fn verdict(&self) -> Comparison {
+        let mut verdict = Comparison { expected: 0, made: 0, differing: 0, repeated: 0 };
         let none = Vec::new();
         for generator in
             self.expected.keys().chain(self.made.keys().filter(|id| !self.expected.contains_key(*id)))
@@ -144,7 +144,7 @@ impl Verifier {
 fn evaluate(
     record: &Record<'_>,
     topic: &str,
-    rules: &[oracle::Rule],
+    rules: &[oracle::NaiveRule],
     partitions: &mut BTreeMap<PartitionId, Oracle>,
     expected: &mut BTreeMap<String, Vec<String>>,
 ) {
@@ -153,7 +153,7 @@ fn evaluate(
     let generator = record.key.and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
     let of_partition = partitions.entry(partition);
     let oracle = of_partition.or_insert_with(|| Oracle::new(topic, None, partition.0, rules));
-    let entry = oracle::Record { offset, epoch: -1, at, generator, meaning: &meaning };
+    let entry = oracle::LogRecord { offset, epoch: -1, at, generator, meaning: &meaning };
     for called in oracle.evaluate(entry) {
         if let Expected::Alert(alert) = called {
             let id = alert["id"].as_str().unwrap_or_default().to_owned();
@@ -163,10 +163,10 @@ fn evaluate(
 }
 
 /// The rules in the oracle's own terms.
-fn naive(rules: &Rules) -> Vec<oracle::Rule> {
+fn naive(rules: &Rules) -> Vec<oracle::NaiveRule> {
     let naive = |rule: &std::sync::Arc<Rule>| {
         let kind = match &rule.condition {
-            Condition::Silent { after } => Kind::Deadman(*after),
+            Condition::Deadman { after } => Kind::Deadman(*after),
             Condition::Threshold { field, limits, delays } => {
                 let (below, raise, clear) = match *limits {
                     Limits::Low { raise, clear } => (true, raise, clear),
@@ -176,7 +176,7 @@ fn naive(rules: &Rules) -> Vec<oracle::Rule> {
                 Kind::Limit(Limit { field: field.name(), below, raise, clear, on, off, realarm })
             }
         };
-        oracle::Rule { name: rule.name.clone(), severity: rule.severity.clone(), kind }
+        oracle::NaiveRule { name: rule.name.clone(), severity: rule.severity.clone(), kind }
     };
     rules.as_slice().iter().map(naive).collect()
 }

@@ -82,7 +82,7 @@ pub struct Broker {
 
 /// Files and a name that say who we are to the broker, and whom we trust.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Access<'a> {
+pub struct BrokerAccess<'a> {
     /// `--mqtt-user`
     pub user: Option<&'a str>,
     /// `--mqtt-password-file`
@@ -139,7 +139,7 @@ impl Broker {
     ///
     /// # Errors
     /// When a file can't be read, or isn't what it should be.
-    pub fn new(address: Address, access: Access<'_>) -> Result<Broker, BrokerError> {
+    pub fn new(address: Address, access: BrokerAccess<'_>) -> Result<Broker, BrokerError> {
         let login = access
             .user
             .map(|user| Ok((user.to_owned(), access.password_file.map_or(Ok(String::new()), password)?)));

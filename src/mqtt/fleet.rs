@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::broker::{self, Broker};
 use super::client;
-use super::message::{TIMESTAMP, Tree};
+use super::message::{TIMESTAMP, TopicPatterns};
 
 /// How long all connections together may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,7 +104,7 @@ impl MqttFleet {
     /// When the topics don't name the generator, or not all are connected in time.
     pub fn connect(
         broker: &Broker,
-        tree: &Tree,
+        tree: &TopicPatterns,
         ids: impl Iterator<Item = String>,
     ) -> Result<MqttFleet, FleetError> {
         let progress = Arc::new(Progress::default());

@@ -18,7 +18,7 @@ const MAX_AHEAD_MS: i64 = 60_000;
 
 /// Where generators report, and where their connections do.
 #[derive(Clone, Debug)]
-pub struct Tree {
+pub struct TopicPatterns {
     /// `--mqtt-topic`
     pub readings: TopicPattern,
     /// `--mqtt-status-topic`
@@ -62,7 +62,7 @@ enum Presence {
     Offline,
 }
 
-impl Tree {
+impl TopicPatterns {
     /// Judges a message by its topic. `at`: when it was said.
     #[must_use]
     pub fn translate<'a>(&self, topic: &'a str, payload: &'a [u8], at: Millis) -> Translation<'a> {
@@ -128,8 +128,8 @@ mod tests {
 
     const NOW: Millis = Millis(1_766_400_000_000);
 
-    fn tree(readings: &str) -> Tree {
-        Tree {
+    fn tree(readings: &str) -> TopicPatterns {
+        TopicPatterns {
             readings: readings.parse().expect("valid"),
             status: "g/{generatorID}/status".parse().expect("valid"),
         }

@@ -7,13 +7,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::broker::{Access, BrokerError, read};
+use super::broker::{BrokerAccess, BrokerError, read};
 
 /// Reads the certificates.
 ///
 /// # Errors
 /// When a file can't be read, or isn't what it should be.
-pub fn configuration(access: Access<'_>) -> Result<TlsConfiguration, BrokerError> {
+pub fn configuration(access: BrokerAccess<'_>) -> Result<TlsConfiguration, BrokerError> {
     let config = ClientConfig::builder().with_root_certificates(roots(access.ca_file)?);
     let config = match (access.cert_file, access.key_file) {
         (None, None) => config.with_no_client_auth(),

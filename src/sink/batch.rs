@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use genwatch_core::types::{Offset, Place};
+use genwatch_core::types::{Offset, TopicPartition};
 
 use super::store::Skipped;
 
@@ -25,7 +25,7 @@ pub struct NextOffset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Its topic and partition.
-    pub place: Place,
+    pub place: TopicPartition,
     /// Its offset.
     pub offset: Offset,
 }
@@ -37,7 +37,7 @@ pub struct PointBatch {
     /// Where the lines of each point end in `text`.
     points: Vec<(usize, Origin)>,
     records: usize,
-    until: BTreeMap<Place, NextOffset>,
+    until: BTreeMap<TopicPartition, NextOffset>,
 }
 
 impl PointBatch {
@@ -99,7 +99,7 @@ impl PointBatch {
 
     /// How far each partition is done when this is written.
     #[must_use]
-    pub fn until(&self) -> &BTreeMap<Place, NextOffset> {
+    pub fn until(&self) -> &BTreeMap<TopicPartition, NextOffset> {
         &self.until
     }
 }
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn any_run_of_lines_can_be_written_alone_and_a_record_without_a_point_is_done_too() {
         let mut batch = PointBatch::default();
-        let place = Place { topic: 0, partition: PartitionId(3) };
+        let place = TopicPartition { topic: 0, partition: PartitionId(3) };
         for (offset, value) in ["a\n", "bb\n", "", "c\n", ""].iter().enumerate() {
             let origin = Origin { place, offset: Offset(offset as i64) };
             let _ = batch.take_in(origin, AssignmentEpoch(7), |text| {

@@ -9,7 +9,7 @@ use genwatch_kafka::config::Connection;
 use genwatch_kafka::subscriber::SubscriberError;
 use serde::Serialize;
 
-use super::store::Refusal;
+use super::store::StoreRefusal;
 use crate::service::MetricsError;
 
 /// How the sink is to work.
@@ -64,7 +64,7 @@ pub enum SinkError {
     Subscriber(#[from] SubscriberError),
     /// The store refuses all that we send.
     #[error("{0}")]
-    Refused(#[source] Refusal),
+    Refused(#[source] StoreRefusal),
     /// A mistake in the code.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -97,8 +97,8 @@ pub enum SinkError {
     Thread(#[from] std::io::Error),
 }
 
-impl From<Refusal> for SinkError {
-    fn from(refusal: Refusal) -> Self {
+impl From<StoreRefusal> for SinkError {
+    fn from(refusal: StoreRefusal) -> Self {
         SinkError::Refused(refusal)
     }
 }

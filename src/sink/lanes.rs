@@ -10,10 +10,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use genwatch_core::types::Place;
+use genwatch_core::types::TopicPartition;
 
 use super::batch::{AssignmentEpoch, NextOffset, Origin, PointBatch};
-use super::store::{Refusal, Skipped};
+use super::store::{Skipped, StoreRefusal};
 use super::writer::{Writers, Written};
 
 /// A batch of so many bytes is full, however few records it holds.
@@ -40,7 +40,7 @@ struct Lane {
     /// When the first record of the batch that fills was taken in.
     begun: Option<Instant>,
     /// What will be done when the thread has written what it was given.
-    writing: Option<BTreeMap<Place, NextOffset>>,
+    writing: Option<BTreeMap<TopicPartition, NextOffset>>,
 }
 
 impl WriteLanes {
@@ -112,7 +112,7 @@ impl WriteLanes {
 
     /// Whether something of this partition was taken in that isn't written yet.
     #[must_use]
-    pub fn holds(&self, place: Place) -> bool {
+    pub fn holds(&self, place: TopicPartition) -> bool {
         let lane = &self.lanes[self.lane_of(place)];
         lane.waiting().any(|batch| batch.until().contains_key(&place))
             || lane.writing.as_ref().is_some_and(|writing| writing.contains_key(&place))
@@ -142,7 +142,7 @@ impl WriteLanes {
     ///
     /// # Errors
     /// When the store refuses us.
-    pub fn outcome(&mut self, wait: Duration) -> Result<Option<Written>, Refusal> {
+    pub fn outcome(&mut self, wait: Duration) -> Result<Option<Written>, StoreRefusal> {
         let outcome = self.writers.outcome(wait)?;
         if let Some(written) = &outcome {
             self.lanes[written.lane].writing = None;
@@ -157,7 +157,7 @@ impl WriteLanes {
         self.spares.push(batch);
     }
 
-    fn lane_of(&self, place: Place) -> usize {
+    fn lane_of(&self, place: TopicPartition) -> usize {
         (place.topic + place.partition.0.unsigned_abs() as usize) % self.lanes.len()
     }
 }

@@ -25,18 +25,19 @@ mod tests;
 pub mod writer;
 
 pub use config::{SinkConfig, SinkError, SinkSummary};
-pub use store::{Refusal, Skipped, SourceRecord, Store, WriteAnswer};
+pub use store::{Skipped, SourceRecord, Store, StoreRefusal, WriteAnswer};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use genwatch_core::engine::start::OnOutOfRange;
-use genwatch_core::types::{Offset, PartitionId, Place};
+use genwatch_core::types::{Offset, PartitionId, TopicPartition};
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::config::ranges;
+use genwatch_kafka::consumer::Rebalance;
 use genwatch_kafka::log_limit::LogLimiter;
-use genwatch_kafka::subscriber::{self, Change, Record, Subscriber};
+use genwatch_kafka::subscriber::{self, SubscribedRecord, Subscriber};
 use prometheus::IntCounter;
 
 use crate::service::{Context, Health, NotReady};
@@ -47,7 +48,7 @@ use offsets::OffsetTracker;
 use writer::Writers;
 
 /// How long one turn of the loop waits.
-const TURN: Duration = Duration::from_millis(50);
+const LOOP_SLEEP_MAX: Duration = Duration::from_millis(50);
 /// Records taken in in one turn, at most.
 const BURST: usize = 1000;
 /// A pause costs fetching again, so a short wait for the writer is sat out without one, and without polling.
@@ -59,7 +60,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the last commit is waited for.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A sink that is to end at the end and was given no partition waits this long for one.
-const EMPTY_HANDED: Duration = Duration::from_secs(10);
+const NO_ASSIGNMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often brokers that were down are asked whether they answer.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
@@ -167,13 +168,13 @@ impl Conditions {
 
 /// Where the log began and ended when the sink was started, which is where it's to end.
 struct Ending {
-    starts: BTreeMap<Place, Offset>,
-    ends: BTreeMap<Place, Offset>,
+    starts: BTreeMap<TopicPartition, Offset>,
+    ends: BTreeMap<TopicPartition, Offset>,
     assigned: Option<Instant>,
 }
 
 impl Ending {
-    fn new(bounds: BTreeMap<Place, (Offset, Offset)>) -> Ending {
+    fn new(bounds: BTreeMap<TopicPartition, (Offset, Offset)>) -> Ending {
         Ending {
             starts: bounds.iter().map(|(place, (start, _))| (*place, *start)).collect(),
             ends: bounds.iter().map(|(place, (_, end))| (*place, *end)).collect(),
@@ -202,13 +203,13 @@ impl<S: Store> Sink<'_, S> {
         if self.draining.is_some() || self.lanes.is_full() {
             return self.wait_for_the_writers();
         }
-        let mut wait = TURN.min(self.lanes.linger());
+        let mut wait = LOOP_SLEEP_MAX.min(self.lanes.linger());
         // One look at the clock does for all of them.
         let mut now = None;
         for _ in 0..BURST {
             let record = self.subscriber.poll(wait)?;
             // Before the record: it may be of a partition that has just come.
-            self.follow_changes()?;
+            self.follow_rebalances()?;
             let Some(record) = record else { break };
             self.take(&record, *now.get_or_insert_with(Instant::now));
             if self.lanes.is_full() {
@@ -219,7 +220,7 @@ impl<S: Store> Sink<'_, S> {
         Ok(())
     }
 
-    fn take(&mut self, record: &Record<'_>, now: Instant) {
+    fn take(&mut self, record: &SubscribedRecord<'_>, now: Instant) {
         let (place, offset) = (record.place, record.offset());
         let Some(epoch) = self.offsets.take_in(place, offset) else { return };
         self.first.get_or_insert(now);
@@ -256,14 +257,14 @@ impl<S: Store> Sink<'_, S> {
         if !self.paused && (self.draining.is_some() || full.elapsed() >= PAUSE_AFTER) {
             self.pause()?;
         }
-        self.take_outcomes(TURN)?;
+        self.take_outcomes(LOOP_SLEEP_MAX)?;
         if self.paused {
             // Paused partitions give nothing; should one do all the same, it's taken in.
             if let Some(record) = self.subscriber.poll(Duration::ZERO)? {
-                self.follow_changes()?;
+                self.follow_rebalances()?;
                 self.take(&record, Instant::now());
             }
-            self.follow_changes()?;
+            self.follow_rebalances()?;
         }
         Ok(())
     }
@@ -305,10 +306,10 @@ impl<S: Store> Sink<'_, S> {
         Ok(())
     }
 
-    fn follow_changes(&mut self) -> Result<(), SinkError> {
-        for change in self.subscriber.take_changes() {
+    fn follow_rebalances(&mut self) -> Result<(), SinkError> {
+        for change in self.subscriber.take_rebalances() {
             match change {
-                Change::Assigned(places) => {
+                Rebalance::Assigned(places) => {
                     self.not_ready.not_joined.set(false);
                     if let Some(ending) = &mut self.ending {
                         ending.assigned = Some(Instant::now());
@@ -320,11 +321,11 @@ impl<S: Store> Sink<'_, S> {
                     self.apply_pause(&places)?;
                     tracing::info!(assigned = self.names(&places), "rebalance");
                 }
-                Change::Removed(places) => {
+                Rebalance::Revoked(places) => {
                     self.offsets.removed(&places);
                     tracing::info!(revoked = self.names(&places), "rebalance");
                 }
-                Change::Lost(places) => {
+                Rebalance::Lost(places) => {
                     self.offsets.removed(&places);
                     self.not_ready.not_joined.set(true);
                     tracing::warn!(
@@ -338,7 +339,7 @@ impl<S: Store> Sink<'_, S> {
     }
 
     /// Partitions that have just been assigned: one that was paused when it left comes back paused.
-    fn apply_pause(&self, places: &[Place]) -> Result<(), SinkError> {
+    fn apply_pause(&self, places: &[TopicPartition]) -> Result<(), SinkError> {
         if self.paused {
             self.subscriber.pause(places)?
         } else {
@@ -348,9 +349,9 @@ impl<S: Store> Sink<'_, S> {
     }
 
     /// `emergency_generators 0-2, emergency_generators_alerts 1`
-    fn names(&self, places: &[Place]) -> String {
+    fn names(&self, places: &[TopicPartition]) -> String {
         let of_topic = |(number, topic): (usize, &String)| {
-            let own = |place: &&Place| place.topic == number;
+            let own = |place: &&TopicPartition| place.topic == number;
             let partitions: Vec<PartitionId> =
                 places.iter().filter(own).map(|place| place.partition).collect();
             (!partitions.is_empty()).then(|| format!("{topic} {}", ranges(&partitions)))
@@ -456,7 +457,7 @@ impl<S: Store> Sink<'_, S> {
     fn has_reached_end(&self) -> bool {
         let Some(ending) = &self.ending else { return false };
         if self.offsets.is_empty() {
-            return ending.assigned.is_some_and(|assigned| assigned.elapsed() > EMPTY_HANDED);
+            return ending.assigned.is_some_and(|assigned| assigned.elapsed() > NO_ASSIGNMENT_TIMEOUT);
         }
         self.lanes.is_idle() && self.offsets.has_reached(&ending.ends)
     }
@@ -479,8 +480,8 @@ impl<S: Store> Sink<'_, S> {
                 return Err(SinkError::Commit);
             }
             self.context.health.heartbeat();
-            self.subscriber.poll(TURN)?;
-            self.follow_changes()?;
+            self.subscriber.poll(LOOP_SLEEP_MAX)?;
+            self.follow_rebalances()?;
             self.commit();
         }
         Ok(())

@@ -5,17 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use genwatch_core::types::{Offset, Place};
+use genwatch_core::types::{Offset, TopicPartition};
 
 use super::batch::{AssignmentEpoch, NextOffset};
 
 /// The sink's only knowledge of offsets. Owned by its loop.
 #[derive(Debug, Default)]
 pub struct OffsetTracker {
-    held: BTreeMap<Place, Held>,
+    held: BTreeMap<TopicPartition, Held>,
     epochs: u64,
     /// Asked for and not answered yet: one at a time, so that an older answer can't be taken for a newer one's.
-    committing: Vec<(Place, NextOffset)>,
+    committing: Vec<(TopicPartition, NextOffset)>,
 }
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ struct Held {
 
 impl OffsetTracker {
     /// Partitions have come.
-    pub fn assigned(&mut self, places: &[Place]) {
+    pub fn assigned(&mut self, places: &[TopicPartition]) {
         for place in places {
             self.epochs += 1;
             let epoch = AssignmentEpoch(self.epochs);
@@ -42,14 +42,14 @@ impl OffsetTracker {
     }
 
     /// Partitions have gone.
-    pub fn removed(&mut self, places: &[Place]) {
+    pub fn removed(&mut self, places: &[TopicPartition]) {
         for place in places {
             self.held.remove(place);
         }
     }
 
     /// A record is taken in. With the present epoch of its partition; `None` if that isn't held.
-    pub fn take_in(&mut self, place: Place, offset: Offset) -> Option<AssignmentEpoch> {
+    pub fn take_in(&mut self, place: TopicPartition, offset: Offset) -> Option<AssignmentEpoch> {
         let held = self.held.get_mut(&place)?;
         held.taken = Some(offset.next());
         Some(held.epoch)
@@ -57,31 +57,31 @@ impl OffsetTracker {
 
     /// The next record to be taken in, if anything is known of the partition.
     #[must_use]
-    pub fn next(&self, place: Place) -> Option<Offset> {
+    pub fn next(&self, place: TopicPartition) -> Option<Offset> {
         self.held.get(&place).and_then(|held| held.taken.max(held.done))
     }
 
     /// What is held.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
+    pub fn places(&self) -> impl Iterator<Item = TopicPartition> {
         self.held.keys().copied()
     }
 
     /// Partitions of which nothing is known yet.
     #[must_use]
-    pub fn unknown(&self) -> Vec<Place> {
+    pub fn unknown(&self) -> Vec<TopicPartition> {
         self.held.keys().filter(|place| self.next(**place).is_none()).copied().collect()
     }
 
     /// Reading begins here: everything below was done before. Says nothing where it has begun already: what is taken in
     /// isn't done.
-    pub fn begins(&mut self, place: Place, at: Offset) {
+    pub fn begins(&mut self, place: TopicPartition, at: Offset) {
         if let Some(held) = self.held.get_mut(&place).filter(|held| held.taken.is_none()) {
             held.done.get_or_insert(at);
         }
     }
 
     /// Reading begins here, whatever was known: the log isn't what it was.
-    pub fn begins_anew(&mut self, place: Place, at: Offset) {
+    pub fn begins_anew(&mut self, place: TopicPartition, at: Offset) {
         if self.held.contains_key(&place) {
             self.assigned(&[place]);
             self.begins(place, at);
@@ -89,7 +89,7 @@ impl OffsetTracker {
     }
 
     /// A batch is written.
-    pub fn written(&mut self, until: &BTreeMap<Place, NextOffset>) {
+    pub fn written(&mut self, until: &BTreeMap<TopicPartition, NextOffset>) {
         for (place, until) in until {
             if let Some(held) = self.held.get_mut(place).filter(|held| held.epoch == until.epoch) {
                 held.advance(until.next);
@@ -99,7 +99,7 @@ impl OffsetTracker {
 
     /// The log was read up to here, and nothing of the partition is on its way: there are only markers of transactions
     /// behind what is written.
-    pub fn read_through(&mut self, place: Place, position: Offset) {
+    pub fn read_through(&mut self, place: TopicPartition, position: Offset) {
         if let Some(held) = self.held.get_mut(&place) {
             held.advance(position);
         }
@@ -107,7 +107,7 @@ impl OffsetTracker {
 
     /// What is to be committed now; empty while a commit is under way. To be answered by [`OffsetTracker::committed`].
     #[must_use]
-    pub fn commit(&mut self) -> Vec<(Place, Offset)> {
+    pub fn commit(&mut self) -> Vec<(TopicPartition, Offset)> {
         if !self.committing.is_empty() {
             return Vec::new();
         }
@@ -138,13 +138,13 @@ impl OffsetTracker {
 
     /// Whether every partition is written up to these ends.
     #[must_use]
-    pub fn has_reached(&self, ends: &BTreeMap<Place, Offset>) -> bool {
+    pub fn has_reached(&self, ends: &BTreeMap<TopicPartition, Offset>) -> bool {
         self.held.iter().all(|(place, held)| held.done >= Some(ends.get(place).copied().unwrap_or(Offset(0))))
     }
 
     /// Whether every partition is taken in up to these ends.
     #[must_use]
-    pub fn has_taken_in(&self, ends: &BTreeMap<Place, Offset>) -> bool {
+    pub fn has_taken_in(&self, ends: &BTreeMap<TopicPartition, Offset>) -> bool {
         self.held.keys().all(|place| self.next(*place) >= Some(ends.get(place).copied().unwrap_or(Offset(0))))
     }
 
@@ -169,11 +169,11 @@ mod tests {
     use super::*;
     use genwatch_core::types::PartitionId;
 
-    fn place(partition: i32) -> Place {
-        Place { topic: 0, partition: PartitionId(partition) }
+    fn place(partition: i32) -> TopicPartition {
+        TopicPartition { topic: 0, partition: PartitionId(partition) }
     }
 
-    fn until(offsets: &OffsetTracker, partition: i32, next: i64) -> BTreeMap<Place, NextOffset> {
+    fn until(offsets: &OffsetTracker, partition: i32, next: i64) -> BTreeMap<TopicPartition, NextOffset> {
         let epoch = offsets.held[&place(partition)].epoch;
         BTreeMap::from([(place(partition), NextOffset { epoch, next: Offset(next) })])
     }

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use genwatch_core::engine::start::OnOutOfRange;
-use genwatch_core::types::{Offset, Place};
-use genwatch_kafka::subscriber::Start;
+use genwatch_core::types::{Offset, TopicPartition};
+use genwatch_kafka::subscriber::StartOffset;
 
 use super::config::SinkError;
 use super::{Sink, Store};
@@ -13,7 +13,7 @@ use super::{Sink, Store};
 impl<S: Store> Sink<'_, S> {
     /// Decides where each partition goes on, and starts them all there. Tried again later if the cluster doesn't answer.
     pub(super) fn find_starts(&mut self) -> Result<(), SinkError> {
-        let places: Vec<Place> = self.offsets.places().collect();
+        let places: Vec<TopicPartition> = self.offsets.places().collect();
         if places.is_empty() {
             // They have gone to somebody else.
             return Ok(());
@@ -35,8 +35,8 @@ impl<S: Store> Sink<'_, S> {
         self.apply_pause(&places)
     }
 
-    fn start_of(&mut self, start: Start) -> Result<Offset, SinkError> {
-        let Start { place, committed, low, high } = start;
+    fn start_of(&mut self, start: StartOffset) -> Result<Offset, SinkError> {
+        let StartOffset { place, committed, low, high } = start;
         let Some(next) = self.offsets.next(place).or(committed) else {
             self.offsets.begins(place, low);
             return Ok(low);

@@ -79,10 +79,10 @@ pub enum WriteAnswer {
     },
     /// It may be another store than the one that is meant: the sink ends, unless this one has answered before. Then as
     /// [`WriteAnswer::Wait`].
-    Doubtful(Refusal),
+    Doubtful(StoreRefusal),
     /// No waiting mends it: the sink ends.
-    Refused(Refusal),
+    Refused(StoreRefusal),
 }
 
 /// Why a store refuses everything, with what to do about it.
-pub type Refusal = Box<dyn Error + Send + Sync>;
+pub type StoreRefusal = Box<dyn Error + Send + Sync>;

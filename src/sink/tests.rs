@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use genwatch_core::types::{Offset, PartitionId, Place};
+use genwatch_core::types::{Offset, PartitionId, TopicPartition};
 
 use super::batch::Origin;
 use super::lanes::WriteLanes;
 use super::metrics::SinkMetrics;
 use super::offsets::OffsetTracker;
-use super::store::{Refusal, Skipped, SourceRecord, Store, WriteAnswer};
+use super::store::{Skipped, SourceRecord, Store, StoreRefusal, WriteAnswer};
 use super::writer::{Writers, Written};
 use crate::service::{Context, NotReady};
 
@@ -117,7 +117,7 @@ impl Bench {
     }
 
     /// Hands over what has gathered and takes an outcome, if there is one.
-    fn turn(&mut self) -> Result<Option<Written>, Refusal> {
+    fn turn(&mut self) -> Result<Option<Written>, StoreRefusal> {
         self.lanes.hand_over(true);
         let written = self.lanes.outcome(Duration::from_millis(5))?;
         if let Some(written) = &written {
@@ -127,7 +127,7 @@ impl Bench {
     }
 
     /// Turns until this holds.
-    fn turn_until(&mut self, holds: impl Fn(&Bench) -> bool) -> Result<Vec<Written>, Refusal> {
+    fn turn_until(&mut self, holds: impl Fn(&Bench) -> bool) -> Result<Vec<Written>, StoreRefusal> {
         let (mut done, deadline) = (Vec::new(), Instant::now() + DEADLINE);
         while !holds(self) {
             assert!(Instant::now() < deadline, "it stands still");
@@ -137,7 +137,7 @@ impl Bench {
     }
 
     /// Turns until all is written.
-    fn drain(&mut self) -> Result<Vec<Written>, Refusal> {
+    fn drain(&mut self) -> Result<Vec<Written>, StoreRefusal> {
         self.turn_until(|bench| bench.lanes.is_idle())
     }
 
@@ -148,11 +148,11 @@ impl Bench {
     }
 }
 
-fn place(partition: i32) -> Place {
-    Place { topic: 0, partition: PartitionId(partition) }
+fn place(partition: i32) -> TopicPartition {
+    TopicPartition { topic: 0, partition: PartitionId(partition) }
 }
 
-fn refused() -> Refusal {
+fn refused() -> StoreRefusal {
     "no such bucket: make it".into()
 }
 

@@ -16,7 +16,7 @@ use genwatch_kafka::log_limit::LogLimiter;
 use super::backoff::Backoff;
 use super::batch::{Origin, PointBatch};
 use super::metrics::SinkMetrics;
-use super::store::{Refusal, Store, WriteAnswer};
+use super::store::{Store, StoreRefusal, WriteAnswer};
 use crate::service::NotReady;
 
 /// While the store is away, the same reason is logged so often.
@@ -25,7 +25,7 @@ const LOG_EVERY: Duration = Duration::from_secs(30);
 /// The loop's end of the writers' threads.
 pub struct Writers {
     batches: Vec<Sender<PointBatch>>,
-    outcomes: Receiver<Result<Written, Refusal>>,
+    outcomes: Receiver<Result<Written, StoreRefusal>>,
 }
 
 /// A batch that is done with.
@@ -100,7 +100,7 @@ impl Writers {
     ///
     /// # Errors
     /// When the store refuses us.
-    pub fn outcome(&self, wait: Duration) -> Result<Option<Written>, Refusal> {
+    pub fn outcome(&self, wait: Duration) -> Result<Option<Written>, StoreRefusal> {
         self.outcomes.recv_timeout(wait).ok().transpose()
     }
 }
@@ -187,12 +187,12 @@ struct WriterThread<S> {
 
 impl<S: Store> WriterThread<S> {
     /// Asks whether we may write.
-    fn check_access(&mut self) -> Result<Written, Refusal> {
+    fn check_access(&mut self) -> Result<Written, StoreRefusal> {
         self.send(Store::check)?;
         self.write(PointBatch::default())
     }
 
-    fn write(&mut self, batch: PointBatch) -> Result<Written, Refusal> {
+    fn write(&mut self, batch: PointBatch) -> Result<Written, StoreRefusal> {
         let mut refused: BTreeMap<usize, u64> = BTreeMap::new();
         // Halved until the bad ones are found; what is written twice on the way overwrites itself.
         let mut open: Vec<Range<usize>> = std::iter::once(0..batch.points()).collect();
@@ -225,7 +225,7 @@ impl<S: Store> WriterThread<S> {
     }
 
     /// Sends until there is an answer to what was sent, however long that takes.
-    fn send(&mut self, write: impl Fn(&S) -> WriteAnswer) -> Result<Answer, Refusal> {
+    fn send(&mut self, write: impl Fn(&S) -> WriteAnswer) -> Result<Answer, StoreRefusal> {
         let mut backoff = Backoff::default();
         let mut waited = false;
         loop {

@@ -18,7 +18,7 @@ use genwatch_kafka::error::ClientError;
 use genwatch_kafka::restore::RestoreError;
 use serde::Serialize;
 
-use crate::fleet::Fleet;
+use crate::fleet::FleetView;
 use crate::service::MetricsError;
 
 /// What a worker is told to do.
@@ -64,7 +64,7 @@ pub struct WorkerConfig {
     /// A name for logs and the fleet view.
     pub name: String,
     /// The live view of all workers in this process, if somebody watches.
-    pub fleet: Option<Arc<Fleet>>,
+    pub fleet: Option<Arc<FleetView>>,
 }
 
 /// What a worker has done, printed at its end.

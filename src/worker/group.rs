@@ -2,19 +2,19 @@
 
 use std::time::Instant;
 
-use genwatch_core::engine::Told;
+use genwatch_core::engine::Reported;
 use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::config::ranges;
 use genwatch_kafka::consumer::Rebalance;
 use genwatch_kafka::restore::Heard;
 
-use super::{TURN, Worker, WorkerError};
+use super::{LOOP_SLEEP_MAX, Worker, WorkerError};
 
 impl Worker {
     /// Tells the engine what librdkafka wants about the assignment, and, where it matters, who we are.
     pub(super) fn follow_group(&mut self) {
         let rebalances = self.consumer.take_rebalances();
-        let is_due = self.engine.asks_for_member() && self.member_asked.elapsed() >= TURN;
+        let is_due = self.engine.asks_for_member() && self.member_asked.elapsed() >= LOOP_SLEEP_MAX;
         if is_due || !rebalances.is_empty() {
             self.ask_for_member();
         }
@@ -107,25 +107,25 @@ impl Worker {
         }
     }
 
-    pub(super) fn tell(
+    pub(super) fn report(
         &mut self,
         partition: PartitionId,
-        told: Told,
+        told: Reported,
         dropped: &mut Vec<PartitionId>,
     ) -> Result<(), WorkerError> {
         let worker = &self.config.name;
         match told {
-            Told::Started { start, generators } => {
+            Reported::Started { start, generators } => {
                 tracing::debug!(worker, %partition, %start, generators, "restored");
             }
-            Told::Skipped { committed, low } => tracing::error!(
+            Reported::Skipped { committed, low } => tracing::error!(
                 worker,
                 %partition,
                 %committed,
                 %low,
                 "the committed offset is not in the log: going on from the earliest record"
             ),
-            Told::NewTopic { was, now, kept, forgotten } => tracing::warn!(
+            Reported::NewTopic { was, now, kept, forgotten } => tracing::warn!(
                 worker,
                 %partition,
                 %was,
@@ -134,7 +134,7 @@ impl Worker {
                 forgotten,
                 "the topic was deleted and made anew, or is a mirror: working it from its first reading"
             ),
-            Told::StatesAhead { generators, start } => tracing::warn!(
+            Reported::StatesAhead { generators, start } => tracing::warn!(
                 worker,
                 %partition,
                 %start,
@@ -142,17 +142,17 @@ impl Worker {
                 "no worker has committed the offset that it begins at, and alarm states are ahead of it: readings up to what a \
                  generator's state covers are skipped; to work them again, use another --group"
             ),
-            Told::StatesBeyondTheEnd { generators, high } => tracing::error!(
+            Reported::StatesBeyondTheEnd { generators, high } => tracing::error!(
                 worker,
                 %partition,
                 %high,
                 generators,
                 "alarm states cover readings that the log does not have: it has lost its end (an unclean leader election?)"
             ),
-            Told::Refused(fault) if fault.is_of_the_topic() => {
+            Reported::Refused(fault) if fault.is_of_the_topic() => {
                 return Err(WorkerError::Refused { topic: self.topics.readings.clone(), partition, fault });
             }
-            Told::Refused(fault) => {
+            Reported::Refused(fault) => {
                 let topic = &self.topics.readings;
                 tracing::error!(
                     worker,
@@ -160,8 +160,8 @@ impl Worker {
                 );
                 self.fault.get_or_insert((partition, fault));
             }
-            Told::Dropped => dropped.push(partition),
-            Told::Abandoned => {
+            Reported::Dropped => dropped.push(partition),
+            Reported::Abandoned => {
                 tracing::debug!(worker, %partition, "drained for long enough: the rest is left to the next owner");
             }
         }

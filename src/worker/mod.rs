@@ -39,12 +39,12 @@ use genwatch_kafka::admin::{Cluster, TopicPlan};
 use genwatch_kafka::clock::{self, Standstill};
 use genwatch_kafka::committer::{Committer, Outcome};
 use genwatch_kafka::consumer::{Consumer, Event, Record};
-use genwatch_kafka::ends::EndWatch;
 use genwatch_kafka::error::ClientError;
 use genwatch_kafka::group::{Group, GroupError};
 use genwatch_kafka::log_limit::LogLimiter;
 use genwatch_kafka::restore::Restorer;
 use genwatch_kafka::topics::{Role, Topics};
+use genwatch_kafka::watermarks::WatermarkQuery;
 
 use crate::service::Context;
 
@@ -56,7 +56,7 @@ use work::WorkQueue;
 pub use config::{WorkerConfig, WorkerError, WorkerSummary};
 
 /// The longest sleep of the loop: how late a stop request or a tick of the watchdogs may be seen.
-const TURN: Duration = Duration::from_millis(100);
+const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
 /// Effects are committed this long after the last commit, if the interval isn't shorter.
 const COMMIT_LINGER: Duration = Duration::from_millis(2);
 /// Effects that a commit holds at most: over a link of 2 MB/s so many take less than the time that a transaction has.
@@ -65,7 +65,7 @@ const COMMIT_BYTES: usize = 16 << 20;
 /// coordinator refuses it and librdkafka waits 20 ms (librdkafka 2.12.1, rd_kafka_txn_handle_AddPartitionsToTxn).
 const TRANSACTION_SETTLES: Duration = Duration::from_millis(2);
 /// How late Linux may wake a thread: its timer slack, and the way back onto a core.
-const WATCHED: Duration = Duration::from_micros(120);
+const SPIN_BELOW: Duration = Duration::from_micros(120);
 
 /// Runs a worker on this thread until it's told to stop, or reaches the end it was to reach, or fails.
 ///
@@ -97,7 +97,7 @@ struct Worker {
     topics: Topics,
     consumer: Consumer,
     restorer: Restorer,
-    ends: EndWatch,
+    ends: WatermarkQuery,
     /// Where each partition's log ends, and when its leader last said so.
     log_ends: BTreeMap<PartitionId, (Option<Offset>, Instant)>,
     /// Whether it was told that a leader doesn't answer.
@@ -150,7 +150,7 @@ impl Worker {
             consumer.handle(),
             me.clone(),
         )?;
-        let ends = EndWatch::start(&config.connection, &config.group, &topics.readings, me.clone())?;
+        let ends = WatermarkQuery::start(&config.connection, &config.group, &topics.readings, me.clone())?;
         let committer = Committer::start(
             &config.connection,
             &config.group,
@@ -460,8 +460,8 @@ impl Worker {
                     self.reassign(partition, offset);
                     Ok(())
                 }
-                Action::Tell(partition, told) => {
-                    self.tell(partition, told, &mut dropped)?;
+                Action::Report(partition, told) => {
+                    self.report(partition, told, &mut dropped)?;
                     Ok(())
                 }
             };
@@ -475,7 +475,7 @@ impl Worker {
 
     /// Sleeps until something is to be done; librdkafka, committer and restorer wake us.
     fn sleep(&self) {
-        let mut wait = TURN;
+        let mut wait = LOOP_SLEEP_MAX;
         if let Some(due) = self.engine.next_commit() {
             wait = wait.min(Duration::from_millis(u64::try_from(due.since(clock::mono())).unwrap_or(0)));
         }
@@ -486,14 +486,14 @@ impl Worker {
         }
         match self.work.next() {
             // A thread that sleeps is woken late: the last stretch is watched, so that `--work 2ms` is 2 ms.
-            Some(deadline) if deadline.saturating_duration_since(Instant::now()) <= WATCHED => {
+            Some(deadline) if deadline.saturating_duration_since(Instant::now()) <= SPIN_BELOW => {
                 while Instant::now() < deadline {
                     std::hint::spin_loop();
                 }
             }
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
-                std::thread::park_timeout(wait.min(left.saturating_sub(WATCHED)));
+                std::thread::park_timeout(wait.min(left.saturating_sub(SPIN_BELOW)));
             }
             None if wait.is_zero() => {}
             None => std::thread::park_timeout(wait),

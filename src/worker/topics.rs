@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use genwatch_kafka::topic_watch::Found;
+use genwatch_kafka::topic_watch::TopicsFound;
 
 use super::Worker;
 
 impl Worker {
-    pub(super) fn follow_topics(&mut self, found: Found) {
+    pub(super) fn follow_topics(&mut self, found: TopicsFound) {
         self.tell_missing(found.missing);
         if let Some(id) = &found.readings {
             self.engine.topic(id);

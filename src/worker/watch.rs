@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use genwatch_core::engine::{Notice, Standing};
+use genwatch_core::engine::{Notice, SlotStatus};
 use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::config::ranges;
 use genwatch_kafka::error::{ClientError, ErrorKind};
 
-use super::{TURN, Worker, WorkerError};
+use super::{LOOP_SLEEP_MAX, Worker, WorkerError};
 
 /// How often gauges are written and silence is looked for.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
@@ -67,11 +67,11 @@ impl Worker {
 
     /// Moves on over what is no record, now that none waits; a partition's end can be behind such a marker.
     pub(super) fn follow_positions(&mut self) {
-        if self.positions_followed.elapsed() < TURN {
+        if self.positions_followed.elapsed() < LOOP_SLEEP_MAX {
             return;
         }
         self.positions_followed = Instant::now();
-        let worked = self.engine.slots().filter(|slot| slot.standing == Standing::Worked);
+        let worked = self.engine.slots().filter(|slot| slot.status == SlotStatus::Worked);
         let ids: Vec<PartitionId> = worked.map(|slot| slot.partition).collect();
         for (id, position) in self.consumer.positions(&ids) {
             self.engine.position(id, position);
@@ -126,7 +126,7 @@ impl Worker {
             let (told, heard) = *self.log_ends.entry(slot.partition).or_insert((None, Instant::now()));
             let log_end = told.max(slot.end);
             let lag = log_end.map_or(0, |end| (end.0 - committed.0).max(0));
-            let is_worked = slot.standing == Standing::Worked;
+            let is_worked = slot.status == SlotStatus::Worked;
             if lag == 0 && is_worked {
                 *since = Instant::now();
             }
@@ -135,7 +135,7 @@ impl Worker {
                 unanswered.push(slot.partition);
             }
             let stalled =
-                slot.standing == Standing::Refused || is_unanswered || since.elapsed() >= STALLED_AFTER;
+                slot.status == SlotStatus::Refused || is_unanswered || since.elapsed() >= STALLED_AFTER;
             let label = slot.partition.to_string();
             if slot.committed.is_some() {
                 metrics.lag.with_label_values(&[&label]).set(lag);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::{Rng as _, SeedableRng as _};
 use rand_pcg::Pcg32;
 
-use genwatch_oracle::{Limit, Rule};
+use genwatch_oracle::{Limit, NaiveRule};
 
 const PER_PARTITION: i32 = 4;
 
@@ -35,11 +35,11 @@ pub fn is_slow(generator: &str) -> bool {
 
 /// The rules that workers go by, and the oracle. `heartbeat` fires at every reading: by it, what is proven of alerts is
 /// proven of readings. `hot` has delays, so that a pending phase has to move with its partition.
-pub fn rules() -> Vec<Rule> {
+pub fn rules() -> Vec<NaiveRule> {
     let each = Limit { realarm: Some(1), ..Limit::above("temperature", -1000.0) };
     let hot = Limit { clear: Some(85.0), on: 700, off: 400, ..Limit::above("temperature", 90.0) };
-    let ours = [Rule::limit("heartbeat", "info", each), Rule::limit("hot", "warning", hot)];
-    Rule::built_in().into_iter().chain(ours).collect()
+    let ours = [NaiveRule::limit("heartbeat", "info", each), NaiveRule::limit("hot", "warning", hot)];
+    NaiveRule::built_in().into_iter().chain(ours).collect()
 }
 
 /// A record to send.

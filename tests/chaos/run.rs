@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use genwatch_oracle::Rule;
+use genwatch_oracle::NaiveRule;
 
 use crate::cluster::{self, Cluster};
 use crate::delays::Stretch;
@@ -225,7 +225,7 @@ fn binary(dir: &Path) -> PathBuf {
 
 fn rules_file(dir: &Path) -> PathBuf {
     let path = dir.join("rules.toml");
-    let text: Vec<String> = rules().iter().map(Rule::to_toml).collect();
+    let text: Vec<String> = rules().iter().map(NaiveRule::to_toml).collect();
     std::fs::write(&path, text.join("\n")).expect("the rules file");
     path
 }

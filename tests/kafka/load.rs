@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use genwatch_oracle::Rule;
+use genwatch_oracle::NaiveRule;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::oracle;
@@ -70,7 +70,7 @@ fn a_slow_generator_holds_up_only_itself() {
     let world = World::new(1);
     world.produce(&[Outgoing::reading("slow", 70.0, 900.0)]);
     world.produce(&stormy_readings(20, 2000));
-    let expected = oracle::evaluate(&world.topic, &world.readings(), &Rule::built_in());
+    let expected = oracle::evaluate(&world.topic, &world.readings(), &NaiveRule::built_in());
     assert!(expected.alert_count() > 0 && !expected.alerts.contains_key("slow"));
     let worker = world.working(&["--work", "1ms", "--work-of", "slow=20s"]);
     until("the alerts of all others are visible", || world.alerts().len() == expected.alert_count());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use genwatch_oracle::Rule;
+use genwatch_oracle::NaiveRule;
 
 use crate::oracle;
 use crate::verify;
@@ -204,7 +204,7 @@ fn a_member_that_growth_has_overtaken_while_it_drains_joins_again_when_it_is_thr
     world.wait_until_worked();
     sleeper.stop();
     other.stop();
-    let expected = oracle::evaluate(&world.topic, &world.readings(), &Rule::built_in());
+    let expected = oracle::evaluate(&world.topic, &world.readings(), &NaiveRule::built_in());
     let alerts = world.read(&world.alerts_topic());
     oracle::check_alert_records(&expected, &alerts, oracle::Repeats::Forbidden);
 }

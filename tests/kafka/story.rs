@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use genwatch_oracle::Rule;
+use genwatch_oracle::NaiveRule;
 
 use crate::oracle;
 use crate::verify;
@@ -190,7 +190,7 @@ fn every_reading_is_evaluated_once_and_in_order_while_replicas_come_and_go() {
         evaluated.entry(generator).or_default().push(alert["source"]["offset"].as_i64().unwrap());
     }
     let readings = world.readings();
-    let expected = oracle::evaluate(&world.topic, &readings, &Rule::built_in()).readings;
+    let expected = oracle::evaluate(&world.topic, &readings, &NaiveRule::built_in()).readings;
     assert_eq!(readings.len(), 20_000);
     for (generator, offsets) in &expected {
         assert_eq!(evaluated.get(generator), Some(offsets), "of {generator}");

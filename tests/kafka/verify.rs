@@ -1,6 +1,6 @@
 //! All that the workers of a world have left, compared with what its readings call for.
 
-use genwatch_oracle::Rule;
+use genwatch_oracle::NaiveRule;
 
 use crate::oracle::{self, Expected};
 use crate::world::World;
@@ -9,7 +9,7 @@ use crate::world::World;
 #[track_caller]
 pub fn all(world: &World) -> Expected {
     let readings = world.readings();
-    let expected = oracle::evaluate(&world.topic, &readings, &Rule::built_in());
+    let expected = oracle::evaluate(&world.topic, &readings, &NaiveRule::built_in());
     oracle::check_alerts(&expected, world.alerts());
     oracle::check_dead_letters(&expected, &world.topic, &readings, &world.read(&world.dlq_topic()));
     oracle::check_states(&expected, &world.read(&world.state_topic()));
@@ -20,7 +20,7 @@ pub fn all(world: &World) -> Expected {
 #[track_caller]
 pub fn all_but_repeats(world: &World) -> Expected {
     let readings = world.readings();
-    let expected = oracle::evaluate(&world.topic, &readings, &Rule::built_in());
+    let expected = oracle::evaluate(&world.topic, &readings, &NaiveRule::built_in());
     oracle::check_alerts_but_repeats(&expected, world.alerts());
     let letters = oracle::without_repeats(&world.read(&world.dlq_topic()));
     oracle::check_dead_letters(&expected, &world.topic, &readings, &letters);

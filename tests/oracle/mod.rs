@@ -10,7 +10,7 @@ mod partitions;
 
 use std::collections::BTreeMap;
 
-use genwatch_oracle::{Expected as Called, Meaning, Oracle, Record, Rule, classify};
+use genwatch_oracle::{Expected as Called, LogRecord, Meaning, NaiveRule, Oracle, classify};
 use log::Records;
 
 pub use compare::{
@@ -65,7 +65,7 @@ impl Expected {
 }
 
 /// Evaluates the readings of a topic by these rules, which stand in the order of the rules file.
-pub fn evaluate(topic: &str, readings: &Records, rules: &[Rule]) -> Expected {
+pub fn evaluate(topic: &str, readings: &Records, rules: &[NaiveRule]) -> Expected {
     let mut expected = Expected::default();
     let mut partitions: BTreeMap<i32, Oracle> = BTreeMap::new();
     for record in readings.iter() {
@@ -78,7 +78,7 @@ pub fn evaluate(topic: &str, readings: &Records, rules: &[Rule]) -> Expected {
             expected.readings.entry(generator.to_owned()).or_default().push(record.offset);
         }
         let (offset, at) = (record.offset, record.timestamp);
-        for called in oracle.evaluate(Record { offset, epoch: -1, at, generator, meaning: &meaning }) {
+        for called in oracle.evaluate(LogRecord { offset, epoch: -1, at, generator, meaning: &meaning }) {
             match called {
                 Called::DeadLetter(offset, code) => {
                     expected.dead_letters.entry(partition).or_default().push((offset, code));

@@ -82,7 +82,7 @@ pub fn check_alert_records(expected: &Expected, records: &Records, repeats: Repe
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use genwatch_oracle::{Limit, Rule};
+    use genwatch_oracle::{Limit, NaiveRule};
 
     use super::super::evaluate;
     use super::super::log::Stored;
@@ -102,7 +102,7 @@ mod tests {
             headers: Vec::new(),
         };
         let each = Limit { realarm: Some(1), ..Limit::above("temperature", -1000.0) };
-        let rules = [Rule::limit("heartbeat", "info", each)];
+        let rules = [NaiveRule::limit("heartbeat", "info", each)];
         let expected = evaluate("t", &Records((0..3).map(reading).collect()), &rules);
         let record = |alert: &Alert| {
             Stored {

@@ -19,7 +19,7 @@ use genwatch_core::types::PartitionId;
 use genwatch_kafka::admin::TopicPlan;
 use genwatch_kafka::clock;
 use genwatch_kafka::config::Connection;
-use genwatch_kafka::tail::{StartAt, Tail};
+use genwatch_kafka::topic_reader::{StartAt, TopicReader};
 use genwatch_kafka::topics::{Role, Topics};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, PublishOptions, PublishProperties};
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,8 +27,8 @@ use serde::Deserialize;
 use serde_json::json;
 use wait4::Wait4 as _;
 
-use super::arena::Arena;
 use super::report::{Report, rounded, row};
+use super::scratch_topics::ScratchTopics;
 use super::statistics::median;
 use super::{BenchError, Tell, go_on};
 
@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// What is to be forwarded, by how many bridges.
 #[derive(Clone, Debug)]
-pub struct BridgeConfig {
+pub struct BridgeBenchConfig {
     /// The cluster.
     pub connection: Connection,
     /// Makes a client of MQTT with room for so many requests.
@@ -67,7 +67,7 @@ pub struct BridgeConfig {
 ///
 /// # Errors
 /// When a contender fails, or Kafka doesn't have what was said; the cluster or Mosquitto fails; or somebody stops it.
-pub fn run(config: &BridgeConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
+pub fn run(config: &BridgeBenchConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "bridge",
         json!({
@@ -140,7 +140,7 @@ struct Turn {
 
 /// Receives all messages by `mosquitto_sub`, from its start to its end.
 fn subscribe(
-    config: &BridgeConfig,
+    config: &BridgeBenchConfig,
     mosquitto: &Mosquitto,
     runtime: &tokio::runtime::Runtime,
     stop: &AtomicBool,
@@ -178,7 +178,7 @@ fn subscribe(
 }
 
 #[derive(Deserialize)]
-struct Told {
+struct ContenderResult {
     received: u64,
     readings: u64,
     dropped: u64,
@@ -187,13 +187,13 @@ struct Told {
 
 /// Forwards all messages by so many bridges, from the first message of any to the last acknowledgement of Kafka.
 fn forward(
-    config: &BridgeConfig,
+    config: &BridgeBenchConfig,
     bridges: usize,
     mosquitto: &Mosquitto,
     runtime: &tokio::runtime::Runtime,
     stop: &AtomicBool,
 ) -> Result<Turn, BenchError> {
-    let arena = Arena::new(&config.connection, config.partitions)?;
+    let arena = ScratchTopics::new(&config.connection, config.partitions)?;
     let status = Topics::new(&arena.topic, &arena.topic).status;
     let plan = TopicPlan::like_its_cluster(&arena.cluster, &status, 1, Role::Status.config())?;
     arena.cluster.create(&plan)?;
@@ -219,7 +219,8 @@ fn forward(
     for program in running {
         program.ask_to_end();
         let ended = program.wait(stop)?;
-        let told: Told = serde_json::from_str(&ended.stdout).map_err(|error| wrong(&name, &error))?;
+        let told: ContenderResult =
+            serde_json::from_str(&ended.stdout).map_err(|error| wrong(&name, &error))?;
         cpu += ended.cpu;
         seconds = seconds.max(told.seconds);
         readings += told.readings;
@@ -235,8 +236,8 @@ fn forward(
 }
 
 fn bridge(
-    config: &BridgeConfig,
-    arena: &Arena,
+    config: &BridgeBenchConfig,
+    arena: &ScratchTopics,
     mosquitto: &Mosquitto,
     one: usize,
     of: usize,
@@ -256,7 +257,7 @@ fn bridge(
 }
 
 /// Publishes the messages, by one connection: in order.
-async fn publish(config: &BridgeConfig, port: u16, stop: &AtomicBool) -> Result<(), BenchError> {
+async fn publish(config: &BridgeBenchConfig, port: u16, stop: &AtomicBool) -> Result<(), BenchError> {
     let mut options = MqttOptions::new("publisher", ("127.0.0.1", port));
     options.set_outgoing_inflight_upper_limit(WINDOW).set_clean_start(true);
     let (client, mut events) = (config.connect)(options, usize::from(WINDOW)).map_err(failed)?;
@@ -285,7 +286,11 @@ async fn publish(config: &BridgeConfig, port: u16, stop: &AtomicBool) -> Result<
     Ok(())
 }
 
-fn wait_until_in_kafka(config: &BridgeConfig, arena: &Arena, stop: &AtomicBool) -> Result<(), BenchError> {
+fn wait_until_in_kafka(
+    config: &BridgeBenchConfig,
+    arena: &ScratchTopics,
+    stop: &AtomicBool,
+) -> Result<(), BenchError> {
     let (mut before, mut moved) = (0, Instant::now());
     loop {
         go_on(stop)?;
@@ -307,7 +312,12 @@ fn wait_until_in_kafka(config: &BridgeConfig, arena: &Arena, stop: &AtomicBool) 
 }
 
 /// Each message once, in the order of its generator: a chain of hashes for each.
-fn check(config: &BridgeConfig, arena: &Arena, name: &str, stop: &AtomicBool) -> Result<(), BenchError> {
+fn check(
+    config: &BridgeBenchConfig,
+    arena: &ScratchTopics,
+    name: &str,
+    stop: &AtomicBool,
+) -> Result<(), BenchError> {
     let mut said = Chains::default();
     let mut fleet = Fleet::new(config.seed, config.generators, Faults::None);
     for _ in 0..config.count {
@@ -315,7 +325,7 @@ fn check(config: &BridgeConfig, arena: &Arena, name: &str, stop: &AtomicBool) ->
         said.add(record.key.unwrap_or_default(), record.value.unwrap_or_default());
     }
     let mut found = Chains::default();
-    let mut tail = Tail::new(&arena.connection, &arena.cluster, &arena.topic, StartAt::Beginning)?;
+    let mut tail = TopicReader::new(&arena.connection, &arena.cluster, &arena.topic, StartAt::Beginning)?;
     while !tail.at_end() {
         go_on(stop)?;
         tail.read(LOOK, |record| {
@@ -354,7 +364,7 @@ struct Program {
     child: Option<Child>,
 }
 
-struct Ended {
+struct ContenderExit {
     stdout: String,
     cpu: Duration,
 }
@@ -381,7 +391,7 @@ impl Program {
         }
     }
 
-    fn wait(mut self, stop: &AtomicBool) -> Result<Ended, BenchError> {
+    fn wait(mut self, stop: &AtomicBool) -> Result<ContenderExit, BenchError> {
         use std::io::Read as _;
         let Some(mut child) = self.child.take() else { return Err(wrong(&self.name, &"was lost")) };
         let pid = Pid::from_raw(child.id().try_into().unwrap_or(0));
@@ -404,7 +414,7 @@ impl Program {
         if !used.status.success() {
             return Err(wrong(&self.name, &format!("it failed, {}", used.status)));
         }
-        Ok(Ended { stdout: text, cpu: used.rusage.utime + used.rusage.stime })
+        Ok(ContenderExit { stdout: text, cpu: used.rusage.utime + used.rusage.stime })
     }
 }
 
@@ -417,7 +427,7 @@ impl Drop for Program {
     }
 }
 
-/// A broker of one turn. Ends when dropped.
+/// A broker of one turn. HighWatermarks when dropped.
 struct Mosquitto {
     port: u16,
     folder: PathBuf,

@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use wait4::{ResUse, Wait4 as _};
 
-use super::arena::Arena;
+use super::scratch_topics::ScratchTopics;
 use super::{BenchError, go_on};
 
 /// How much of its stderr is kept.
@@ -63,7 +63,7 @@ enum Kind {
 
 /// What it is to do.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct ContenderJob {
     /// What each reading costs.
     pub work: Duration,
     /// End when so many records are worked and committed; `None`: when told to.
@@ -72,7 +72,7 @@ pub struct Job {
 
 /// What it says at its end.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct Told {
+pub struct ContenderResult {
     /// Records worked and committed, or produced and acknowledged.
     #[serde(alias = "delivered")]
     pub records: u64,
@@ -84,9 +84,9 @@ pub struct Told {
 
 /// How it ended.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct ContenderExit {
     /// What it said.
-    pub told: Told,
+    pub told: ContenderResult,
     /// From its start to its exit.
     pub wall: Duration,
     /// CPU time, all of it, from its start to its exit.
@@ -165,7 +165,12 @@ impl Contender {
     ///
     /// # Errors
     /// When there's no such program.
-    pub fn start(&self, arena: &Arena, group: &str, job: &Job) -> Result<Running, BenchError> {
+    pub fn start(
+        &self,
+        arena: &ScratchTopics,
+        group: &str,
+        job: &ContenderJob,
+    ) -> Result<Running, BenchError> {
         let mut command = Command::new(&self.command[0]);
         // What the caller has set for commands of his own would change what is measured.
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("GENWATCH_"))
@@ -209,7 +214,13 @@ impl Contender {
     ///
     /// # Errors
     /// When it fails, or somebody stops it.
-    pub fn run(&self, arena: &Arena, group: &str, job: &Job, stop: &AtomicBool) -> Result<Ended, BenchError> {
+    pub fn run(
+        &self,
+        arena: &ScratchTopics,
+        group: &str,
+        job: &ContenderJob,
+        stop: &AtomicBool,
+    ) -> Result<ContenderExit, BenchError> {
         self.start(arena, group, job)?.wait(stop)
     }
 }
@@ -279,7 +290,7 @@ impl Running {
     ///
     /// # Errors
     /// When it fails, or somebody stops it.
-    pub fn wait(mut self, stop: &AtomicBool) -> Result<Ended, BenchError> {
+    pub fn wait(mut self, stop: &AtomicBool) -> Result<ContenderExit, BenchError> {
         let mut peak_memory = 0;
         let exit = loop {
             peak_memory = peak_memory.max(self.peak_memory());
@@ -299,7 +310,7 @@ impl Running {
         let told = stdout.lines().rev().find_map(|line| serde_json::from_str(line).ok());
         let told = told.ok_or_else(|| self.failed(format!("printed no result but {stdout:?}")))?;
         let usage = used.rusage;
-        Ok(Ended { told, wall, cpu: usage.utime + usage.stime, peak_memory })
+        Ok(ContenderExit { told, wall, cpu: usage.utime + usage.stime, peak_memory })
     }
 
     /// The most memory it has had resident. Not what `wait4` gives: that counts what it inherited from us before it became

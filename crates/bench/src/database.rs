@@ -12,7 +12,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Where it is, and a token that may make buckets.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct DatabaseAccess {
     /// `--url`
     pub url: String,
     /// `--org`
@@ -25,7 +25,7 @@ pub struct Access {
 
 /// A client for what the write API can't do.
 pub struct Database {
-    access: Access,
+    access: DatabaseAccess,
     org_id: String,
 }
 
@@ -42,7 +42,7 @@ impl Database {
     ///
     /// # Errors
     /// When the server doesn't answer or refuses.
-    pub fn new(access: Access) -> Result<Database, BenchError> {
+    pub fn new(access: DatabaseAccess) -> Result<Database, BenchError> {
         let mut database = Database { access, org_id: String::new() };
         let request = database.access.agent.get(database.path("orgs")).query("org", &database.access.org);
         let answer = database

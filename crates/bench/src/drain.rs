@@ -4,12 +4,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use genwatch_kafka::config::Connection;
-use genwatch_kafka::tail::StartAt;
+use genwatch_kafka::topic_reader::StartAt;
 use serde_json::json;
 
-use super::arena::Arena;
-use super::contender::{Contender, Ended, Job};
+use super::contender::{Contender, ContenderExit, ContenderJob};
 use super::report::{Report, rounded, row};
+use super::scratch_topics::ScratchTopics;
 use super::statistics::median;
 use super::verify::{AlertsReader, expected};
 use super::{BenchError, Tell, in_turn};
@@ -49,13 +49,13 @@ pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
             "repetitions": config.repetitions, "work_ms": config.work.as_secs_f64() * 1e3, "seed": config.seed,
         }),
     );
-    let arena = Arena::new(&config.connection, config.partitions)?;
+    let arena = ScratchTopics::new(&config.connection, config.partitions)?;
     let bytes = arena.fill(config.seed, config.generators, config.count, stop, |sent| {
         tell("producing the backlog", sent, config.count);
     })?;
     tell("evaluating what it calls for", 0, 1);
     let expected = expected(&arena.source(), stop)?;
-    let job = Job { work: config.work, count: Some(config.count) };
+    let job = ContenderJob { work: config.work, count: Some(config.count) };
     in_turn(config.repetitions, &config.contenders, "drains", stop, tell, |repetition, place| {
         let contender = &config.contenders[place];
         let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
@@ -74,7 +74,7 @@ pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
     Ok(report)
 }
 
-fn run_row(name: &str, repetition: u32, ended: &Ended, bytes: u64) -> serde_json::Value {
+fn run_row(name: &str, repetition: u32, ended: &ContenderExit, bytes: u64) -> serde_json::Value {
     let (records, seconds) = (ended.told.records as f64, ended.told.seconds);
     json!({
         "contender": name,

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::group::Group;
 use genwatch_kafka::producer::ReadingProducer;
-use genwatch_kafka::tail::{StartAt, Tail};
+use genwatch_kafka::topic_reader::{StartAt, TopicReader};
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::arena::Arena;
-use super::contender::{Contender, Job};
+use super::contender::{Contender, ContenderJob};
 use super::membership::wait_until_taken;
 use super::report::{Report, rounded, row};
+use super::scratch_topics::ScratchTopics;
 use super::{BenchError, Tell, go_on, in_turn};
 
 /// How long the last alerts are waited for.
@@ -100,10 +100,10 @@ fn measure(
     contender: &Contender,
     stop: &AtomicBool,
 ) -> Result<Histogram<u64>, BenchError> {
-    let arena = Arena::new(&config.connection, config.partitions)?;
-    let mut tail = Tail::new(&arena.connection, &arena.cluster, arena.source().alerts, StartAt::Now)?;
+    let arena = ScratchTopics::new(&config.connection, config.partitions)?;
+    let mut tail = TopicReader::new(&arena.connection, &arena.cluster, arena.source().alerts, StartAt::Now)?;
     let group = arena.new_group();
-    let running = contender.start(&arena, &group, &Job { work: Duration::ZERO, count: None })?;
+    let running = contender.start(&arena, &group, &ContenderJob { work: Duration::ZERO, count: None })?;
     let group = Group::new(&arena.connection, &arena.cluster, &group, &arena.topic)?;
     wait_until_taken(&group, &running, stop)?;
 
@@ -164,7 +164,7 @@ struct Alert {
 
 /// Sees each alert once, and how late it was.
 fn watch(
-    tail: &mut Tail,
+    tail: &mut TopicReader,
     total: u64,
     counted: u64,
     due: impl Fn(u64) -> Instant,

@@ -6,7 +6,7 @@
 //! Every program under test is a process of its own, genwatch's worker too, so that CPU time and memory are its own. What
 //! it produced is compared with a serial evaluation of the topic before a figure counts.
 //!
-//! * [`arena`]: topics and groups of one benchmark, gone when it ends.
+//! * [`scratch_topics`]: topics and groups of one benchmark, gone when it ends.
 //! * [`contender`]: a program under test, from start to exit.
 //! * [`verify`]: what the alerts must be, and whether they are.
 //! * [`drain`], [`scale`], [`latency`], [`partitions`], [`produce`], [`bridge`]: one benchmark each.
@@ -16,7 +16,6 @@
 //! * [`targets`]: what is to be reached, beside what was measured.
 //! * [`statistics`]: medians and slopes. `membership`, `probe`: whether a group is joined, a worker ready.
 
-pub mod arena;
 pub mod bare;
 pub mod bridge;
 pub mod contender;
@@ -30,6 +29,7 @@ mod probe;
 pub mod produce;
 pub mod report;
 pub mod scale;
+pub mod scratch_topics;
 pub mod sink;
 pub mod statistics;
 pub mod targets;
@@ -44,9 +44,9 @@ use contender::Contender;
 
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::group::GroupError;
-use genwatch_kafka::tail::TailError;
+use genwatch_kafka::topic_reader::TopicReaderError;
 
-/// Told while a benchmark goes on: what it does, how much of that or of the whole is done, out of how much.
+/// ContenderResult while a benchmark goes on: what it does, how much of that or of the whole is done, out of how much.
 pub type Tell<'a> = &'a dyn Fn(&str, u64, u64);
 
 /// Why a benchmark gave no result.
@@ -63,7 +63,7 @@ pub enum BenchError {
     Group(#[from] GroupError),
     /// A topic couldn't be read.
     #[error(transparent)]
-    Tail(#[from] TailError),
+    TopicReader(#[from] TopicReaderError),
     /// A client couldn't be made, or refused a call.
     #[error("the Kafka client: {0}")]
     Client(#[from] ClientError),
@@ -139,7 +139,7 @@ fn in_turn(
     Ok(())
 }
 
-/// Ends a benchmark when somebody wants it to.
+/// HighWatermarks a benchmark when somebody wants it to.
 fn go_on(stop: &AtomicBool) -> Result<(), BenchError> {
     if stop.load(Ordering::Relaxed) { Err(BenchError::Stopped) } else { Ok(()) }
 }

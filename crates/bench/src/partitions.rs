@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::group::Group;
-use genwatch_kafka::tail::StartAt;
+use genwatch_kafka::topic_reader::StartAt;
 use serde_json::json;
 
-use super::arena::Arena;
-use super::contender::{Contender, Job};
+use super::contender::{Contender, ContenderJob};
 use super::membership::wait_until_taken;
 use super::probe::Probe;
 use super::report::{Report, rounded, row};
+use super::scratch_topics::ScratchTopics;
 use super::statistics::median;
 use super::verify::{AlertsReader, expected};
 use super::{BenchError, Tell, go_on};
@@ -54,7 +54,7 @@ pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Resu
     let steps = u64::from(config.repetitions) * config.partitions.len() as u64;
     for partitions in &config.partitions {
         tell(&format!("{partitions} partitions: producing"), report.runs.len() as u64, steps);
-        let arena = Arena::new(&config.connection, *partitions)?;
+        let arena = ScratchTopics::new(&config.connection, *partitions)?;
         arena.fill(config.seed, config.generators, config.count, stop, |_| {})?;
         let expected = expected(&arena.source(), stop)?;
         let (mut rates, mut joins, mut restores) = (Vec::new(), Vec::new(), Vec::new());
@@ -64,7 +64,7 @@ pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Resu
             tell(&words, report.runs.len() as u64, steps);
             let group = arena.new_group();
             let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
-            let job = Job { work: config.work, count: Some(config.count) };
+            let job = ContenderJob { work: config.work, count: Some(config.count) };
             let running = config.worker.start(&arena, &group, &job)?;
             let members = Group::new(&config.connection, &arena.cluster, &group, &arena.topic)?;
             let join = wait_until_taken(&members, &running, stop)? - running.begun();
@@ -72,7 +72,7 @@ pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Resu
             alerts.check(&config.worker.name, &expected, stop)?;
             // The same group again: nothing is left to work, and all states are to be restored.
             let probe = Probe::new().map_err(|error| BenchError::file(Path::new("127.0.0.1"), error))?;
-            let job = Job { count: None, ..job };
+            let job = ContenderJob { count: None, ..job };
             let again = config.worker.with(&probe.options()).start(&arena, &group, &job)?;
             probe.wait_until_ready(&again, stop)?;
             let restore = probe.metric("genwatch_restore_seconds");

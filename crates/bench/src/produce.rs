@@ -7,9 +7,9 @@ use genwatch_kafka::config::Connection;
 use genwatch_kafka::group::Group;
 use serde_json::json;
 
-use super::arena::Arena;
-use super::contender::{Contender, Job};
+use super::contender::{Contender, ContenderJob};
 use super::report::{Report, rounded, row};
+use super::scratch_topics::ScratchTopics;
 use super::statistics::median;
 use super::{BenchError, Tell, in_turn};
 
@@ -37,10 +37,10 @@ pub fn run(config: &ProduceConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<
         "produce",
         json!({ "readings": config.count, "partitions": config.partitions, "repetitions": config.repetitions }),
     );
-    let job = Job { work: Duration::ZERO, count: Some(config.count) };
+    let job = ContenderJob { work: Duration::ZERO, count: Some(config.count) };
     in_turn(config.repetitions, &config.contenders, "produces", stop, tell, |repetition, place| {
         let contender = &config.contenders[place];
-        let arena = Arena::new(&config.connection, config.partitions)?;
+        let arena = ScratchTopics::new(&config.connection, config.partitions)?;
         let group = arena.new_group();
         let ended = contender.run(&arena, &group, &job, stop)?;
         let records = records_in(&arena, &group)?;
@@ -72,7 +72,7 @@ pub fn run(config: &ProduceConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<
     Ok(report)
 }
 
-fn records_in(arena: &Arena, group: &str) -> Result<u64, BenchError> {
+fn records_in(arena: &ScratchTopics, group: &str) -> Result<u64, BenchError> {
     let group = Group::new(&arena.connection, &arena.cluster, group, &arena.topic)?;
     let records: i64 = group.progress()?.values().map(|progress| progress.end.0 - progress.start.0).sum();
     Ok(records.unsigned_abs())

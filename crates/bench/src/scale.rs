@@ -16,13 +16,13 @@ use genwatch_core::simulator::{Faults, Fleet};
 use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::group::{Group, Progress};
-use genwatch_kafka::tail::StartAt;
+use genwatch_kafka::topic_reader::StartAt;
 use serde_json::json;
 
-use super::arena::Arena;
-use super::contender::{Contender, Job, Running};
+use super::contender::{Contender, ContenderJob, Running};
 use super::membership::is_taken;
 use super::report::{Report, rounded, row};
+use super::scratch_topics::ScratchTopics;
 use super::statistics::slope;
 use super::verify::{AlertsReader, expected};
 use super::{BenchError, Tell, go_on};
@@ -76,7 +76,7 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
             "warm_up_s": config.warm_up.as_secs_f64(), "seed": config.seed,
         }),
     );
-    let arena = Arena::new(&config.connection, config.partitions)?;
+    let arena = ScratchTopics::new(&config.connection, config.partitions)?;
     let alerts = AlertsReader::new(arena.source(), StartAt::Now)?;
     let group_name = arena.new_group();
     let mut bench = Bench {
@@ -140,7 +140,7 @@ pub fn demand(report: &Report, rate: f64) -> Option<u64> {
 
 struct Bench<'a> {
     config: &'a ScaleConfig,
-    arena: &'a Arena,
+    arena: &'a ScratchTopics,
     group: Group<'a>,
     group_name: String,
     fleet: Fleet,
@@ -153,7 +153,7 @@ impl Bench<'_> {
     /// ones interrupt nobody.
     fn grow_to(&mut self, count: usize) -> Result<Option<Duration>, BenchError> {
         let first = self.replicas.is_empty();
-        let job = Job { work: self.config.work, count: None };
+        let job = ContenderJob { work: self.config.work, count: None };
         let rate = if first { 1.0 } else { self.config.rate * self.replicas.len() as f64 * 0.3 };
         let begun = Instant::now();
         while self.replicas.len() < count {

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::consumer::Record;
-use genwatch_kafka::tail::{StartAt, Tail};
+use genwatch_kafka::topic_reader::{StartAt, TopicReader};
 use serde_json::json;
 
-use super::arena::Arena;
-use super::contender::{Contender, Job};
-use super::database::{Access, Database};
+use super::contender::{Contender, ContenderJob};
+use super::database::{Database, DatabaseAccess};
 use super::report::{Report, rounded, row};
+use super::scratch_topics::ScratchTopics;
 use super::statistics::median;
 use super::{BenchError, Tell, go_on};
 
@@ -40,7 +40,7 @@ pub struct SinkBenchConfig {
     /// The cluster.
     pub connection: Connection,
     /// The database.
-    pub access: Access,
+    pub access: DatabaseAccess,
     /// The sink, with its options.
     pub sink: Contender,
     /// The bare client.
@@ -74,7 +74,7 @@ pub fn run(config: &SinkBenchConfig, stop: &AtomicBool, tell: Tell<'_>) -> Resul
         }),
     );
     let database = Database::new(config.access.clone())?;
-    let arena = Arena::new(&config.connection, config.partitions)?;
+    let arena = ScratchTopics::new(&config.connection, config.partitions)?;
     arena.fill(config.seed, config.generators, config.count, stop, |sent| {
         tell("producing readings", sent, config.count);
     })?;
@@ -118,8 +118,12 @@ fn bare_name(connections: usize) -> String {
 }
 
 /// The lines as the sink would write them, a request each.
-fn requests(config: &SinkBenchConfig, arena: &Arena, stop: &AtomicBool) -> Result<Vec<String>, BenchError> {
-    let mut tail = Tail::new(&arena.connection, &arena.cluster, &arena.topic, StartAt::Beginning)?;
+fn requests(
+    config: &SinkBenchConfig,
+    arena: &ScratchTopics,
+    stop: &AtomicBool,
+) -> Result<Vec<String>, BenchError> {
+    let mut tail = TopicReader::new(&arena.connection, &arena.cluster, &arena.topic, StartAt::Beginning)?;
     let (mut requests, mut lines) = (vec![String::new()], 0);
     while !tail.at_end() {
         go_on(stop)?;
@@ -180,12 +184,12 @@ fn write(
 /// Runs the sink to the end of the topic; gives how long it wrote, and its CPU time.
 fn sink(
     config: &SinkBenchConfig,
-    arena: &Arena,
+    arena: &ScratchTopics,
     bucket: &str,
     stop: &AtomicBool,
 ) -> Result<(f64, Duration), BenchError> {
     let group = arena.new_group();
-    let job = Job { work: Duration::ZERO, count: Some(config.count) };
+    let job = ContenderJob { work: Duration::ZERO, count: Some(config.count) };
     let ended = config.sink.with(&["--bucket", bucket]).run(arena, &group, &job, stop);
     // That of a sink has a name of its own.
     arena.cluster.delete_groups(&[&format!("{group}_influx")])?;

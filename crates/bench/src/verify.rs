@@ -15,8 +15,8 @@ use genwatch_core::types::PartitionId;
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::consumer::Record;
-use genwatch_kafka::tail::{StartAt, Tail};
-use genwatch_oracle::{self as oracle, Expected, Oracle, Rule, classify};
+use genwatch_kafka::topic_reader::{StartAt, TopicReader};
+use genwatch_oracle::{self as oracle, Expected, NaiveRule, Oracle, classify};
 use serde::Deserialize;
 
 use super::{BenchError, go_on};
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Where readings and alerts are.
 #[derive(Clone, Copy)]
-pub struct Source<'a> {
+pub struct VerifiedTopics<'a> {
     /// How the cluster is reached.
     pub connection: &'a Connection,
     /// The cluster.
@@ -89,11 +89,12 @@ impl Evaluation {
         let partition = record.partition;
         let of_partition = self.partitions.entry(partition);
         // An id isn't compared, so that the topic may have any name.
-        let oracle = of_partition.or_insert_with(|| Oracle::new("", None, partition.0, &Rule::built_in()));
+        let oracle =
+            of_partition.or_insert_with(|| Oracle::new("", None, partition.0, &NaiveRule::built_in()));
         let meaning = classify(record.key, record.value);
         let key = record.key.and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
         let (offset, at) = (record.offset.0, record.timestamp.0);
-        let entry = oracle::Record { offset, epoch: -1, at, generator: key, meaning: &meaning };
+        let entry = oracle::LogRecord { offset, epoch: -1, at, generator: key, meaning: &meaning };
         for expected in oracle.evaluate(entry) {
             let Expected::Alert(alert) = expected else { continue };
             let (rule, state) = (alert["rule"].as_str(), alert["state"].as_str());
@@ -107,8 +108,8 @@ impl Evaluation {
 ///
 /// # Errors
 /// When the topic can't be read, or somebody stops it.
-pub fn expected(source: &Source<'_>, stop: &AtomicBool) -> Result<Digest, BenchError> {
-    let mut tail = Tail::new(source.connection, source.cluster, source.readings, StartAt::Beginning)?;
+pub fn expected(source: &VerifiedTopics<'_>, stop: &AtomicBool) -> Result<Digest, BenchError> {
+    let mut tail = TopicReader::new(source.connection, source.cluster, source.readings, StartAt::Beginning)?;
     let mut evaluation = Evaluation::default();
     while !tail.at_end() {
         go_on(stop)?;
@@ -122,8 +123,8 @@ pub fn expected(source: &Source<'_>, stop: &AtomicBool) -> Result<Digest, BenchE
 
 /// Reads what a program adds to the alerts topic.
 pub struct AlertsReader<'a> {
-    tail: Tail,
-    source: Source<'a>,
+    tail: TopicReader,
+    source: VerifiedTopics<'a>,
 }
 
 impl<'a> AlertsReader<'a> {
@@ -131,8 +132,8 @@ impl<'a> AlertsReader<'a> {
     ///
     /// # Errors
     /// When the topic can't be read.
-    pub fn new(source: Source<'a>, from: StartAt) -> Result<AlertsReader<'a>, BenchError> {
-        let tail = Tail::new(source.connection, source.cluster, source.alerts, from)?;
+    pub fn new(source: VerifiedTopics<'a>, from: StartAt) -> Result<AlertsReader<'a>, BenchError> {
+        let tail = TopicReader::new(source.connection, source.cluster, source.alerts, from)?;
         Ok(AlertsReader { tail, source })
     }
 

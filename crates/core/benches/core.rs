@@ -6,10 +6,10 @@
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use genwatch_core::alarm::detector::{Detector, Log, Source};
+use genwatch_core::alarm::detector::{Detector, LogIdentity, ReadingPosition};
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::alarm::state::AlarmState;
-use genwatch_core::pool::{Action, Beginning, Bounds, CommitPolicy, Handling, Pool, Ticket};
+use genwatch_core::pool::{Beginning, Bounds, CommitPolicy, Handling, Pool, PoolAction, Ticket};
 use genwatch_core::reading::{self, Parsed};
 use genwatch_core::simulator::{Faults, Fleet};
 use genwatch_core::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
@@ -39,8 +39,8 @@ fn parsed(records: &[(Vec<u8>, Vec<u8>)]) -> Vec<Parsed<'_>> {
     records.iter().map(|(key, value)| reading::parse(Some(key), Some(value)).unwrap()).collect()
 }
 
-fn source(offset: usize) -> Source {
-    Source { partition: PARTITION, offset: Offset(offset as i64), at: Millis(offset as i64) }
+fn source(offset: usize) -> ReadingPosition {
+    ReadingPosition { partition: PARTITION, offset: Offset(offset as i64), at: Millis(offset as i64) }
 }
 
 fn pool(handling: Handling) -> Pool {
@@ -94,7 +94,7 @@ fn evaluate(bencher: Bencher<'_, '_>) {
         for (offset, reading) in readings.iter().enumerate() {
             let Parsed::Reading { values, .. } = reading else { continue };
             let at = source(offset);
-            let log = Log { topic: None, epoch: || black_box(EPOCH) };
+            let log = LogIdentity { topic: None, epoch: || black_box(EPOCH) };
             detector.reading(
                 &generator,
                 &mut state,
@@ -118,7 +118,7 @@ fn inline(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(READINGS)).with_inputs(|| pool(Handling::Inline)).bench_local_refs(
         |pool| {
             for (offset, reading) in readings.iter().enumerate() {
-                let Source { partition, offset, at } = source(offset);
+                let ReadingPosition { partition, offset, at } = source(offset);
                 pool.take_in(partition, offset, at, reading, 128, || black_box(EPOCH));
             }
             pool.set_now(Now { mono: Mono(1_000_000), wall: Millis(1_000_000) });
@@ -136,14 +136,14 @@ fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
     let input = || pool(Handling::Lanes { concurrency });
     bencher.counter(ItemsCount::new(READINGS)).with_inputs(input).bench_local_refs(|pool| {
         for (offset, reading) in readings.iter().enumerate() {
-            let Source { partition, offset, at } = source(offset);
+            let ReadingPosition { partition, offset, at } = source(offset);
             pool.take_in(partition, offset, at, reading, 128, || black_box(EPOCH));
         }
         pool.schedule();
         let mut running: Vec<Ticket> = Vec::new();
         loop {
             let started = |action| match action {
-                Action::Run { ticket, .. } => Some(ticket),
+                PoolAction::Run { ticket, .. } => Some(ticket),
                 _ => None,
             };
             running.extend(pool.actions().filter_map(started));

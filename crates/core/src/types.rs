@@ -101,7 +101,7 @@ impl Default for Epoch {
 
 /// A partition of one of several topics; which of them, by its number in the list of whoever reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct TopicPartition {
     /// The topic's number.
     pub topic: usize,
     /// The partition.

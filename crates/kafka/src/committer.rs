@@ -13,7 +13,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use genwatch_core::engine::commit::{Answer, Attempt, Call, Delivery, Ended, Next, Portion};
+use genwatch_core::engine::commit::{Attempt, Call, CallResult, Delivery, Ended, Next, Portion};
 use genwatch_core::engine::encode::{DLQ_OFFSET, DLQ_VALUE_DROPPED, Encoder, OutgoingRecord};
 use genwatch_core::engine::membership::{Fence, Refusal};
 use genwatch_core::engine::note::Note;
@@ -33,7 +33,7 @@ use crate::clock::{self, Standstill};
 use crate::log_limit::LogLimiter;
 
 /// How long one step waits before it looks whether to give up.
-const SLICE: Duration = Duration::from_millis(500);
+const STEP_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the group's offsets are waited for at once, where they have to tell how a commit has ended.
 const OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a cluster that answers may take to find a coordinator of transactions when the worker starts: a broker may have
@@ -74,7 +74,7 @@ pub enum CommitError {
         "the cluster doesn't say how the last commit has ended ({0}); nothing is lost: whoever takes the partitions over \
          waits for it and goes on from there"
     )]
-    Unsettled(String),
+    InDoubt(String),
     /// A topic refuses a record, now and for ever.
     #[error("topic {topic} refuses a record: {reason}; {advice}")]
     Rejected {
@@ -206,7 +206,7 @@ impl Committer {
     ///
     /// Another thread makes a producer of the same transactional id, which fences the former one, and then looks how
     /// its commit has ended.
-    fn relieve(&mut self) {
+    fn replace_stuck_producer(&mut self) {
         let stuck = self.setup.delivery == Delivery::ExactlyOnce
             && self.flags.calls_for() > self.setup.transaction_timeout;
         let Some(sealed) = self.under_way.as_ref().filter(|_| stuck) else { return };
@@ -245,7 +245,7 @@ impl Committer {
         if outcome.is_some() {
             self.under_way = None;
         } else {
-            self.relieve();
+            self.replace_stuck_producer();
         }
         outcome
     }
@@ -275,7 +275,7 @@ impl Drop for Committer {
         let Some(thread) = self.thread.take() else { return };
         // Who is in a call that doesn't come back can't be waited for; the end of the process ends it.
         let begun = Instant::now();
-        while !thread.is_finished() && begun.elapsed() < 4 * SLICE {
+        while !thread.is_finished() && begun.elapsed() < 4 * STEP_TIMEOUT {
             std::thread::sleep(Duration::from_millis(5));
         }
         if thread.is_finished() {
@@ -301,7 +301,7 @@ fn make_producer(
         return Ok(producer);
     }
     let mut told = Instant::now();
-    while let Err(error) = producer.init_transactions(SLICE) {
+    while let Err(error) = producer.init_transactions(STEP_TIMEOUT) {
         let reason = reason(&error);
         if !Retry::of(&error).retriable || enough() {
             return Err(CommitError::Producer(format!("no transactional id: {reason}")));
@@ -315,15 +315,15 @@ fn make_producer(
 }
 
 /// The way to a thread of the committer: commits in, outcomes out.
-type Way = (Sender<Sealed>, Receiver<Outcome>, JoinHandle<()>);
+type Channels = (Sender<Sealed>, Receiver<Outcome>, JoinHandle<()>);
 
-/// Starts a thread. `unsettled` is a commit of another producer of the same id that may have succeeded.
-fn spawn(mut work: Work, unsettled: Option<Sealed>, waker: Thread) -> Result<Way, CommitError> {
+/// Starts a thread. `in_doubt` is a commit of another producer of the same id that may have succeeded.
+fn spawn(mut work: Work, in_doubt: Option<Sealed>, waker: Thread) -> Result<Channels, CommitError> {
     let (commits, incoming) = crossbeam_channel::unbounded::<Sealed>();
     let (outgoing, outcomes) = crossbeam_channel::unbounded();
     let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
         let delivery = work.setup.delivery;
-        let taken_over = unsettled.map(|sealed| (Attempt::taken_over(), sealed));
+        let taken_over = in_doubt.map(|sealed| (Attempt::taken_over(), sealed));
         let begun = incoming.into_iter().map(|sealed| (Attempt::new(delivery), sealed));
         for (attempt, sealed) in taken_over.into_iter().chain(begun) {
             let outcome = work.make(attempt, &sealed);
@@ -360,18 +360,18 @@ struct Work {
 
 /// Why a call failed: what the attempt is answered, and what people are told.
 struct Failure {
-    answer: Answer,
+    answer: CallResult,
     reason: String,
     rejection: Option<CommitError>,
 }
 
 impl Failure {
-    fn new(answer: Answer, reason: impl ToString) -> Failure {
+    fn new(answer: CallResult, reason: impl ToString) -> Failure {
         Failure { answer, reason: reason.to_string(), rejection: None }
     }
 
     fn rejected(rejection: CommitError) -> Failure {
-        Failure { answer: Answer::Rejected, reason: rejection.to_string(), rejection: Some(rejection) }
+        Failure { answer: CallResult::Rejected, reason: rejection.to_string(), rejection: Some(rejection) }
     }
 }
 
@@ -420,7 +420,7 @@ impl Work {
             Ended::Done => Outcome::Done(id, begun.elapsed()),
             Ended::Refused { refusal, published } => Outcome::Refused { id, refusal, published, reason },
             Ended::Rejected => Outcome::Fatal(self.rejection.take().unwrap_or(CommitError::Producer(reason))),
-            Ended::Unsettled => Outcome::Fatal(CommitError::Unsettled(reason)),
+            Ended::InDoubt => Outcome::Fatal(CommitError::InDoubt(reason)),
         }
     }
 
@@ -432,7 +432,7 @@ impl Work {
         self.setup.delivery == Delivery::ExactlyOnce && self.deliveries.reported().disconnected
     }
 
-    fn call(&mut self, call: Call, sealed: &Sealed) -> Answer {
+    fn call(&mut self, call: Call, sealed: &Sealed) -> CallResult {
         let Sealed { commit, fence } = sealed;
         let done = match call {
             Call::Begin => self.begin(),
@@ -440,7 +440,7 @@ impl Work {
             Call::Flush => self.flush(),
             Call::Offsets => self.offsets(commit, fence),
             Call::End => self.end(),
-            Call::Settle => self.settle(),
+            Call::Confirm => self.confirm(),
             Call::Abort => self.abort(),
             Call::Purge => {
                 self.purge();
@@ -455,8 +455,8 @@ impl Work {
                 Ok(())
             }
             Call::Register => self.have_producer(),
-            Call::Mark => match self.is_marked(commit) {
-                Ok(marked) => return Answer::Marked(marked),
+            Call::FindToken => match self.is_token_committed(commit) {
+                Ok(marked) => return CallResult::TokenFound(marked),
                 Err(failure) => Err(failure),
             },
         };
@@ -466,7 +466,7 @@ impl Work {
                 self.rejection = self.rejection.take().or(rejection);
                 answer
             },
-            |()| Answer::Done,
+            |()| CallResult::Done,
         )
     }
 
@@ -475,11 +475,11 @@ impl Work {
     }
 
     /// What is answered where the worker doesn't wait any longer, if it doesn't.
-    fn impatience(&self) -> Option<Answer> {
+    fn interruption(&self) -> Option<CallResult> {
         if self.flags.abandoned.load(Ordering::Relaxed) {
-            Some(Answer::Abandoned)
+            Some(CallResult::Abandoned)
         } else {
-            self.flags.give_up.load(Ordering::Relaxed).then_some(Answer::GivenUp)
+            self.flags.give_up.load(Ordering::Relaxed).then_some(CallResult::GivenUp)
         }
     }
 
@@ -487,35 +487,35 @@ impl Work {
     /// has left open. An outage is waited out.
     fn have_producer(&mut self) -> Result<(), Failure> {
         while self.producer.is_none() {
-            if let Some(answer) = self.impatience() {
+            if let Some(answer) = self.interruption() {
                 return Err(Failure::new(answer, "the commit is given up"));
             }
             match make_producer(&self.setup.config, &self.deliveries, self.setup.delivery, || {
-                self.impatience().is_some()
+                self.interruption().is_some()
             }) {
                 Ok(producer) => self.producer = Some(producer),
                 Err(error) => {
-                    if let Some(answer) = self.impatience() {
+                    if let Some(answer) = self.interruption() {
                         return Err(Failure::new(answer, error));
                     }
                     tracing::warn!(%error, "a commit waits for the cluster; nothing is lost");
-                    std::thread::sleep(SLICE);
+                    std::thread::sleep(STEP_TIMEOUT);
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether any offset bears the commit's mark. (Not whether it is there: an alarm raised by silence moves none.)
-    fn is_marked(&self, commit: &Commit) -> Result<bool, Failure> {
+    /// Whether any offset bears the commit's token. (Not whether it is there: an alarm raised by silence moves none.)
+    fn is_token_committed(&self, commit: &Commit) -> Result<bool, Failure> {
         let partitions: Vec<_> = commit.parts.iter().map(|part| part.partition).collect();
-        let mark = self.mark(commit);
+        let token = self.token(commit);
         loop {
             match self.setup.handle.committed(&partitions, OFFSETS_TIMEOUT) {
                 Ok(committed) => {
-                    return Ok(committed.iter().any(|of| of.note().is_some_and(|note| note.mark == mark)));
+                    return Ok(committed.iter().any(|of| of.note().is_some_and(|note| note.token == token)));
                 }
-                Err(error) => match self.impatience() {
+                Err(error) => match self.interruption() {
                     Some(answer) => return Err(Failure::new(answer, error)),
                     None => tracing::warn!(%error, "a commit waits to know how it has ended"),
                 },
@@ -524,23 +524,23 @@ impl Work {
     }
 
     /// What a commit's offsets bear, so that its end can be told later.
-    fn mark(&self, commit: &Commit) -> String {
+    fn token(&self, commit: &Commit) -> String {
         format!("{}/{}", self.setup.instance, commit.id.0)
     }
 
     fn noted(&self, commit: &Commit) -> Vec<NotedOffset> {
-        let mark = self.mark(commit);
+        let token = self.token(commit);
         let noted = |part: &CommitPart| NotedOffset {
             partition: part.partition,
             offset: part.offset,
-            note: Note { mark: mark.clone(), topic: part.topic.clone() },
+            note: Note { token: token.clone(), topic: part.topic.clone() },
         };
         commit.parts.iter().map(noted).collect()
     }
 
     /// The producer of the commit under way.
     fn producer(&self) -> Result<&ThreadedProducer<Deliveries>, Failure> {
-        let none = || Failure::new(Answer::Refused(Refusal::Other), "there is no producer");
+        let none = || Failure::new(CallResult::Refused(Refusal::Other), "there is no producer");
         self.producer.as_ref().ok_or_else(none)
     }
 
@@ -564,10 +564,10 @@ impl Work {
     /// Waits until all that was sent is durable.
     fn flush(&self) -> Result<(), Failure> {
         let producer = self.producer()?;
-        self.patiently(
+        self.retry_until(
             "delivery",
             || self.rejected(),
-            || native::producer::flush(producer, SLICE).then_some(()).ok_or_else(Retry::of_delivery),
+            || native::producer::flush(producer, STEP_TIMEOUT).then_some(()).ok_or_else(Retry::of_delivery),
         )?;
         self.rejected().map_or(Ok(()), Err)?;
         self.refuse_after_standstill()
@@ -577,7 +577,7 @@ impl Work {
         self.watch_standstill();
         if self.stood_still.get() {
             let reason = "the process stood still, and the group may have gone on without it";
-            return Err(Failure::new(Answer::StoodStill, reason));
+            return Err(Failure::new(CallResult::StoodStill, reason));
         }
         Ok(())
     }
@@ -590,15 +590,16 @@ impl Work {
         let offsets = self.noted(commit);
         if self.setup.delivery == Delivery::AtLeastOnce {
             let committed = self.setup.handle.commit(&offsets, fence);
-            return committed.map_err(|error| Failure::new(Answer::Refused(refusal_of(error.code)), error));
+            return committed
+                .map_err(|error| Failure::new(CallResult::Refused(refusal_of(error.code)), error));
         }
         let producer = self.producer()?;
-        self.patiently(
+        self.retry_until(
             "offsets",
             || self.rejected(),
             || {
                 self.flags.calling(Some(Instant::now()));
-                let sent = self.setup.handle.send_offsets(producer, &offsets, fence, SLICE);
+                let sent = self.setup.handle.send_offsets(producer, &offsets, fence, STEP_TIMEOUT);
                 self.flags.calling(None);
                 sent.map_err(Retry::from)
             },
@@ -607,30 +608,30 @@ impl Work {
 
     fn end(&self) -> Result<(), Failure> {
         let producer = self.producer()?;
-        self.patiently(
+        self.retry_until(
             "transaction",
             || self.rejected(),
-            || native::producer::commit_transaction(producer, SLICE).map_err(Retry::from),
+            || native::producer::commit_transaction(producer, STEP_TIMEOUT).map_err(Retry::from),
         )
     }
 
     /// Whether all that was sent is in the log. What the client has given up isn't, or nobody knows.
-    fn settle(&self) -> Result<(), Failure> {
-        let all_are_reported = native::producer::flush(self.producer()?, SLICE);
+    fn confirm(&self) -> Result<(), Failure> {
+        let all_are_reported = native::producer::flush(self.producer()?, STEP_TIMEOUT);
         if all_are_reported && !self.deliveries.reported().any_failed {
             return Ok(());
         }
-        Err(Failure::new(Answer::Broken, format!("a record was given up: {}", self.reason)))
+        Err(Failure::new(CallResult::Broken, format!("a record was given up: {}", self.reason)))
     }
 
     /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
     fn abort(&self) -> Result<(), Failure> {
         let producer = self.producer()?;
         // Whatever the cluster says: an abort that is broken off would block every transaction to come.
-        self.patiently(
+        self.retry_until(
             "abort",
             || None,
-            || producer.abort_transaction(SLICE).map_err(|error| Retry::of(&error)),
+            || producer.abort_transaction(STEP_TIMEOUT).map_err(|error| Retry::of(&error)),
         )
     }
 
@@ -646,7 +647,7 @@ impl Work {
     }
 
     /// Tries again what may be tried again, until there's a refusal or the worker gives up. Says so once.
-    fn patiently(
+    fn retry_until(
         &self,
         what: &str,
         refusal: impl Fn() -> Option<Failure>,
@@ -666,15 +667,15 @@ impl Work {
                 return Err(refused);
             }
             if retry.fatal {
-                return Err(Failure::new(Answer::Broken, retry.reason));
+                return Err(Failure::new(CallResult::Broken, retry.reason));
             }
             if !retry.retriable {
-                return Err(Failure::new(Answer::Refused(retry.refusal), retry.reason));
+                return Err(Failure::new(CallResult::Refused(retry.refusal), retry.reason));
             }
             if self.flags.renew.swap(false, Ordering::Relaxed) {
-                return Err(Failure::new(Answer::Broken, "a topic was deleted and made anew"));
+                return Err(Failure::new(CallResult::Broken, "a topic was deleted and made anew"));
             }
-            if let Some(answer) = self.impatience() {
+            if let Some(answer) = self.interruption() {
                 return Err(Failure::new(answer, retry.reason));
             }
             if self.is_overdue() {
@@ -729,21 +730,21 @@ impl Work {
             let Err((error, unsent)) = producer.send(record) else {
                 return Ok(());
             };
-            let impatience = || self.impatience().map(|answer| Failure::new(answer, &error));
+            let interruption = || self.interruption().map(|answer| Failure::new(answer, &error));
             match error.rdkafka_error_code() {
                 // A topic that has just grown: the client looks at its metadata every few minutes only.
                 Some(RDKafkaErrorCode::UnknownPartition) if begun.elapsed() < GROWTH_TIMEOUT => {
-                    if let Some(failure) = impatience() {
+                    if let Some(failure) = interruption() {
                         return Err(failure);
                     }
-                    let asked = producer.client().fetch_metadata(Some(unsent.topic), SLICE);
+                    let asked = producer.client().fetch_metadata(Some(unsent.topic), STEP_TIMEOUT);
                     if let Err(error) = asked {
                         tracing::debug!(%error, topic = unsent.topic, "no metadata");
                     }
                     record = unsent;
                 }
                 Some(RDKafkaErrorCode::QueueFull) => {
-                    if let Some(failure) = impatience().or_else(|| self.rejected()) {
+                    if let Some(failure) = interruption().or_else(|| self.rejected()) {
                         return Err(failure);
                     }
                     if self.is_overdue() {
@@ -773,14 +774,14 @@ impl Work {
             && !self.deliveries.reported().bare_too_large
         {
             let reason = "a dead letter is too large for its topic: it goes again, without its value";
-            return Some(Failure::new(Answer::Refused(Refusal::Other), reason));
+            return Some(Failure::new(CallResult::Refused(Refusal::Other), reason));
         }
         Some(match code {
             RDKafkaErrorCode::MessageSizeTooLarge
             | RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::InvalidTimestamp => Failure::rejected(rejection(&topic, code)),
             _ => Failure::new(
-                Answer::Refused(Refusal::Other),
+                CallResult::Refused(Refusal::Other),
                 format!("a record for {topic} was not delivered: {code}"),
             ),
         })
@@ -803,11 +804,14 @@ fn base_record<'a>(record: &'a OutgoingRecord<'_>) -> BaseRecord<'a, [u8], [u8]>
 
 fn transaction_failure(error: &KafkaError) -> Failure {
     let retry = Retry::of(error);
-    Failure::new(if retry.fatal { Answer::Broken } else { Answer::Refused(Refusal::Other) }, retry.reason)
+    Failure::new(
+        if retry.fatal { CallResult::Broken } else { CallResult::Refused(Refusal::Other) },
+        retry.reason,
+    )
 }
 
 fn overdue(reason: impl std::fmt::Display) -> Failure {
-    Failure::new(Answer::Overdue, format!("the transaction's time is over: {reason}"))
+    Failure::new(CallResult::Overdue, format!("the transaction's time is over: {reason}"))
 }
 
 /// What it means for what is held that the group's coordinator answered so.

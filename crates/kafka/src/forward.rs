@@ -58,7 +58,7 @@ pub struct Forwarded<'a> {
 
 /// What became of the record of this number.
 #[derive(Debug)]
-pub struct Report {
+pub struct DeliveryReport {
     /// As given to [`Forwarder::send`].
     pub number: u64,
     /// Whether all in-sync replicas have it.
@@ -71,7 +71,7 @@ pub enum Undelivered {
     /// The broker refuses a record for what it is; others may pass. Where it came with others in one request, it may be one of
     /// them that is meant: sent alone, it is itself.
     #[error("the broker refuses the record: {0:?}")]
-    Record(Refusal, Box<Kept>),
+    Record(DeliveryRefusal, Box<Kept>),
     /// Nothing can be delivered there.
     #[error("{0}")]
     Refused(String),
@@ -79,7 +79,7 @@ pub enum Undelivered {
 
 /// What is wrong with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum DeliveryRefusal {
     /// Larger than the topic takes.
     TooLarge,
     /// Older or newer than the topic takes.
@@ -92,7 +92,7 @@ pub enum Refusal {
 
 /// What topics may take of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct ProducerLimits {
     /// The least `max.message.bytes` of them. It is about the whole that a request has for a partition: one with more would be
     /// refused with all that is in it.
     pub batch_bytes: Option<usize>,
@@ -110,8 +110,8 @@ impl Forwarder {
     /// When the client can't be made.
     pub fn new(
         connection: &Connection,
-        limits: Limits,
-        report: impl Fn(Report) + Send + Sync + 'static,
+        limits: ProducerLimits,
+        report: impl Fn(DeliveryReport) + Send + Sync + 'static,
     ) -> Result<Forwarder, ClientError> {
         let mut config = connection.producer();
         let batch_bytes = limits
@@ -168,10 +168,10 @@ fn judge(error: &KafkaError, record: Forwarded<'_>) -> Undelivered {
     use RDKafkaErrorCode as Code;
     let topic = record.topic;
     let refusal = match error.rdkafka_error_code() {
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => Refusal::TooLarge,
-        Some(Code::InvalidTimestamp) => Refusal::InvalidTimestamp,
-        Some(Code::InvalidRecord | Code::InvalidDifferentRecord) => Refusal::InvalidRecord,
-        Some(Code::PolicyViolation) => Refusal::PolicyViolation,
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => DeliveryRefusal::TooLarge,
+        Some(Code::InvalidTimestamp) => DeliveryRefusal::InvalidTimestamp,
+        Some(Code::InvalidRecord | Code::InvalidDifferentRecord) => DeliveryRefusal::InvalidRecord,
+        Some(Code::PolicyViolation) => DeliveryRefusal::PolicyViolation,
         Some(Code::TopicAuthorizationFailed) => {
             return Undelivered::Refused(format!(
                 "not authorized for topic {topic}: ask for its ACL (write)"
@@ -195,7 +195,7 @@ struct Tag {
 }
 
 struct Reports {
-    report: Arc<dyn Fn(Report) + Send + Sync>,
+    report: Arc<dyn Fn(DeliveryReport) + Send + Sync>,
     trouble: Trouble,
 }
 
@@ -227,6 +227,6 @@ impl ProducerContext for Reports {
                 Forwarded { topic: record.topic(), key: record.key(), value: record.payload(), at: tag.at },
             )),
         };
-        (self.report)(Report { number: tag.number, result });
+        (self.report)(DeliveryReport { number: tag.number, result });
     }
 }

@@ -13,7 +13,7 @@ use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation};
 use super::consumer::{Consumer, Event};
 use super::error::ClientError;
-use super::native::members::{Member, members};
+use super::native::members::{GroupMember, members};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -148,7 +148,7 @@ impl<'c> Group<'c> {
         let members = members(&self.client, &self.group, REQUEST_TIMEOUT);
         let members = members.map_err(|error| GroupError::Refused(format!("members: {error}")))?;
         let mut owners: BTreeMap<String, BTreeMap<PartitionId, String>> = BTreeMap::new();
-        for Member { client_id, owns } in members {
+        for GroupMember { client_id, owns } in members {
             for (topic, partition) in owns {
                 owners.entry(topic).or_default().insert(partition, client_id.clone());
             }

@@ -15,7 +15,7 @@
 //! * `outage`: says that no broker answers, and why. `properties`: what `-X` says.
 //! * [`producer`]: readings of the simulator.
 //! * [`subscriber`]: records of several topics, for a group of sinks.
-//! * [`tail`]: reads a whole topic without a group.
+//! * [`topic_reader`]: reads a whole topic without a group.
 //! * [`restore`]: where a partition starts, and the alarm states that moved with it.
 //! * [`admin`]: topics: what there is, what is missing.
 //! * [`topic_watch`]: which making of the readings topic there is.
@@ -27,7 +27,6 @@ pub mod admin;
 pub mod clock;
 pub mod committer;
 pub mod config;
-pub mod ends;
 pub mod error;
 pub mod forward;
 pub mod group;
@@ -39,9 +38,10 @@ pub mod producer;
 mod properties;
 pub mod restore;
 pub mod subscriber;
-pub mod tail;
+pub mod topic_reader;
 pub mod topic_watch;
 pub mod topics;
+pub mod watermarks;
 
 pub use native::consumer;
 

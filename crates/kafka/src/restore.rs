@@ -20,14 +20,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation};
-use super::consumer::{CommittedOffset, Consumer, Event, Handle, Record};
+use super::consumer::{Consumer, Event, GroupOffset, Handle, Record};
 use super::error::ClientError;
-use super::topic_watch::{Found, TopicWatch};
+use super::topic_watch::{TopicWatch, TopicsFound};
 use super::topics::Topics;
 
 /// An open transaction of a crashed owner ends after its timeout (10 s) plus the broker's check (10 s); beyond that somebody
 /// should know.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WARN_AFTER: Duration = Duration::from_secs(30);
 /// Not long, as other questions wait meanwhile.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1000);
 /// The coordinator answers at once unless an offset is unstable: the client then asks again and again within this time.
@@ -37,7 +37,7 @@ const ONE_BY_ONE: usize = 4;
 /// How long a question that had no answer waits before it's asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// The longest sleep.
-const TURN: Duration = Duration::from_millis(100);
+const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
 
 /// Why nothing can be restored at all.
 #[derive(Debug, thiserror::Error)]
@@ -59,10 +59,10 @@ pub enum Heard {
     /// The answer to a question.
     Answer(AskId, Answer),
     /// What there is of the topics; nobody has asked.
-    Topics(Found),
+    Topics(TopicsFound),
 }
 
-/// A question on its way.
+/// A question on its channels.
 type Asked = (AskId, PartitionId, Question);
 
 /// The restorer's thread, and the way to it.
@@ -93,7 +93,7 @@ impl Restorer {
         let (questions, incoming) = crossbeam_channel::unbounded::<Asked>();
         let (answers, outcomes) = crossbeam_channel::unbounded();
         let forgotten = Arc::<Mutex<BTreeSet<AskId>>>::default();
-        let way = Way { incoming, answers, waker, forgotten: Arc::clone(&forgotten) };
+        let channels = Channels { incoming, answers, waker, forgotten: Arc::clone(&forgotten) };
         let (topics, connection) = (topics.clone(), connection.clone());
         let thread = std::thread::Builder::new().name("restorer".to_owned()).spawn(move || {
             // Made here, as it wakes the thread that polls it.
@@ -103,9 +103,9 @@ impl Restorer {
                     let companions = companions(&clients.topics).map(|topic| (topic, partitions));
                     let companions = companions.into_iter().collect();
                     let watch = TopicWatch::new(&clients.topics);
-                    Work { way, clients, reader, companions, watch, open: BTreeMap::new() }.run();
+                    Work { channels, clients, reader, companions, watch, open: BTreeMap::new() }.run();
                 }
-                Err(error) => way.send(Err(RestoreError::Kafka(error.to_string()))),
+                Err(error) => channels.send(Err(RestoreError::Kafka(error.to_string()))),
             }
         });
         let thread = thread.map_err(|error| ClientError::of_ours(format!("no thread: {error}")))?;
@@ -149,15 +149,15 @@ impl Drop for Restorer {
     }
 }
 
-/// The thread's end of the way.
-struct Way {
+/// The thread's end of the channels.
+struct Channels {
     incoming: Receiver<Asked>,
     answers: Sender<Result<Heard, RestoreError>>,
     waker: Thread,
     forgotten: Arc<Mutex<BTreeSet<AskId>>>,
 }
 
-impl Way {
+impl Channels {
     fn send(&self, heard: Result<Heard, RestoreError>) {
         // Whoever is gone needs no answer.
         if self.answers.send(heard).is_ok() {
@@ -176,7 +176,7 @@ struct Clients {
 }
 
 struct Work {
-    way: Way,
+    channels: Channels,
     clients: Clients,
     /// How many partitions each companion topic is known to have.
     companions: BTreeMap<String, usize>,
@@ -208,7 +208,7 @@ impl Open {
     fn wait(&mut self, what: &str, why: &dyn std::fmt::Display) {
         self.due = Instant::now() + RETRY_AFTER;
         tracing::debug!(partition = %self.partition, %why, "no {what} yet");
-        if self.told.elapsed() > PATIENCE {
+        if self.told.elapsed() > WARN_AFTER {
             self.told = Instant::now();
             let seconds = self.asked.elapsed().as_secs();
             tracing::warn!(partition = %self.partition, %why, seconds, "a partition can't be started: it waits for {what}");
@@ -220,7 +220,7 @@ impl Work {
     fn run(mut self) {
         while self.take_questions() {
             if let Err(error) = self.turn() {
-                self.way.send(Err(error));
+                self.channels.send(Err(error));
                 return;
             }
             self.sleep();
@@ -230,7 +230,7 @@ impl Work {
     /// False when nobody will ask any more.
     fn take_questions(&mut self) -> bool {
         loop {
-            match self.way.incoming.try_recv() {
+            match self.channels.incoming.try_recv() {
                 Ok((ask, partition, question)) => {
                     let now = Instant::now();
                     let open = Open { partition, question, asked: now, told: now, due: now, reading: None };
@@ -257,7 +257,7 @@ impl Work {
             if found.anew.contains(&self.clients.topics.state) {
                 self.renew_reader()?;
             }
-            self.way.send(Ok(Heard::Topics(found)));
+            self.channels.send(Ok(Heard::Topics(found)));
         }
         Ok(())
     }
@@ -276,7 +276,8 @@ impl Work {
 
     fn sleep(&self) {
         let due = self.open.values().filter(|open| open.reading.is_none()).map(|open| open.due).min();
-        let wait = due.map_or(TURN, |due| due.saturating_duration_since(Instant::now()).min(TURN));
+        let wait = due
+            .map_or(LOOP_SLEEP_MAX, |due| due.saturating_duration_since(Instant::now()).min(LOOP_SLEEP_MAX));
         if !wait.is_zero() {
             std::thread::park_timeout(wait);
         }
@@ -284,7 +285,7 @@ impl Work {
 
     fn drop_forgotten(&mut self) -> Result<(), RestoreError> {
         let forgotten =
-            std::mem::take(&mut *self.way.forgotten.lock().unwrap_or_else(PoisonError::into_inner));
+            std::mem::take(&mut *self.channels.forgotten.lock().unwrap_or_else(PoisonError::into_inner));
         for ask in forgotten {
             if let Some(Open { partition, reading: Some(_), .. }) = self.open.remove(&ask) {
                 self.clients.reader.remove(&[partition])?;
@@ -295,7 +296,7 @@ impl Work {
 
     fn answer(&mut self, ask: AskId, answer: Answer) {
         self.open.remove(&ask);
-        self.way.send(Ok(Heard::Answer(ask, answer)));
+        self.channels.send(Ok(Heard::Answer(ask, answer)));
     }
 
     /// The questions of one kind that are due.
@@ -483,7 +484,7 @@ impl Work {
 }
 
 /// What the group has committed of a partition, as the engine wants it.
-fn noted(committed: &CommittedOffset) -> Option<start::CommittedOffset> {
+fn noted(committed: &GroupOffset) -> Option<start::CommittedOffset> {
     committed.offset.map(|offset| start::CommittedOffset { offset, note: committed.note() })
 }
 
@@ -530,7 +531,7 @@ impl Clients {
     fn committed(
         &self,
         partitions: &[PartitionId],
-    ) -> Result<Result<Vec<CommittedOffset>, ClientError>, RestoreError> {
+    ) -> Result<Result<Vec<GroupOffset>, ClientError>, RestoreError> {
         match self.handle.committed(partitions, OFFSETS_TIMEOUT) {
             Err(error) if is_for_good(error.code) => {
                 Err(RestoreError::Kafka(format!("no committed offsets: {error}")))

@@ -11,16 +11,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use genwatch_core::types::{Millis, Offset, PartitionId, Place};
+use genwatch_core::types::{Millis, Offset, PartitionId, TopicPartition};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol};
+use rdkafka::consumer::{
+    BaseConsumer, Consumer as _, ConsumerContext, Rebalance as KafkaRebalance, RebalanceProtocol,
+};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation, log};
+use super::consumer::Rebalance;
 use super::error::ClientError;
 use super::native;
 
@@ -39,22 +42,11 @@ pub struct Subscriber {
     group: String,
 }
 
-/// What the group has decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// These partitions are ours now.
-    Assigned(Vec<Place>),
-    /// These were.
-    Removed(Vec<Place>),
-    /// These were, and somebody else may have had them for a while: the group went on without us.
-    Lost(Vec<Place>),
-}
-
 /// A partition, and what is known of where to begin.
 #[derive(Clone, Copy, Debug)]
-pub struct Start {
+pub struct StartOffset {
     /// The partition.
-    pub place: Place,
+    pub place: TopicPartition,
     /// What the group has committed, if it has.
     pub committed: Option<Offset>,
     /// The first offset in the log.
@@ -67,7 +59,7 @@ pub struct Start {
 #[derive(Default)]
 struct Notes {
     topics: Vec<String>,
-    changes: Mutex<Vec<Change>>,
+    changes: Mutex<Vec<Rebalance<TopicPartition>>>,
     has_changes: AtomicBool,
     commits: Mutex<Vec<Result<(), ClientError>>>,
     /// Some partition can't go on from where it is, or has no place to begin.
@@ -77,13 +69,13 @@ struct Notes {
 }
 
 /// A record, borrowed from the client.
-pub struct Record<'a> {
+pub struct SubscribedRecord<'a> {
     /// Its topic and partition.
-    pub place: Place,
+    pub place: TopicPartition,
     message: BorrowedMessage<'a>,
 }
 
-impl Record<'_> {
+impl SubscribedRecord<'_> {
     /// Its offset.
     #[must_use]
     pub fn offset(&self) -> Offset {
@@ -140,7 +132,7 @@ impl From<KafkaError> for SubscriberError {
 }
 
 impl Subscriber {
-    /// Joins the group for these topics, which must exist. A [`Place`] names a topic by its number in `topics`.
+    /// Joins the group for these topics, which must exist. A [`TopicPartition`] names a topic by its number in `topics`.
     ///
     /// # Errors
     /// When one is missing or the client can't be made.
@@ -170,12 +162,12 @@ impl Subscriber {
     ///
     /// # Errors
     /// When we may not read, or the client is broken for good.
-    pub fn poll(&self, wait: Duration) -> Result<Option<Record<'_>>, SubscriberError> {
+    pub fn poll(&self, wait: Duration) -> Result<Option<SubscribedRecord<'_>>, SubscriberError> {
         match self.consumer.poll(wait) {
             None => Ok(None),
             Some(Ok(message)) => {
                 let place = place(&self.topics, message.topic(), message.partition());
-                Ok(place.map(|place| Record { place, message }))
+                Ok(place.map(|place| SubscribedRecord { place, message }))
             }
             Some(Err(KafkaError::MessageConsumption(
                 RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
@@ -199,7 +191,7 @@ impl Subscriber {
 
     /// What the group has decided since the last call, in order.
     #[must_use]
-    pub fn take_changes(&self) -> Vec<Change> {
+    pub fn take_rebalances(&self) -> Vec<Rebalance<TopicPartition>> {
         let notes = self.consumer.context();
         // Asked after each record.
         if notes.has_changes.swap(false, Ordering::Acquire) { take(&notes.changes) } else { Vec::new() }
@@ -215,14 +207,14 @@ impl Subscriber {
     ///
     /// # Errors
     /// When the cluster doesn't answer.
-    pub fn starts(&self, places: &[Place]) -> Result<Vec<Start>, SubscriberError> {
+    pub fn starts(&self, places: &[TopicPartition]) -> Result<Vec<StartOffset>, SubscriberError> {
         let list = self.consumer.committed_offsets(self.list(places), START_TIMEOUT)?;
         let committed = self.offsets(&list);
-        let start = |place: &Place| {
+        let start = |place: &TopicPartition| {
             let topic = &self.topics[place.topic];
             let (low, high) = self.uncommitted.fetch_watermarks(topic, place.partition.0, START_TIMEOUT)?;
             let committed = committed.get(place).copied();
-            Ok(Start { place: *place, committed, low: Offset(low), high: Offset(high) })
+            Ok(StartOffset { place: *place, committed, low: Offset(low), high: Offset(high) })
         };
         places.iter().map(start).collect()
     }
@@ -232,7 +224,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// When the client refuses.
-    pub fn start_at(&self, starts: &[(Place, Offset)]) -> Result<(), SubscriberError> {
+    pub fn start_at(&self, starts: &[(TopicPartition, Offset)]) -> Result<(), SubscriberError> {
         let list = self.list_of_offsets(starts)?;
         self.consumer.context().has_lost_its_place.store(false, Ordering::Relaxed);
         if matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
@@ -268,7 +260,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// When the client refuses.
-    pub fn pause(&self, places: &[Place]) -> Result<(), SubscriberError> {
+    pub fn pause(&self, places: &[TopicPartition]) -> Result<(), SubscriberError> {
         Ok(self.consumer.pause(&self.list(places))?)
     }
 
@@ -276,14 +268,14 @@ impl Subscriber {
     ///
     /// # Errors
     /// When the client refuses.
-    pub fn resume(&self, places: &[Place]) -> Result<(), SubscriberError> {
+    pub fn resume(&self, places: &[TopicPartition]) -> Result<(), SubscriberError> {
         Ok(self.consumer.resume(&self.list(places))?)
     }
 
     /// How far each partition is read: behind the last record handed out, and behind markers of transactions. Partitions of
     /// which nothing has come yet are left out.
     #[must_use]
-    pub fn positions(&self) -> Vec<(Place, Offset)> {
+    pub fn positions(&self) -> Vec<(TopicPartition, Offset)> {
         self.consumer.position().map(|list| self.offsets(&list).into_iter().collect()).unwrap_or_default()
     }
 
@@ -291,7 +283,10 @@ impl Subscriber {
     ///
     /// # Errors
     /// When the cluster doesn't answer.
-    pub fn committed(&self, places: &[Place]) -> Result<BTreeMap<Place, Offset>, SubscriberError> {
+    pub fn committed(
+        &self,
+        places: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, Offset>, SubscriberError> {
         let list = self.consumer.committed_offsets(self.list(places), REQUEST_TIMEOUT)?;
         Ok(self.offsets(&list))
     }
@@ -300,7 +295,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// When the client refuses; then no answer comes.
-    pub fn commit(&self, offsets: &[(Place, Offset)]) -> Result<(), SubscriberError> {
+    pub fn commit(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), SubscriberError> {
         Ok(native::subscriber::commit(&self.consumer, &self.list_of_offsets(offsets)?)?)
     }
 
@@ -310,7 +305,7 @@ impl Subscriber {
         take(&self.consumer.context().commits)
     }
 
-    fn list(&self, places: &[Place]) -> TopicPartitionList {
+    fn list(&self, places: &[TopicPartition]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(places.len());
         for place in places {
             list.add_partition(&self.topics[place.topic], place.partition.0);
@@ -318,7 +313,10 @@ impl Subscriber {
         list
     }
 
-    fn list_of_offsets(&self, offsets: &[(Place, Offset)]) -> Result<TopicPartitionList, KafkaError> {
+    fn list_of_offsets(
+        &self,
+        offsets: &[(TopicPartition, Offset)],
+    ) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (place, offset) in offsets {
             let topic = &self.topics[place.topic];
@@ -327,7 +325,7 @@ impl Subscriber {
         Ok(list)
     }
 
-    fn offsets(&self, list: &TopicPartitionList) -> BTreeMap<Place, Offset> {
+    fn offsets(&self, list: &TopicPartitionList) -> BTreeMap<TopicPartition, Offset> {
         let known =
             |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
                 KafkaOffset::Offset(offset) => {
@@ -346,20 +344,20 @@ impl Subscriber {
 pub fn bounds(
     cluster: &Cluster,
     topics: &[String],
-) -> Result<BTreeMap<Place, (Offset, Offset)>, SubscriberError> {
+) -> Result<BTreeMap<TopicPartition, (Offset, Offset)>, SubscriberError> {
     let mut bounds = BTreeMap::new();
     for (number, topic) in topics.iter().enumerate() {
         for id in 0..i32::try_from(cluster.require(topic)?).unwrap_or(i32::MAX) {
             let partition = PartitionId(id);
-            bounds.insert(Place { topic: number, partition }, cluster.watermarks(topic, partition)?);
+            bounds.insert(TopicPartition { topic: number, partition }, cluster.watermarks(topic, partition)?);
         }
     }
     Ok(bounds)
 }
 
-fn place(topics: &[String], topic: &str, partition: i32) -> Option<Place> {
+fn place(topics: &[String], topic: &str, partition: i32) -> Option<TopicPartition> {
     let topic = topics.iter().position(|known| known == topic)?;
-    Some(Place { topic, partition: PartitionId(partition) })
+    Some(TopicPartition { topic, partition: PartitionId(partition) })
 }
 
 fn take<T>(notes: &Mutex<Vec<T>>) -> Vec<T> {
@@ -371,12 +369,12 @@ fn note<T>(notes: &Mutex<Vec<T>>, value: T) {
 }
 
 impl Notes {
-    fn note(&self, change: Change) {
+    fn note(&self, change: Rebalance<TopicPartition>) {
         note(&self.changes, change);
         self.has_changes.store(true, Ordering::Release);
     }
 
-    fn places(&self, list: &TopicPartitionList) -> Vec<Place> {
+    fn places(&self, list: &TopicPartitionList) -> Vec<TopicPartition> {
         let elements = list.elements();
         elements
             .iter()
@@ -405,19 +403,19 @@ impl ClientContext for Notes {
 }
 
 impl ConsumerContext for Notes {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(list) = rebalance {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &KafkaRebalance<'_>) {
+        if let KafkaRebalance::Revoke(list) = rebalance {
             let places = self.places(list);
             let lost = consumer.assignment_lost();
-            self.note(if lost { Change::Lost(places) } else { Change::Removed(places) });
+            self.note(if lost { Rebalance::Lost(places) } else { Rebalance::Revoked(places) });
         }
     }
 
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &KafkaRebalance<'_>) {
         match rebalance {
-            Rebalance::Assign(list) => self.note(Change::Assigned(self.places(list))),
-            Rebalance::Revoke(_) => {}
-            Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
+            KafkaRebalance::Assign(list) => self.note(Rebalance::Assigned(self.places(list))),
+            KafkaRebalance::Revoke(_) => {}
+            KafkaRebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
         }
     }
 

@@ -43,7 +43,7 @@ pub struct TopicWatch {
 
 /// What there is of the topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct TopicsFound {
     /// The id of the readings topic; none where it's missing, or the brokers know no ids.
     pub readings: Option<TopicId>,
     /// The topics that have been missing for some seconds.
@@ -99,7 +99,7 @@ impl TopicWatch {
     }
 
     /// What there is of all the topics, if it's time again and there is an answer.
-    pub(crate) fn look(&mut self, client: &BaseConsumer<Context>) -> Option<Found> {
+    pub(crate) fn look(&mut self, client: &BaseConsumer<Context>) -> Option<TopicsFound> {
         if self.asked.elapsed() < EVERY {
             return None;
         }
@@ -133,7 +133,7 @@ impl TopicWatch {
                 anew.insert(topic);
             }
         }
-        Some(Found { readings, missing, anew })
+        Some(TopicsFound { readings, missing, anew })
     }
 
     /// The name of a topic that has one of these ids, if there is one that we may see.

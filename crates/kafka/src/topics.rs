@@ -171,7 +171,7 @@ impl Role {
 
     /// What is wrong with a topic of this role that has this configuration. What the broker doesn't tell is no fault.
     #[must_use]
-    pub fn faults(self, config: &BTreeMap<String, String>) -> Vec<Fault> {
+    pub fn faults(self, config: &BTreeMap<String, String>) -> Vec<ConfigFault> {
         let mut faults = Vec::new();
         for (key, wanted) in self.config().iter() {
             let Some(found) = config.get(key) else { continue };
@@ -184,7 +184,7 @@ impl Role {
                 _ => continue,
             };
             let useless = matches!(self, Role::State | Role::Status | Role::DeadLetters);
-            faults.push(Fault {
+            faults.push(ConfigFault {
                 text: format!("{key}={found}, not {wanted}: {why}"),
                 fatal: useless && key == "cleanup.policy",
             });
@@ -195,7 +195,7 @@ impl Role {
 
 /// What is wrong with a topic that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// What it has, what it needs, and why.
     pub text: String,
     /// It can't be used so at all.

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::meaning::{Meaning, Numbers};
-use crate::rule::{Kind, Limit, Rule};
+use crate::rule::{Kind, Limit, NaiveRule};
 
 /// A record of the log.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
+pub struct LogRecord<'a> {
     /// Its offset.
     pub offset: i64,
     /// The leader epoch under which it was written; -1 where it isn't known.
@@ -78,7 +78,7 @@ pub struct Oracle {
     topic: String,
     topic_id: Option<String>,
     partition: i32,
-    rules: Vec<Rule>,
+    rules: Vec<NaiveRule>,
     generators: BTreeMap<String, Generator>,
 }
 
@@ -86,7 +86,7 @@ impl Oracle {
     /// Before the first record of a partition of this topic, by these rules, which stand in the order of the file. `topic_id` is what
     /// states name beside it.
     #[must_use]
-    pub fn new(topic: &str, topic_id: Option<String>, partition: i32, rules: &[Rule]) -> Oracle {
+    pub fn new(topic: &str, topic_id: Option<String>, partition: i32, rules: &[NaiveRule]) -> Oracle {
         let (topic, rules) = (topic.to_owned(), rules.to_vec());
         Oracle { topic, topic_id, partition, rules, generators: BTreeMap::new() }
     }
@@ -97,7 +97,7 @@ impl Oracle {
             let named = |phase: &Phase| *name == phase.name();
             [Phase::Normal, Phase::Pending, Phase::Raised, Phase::Clearing].into_iter().find(named)
         };
-        let standing = |rule: &Rule| {
+        let standing = |rule: &NaiveRule| {
             let stored = &state["rules"][&rule.name];
             (phase(&stored["phase"]).unwrap_or(Phase::Normal), stored["since"].as_i64())
         };
@@ -108,7 +108,7 @@ impl Oracle {
     }
 
     /// What the next record calls for, in the order in which it must become visible.
-    pub fn evaluate(&mut self, record: Record<'_>) -> Vec<Expected> {
+    pub fn evaluate(&mut self, record: LogRecord<'_>) -> Vec<Expected> {
         match record.meaning {
             Meaning::Bad(code) => vec![Expected::DeadLetter(record.offset, code)],
             Meaning::Decommissioned => self.decommission(record),
@@ -199,7 +199,7 @@ impl Oracle {
         Ok(expected)
     }
 
-    fn reading(&mut self, record: Record<'_>, numbers: &Numbers) -> Vec<Expected> {
+    fn reading(&mut self, record: LogRecord<'_>, numbers: &Numbers) -> Vec<Expected> {
         let id = record.generator;
         let watches_silence = self.rules.iter().any(|rule| matches!(rule.kind, Kind::Deadman(_)));
         let mut fresh;
@@ -267,7 +267,7 @@ impl Oracle {
         expected
     }
 
-    fn decommission(&mut self, record: Record<'_>) -> Vec<Expected> {
+    fn decommission(&mut self, record: LogRecord<'_>) -> Vec<Expected> {
         self.clear(record.generator, record.offset, record.epoch, &json!(record.at))
     }
 
@@ -363,7 +363,7 @@ fn step(
 }
 
 /// The threshold of a cleared alert.
-fn clear_threshold(rule: &Rule) -> Value {
+fn clear_threshold(rule: &NaiveRule) -> Value {
     match &rule.kind {
         Kind::Limit(limit) => json!(limit.clear.unwrap_or(limit.raise)),
         Kind::Deadman(after) => json!(*after as f64 / 1000.0),
@@ -373,7 +373,7 @@ fn clear_threshold(rule: &Rule) -> Value {
 /// What all alerts of a record have in common.
 fn alert_json(
     (topic, partition): (&str, i32),
-    rule: &Rule,
+    rule: &NaiveRule,
     state: &str,
     offset: i64,
     generator: &str,

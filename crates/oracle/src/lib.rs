@@ -3,7 +3,7 @@
 //! It is written from that page and depends on nothing else of this project, down to the JSON of a reading: a mistake would have to be made
 //! twice to go unseen. It judges the simulation, the tests on real brokers, the benchmarks and the demo.
 //!
-//! * [`Rule`]: a rule, as the file of rules states it.
+//! * [`NaiveRule`]: a rule, as the file of rules states it.
 //! * [`classify`]: what a record means.
 //! * [`Oracle`]: the serial evaluation of one partition.
 
@@ -12,6 +12,6 @@ mod json;
 mod meaning;
 mod rule;
 
-pub use evaluation::{Expected, Oracle, Record};
+pub use evaluation::{Expected, LogRecord, Oracle};
 pub use meaning::{Meaning, Numbers, classify};
-pub use rule::{Kind, Limit, Rule};
+pub use rule::{Kind, Limit, NaiveRule};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// One rule.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct NaiveRule {
     /// Unique.
     pub name: String,
     /// Carried into the alert.
@@ -41,25 +41,28 @@ pub struct Limit {
     pub realarm: Option<i64>,
 }
 
-impl Rule {
+impl NaiveRule {
     /// The built-in rules.
     #[must_use]
-    pub fn built_in() -> Vec<Rule> {
+    pub fn built_in() -> Vec<NaiveRule> {
         let fuel = Limit { below: true, clear: Some(250.0), ..Limit::above("fuel", 200.0) };
         let heat = Limit { clear: Some(95.0), ..Limit::above("temperature", 100.0) };
-        vec![Rule::limit("low_fuel", "warning", fuel), Rule::limit("over_temperature", "critical", heat)]
+        vec![
+            NaiveRule::limit("low_fuel", "warning", fuel),
+            NaiveRule::limit("over_temperature", "critical", heat),
+        ]
     }
 
     /// A rule on a field.
     #[must_use]
-    pub fn limit(name: &str, severity: &str, limit: Limit) -> Rule {
-        Rule { name: name.to_owned(), severity: severity.to_owned(), kind: Kind::Limit(limit) }
+    pub fn limit(name: &str, severity: &str, limit: Limit) -> NaiveRule {
+        NaiveRule { name: name.to_owned(), severity: severity.to_owned(), kind: Kind::Limit(limit) }
     }
 
     /// The rule as a table of the file of rules.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let Rule { name, severity, kind } = self;
+        let NaiveRule { name, severity, kind } = self;
         let mut text = format!("[[rule]]\nname = \"{name}\"\nseverity = \"{severity}\"\n");
         // Writing to a string can't fail.
         let _ = match kind {

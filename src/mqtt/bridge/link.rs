@@ -143,7 +143,7 @@ impl Bridge {
         Ok(())
     }
 
-    /// Ends the subscriptions by which messages of this topic may have come, but for ours.
+    /// HighWatermarks the subscriptions by which messages of this topic may have come, but for ours.
     pub(super) fn leave(&mut self, topic: &str) {
         if self.link.left.as_ref().is_some_and(|(at, _)| at.elapsed() < UNSUBSCRIBE_AGAIN) {
             return;

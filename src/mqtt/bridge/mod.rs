@@ -22,14 +22,14 @@ use futures::StreamExt as _;
 use genwatch_kafka::admin::{Cluster, ClusterError};
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::error::ClientError;
-use genwatch_kafka::forward::{Forwarder, Limits, Report, Undelivered};
+use genwatch_kafka::forward::{DeliveryReport, Forwarder, ProducerLimits, Undelivered};
 use genwatch_kafka::topics::Topics;
 use rumqttc::{AckMode, AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::broker::{self, Broker};
 use super::client::{self, Socket};
-use super::message::Tree;
+use super::message::TopicPatterns;
 use super::share::Share;
 use super::unacked::Unacked;
 use crate::service::{Context, Health, MetricsError, NotReady};
@@ -58,7 +58,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const SLOW: Duration = Duration::from_secs(5);
 const STILL_SLOW: Duration = Duration::from_secs(30);
 /// How late a stop request may be seen.
-const TURN: Duration = Duration::from_millis(100);
+const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
 /// Delivery reports that are taken at a time.
 const REPORTS: usize = 256;
 
@@ -73,7 +73,7 @@ pub struct BridgeConfig {
     /// Names the session: unique among the broker's clients, and the same after a restart.
     pub client_id: String,
     /// Where generators report.
-    pub tree: Tree,
+    pub tree: TopicPatterns,
     /// Which generators are this bridge's own.
     pub share: Share,
 }
@@ -156,7 +156,8 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
         "its retention would delete what is known of a generator",
     )?;
     let most_bytes = |topic| cluster.topic_config(topic, "max.message.bytes")?.parse().ok();
-    let limits = Limits { batch_bytes: topics.into_iter().filter_map(|topic| most_bytes(topic)).min() };
+    let limits =
+        ProducerLimits { batch_bytes: topics.into_iter().filter_map(|topic| most_bytes(topic)).min() };
     let oldest = Oldest::of(cluster.topic_config(&config.topics.readings, "message.timestamp.before.max.ms"));
     drop(cluster);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -234,7 +235,7 @@ impl Bridge {
     async fn run(
         mut self,
         events: EventLoop,
-        mut reports: UnboundedReceiver<Report>,
+        mut reports: UnboundedReceiver<DeliveryReport>,
         socket: &Socket,
     ) -> Result<BridgeSummary, BridgeError> {
         // A poll that is dropped half-way could lose what it was to send: the stream keeps it between our turns.
@@ -253,7 +254,7 @@ impl Bridge {
                 Some((event, (events, pause)))
             }
         ));
-        let mut turn = tokio::time::interval(TURN);
+        let mut turn = tokio::time::interval(LOOP_SLEEP_MAX);
         let mut reported = Vec::with_capacity(REPORTS);
         loop {
             tokio::select! {

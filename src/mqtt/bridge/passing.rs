@@ -11,7 +11,7 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 use genwatch_core::types::Millis;
 use genwatch_kafka::clock;
-use genwatch_kafka::forward::{Forwarded, Kept, Refusal, Report, Undelivered};
+use genwatch_kafka::forward::{DeliveryRefusal, DeliveryReport, Forwarded, Kept, Undelivered};
 use rumqttc::{Publish, QoS};
 
 use super::summary::DropReason;
@@ -179,7 +179,7 @@ impl Bridge {
     }
 
     /// Learns what became of a record.
-    pub(super) fn delivered(&mut self, report: Report) -> Result<(), BridgeError> {
+    pub(super) fn delivered(&mut self, report: DeliveryReport) -> Result<(), BridgeError> {
         let ticket = Ticket::of(report.number);
         let alone = self.suspects.alone.take_if(|alone| *alone == ticket).is_some();
         match report.result {
@@ -207,15 +207,15 @@ impl Bridge {
     }
 
     /// This record is what Kafka refuses.
-    fn refuse(&mut self, ticket: Ticket, refusal: Refusal, record: &Kept) -> Result<(), BridgeError> {
+    fn refuse(&mut self, ticket: Ticket, refusal: DeliveryRefusal, record: &Kept) -> Result<(), BridgeError> {
         let reason = match refusal {
-            Refusal::TooLarge => DropReason::TooLarge,
-            Refusal::InvalidTimestamp if record.at.since(clock::now()).abs() < THIS_MOMENT_MS => {
+            DeliveryRefusal::TooLarge => DropReason::TooLarge,
+            DeliveryRefusal::InvalidTimestamp if record.at.since(clock::now()).abs() < THIS_MOMENT_MS => {
                 return Err(BridgeError::Clock);
             }
-            Refusal::InvalidTimestamp => DropReason::InvalidTimestamp,
-            Refusal::InvalidRecord => DropReason::InvalidRecord,
-            Refusal::PolicyViolation => DropReason::PolicyViolation,
+            DeliveryRefusal::InvalidTimestamp => DropReason::InvalidTimestamp,
+            DeliveryRefusal::InvalidRecord => DropReason::InvalidRecord,
+            DeliveryRefusal::PolicyViolation => DropReason::PolicyViolation,
         };
         let generator = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
         self.leave_out(ticket.number, reason, &generator)

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Longer than this nobody is waited for before asking again.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// A server's words are cut off here: a proxy may send a page.
-const WORDS: usize = 300;
+const REASON_CHARS_MAX: usize = 300;
 
 /// What is to be done with the lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ fn reason(status: u16, body: &str) -> String {
     let line: Vec<&str> =
         message.split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty()).collect();
     let line = line.join(" ");
-    let words: String = line.chars().take(WORDS).collect();
+    let words: String = line.chars().take(REASON_CHARS_MAX).collect();
     if words.is_empty() { status.to_string() } else { format!("{status}: {words}") }
 }
 
@@ -136,7 +136,7 @@ mod tests {
             Verdict::Bad("400: unable to parse 'm a=': missing field value".to_owned())
         );
         let Verdict::Bad(page) = judge(422, None, &"<p>\u{1b}[31m\r\n".repeat(1000)) else { panic!("bad") };
-        assert!(page.chars().count() <= WORDS + 5 && !page.contains(char::is_control), "{page}");
+        assert!(page.chars().count() <= REASON_CHARS_MAX + 5 && !page.contains(char::is_control), "{page}");
     }
 
     #[test]

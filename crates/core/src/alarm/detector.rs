@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::event::{AlertEvent, AlertState, Reason};
-use super::machine::{Phase, Standing, Step, step};
+use super::event::{AlertEvent, AlertKind, Reason};
+use super::machine::{Phase, RuleState, Step, step};
 use super::rules::{Condition, Rule, Rules};
 use super::state::{AlarmState, StoredState, heard_again_after};
 use crate::alarm::effect::{Effect, StateChange};
@@ -12,7 +12,7 @@ use crate::types::{Epoch, GeneratorId, Millis, Now, Offset, PartitionId, TopicId
 
 /// Where and when the record stands that is being applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Source {
+pub struct ReadingPosition {
     /// Its partition.
     pub partition: PartitionId,
     /// Its offset.
@@ -23,7 +23,7 @@ pub struct Source {
 
 /// The log that it stands in, as state records name it.
 #[derive(Clone, Copy, Debug)]
-pub struct Log<'a, E> {
+pub struct LogIdentity<'a, E> {
     /// The id of its topic, if that is known.
     pub topic: Option<&'a TopicId>,
     /// Gives the record's leader epoch. It's called only where the state changes, or may hold the record already.
@@ -91,8 +91,8 @@ impl Detector {
         generator: &GeneratorId,
         state: &mut AlarmState,
         values: &Values,
-        source: Source,
-        log: Log<'_, impl Fn() -> Epoch>,
+        source: ReadingPosition,
+        log: LogIdentity<'_, impl Fn() -> Epoch>,
         now: Now,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
@@ -115,24 +115,24 @@ impl Detector {
                             late[index] += 1;
                             continue;
                         }
-                        Step::Silent(now) => (now, None),
-                        Step::Raised { now, began } => (now, Some((AlertState::Raised, began))),
-                        Step::Cleared { now, began } => (now, Some((AlertState::Cleared, began))),
+                        Step::Moved(now) => (now, None),
+                        Step::Raised { now, began } => (now, Some((AlertKind::Raised, began))),
+                        Step::Cleared { now, began } => (now, Some((AlertKind::Cleared, began))),
                     };
                     (now, told.map(|(state, began)| (state, Some(value), began)))
                 }
                 // Any reading ends a silence, late or not: it shows that the generator is there.
-                Condition::Silent { .. } if standing.phase.is_active() => (
-                    Standing { phase: Phase::Normal, since: source.at },
-                    Some((AlertState::Cleared, None, source.at)),
+                Condition::Deadman { .. } if standing.phase.is_active() => (
+                    RuleState { phase: Phase::Normal, since: source.at },
+                    Some((AlertKind::Cleared, None, source.at)),
                 ),
                 // Written down now and then, so that the next owner knows. By event time, as all states are.
-                Condition::Silent { after } => {
+                Condition::Deadman { after } => {
                     let again = standing.since.0.max(-1).saturating_add(heard_again_after(*after));
-                    if source.at.0 < 0 || (*standing != Standing::INITIAL && source.at.0 < again) {
+                    if source.at.0 < 0 || (*standing != RuleState::INITIAL && source.at.0 < again) {
                         continue;
                     }
-                    (Standing { phase: Phase::Normal, since: source.at }, None)
+                    (RuleState { phase: Phase::Normal, since: source.at }, None)
                 }
             };
             *standing = now;
@@ -167,8 +167,8 @@ impl Detector {
         &self,
         generator: &GeneratorId,
         state: &mut AlarmState,
-        source: Source,
-        log: Log<'_, impl Fn() -> Epoch>,
+        source: ReadingPosition,
+        log: LogIdentity<'_, impl Fn() -> Epoch>,
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> bool {
@@ -199,18 +199,18 @@ impl Detector {
         let mut changed = false;
         for (rule, standing) in self.rules.as_slice().iter().zip(&mut state.standings) {
             let raise = |after: i64| quiet >= after && !standing.phase.is_active();
-            let Rule { condition: Condition::Silent { after }, .. } = **rule else {
+            let Rule { condition: Condition::Deadman { after }, .. } = **rule else {
                 continue;
             };
             if !raise(after) {
                 continue;
             }
-            *standing = Standing { phase: Phase::Raised, since: at };
+            *standing = RuleState { phase: Phase::Raised, since: at };
             changed = true;
             effects.push(Effect::Alert(Box::new(AlertEvent {
                 generator: generator.clone(),
                 rule: Arc::clone(rule),
-                state: AlertState::Raised,
+                state: AlertKind::Raised,
                 value: Some(quiet as f64 / 1000.0),
                 at,
                 since: Millis(at.0 - quiet),
@@ -233,8 +233,8 @@ impl Detector {
         if self.forget_after.is_none_or(|limit| quiet < limit) {
             return false;
         }
-        let (source, epoch) = (Source { partition, offset: state.applied, at }, state.epoch);
-        let log = Log { topic, epoch: || epoch };
+        let (source, epoch) = (ReadingPosition { partition, offset: state.applied, at }, state.epoch);
+        let log = LogIdentity { topic, epoch: || epoch };
         self.forget(generator, state, source, Millis(at.0 - quiet), Reason::Forgotten, log, effects);
         *state = AlarmState::new(&self.rules, now.mono);
         true
@@ -246,10 +246,10 @@ impl Detector {
         &self,
         generator: &GeneratorId,
         state: &AlarmState,
-        Source { partition, offset, at }: Source,
+        ReadingPosition { partition, offset, at }: ReadingPosition,
         since: Millis,
         reason: Reason,
-        log: Log<'_, impl Fn() -> Epoch>,
+        log: LogIdentity<'_, impl Fn() -> Epoch>,
         effects: &mut Vec<Effect>,
     ) {
         let standings = self.rules.as_slice().iter().zip(&state.standings);
@@ -258,7 +258,7 @@ impl Detector {
             effects.push(Effect::Alert(Box::new(AlertEvent {
                 generator: generator.clone(),
                 rule,
-                state: AlertState::Cleared,
+                state: AlertKind::Cleared,
                 value: None,
                 at,
                 since,
@@ -342,14 +342,14 @@ mod tests {
         else {
             panic!("a reading");
         };
-        let source = Source { partition: PartitionId(0), offset: Offset(offset), at: Millis(at) };
+        let source = ReadingPosition { partition: PartitionId(0), offset: Offset(offset), at: Millis(at) };
         let mut effects = Vec::new();
         detector.reading(
             &GeneratorId::from("g"),
             state,
             &values,
             source,
-            Log { topic: None, epoch: || Epoch(4) },
+            LogIdentity { topic: None, epoch: || Epoch(4) },
             both(now, 0),
             &mut effects,
             &mut [0, 0],
@@ -545,8 +545,8 @@ mod tests {
     /// The alerts of a decommissioning at offset 20 by a worker that took over this state.
     fn goodbye(detector: &Detector, stored: &StoredState) -> Vec<String> {
         let mut state = AlarmState::restore(stored.clone(), detector.rules(), both(60_000, 0));
-        let source = Source { partition: PartitionId(0), offset: Offset(20), at: Millis(90_000) };
-        let (mut effects, log) = (Vec::new(), Log { topic: None, epoch: || Epoch(4) });
+        let source = ReadingPosition { partition: PartitionId(0), offset: Offset(20), at: Millis(90_000) };
+        let (mut effects, log) = (Vec::new(), LogIdentity { topic: None, epoch: || Epoch(4) });
         let g = GeneratorId::from("g");
         assert!(detector.decommission(&g, &mut state, source, log, both(60_000, 0), &mut effects));
         let alerts = effects.iter().filter_map(|effect| match effect {

@@ -10,20 +10,20 @@ use crate::types::{GeneratorId, Millis, Offset, PartitionId};
 /// Which way an alarm went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum AlertState {
+pub enum AlertKind {
     /// The incident began.
     Raised,
     /// The incident is over.
     Cleared,
 }
 
-impl AlertState {
+impl AlertKind {
     /// `raised` or `cleared`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            AlertState::Raised => "raised",
-            AlertState::Cleared => "cleared",
+            AlertKind::Raised => "raised",
+            AlertKind::Cleared => "cleared",
         }
     }
 }
@@ -49,7 +49,7 @@ pub struct AlertEvent {
     /// By which rule.
     pub rule: Arc<Rule>,
     /// Raised or cleared.
-    pub state: AlertState,
+    pub state: AlertKind,
     /// The deciding value; `None` where no reading decided.
     pub value: Option<f64>,
     /// Event time of the deciding reading.
@@ -113,17 +113,17 @@ impl AlertEvent {
 
 impl Condition {
     /// What an event says of it: the field and the threshold.
-    pub(super) fn told(&self, state: AlertState) -> (Option<&'static str>, f64) {
+    pub(super) fn told(&self, state: AlertKind) -> (Option<&'static str>, f64) {
         match self {
             Condition::Threshold { field, limits, .. } => (
                 Some(field.name()),
                 match state {
-                    AlertState::Raised => limits.raise_threshold(),
-                    AlertState::Cleared => limits.clear_threshold(),
+                    AlertKind::Raised => limits.raise_threshold(),
+                    AlertKind::Cleared => limits.clear_threshold(),
                 },
             ),
             // A deadman rule measures seconds of silence.
-            Condition::Silent { after } => (None, *after as f64 / 1000.0),
+            Condition::Deadman { after } => (None, *after as f64 / 1000.0),
         }
     }
 }
@@ -134,7 +134,7 @@ struct AlertJson<'a> {
     #[serde(rename = "generatorID")]
     generator: &'a str,
     rule: &'a str,
-    state: AlertState,
+    state: AlertKind,
     severity: &'a str,
     field: Option<&'static str>,
     value: Option<f64>,
@@ -165,7 +165,7 @@ mod tests {
         let event = AlertEvent {
             generator: GeneratorId::from("generator4"),
             rule: Rules::default().as_slice()[0].clone(),
-            state: AlertState::Raised,
+            state: AlertKind::Raised,
             value: Some(199.0),
             at: Millis(1_766_400_000_000),
             since: Millis(1_766_400_000_000),
@@ -188,7 +188,7 @@ mod tests {
         let mut event = AlertEvent {
             generator: GeneratorId::from("g"),
             rule: Rules::default().as_slice()[0].clone(),
-            state: AlertState::Cleared,
+            state: AlertKind::Cleared,
             value: None,
             at: Millis(9),
             since: Millis(5),

@@ -32,16 +32,16 @@ impl Phase {
 
 /// A phase and the event time it was entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Standing {
+pub struct RuleState {
     /// The phase.
     pub phase: Phase,
     /// When it was entered, event time.
     pub since: Millis,
 }
 
-impl Standing {
+impl RuleState {
     /// How a generator starts that no reading has touched.
-    pub const INITIAL: Standing = Standing { phase: Phase::Normal, since: Millis::NEVER };
+    pub const INITIAL: RuleState = RuleState { phase: Phase::Normal, since: Millis::NEVER };
 }
 
 /// What a rule compares: a limit and the side of it that is bad.
@@ -121,18 +121,18 @@ pub enum Step {
     /// Nothing changed.
     Same,
     /// Another phase (or the same one entered anew), and nothing to tell.
-    Silent(Standing),
+    Moved(RuleState),
     /// Raised: an event leaves. `began`: when the condition began to hold.
     Raised {
         /// The new standing.
-        now: Standing,
+        now: RuleState,
         /// When the condition began to hold.
         began: Millis,
     },
     /// Cleared: an event leaves. `began`: when the clear condition began to hold.
     Cleared {
         /// The new standing.
-        now: Standing,
+        now: RuleState,
         /// When the clear condition began to hold.
         began: Millis,
     },
@@ -141,24 +141,24 @@ pub enum Step {
 /// One step: the rule's `limits` and `delays`, where it stands, a value measured `at` some event time.
 #[inline]
 #[must_use]
-pub fn step(limits: Limits, delays: Delays, standing: Standing, value: f64, at: Millis) -> Step {
+pub fn step(limits: Limits, delays: Delays, standing: RuleState, value: f64, at: Millis) -> Step {
     use Phase::{Clearing, Normal, Pending, Raised};
 
     if at < standing.since {
         return Step::Late;
     }
-    let enter = |phase| Standing { phase, since: at };
+    let enter = |phase| RuleState { phase, since: at };
     let held = at.since(standing.since);
     match standing.phase {
         Normal if !limits.raises(value) => Step::Same,
-        Normal if delays.on > 0 => Step::Silent(enter(Pending)),
+        Normal if delays.on > 0 => Step::Moved(enter(Pending)),
         Normal => Step::Raised { now: enter(Raised), began: at },
 
-        Pending if !limits.raises(value) => Step::Silent(enter(Normal)),
+        Pending if !limits.raises(value) => Step::Moved(enter(Normal)),
         Pending if held >= delays.on => Step::Raised { now: enter(Raised), began: standing.since },
         Pending => Step::Same,
 
-        Raised if limits.clears(value) && delays.off > 0 => Step::Silent(enter(Clearing)),
+        Raised if limits.clears(value) && delays.off > 0 => Step::Moved(enter(Clearing)),
         Raised if limits.clears(value) => Step::Cleared { now: enter(Normal), began: at },
         Raised => match delays.realarm {
             // Entered anew, so that `since` alone tells when the next repeat is due.
@@ -166,7 +166,7 @@ pub fn step(limits: Limits, delays: Delays, standing: Standing, value: f64, at: 
             _ => Step::Same,
         },
 
-        Clearing if !limits.clears(value) => Step::Silent(enter(Raised)),
+        Clearing if !limits.clears(value) => Step::Moved(enter(Raised)),
         Clearing if held >= delays.off => Step::Cleared { now: enter(Normal), began: standing.since },
         Clearing => Step::Same,
     }
@@ -180,20 +180,20 @@ mod tests {
     const AT_ONCE: Delays = Delays { on: 0, off: 0, realarm: None };
     const DELAYED: Delays = Delays { on: 10, off: 20, realarm: None };
 
-    fn standing(phase: Phase, since: i64) -> Standing {
-        Standing { phase, since: Millis(since) }
+    fn standing(phase: Phase, since: i64) -> RuleState {
+        RuleState { phase, since: Millis(since) }
     }
 
     /// Feeds `(at, value)` pairs and gives the phases that follow and a mark for each event.
     fn run(limits: Limits, delays: Delays, readings: &[(i64, f64)]) -> Vec<(Phase, &'static str)> {
-        let mut now = Standing::INITIAL;
+        let mut now = RuleState::INITIAL;
         readings
             .iter()
             .map(|&(at, value)| {
                 let mark = match step(limits, delays, now, value, Millis(at)) {
                     Step::Late => "late",
                     Step::Same => "",
-                    Step::Silent(next) => {
+                    Step::Moved(next) => {
                         now = next;
                         "silent"
                     }

@@ -55,7 +55,7 @@ pub enum Condition {
         delays: Delays,
     },
     /// A deadman rule: no reading for this many milliseconds of wall clock.
-    Silent {
+    Deadman {
         /// Milliseconds without a reading.
         after: i64,
     },
@@ -138,7 +138,7 @@ impl Rules {
     #[must_use]
     pub fn longest_silence(&self) -> Option<i64> {
         let silences = self.0.iter().filter_map(|rule| match rule.condition {
-            Condition::Silent { after } => Some(after),
+            Condition::Deadman { after } => Some(after),
             Condition::Threshold { .. } => None,
         });
         silences.max()
@@ -254,7 +254,7 @@ fn silence(silent_for: &Spanned<String>, entry: &RuleEntry) -> Result<Condition,
     }
     match millis(silent_for)? {
         0 => Err(Mistake::at(silent_for, "silent_for must be longer than zero")),
-        after => Ok(Condition::Silent { after }),
+        after => Ok(Condition::Deadman { after }),
     }
 }
 
@@ -418,7 +418,7 @@ mod tests {
         };
         assert_eq!(*delays, Delays { on: 10_000, off: 60_000, realarm: Some(3_600_000) });
         let deadman = Rules::parse(&rule("silent_for = \"60s\""), Path::new("rules.toml")).expect("valid");
-        assert_eq!(deadman.as_slice()[0].condition, Condition::Silent { after: 60_000 });
+        assert_eq!(deadman.as_slice()[0].condition, Condition::Deadman { after: 60_000 });
         assert_eq!((deadman.watch_silence(), deadman.longest_silence()), (true, Some(60_000)));
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::event::AlertState;
-use super::machine::{Delays, Limits, Phase, Standing};
+use super::event::AlertKind;
+use super::machine::{Delays, Limits, Phase, RuleState};
 use super::rules::{Condition, Rule, Rules, default_severity};
 use crate::reading::Field;
 use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, TopicId};
@@ -18,7 +18,7 @@ use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, TopicId};
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlarmState {
     /// One standing a rule, by the rule's index. Two fit inline: the default rules.
-    pub standings: SmallVec<[Standing; 2]>,
+    pub standings: SmallVec<[RuleState; 2]>,
     /// Standings of rules that this replica doesn't run (disabled, or known to a newer release only), kept as they are
     /// so that a rolling change of the rules doesn't raise an alarm twice.
     carried: BTreeMap<String, StoredStanding>,
@@ -37,7 +37,7 @@ impl AlarmState {
     #[must_use]
     pub fn new(rules: &Rules, now: Mono) -> AlarmState {
         AlarmState {
-            standings: SmallVec::from_elem(Standing::INITIAL, rules.as_slice().len()),
+            standings: SmallVec::from_elem(RuleState::INITIAL, rules.as_slice().len()),
             carried: BTreeMap::new(),
             applied: Offset(-1),
             epoch: Epoch::UNKNOWN,
@@ -54,12 +54,12 @@ impl AlarmState {
         let mut carried = stored.rules;
         for (index, rule) in rules.as_slice().iter().enumerate() {
             if let Some(StoredStanding { phase, since, .. }) = carried.remove(&rule.name) {
-                state.standings[index] = Standing { phase, since };
+                state.standings[index] = RuleState { phase, since };
             }
         }
         state.carried = carried;
         let heard = rules.as_slice().iter().zip(&state.standings).filter_map(|(rule, standing)| {
-            let Condition::Silent { after } = rule.condition else { return None };
+            let Condition::Deadman { after } = rule.condition else { return None };
             // When an alarm was raised, the silence was that old already.
             let before = if standing.phase.is_active() { after } else { 0 };
             (standing.since.0 >= 0)
@@ -77,7 +77,7 @@ impl AlarmState {
     /// Whether it is as one that no reading has touched.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        let untouched = self.standings.iter().all(|standing| *standing == Standing::INITIAL);
+        let untouched = self.standings.iter().all(|standing| *standing == RuleState::INITIAL);
         !self.stored && untouched && self.carried.is_empty() && self.applied < Offset(0)
     }
 
@@ -101,7 +101,7 @@ impl AlarmState {
     pub fn to_json(&self, generator: &GeneratorId, rules: &Rules, topic: Option<&TopicId>) -> Vec<u8> {
         let mut all = self.carried.clone();
         for (rule, standing) in rules.as_slice().iter().zip(&self.standings) {
-            if *standing != Standing::INITIAL {
+            if *standing != RuleState::INITIAL {
                 all.insert(rule.name.clone(), StoredStanding::new(rule, *standing));
             }
         }
@@ -166,11 +166,11 @@ pub struct StoredStanding {
 }
 
 impl StoredStanding {
-    fn new(rule: &Rule, Standing { phase, since }: Standing) -> StoredStanding {
+    fn new(rule: &Rule, RuleState { phase, since }: RuleState) -> StoredStanding {
         if !phase.is_active() {
             return StoredStanding { phase, since, severity: None, field: None, threshold: None };
         }
-        let (field, threshold) = rule.condition.told(AlertState::Cleared);
+        let (field, threshold) = rule.condition.told(AlertKind::Cleared);
         StoredStanding {
             phase,
             since,
@@ -189,7 +189,7 @@ impl StoredStanding {
                 limits: Limits::Low { raise: threshold, clear: None },
                 delays: Delays { on: 0, off: 0, realarm: None },
             },
-            None => Condition::Silent { after: (threshold * 1000.0).round() as i64 },
+            None => Condition::Deadman { after: (threshold * 1000.0).round() as i64 },
         };
         let severity = self.severity.clone().unwrap_or_else(default_severity);
         Rule { name: name.to_owned(), severity, condition }
@@ -247,7 +247,7 @@ mod tests {
         let rules = Rules::default();
         let id = GeneratorId::from("generator4");
         let mut state = AlarmState::new(&rules, Mono(7));
-        state.standings[0] = Standing { phase: Phase::Clearing, since: Millis(5) };
+        state.standings[0] = RuleState { phase: Phase::Clearing, since: Millis(5) };
         (state.applied, state.epoch) = (Offset(42), Epoch(3));
         state.stored = true;
         let topic = TopicId::from("fXb3ZTPHT7y5Iq7LgnAqLQ");

@@ -7,7 +7,7 @@
 //! exactly-once   begin ─► write all ─► offsets ─► end ─► done
 //!                   any of these refused ─► settle ─► abort
 //!                   the producer broken, or some record not settled ─► discard it
-//!                   no answer to `end` ─► discard ─► register another ─► does anything bear our mark?
+//!                   no answer to `end` ─► discard ─► register another ─► does anything bear our token?
 //! at-least-once  write all but states ─► flush ─► write states ─► flush ─► offsets ─► done
 //!                   any of these refused ─► purge
 //! ```
@@ -47,7 +47,7 @@ pub enum Call {
     /// End the transaction so that all of it becomes visible.
     End,
     /// Wait, for a moment, until it's known of each record that was handed over that it's in the log.
-    Settle,
+    Confirm,
     /// End the transaction so that nothing of it becomes visible.
     Abort,
     /// Forget what was handed over and isn't delivered: it must not arrive later, on top of what the next owner writes.
@@ -56,9 +56,9 @@ pub enum Call {
     Discard,
     /// Have another producer of the same transactional id, which ends what the former one has left open.
     Register,
-    /// See whether the committed offset of any of its partitions bears this commit's mark. The offsets are a part of the
+    /// See whether the committed offset of any of its partitions bears this commit's token. The offsets are a part of the
     /// transaction, so one that does says that all is done; another's may stand where the partition has a new owner.
-    Mark,
+    FindToken,
 }
 
 /// Which effects of a commit.
@@ -86,7 +86,7 @@ impl Portion {
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum CallResult {
     /// As it should.
     Done,
     /// It was refused, and the producer can go on.
@@ -103,8 +103,8 @@ pub enum Answer {
     Abandoned,
     /// It's done, but the process stood still meanwhile, for longer than its membership may have lasted.
     StoodStill,
-    /// To [`Call::Mark`]: whether anything bears it.
-    Marked(bool),
+    /// To [`Call::FindToken`]: whether anything bears it.
+    TokenFound(bool),
 }
 
 /// How an attempt ended.
@@ -122,7 +122,7 @@ pub enum Ended {
     /// No attempt can succeed: a topic refuses a record for ever.
     Rejected,
     /// It isn't known whether it is done, so it must not be made again. Nobody may go on but who asks the group anew.
-    Unsettled,
+    InDoubt,
 }
 
 impl Ended {
@@ -157,14 +157,14 @@ enum Step {
     FlushStates,
     Offsets,
     End,
-    Settle(Ended),
+    Confirm(Ended),
     Abort(Ended),
     Purge(Ended),
     Discard(Ended),
     /// The broker was asked to end the transaction, and has not answered.
     DiscardInDoubt(Refusal),
     Register(Refusal),
-    Mark(Refusal),
+    FindToken(Refusal),
     Ended(Ended),
 }
 
@@ -197,81 +197,81 @@ impl Attempt {
             Step::FlushButStates | Step::FlushStates => Call::Flush,
             Step::Offsets => Call::Offsets,
             Step::End => Call::End,
-            Step::Settle(_) => Call::Settle,
+            Step::Confirm(_) => Call::Confirm,
             Step::Abort(_) => Call::Abort,
             Step::Purge(_) => Call::Purge,
             Step::Discard(_) | Step::DiscardInDoubt(_) => Call::Discard,
             Step::Register(_) => Call::Register,
-            Step::Mark(_) => Call::Mark,
+            Step::FindToken(_) => Call::FindToken,
             Step::Ended(ended) => return Next::Ended(ended),
         })
     }
 
     /// The call has ended.
-    pub fn answered(&mut self, answer: Answer) {
+    pub fn answered(&mut self, answer: CallResult) {
         self.step = match (self.step, answer) {
-            (Step::Begin, Answer::Done) => Step::All,
-            (Step::All, Answer::Done) => Step::Offsets,
-            (Step::ButStates, Answer::Done) => Step::FlushButStates,
-            (Step::FlushButStates, Answer::Done) => Step::States,
-            (Step::States, Answer::Done) => Step::FlushStates,
-            (Step::FlushStates, Answer::Done) => Step::Offsets,
-            (Step::Offsets, Answer::Done) => match self.delivery {
+            (Step::Begin, CallResult::Done) => Step::All,
+            (Step::All, CallResult::Done) => Step::Offsets,
+            (Step::ButStates, CallResult::Done) => Step::FlushButStates,
+            (Step::FlushButStates, CallResult::Done) => Step::States,
+            (Step::States, CallResult::Done) => Step::FlushStates,
+            (Step::FlushStates, CallResult::Done) => Step::Offsets,
+            (Step::Offsets, CallResult::Done) => match self.delivery {
                 Delivery::ExactlyOnce => Step::End,
                 Delivery::AtLeastOnce => Step::Ended(Ended::Done),
             },
-            (Step::End, Answer::Done) => Step::Ended(Ended::Done),
-            (Step::End, Answer::Refused(refusal)) => Step::Settle(Ended::refused(refusal)),
-            (Step::End, Answer::Rejected) => Step::Settle(Ended::Rejected),
+            (Step::End, CallResult::Done) => Step::Ended(Ended::Done),
+            (Step::End, CallResult::Refused(refusal)) => Step::Confirm(Ended::refused(refusal)),
+            (Step::End, CallResult::Rejected) => Step::Confirm(Ended::Rejected),
             (Step::End, answer) => Step::DiscardInDoubt(refusal(answer)),
-            (Step::Settle(ended), Answer::Done) => Step::Abort(ended),
-            (Step::Settle(ended), _) => Step::Discard(ended),
+            (Step::Confirm(ended), CallResult::Done) => Step::Abort(ended),
+            (Step::Confirm(ended), _) => Step::Discard(ended),
             // An abort that isn't done is done by the broker, when the next producer registers or the time is over.
-            (Step::Abort(ended), Answer::Done) => Step::Ended(ended),
+            (Step::Abort(ended), CallResult::Done) => Step::Ended(ended),
             (Step::Abort(ended), _) => Step::Discard(ended),
             (Step::Purge(ended) | Step::Discard(ended), _) => Step::Ended(ended),
             (Step::DiscardInDoubt(refusal), _) => Step::Register(refusal),
             // Only now: registering is what ends the old transaction, one way or the other.
-            (Step::Register(refusal), Answer::Done) => Step::Mark(refusal),
-            (Step::Mark(_), Answer::Marked(true)) => Step::Ended(Ended::Done),
-            (Step::Mark(refusal), Answer::Marked(false)) => Step::Ended(Ended::refused(refusal)),
-            (Step::Register(_) | Step::Mark(_), Answer::Abandoned) => {
+            (Step::Register(refusal), CallResult::Done) => Step::FindToken(refusal),
+            (Step::FindToken(_), CallResult::TokenFound(true)) => Step::Ended(Ended::Done),
+            (Step::FindToken(refusal), CallResult::TokenFound(false)) => Step::Ended(Ended::refused(refusal)),
+            (Step::Register(_) | Step::FindToken(_), CallResult::Abandoned) => {
                 Step::Ended(Ended::refused(Refusal::Other))
             }
-            (Step::Register(_) | Step::Mark(_), _) => Step::Ended(Ended::Unsettled),
+            (Step::Register(_) | Step::FindToken(_), _) => Step::Ended(Ended::InDoubt),
             // All else is durable.
             (Step::Offsets, answer) if self.delivery == Delivery::AtLeastOnce => {
                 Step::Ended(Ended::Refused { refusal: refusal(answer), published: true })
             }
-            (_, Answer::Broken) => Step::Discard(Ended::refused(Refusal::Other)),
+            (_, CallResult::Broken) => Step::Discard(Ended::refused(Refusal::Other)),
             (_, answer) => self.back_out(answer),
         };
     }
 
-    fn back_out(&self, answer: Answer) -> Step {
+    fn back_out(&self, answer: CallResult) -> Step {
         let ended = match answer {
-            Answer::Rejected => Ended::Rejected,
+            CallResult::Rejected => Ended::Rejected,
             answer => Ended::refused(refusal(answer)),
         };
         match (self.delivery, self.step) {
             (Delivery::AtLeastOnce, _) => Step::Purge(ended),
             // A matter of the client alone: one that refuses to begin always will.
-            (Delivery::ExactlyOnce, Step::Begin) if matches!(answer, Answer::Refused(_)) => {
+            (Delivery::ExactlyOnce, Step::Begin) if matches!(answer, CallResult::Refused(_)) => {
                 Step::Discard(ended)
             }
             (Delivery::ExactlyOnce, Step::Begin) => Step::Ended(ended),
             // The broker ends it by itself, and takes nothing more from this producer.
-            (Delivery::ExactlyOnce, _) if answer == Answer::Overdue => Step::Discard(ended),
-            (Delivery::ExactlyOnce, _) => Step::Settle(ended),
+            (Delivery::ExactlyOnce, _) if answer == CallResult::Overdue => Step::Discard(ended),
+            (Delivery::ExactlyOnce, _) => Step::Confirm(ended),
         }
     }
 }
 
-fn refusal(answer: Answer) -> Refusal {
+fn refusal(answer: CallResult) -> Refusal {
     match answer {
-        Answer::Refused(refusal) => refusal,
-        Answer::Overdue => Refusal::Overdue,
-        Answer::StoodStill => Refusal::NotAMember,
+        CallResult::Refused(refusal) => refusal,
+        CallResult::Overdue => Refusal::Overdue,
+        CallResult::StoodStill => Refusal::NotAMember,
         _ => Refusal::Other,
     }
 }
@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     /// The calls of an attempt that is given these answers, and how it ends.
-    fn calls(mut attempt: Attempt, answers: &[Answer]) -> (Vec<Call>, Ended) {
+    fn calls(mut attempt: Attempt, answers: &[CallResult]) -> (Vec<Call>, Ended) {
         let mut calls = Vec::new();
         let mut answers = answers.iter();
         loop {
@@ -298,7 +298,7 @@ mod tests {
         }
     }
 
-    const DONE: Answer = Answer::Done;
+    const DONE: CallResult = CallResult::Done;
     const BEGUN: [Call; 4] = [Call::Begin, Call::Write(Portion::All), Call::Offsets, Call::End];
     const OTHER: Ended = Ended::refused(Refusal::Other);
 
@@ -313,50 +313,57 @@ mod tests {
         let attempt = Attempt::new(Delivery::ExactlyOnce);
         for done in 1..4 {
             for (answer, ended) in [
-                (Answer::Refused(Refusal::NotAMember), Ended::refused(Refusal::NotAMember)),
-                (Answer::Rejected, Ended::Rejected),
+                (CallResult::Refused(Refusal::NotAMember), Ended::refused(Refusal::NotAMember)),
+                (CallResult::Rejected, Ended::Rejected),
             ] {
-                let after = |rest: &[Answer]| {
+                let after = |rest: &[CallResult]| {
                     let (made, how) = calls(attempt, &[&vec![DONE; done][..], &[answer], rest].concat());
                     assert_eq!(how, ended);
                     made[done + 1..].to_vec()
                 };
-                assert_eq!(after(&[DONE, DONE]), [Call::Settle, Call::Abort]);
-                assert_eq!(after(&[Answer::Broken, DONE]), [Call::Settle, Call::Discard]);
-                assert_eq!(after(&[DONE, Answer::Overdue, DONE]), [Call::Settle, Call::Abort, Call::Discard]);
+                assert_eq!(after(&[DONE, DONE]), [Call::Confirm, Call::Abort]);
+                assert_eq!(after(&[CallResult::Broken, DONE]), [Call::Confirm, Call::Discard]);
+                assert_eq!(
+                    after(&[DONE, CallResult::Overdue, DONE]),
+                    [Call::Confirm, Call::Abort, Call::Discard]
+                );
             }
         }
-        let (made, how) = calls(attempt, &[DONE, DONE, Answer::Overdue, DONE]);
+        let (made, how) = calls(attempt, &[DONE, DONE, CallResult::Overdue, DONE]);
         assert_eq!((made.last(), how), (Some(&Call::Discard), Ended::refused(Refusal::Overdue)));
-        assert_eq!(calls(attempt, &[DONE, DONE, Answer::Broken, DONE]).1, OTHER);
-        assert_eq!(calls(attempt, &[DONE, Answer::GivenUp, DONE, DONE]).1, OTHER);
+        assert_eq!(calls(attempt, &[DONE, DONE, CallResult::Broken, DONE]).1, OTHER);
+        assert_eq!(calls(attempt, &[DONE, CallResult::GivenUp, DONE, DONE]).1, OTHER);
     }
 
     #[test]
     fn a_producer_that_refuses_to_begin_is_done_without() {
         let attempt = Attempt::new(Delivery::ExactlyOnce);
-        let refused = calls(attempt, &[Answer::Refused(Refusal::Other), DONE]);
+        let refused = calls(attempt, &[CallResult::Refused(Refusal::Other), DONE]);
         assert_eq!(refused, (vec![Call::Begin, Call::Discard], OTHER));
-        assert_eq!(calls(attempt, &[Answer::GivenUp]), (vec![Call::Begin], OTHER), "there is none");
+        assert_eq!(calls(attempt, &[CallResult::GivenUp]), (vec![Call::Begin], OTHER), "there is none");
     }
 
     #[test]
     fn an_end_without_an_answer_is_asked_for_when_another_producer_has_ended_it() {
         let attempt = Attempt::new(Delivery::ExactlyOnce);
-        let doubt = [&BEGUN[..], &[Call::Discard, Call::Register, Call::Mark]].concat();
-        for lost in [Answer::Broken, Answer::GivenUp, Answer::Abandoned] {
-            let after = |rest: &[Answer]| calls(attempt, &[&[DONE, DONE, DONE, lost, DONE], rest].concat());
-            assert_eq!(after(&[DONE, Answer::Marked(true)]), (doubt.clone(), Ended::Done));
-            assert_eq!(after(&[DONE, Answer::Marked(false)]), (doubt.clone(), OTHER));
-            assert_eq!(after(&[DONE, Answer::GivenUp]).1, Ended::Unsettled);
-            assert_eq!(after(&[Answer::GivenUp]).1, Ended::Unsettled);
-            assert_eq!(after(&[Answer::Abandoned]).1, OTHER, "who takes over asks the group");
+        let doubt = [&BEGUN[..], &[Call::Discard, Call::Register, Call::FindToken]].concat();
+        for lost in [CallResult::Broken, CallResult::GivenUp, CallResult::Abandoned] {
+            let after =
+                |rest: &[CallResult]| calls(attempt, &[&[DONE, DONE, DONE, lost, DONE], rest].concat());
+            assert_eq!(after(&[DONE, CallResult::TokenFound(true)]), (doubt.clone(), Ended::Done));
+            assert_eq!(after(&[DONE, CallResult::TokenFound(false)]), (doubt.clone(), OTHER));
+            assert_eq!(after(&[DONE, CallResult::GivenUp]).1, Ended::InDoubt);
+            assert_eq!(after(&[CallResult::GivenUp]).1, Ended::InDoubt);
+            assert_eq!(after(&[CallResult::Abandoned]).1, OTHER, "who takes over asks the group");
         }
-        let late = calls(attempt, &[DONE, DONE, DONE, Answer::Overdue, DONE, DONE, Answer::Marked(false)]);
+        let late = calls(
+            attempt,
+            &[DONE, DONE, DONE, CallResult::Overdue, DONE, DONE, CallResult::TokenFound(false)],
+        );
         assert_eq!(late.1, Ended::refused(Refusal::Overdue));
-        let taken_over = calls(Attempt::taken_over(), &[DONE, Answer::Marked(true)]);
-        assert_eq!(taken_over, (vec![Call::Register, Call::Mark], Ended::Done));
-        let taken_over = calls(Attempt::taken_over(), &[DONE, Answer::Marked(false)]);
+        let taken_over = calls(Attempt::taken_over(), &[DONE, CallResult::TokenFound(true)]);
+        assert_eq!(taken_over, (vec![Call::Register, Call::FindToken], Ended::Done));
+        let taken_over = calls(Attempt::taken_over(), &[DONE, CallResult::TokenFound(false)]);
         assert_eq!(taken_over.1, Ended::refused(Refusal::Overdue));
     }
 
@@ -372,14 +379,15 @@ mod tests {
         ];
         assert_eq!(calls(attempt, &[DONE; 5]), (all, Ended::Done));
         for done in 0..4 {
-            for (answer, last) in [(Answer::GivenUp, Call::Purge), (Answer::Broken, Call::Discard)] {
+            for (answer, last) in [(CallResult::GivenUp, Call::Purge), (CallResult::Broken, Call::Discard)] {
                 let (made, how) = calls(attempt, &[vec![DONE; done], vec![answer, DONE]].concat());
                 assert_eq!((made.last(), how), (Some(&last), OTHER));
             }
         }
-        let (made, how) = calls(attempt, &[DONE, Answer::StoodStill, DONE]);
+        let (made, how) = calls(attempt, &[DONE, CallResult::StoodStill, DONE]);
         assert_eq!((made.last(), how), (Some(&Call::Purge), Ended::refused(Refusal::NotAMember)));
-        let (_, how) = calls(attempt, &[DONE, DONE, DONE, DONE, Answer::Refused(Refusal::StaleGeneration)]);
+        let (_, how) =
+            calls(attempt, &[DONE, DONE, DONE, DONE, CallResult::Refused(Refusal::StaleGeneration)]);
         assert_eq!(how, Ended::Refused { refusal: Refusal::StaleGeneration, published: true });
     }
 }

@@ -42,11 +42,11 @@ use crate::reading::Parsed;
 use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
 use membership::{Fence, Member, Refusal};
 use rebalance::Rebalances;
-use restore::{Answer, AskId, Fault, Next, Question, Restore};
+use restore::{Answer, AskId, Fault, Question, Restore, RestoreStep};
 use slot::{Phase, Slot, Then};
 use start::{Log, Policies, Start};
 
-pub use slot::{SlotView, Standing};
+pub use slot::{SlotStatus, SlotView};
 
 /// With `--exit-at-end`, how long a worker without partitions waits for some, in milliseconds.
 const EMPTY_HANDED: i64 = 10_000;
@@ -106,12 +106,12 @@ pub enum Action {
     /// A partition is ours no more, or not for now: metrics of it are void.
     Gone(PartitionId),
     /// Worth a line in the log.
-    Tell(PartitionId, Told),
+    Report(PartitionId, Reported),
 }
 
 /// What a user is to know of a partition.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
+pub enum Reported {
     /// It is worked from this offset on.
     Started {
         /// The first offset.
@@ -459,13 +459,13 @@ impl Engine {
         }
         let Some(Slot { phase: Phase::Restoring(restore), .. }) = self.slots.get_mut(&id) else { return };
         match restore.next(answer, self.settings.policies) {
-            Next::Ask(question) => {
+            RestoreStep::Ask(question) => {
                 self.asks += 1;
                 restore.ask = AskId(self.asks);
                 self.actions.push(Action::Ask(restore.ask, id, question));
             }
-            Next::Start(start) => self.start(id, start),
-            Next::Refuse(fault) => self.refuse(id, fault),
+            RestoreStep::Start(start) => self.start(id, start),
+            RestoreStep::Refuse(fault) => self.refuse(id, fault),
         }
         self.follow_pool();
     }
@@ -475,9 +475,9 @@ impl Engine {
         let offset = beginning.start;
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.begin(offset, end, beginning.topic.clone());
-        self.actions.extend(told.into_iter().map(|told| Action::Tell(id, told)));
+        self.actions.extend(told.into_iter().map(|told| Action::Report(id, told)));
         let generators = beginning.states.len();
-        self.actions.push(Action::Tell(id, Told::Started { start: offset, generators }));
+        self.actions.push(Action::Report(id, Reported::Started { start: offset, generators }));
         // The pool first: a record may come as soon as it's asked for.
         self.pool.assign(id, beginning);
         if self.added.insert(id) {
@@ -489,7 +489,7 @@ impl Engine {
     }
 
     fn refuse(&mut self, id: PartitionId, fault: Fault) {
-        self.actions.push(Action::Tell(id, Told::Refused(fault)));
+        self.actions.push(Action::Report(id, Reported::Refused(fault)));
         self.set_phase(id, Phase::Refused);
     }
 
@@ -713,7 +713,7 @@ impl Engine {
             self.rebalances.wait_no_longer();
         }
         for id in abandoned {
-            self.actions.push(Action::Tell(id, Told::Abandoned));
+            self.actions.push(Action::Report(id, Reported::Abandoned));
             self.pool.abandon(id);
         }
         for id in dropped {
@@ -750,7 +750,7 @@ impl Engine {
             Phase::Dropping(_) => {}
             phase => {
                 self.actions.push(Action::Pause(id));
-                self.actions.push(Action::Tell(id, Told::Dropped));
+                self.actions.push(Action::Report(id, Reported::Dropped));
                 *phase = Phase::Dropping(then);
                 self.pool.lose(id);
             }
@@ -769,16 +769,16 @@ impl Engine {
         let mut released = Vec::new();
         for action in self.pool.actions() {
             match action {
-                pool::Action::Run { ticket, generator, offset } => {
+                pool::PoolAction::Run { ticket, generator, offset } => {
                     self.actions.push(Action::Run { ticket, generator, offset });
                 }
-                pool::Action::Pause(id) => self.actions.push(Action::Pause(id)),
-                pool::Action::Resume(id) => {
+                pool::PoolAction::Pause(id) => self.actions.push(Action::Pause(id)),
+                pool::PoolAction::Resume(id) => {
                     if self.slots.get(&id).is_some_and(|slot| slot.suspect.is_none()) {
                         self.actions.push(Action::Resume(id));
                     }
                 }
-                pool::Action::Release(id) => released.push(id),
+                pool::PoolAction::Release(id) => released.push(id),
             }
         }
         for id in released {

@@ -1,6 +1,6 @@
 //! What a worker leaves beside each offset that it commits, as its metadata: which commit of whom it was, and of which topic.
 //!
-//! By the mark a worker learns how a commit has ended whose answer it never got. By the topic the next owner learns whether
+//! By the token a worker learns how a commit has ended whose answer it never got. By the topic the next owner learns whether
 //! the offset means anything in the log that it finds: Kafka forgets the offsets of a topic that is deleted, but a late commit
 //! brings one back, and a mirror takes them along.
 
@@ -12,7 +12,7 @@ use crate::types::TopicId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// Which commit of which process: `INSTANCE/COMMIT`.
-    pub mark: String,
+    pub token: String,
     /// The id of the topic that the offset is of.
     pub topic: Option<TopicId>,
 }
@@ -33,15 +33,15 @@ impl Note {
         if !is_instance || !is_commit || topic == Some("") || parts.next().is_some() {
             return None;
         }
-        Some(Note { mark: format!("{instance}/{commit}"), topic: topic.map(TopicId::from) })
+        Some(Note { token: format!("{instance}/{commit}"), topic: topic.map(TopicId::from) })
     }
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.topic {
-            Some(topic) => write!(f, "{}/{topic}", self.mark),
-            None => f.write_str(&self.mark),
+            Some(topic) => write!(f, "{}/{topic}", self.token),
+            None => f.write_str(&self.token),
         }
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn what_one_owner_noted_the_next_reads() {
         for topic in [Some(TopicId::from("fXb3ZTPHT7y5Iq7LgnAqLQ")), None] {
-            let note = Note { mark: MARK.to_owned(), topic };
+            let note = Note { token: MARK.to_owned(), topic };
             assert_eq!(Note::parse(&note.to_string()), Some(note));
         }
     }

@@ -130,7 +130,7 @@ impl Fault {
 
 /// What comes next.
 #[derive(Debug)]
-pub enum Next {
+pub enum RestoreStep {
     /// Another question.
     Ask(Question),
     /// Work.
@@ -160,34 +160,38 @@ impl Restore {
     }
 
     /// Takes the answer to the open question.
-    pub fn next(&mut self, answer: Answer, policies: Policies) -> Next {
+    pub fn next(&mut self, answer: Answer, policies: Policies) -> RestoreStep {
         match answer {
-            Answer::Companions => Next::Ask(Question::Committed),
+            Answer::Companions => RestoreStep::Ask(Question::Committed),
             Answer::Committed(committed) => {
                 self.found.committed = committed;
-                Next::Ask(Question::States)
+                RestoreStep::Ask(Question::States)
             }
             Answer::States(states) => {
                 self.found.states = states;
-                Next::Ask(Question::Log)
+                RestoreStep::Ask(Question::Log)
             }
             Answer::Log(log) => {
                 let others = self.found.other_topics(&log);
                 self.log = Some(log);
-                if others.is_empty() { self.decide(policies) } else { Next::Ask(Question::Owner(others)) }
+                if others.is_empty() {
+                    self.decide(policies)
+                } else {
+                    RestoreStep::Ask(Question::Owner(others))
+                }
             }
-            Answer::Owner(Some(topic)) => Next::Refuse(Fault::SharedGroup { topic }),
+            Answer::Owner(Some(topic)) => RestoreStep::Refuse(Fault::SharedGroup { topic }),
             Answer::Owner(None) => self.decide(policies),
-            Answer::Never(fault) => Next::Refuse(fault),
+            Answer::Never(fault) => RestoreStep::Refuse(fault),
         }
     }
 
-    fn decide(&mut self, policies: Policies) -> Next {
+    fn decide(&mut self, policies: Policies) -> RestoreStep {
         // It's asked for before anything is decided.
-        let Some(log) = self.log.take() else { return Next::Ask(Question::Log) };
+        let Some(log) = self.log.take() else { return RestoreStep::Ask(Question::Log) };
         match std::mem::take(&mut self.found).start(&log, policies) {
-            Ok(start) => Next::Start(start),
-            Err(fault) => Next::Refuse(fault),
+            Ok(start) => RestoreStep::Start(start),
+            Err(fault) => RestoreStep::Refuse(fault),
         }
     }
 }

@@ -68,18 +68,18 @@ impl Slot {
     }
 
     pub(super) fn view(&self, partition: PartitionId, committed: Option<Offset>) -> SlotView {
-        let standing = match self.phase {
-            Phase::Active | Phase::Draining { .. } => Standing::Worked,
-            Phase::Waiting | Phase::Restoring(_) | Phase::Dropping(_) => Standing::Awaited,
-            Phase::Refused => Standing::Refused,
+        let status = match self.phase {
+            Phase::Active | Phase::Draining { .. } => SlotStatus::Worked,
+            Phase::Waiting | Phase::Restoring(_) | Phase::Dropping(_) => SlotStatus::Awaited,
+            Phase::Refused => SlotStatus::Refused,
         };
-        SlotView { partition, standing, committed: committed.or(self.began), end: self.end }
+        SlotView { partition, status, committed: committed.or(self.began), end: self.end }
     }
 }
 
 /// How a partition of ours stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SlotStatus {
     /// It's worked.
     Worked,
     /// Not yet: its state is on its way.
@@ -94,7 +94,7 @@ pub struct SlotView {
     /// Its number.
     pub partition: PartitionId,
     /// How it stands.
-    pub standing: Standing,
+    pub status: SlotStatus,
     /// The committed offset; `None` while that isn't known.
     pub committed: Option<Offset>,
     /// The end it had when it was first started.

@@ -7,7 +7,7 @@
 //! Of the same topic, an offset may be used twice, after an unclean election. The leader epochs in the states tell these
 //! apart, reading by reading: see [`AlarmState::covers`](crate::alarm::state::AlarmState::covers).
 
-use super::Told;
+use super::Reported;
 use super::note::Note;
 use super::restore::Fault;
 use crate::alarm::state::StoredState;
@@ -87,7 +87,7 @@ pub struct Start {
     /// The end of the log at this moment.
     pub end: Offset,
     /// What a user should know.
-    pub told: Vec<Told>,
+    pub told: Vec<Reported>,
 }
 
 impl Found {
@@ -136,7 +136,7 @@ impl Found {
             kept += usize::from(keeps);
             renewals.push((generator, renewed));
         }
-        let mut told = vec![Told::NewTopic { was, now, kept, forgotten: renewals.len() - kept }];
+        let mut told = vec![Reported::NewTopic { was, now, kept, forgotten: renewals.len() - kept }];
         told.extend(skipped);
         let beginning =
             Beginning { start, topic: log.topic.clone(), states, renewals, owes_offset: is_noted };
@@ -152,15 +152,15 @@ impl Found {
         }
         let committed = self.committed.as_ref().map(|committed| committed.offset);
         let (start, skipped) = first(committed, log, policies.on_out_of_range)?;
-        let mut told: Vec<Told> = skipped.into_iter().collect();
+        let mut told: Vec<Reported> = skipped.into_iter().collect();
         let from = |offset: Offset| self.states.iter().filter(|(_, state)| state.offset >= offset).count();
         // A worker's own offset is often behind the states that go with it; anybody else's has no states that do.
         let is_noted = self.committed.as_ref().is_some_and(|committed| committed.note.is_some());
         let (ahead, beyond) = (from(start), from(log.high));
         if beyond > 0 {
-            told.push(Told::StatesBeyondTheEnd { generators: beyond, high: log.high });
+            told.push(Reported::StatesBeyondTheEnd { generators: beyond, high: log.high });
         } else if ahead > 0 && !is_noted {
-            told.push(Told::StatesAhead { generators: ahead, start });
+            told.push(Reported::StatesAhead { generators: ahead, start });
         }
         let beginning =
             Beginning { start, topic: log.topic.clone(), states: self.states, ..Beginning::default() };
@@ -179,14 +179,14 @@ fn first(
     committed: Option<Offset>,
     log: &Log,
     on_out_of_range: OnOutOfRange,
-) -> Result<(Offset, Option<Told>), Fault> {
+) -> Result<(Offset, Option<Reported>), Fault> {
     let Log { low, high, .. } = *log;
     match committed {
         None => Ok((low, None)),
         Some(committed) if (low..=high).contains(&committed) => Ok((committed, None)),
         Some(committed) => match on_out_of_range {
             OnOutOfRange::Fail => Err(Fault::OutOfRange { committed, low, high }),
-            OnOutOfRange::Earliest => Ok((low, Some(Told::Skipped { committed, low }))),
+            OnOutOfRange::Earliest => Ok((low, Some(Reported::Skipped { committed, low }))),
         },
     }
 }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn committed(offset: i64, topic: &str) -> Option<CommittedOffset> {
-        let note = (topic != "nobody").then(|| Note { mark: "m/1".to_owned(), topic: id(topic) });
+        let note = (topic != "nobody").then(|| Note { token: "m/1".to_owned(), topic: id(topic) });
         Some(CommittedOffset { offset: Offset(offset), note })
     }
 
@@ -231,7 +231,7 @@ mod tests {
         }
         for outside in [9, 21] {
             assert!(matches!(first(Some(outside), OnOutOfRange::Fail), Err(Fault::OutOfRange { .. })));
-            let skipped = Told::Skipped { committed: Offset(outside), low: Offset(10) };
+            let skipped = Reported::Skipped { committed: Offset(outside), low: Offset(10) };
             assert_eq!(first(Some(outside), OnOutOfRange::Earliest), Ok((Offset(10), Some(skipped))));
         }
     }
@@ -248,7 +248,7 @@ mod tests {
             assert!(matches!(fault, Fault::NewTopic { .. }), "{fault}");
             let start = found.clone().start(&log(), on_new_topic(OnNewTopic::KeepStates)).expect("accepted");
             assert_eq!(start.beginning.start, Offset(10), "of the old offset nothing is known here");
-            assert!(matches!(start.told[..], [Told::NewTopic { .. }]), "{:?}", start.told);
+            assert!(matches!(start.told[..], [Reported::NewTopic { .. }]), "{:?}", start.told);
             let unknown = Log { topic: None, ..log() };
             assert!(found.start(&unknown, FAIL).is_ok(), "the broker knows no ids");
         }
@@ -277,7 +277,7 @@ mod tests {
         let forgotten = found.start(&log(), on_new_topic(OnNewTopic::ForgetStates)).expect("accepted");
         assert_eq!(names(&forgotten.beginning.states), [("b".to_owned(), 12)]);
         assert!(forgotten.beginning.renewals.iter().all(|(_, state)| state.is_none()));
-        let Some(Told::NewTopic { kept: 0, forgotten: 2, .. }) = forgotten.told.first() else {
+        let Some(Reported::NewTopic { kept: 0, forgotten: 2, .. }) = forgotten.told.first() else {
             panic!("{:?}", forgotten.told)
         };
     }
@@ -302,10 +302,10 @@ mod tests {
             Found { committed, states, ..Found::default() }.start(&log(), FAIL).expect("starts").told
         };
         assert_eq!(told(committed(12, "new"), &[11, 12, 19]), []);
-        let ahead = Told::StatesAhead { generators: 2, start: Offset(12) };
+        let ahead = Reported::StatesAhead { generators: 2, start: Offset(12) };
         assert_eq!(told(committed(12, "nobody"), &[11, 12, 19]), [ahead]);
         assert_eq!(told(committed(12, "nobody"), &[11]), []);
-        let beyond = Told::StatesBeyondTheEnd { generators: 1, high: Offset(20) };
+        let beyond = Reported::StatesBeyondTheEnd { generators: 1, high: Offset(20) };
         assert_eq!(told(committed(12, "new"), &[19, 20]), [beyond]);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::alarm::detector::{Detector, Log, Silence, Source};
+use crate::alarm::detector::{Detector, LogIdentity, ReadingPosition, Silence};
 use crate::alarm::effect::Effect;
 use crate::alarm::state::{AlarmState, StoredState};
 use crate::reading::{Parsed, Values};
@@ -65,7 +65,7 @@ struct Lane {
 #[derive(Clone, Copy, Debug)]
 struct Task {
     seq: u64,
-    source: Source,
+    source: ReadingPosition,
     job: Job,
     bytes: u32,
     epoch: Epoch,
@@ -94,8 +94,8 @@ impl Lanes {
         &mut self,
         detector: &Detector,
         parsed: &Parsed<'_>,
-        source: Source,
-        log: Log<'_, impl Fn() -> Epoch>,
+        source: ReadingPosition,
+        log: LogIdentity<'_, impl Fn() -> Epoch>,
         now: Now,
         effects: &mut Vec<Effect>,
         late: &mut [u64],
@@ -115,7 +115,7 @@ impl Lanes {
         &mut self,
         detector: &Detector,
         parsed: &Parsed<'_>,
-        source: Source,
+        source: ReadingPosition,
         epoch: Epoch,
         seq: u64,
         bytes: usize,
@@ -163,7 +163,7 @@ impl Lanes {
     ) -> Option<usize> {
         let lane = self.lanes.get_mut(index as usize)?;
         let task = lane.running.take_if(|task| task.seq == seq)?;
-        let log = Log { topic, epoch: || task.epoch };
+        let log = LogIdentity { topic, epoch: || task.epoch };
         let gone = lane.apply(detector, task.source, log, task.job, now, effects, late);
         match lane.waiting.front() {
             Some(next) => {
@@ -307,8 +307,8 @@ impl Lane {
     fn apply(
         &mut self,
         detector: &Detector,
-        source: Source,
-        log: Log<'_, impl Fn() -> Epoch>,
+        source: ReadingPosition,
+        log: LogIdentity<'_, impl Fn() -> Epoch>,
         job: Job,
         now: Now,
         effects: &mut Vec<Effect>,
@@ -351,8 +351,8 @@ mod tests {
     fn a_fleet_that_comes_and_goes_needs_no_more_lanes_than_it_has_generators_at_once() {
         let detector = Detector::new(Rules::default());
         let mut lanes = Lanes::default();
-        let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
-        let mut source = Source { partition: PartitionId(0), offset: Offset(0), at: Millis(0) };
+        let log = LogIdentity { topic: None, epoch: || Epoch::UNKNOWN };
+        let mut source = ReadingPosition { partition: PartitionId(0), offset: Offset(0), at: Millis(0) };
         for number in 0..100 {
             let generator = format!("generator{number}");
             let text = format!(
@@ -373,14 +373,14 @@ mod tests {
     fn who_has_nothing_to_be_remembered_is_forgotten_when_idle() {
         let detector = Detector::new(Rules::default());
         let mut lanes = Lanes::default();
-        let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
+        let log = LogIdentity { topic: None, epoch: || Epoch::UNKNOWN };
         let read = |lanes: &mut Lanes, number: i64, fuel: i64, now: i64| {
             let id = format!("generator{number}");
             let text = format!(
                 r#"{{"generatorID":"{id}","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":{fuel}}}"#
             );
             let parsed = crate::reading::parse(Some(id.as_bytes()), Some(text.as_bytes())).expect("valid");
-            let source = Source { partition: PartitionId(0), offset: Offset(now), at: Millis(now) };
+            let source = ReadingPosition { partition: PartitionId(0), offset: Offset(now), at: Millis(now) };
             lanes.evaluate(&detector, &parsed, source, log, at(now), &mut Vec::new(), &mut [0, 0]);
         };
         for number in 0..3000 {
@@ -460,11 +460,12 @@ mod tests {
             text: Option<&str>,
         ) -> Vec<Effect> {
             let parsed = crate::reading::parse(Some(b"g"), text.map(str::as_bytes)).expect("valid");
-            let source = Source { partition: PartitionId(0), offset: Offset(offset), at: Millis(offset) };
+            let source =
+                ReadingPosition { partition: PartitionId(0), offset: Offset(offset), at: Millis(offset) };
             let mut effects = Vec::new();
             match self {
                 Handled::Inline => {
-                    let log = Log { topic: None, epoch: || Epoch::UNKNOWN };
+                    let log = LogIdentity { topic: None, epoch: || Epoch::UNKNOWN };
                     lanes.evaluate(detector, &parsed, source, log, Now::default(), &mut effects, &mut [0, 0]);
                 }
                 Handled::Queued => {

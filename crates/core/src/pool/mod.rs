@@ -16,7 +16,7 @@
 //! * `partition`: one partition, from assignment to release: it has lanes, a watermark and an outbox.
 //! * this file: all partitions of a replica; shares the concurrency and the bounds among them, makes the commits.
 //!
-//! The pool is a state machine without Kafka, clock, thread or randomness: calls tell it what happened, [`Action`]s and
+//! The pool is a state machine without Kafka, clock, thread or randomness: calls tell it what happened, [`PoolAction`]s and
 //! [`Commit`]s say what to do. The worker drives it with a real broker; tests drive it with a log in memory.
 //!
 //! Invariants (numbered in `docs/guarantees.md`):
@@ -37,7 +37,7 @@ pub mod watermark;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::alarm::detector::{Detector, Source};
+use crate::alarm::detector::{Detector, ReadingPosition};
 use crate::alarm::effect::{DeadLetter, Effect};
 use crate::alarm::state::StoredState;
 use crate::reading::Parsed;
@@ -50,7 +50,7 @@ use partition::{PartitionWork, Stage};
 pub enum Handling {
     /// Evaluated as it arrives: there's nothing to wait for, so lanes would only cost.
     Inline,
-    /// Each reading is first handed out by [`Action::Run`], and evaluated when [`Pool::finished`] says that its work is
+    /// Each reading is first handed out by [`PoolAction::Run`], and evaluated when [`Pool::finished`] says that its work is
     /// done; at most this many at a time.
     Lanes {
         /// How many generators are worked at once. 1 is strictly serial, in the order of the log.
@@ -117,7 +117,7 @@ pub struct Ticket {
 
 /// What the pool asks of its shell.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub enum PoolAction {
     /// Do the work of this reading, then call [`Pool::finished`].
     Run {
         /// To be given back.
@@ -202,7 +202,7 @@ pub struct Pool {
     budget: Budget,
     /// Records taken in of partitions that were released, and not asked for.
     left: BTreeMap<PartitionId, u64>,
-    actions: Vec<Action>,
+    actions: Vec<PoolAction>,
     late: Vec<u64>,
     records: u64,
 }
@@ -272,7 +272,7 @@ impl Pool {
             return;
         }
         self.records += 1;
-        let source = Source { partition: id, offset, at };
+        let source = ReadingPosition { partition: id, offset, at };
         match self.handling {
             Handling::Inline => {
                 work.evaluate(&self.detector, parsed, source, epoch, self.now, &mut self.late);
@@ -321,7 +321,7 @@ impl Pool {
             };
             self.turn = id;
             self.running += 1;
-            self.actions.push(Action::Run { ticket, generator, offset });
+            self.actions.push(PoolAction::Run { ticket, generator, offset });
         }
     }
 
@@ -440,7 +440,7 @@ impl Pool {
     }
 
     /// The actions since the last call.
-    pub fn actions(&mut self) -> std::vec::Drain<'_, Action> {
+    pub fn actions(&mut self) -> std::vec::Drain<'_, PoolAction> {
         self.actions.drain(..)
     }
 
@@ -551,14 +551,14 @@ impl Pool {
     fn pause_if_full(&mut self, id: PartitionId) {
         let share = self.share();
         if self.partitions.get_mut(&id).is_some_and(|work| work.pause_if_full(share)) {
-            self.actions.push(Action::Pause(id));
+            self.actions.push(PoolAction::Pause(id));
         }
     }
 
     fn resume_if_drained(&mut self, id: PartitionId) {
         let share = self.share();
         if self.partitions.get_mut(&id).is_some_and(|work| work.resume_if_drained(share)) {
-            self.actions.push(Action::Resume(id));
+            self.actions.push(PoolAction::Resume(id));
         }
     }
 
@@ -576,7 +576,7 @@ impl Pool {
         if done {
             let released = self.partitions.remove(&id).map(|mut work| work.take_record_count());
             *self.left.entry(id).or_default() += released.unwrap_or_default();
-            self.actions.push(Action::Release(id));
+            self.actions.push(PoolAction::Release(id));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::lanes::Lanes;
 use super::outbox::{Outbox, Sealed};
 use super::watermark::{Passed, Watermark};
 use super::{Beginning, CommitPart, CommitPolicy, CommittedPart, Share, Ticket};
-use crate::alarm::detector::{Detector, Log, Source};
+use crate::alarm::detector::{Detector, LogIdentity, ReadingPosition};
 use crate::alarm::effect::DeadLetter;
 use crate::reading::Parsed;
 use crate::types::{Epoch, GeneratorId, Now, Offset, PartitionId, TopicId};
@@ -101,14 +101,14 @@ impl PartitionWork {
         &mut self,
         detector: &Detector,
         parsed: &Parsed<'_>,
-        source: Source,
+        source: ReadingPosition,
         epoch: impl Fn() -> Epoch,
         now: Now,
         late: &mut [u64],
     ) {
         debug_assert!(self.watermark.unfinished() == 0);
         let lanes = &mut self.lanes;
-        let log = Log { topic: self.topic.as_ref(), epoch };
+        let log = LogIdentity { topic: self.topic.as_ref(), epoch };
         self.outbox.publish(|effects| lanes.evaluate(detector, parsed, source, log, now, effects, late));
         self.watermark.pass(source.offset, source.at, &mut self.passed);
     }
@@ -118,7 +118,7 @@ impl PartitionWork {
         &mut self,
         detector: &Detector,
         parsed: &Parsed<'_>,
-        source: Source,
+        source: ReadingPosition,
         epoch: Epoch,
         bytes: usize,
         now: Now,

@@ -30,7 +30,7 @@ pub struct Fleet {
 
 /// A record to be produced, borrowed from the fleet until the next one is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
+pub struct SimulatedRecord<'a> {
     /// The key; `None` only in a bad record.
     pub key: Option<&'a [u8]>,
     /// The value.
@@ -55,7 +55,7 @@ impl Fleet {
     /// The next record.
     // Not an iterator: the record borrows from the fleet.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Record<'_> {
+    pub fn next(&mut self) -> SimulatedRecord<'_> {
         let number = self.turn + 1;
         self.key.clear();
         self.value.clear();
@@ -63,7 +63,7 @@ impl Fleet {
         let _ = write!(self.key, "generator{number}");
         if let Some(fault) = self.faults.next() {
             let bad = fault.write(number, &mut self.key, &mut self.value);
-            return Record {
+            return SimulatedRecord {
                 key: bad.keyed.then_some(&self.key),
                 value: Some(&self.value),
                 fault: Some(bad.code),
@@ -72,7 +72,7 @@ impl Fleet {
         let reading = self.generators[self.turn].step();
         self.turn = (self.turn + 1) % self.generators.len();
         write_reading(&mut self.value, number, &reading);
-        Record { key: Some(&self.key), value: Some(&self.value), fault: None }
+        SimulatedRecord { key: Some(&self.key), value: Some(&self.value), fault: None }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use genwatch_core::alarm::effect::Effect;
 use genwatch_core::alarm::state::StoredState;
-use genwatch_core::engine::commit::{Answer, Call, Delivery};
+use genwatch_core::engine::commit::{Call, CallResult, Delivery};
 use genwatch_core::engine::note::Note;
 use genwatch_core::engine::start::{CommittedOffset, Log};
 use genwatch_core::pool::{Commit, CommitPart};
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::invariants::{Violation, ensure};
 use crate::judge::{AtLeastOnce, ExactlyOnce};
-use crate::producer::{Mark, Producer, Request, Sent};
+use crate::producer::{Producer, Request, Sent, Token};
 use crate::records::{Entry, TOPIC};
 use crate::scenario::Scenario;
 
@@ -49,7 +49,7 @@ pub struct Partition {
 struct Committed {
     offset: i64,
     /// What it bears: which commit brought it, and of which topic.
-    mark: Mark,
+    token: Token,
     topic: Option<TopicId>,
 }
 
@@ -249,7 +249,7 @@ impl Cluster {
         let noted = |committed: &Committed| CommittedOffset {
             offset: Offset(committed.offset),
             note: Some(Note {
-                mark: format!("{}/{}", committed.mark.replica, committed.mark.commit),
+                token: format!("{}/{}", committed.token.replica, committed.token.commit),
                 topic: committed.topic.clone(),
             }),
         };
@@ -281,11 +281,11 @@ impl Cluster {
         commit: &Commit,
         call: Call,
         request: &Request<'_>,
-    ) -> Result<Option<Answer>, Violation> {
+    ) -> Result<Option<CallResult>, Violation> {
         let mut producer = self.producers.remove(&replica).unwrap_or_default();
-        let mark = Mark { replica, commit: commit.id.0 };
+        let token = Token { replica, commit: commit.id.0 };
         let answer = match call {
-            Call::Begin => producer.begin(commit, mark, request),
+            Call::Begin => producer.begin(commit, token, request),
             Call::Write(portion) => producer.write(self.delivery, commit, portion, request),
             Call::Flush => {
                 self.deliver(&mut producer, request.amount)?;
@@ -293,25 +293,25 @@ impl Cluster {
             }
             Call::Offsets => {
                 let answer = producer.offsets(self.delivery, commit, request)?;
-                if (self.delivery, answer) == (Delivery::AtLeastOnce, Some(Answer::Done)) {
-                    self.commit_offsets(&commit.parts, mark)?;
+                if (self.delivery, answer) == (Delivery::AtLeastOnce, Some(CallResult::Done)) {
+                    self.commit_offsets(&commit.parts, token)?;
                 }
                 answer
             }
             Call::End => producer.end(request),
-            Call::Settle => producer.settle(request),
+            Call::Confirm => producer.settle(request),
             Call::Abort => producer.abort(request),
             Call::Purge => producer.purge(),
             Call::Discard => producer.discard(),
             Call::Register => producer.register(),
-            Call::Mark => {
+            Call::FindToken => {
                 let ids = || commit.parts.iter().map(|part| part.partition.0);
                 let is_stable = |id| self.stable_offset(id).is_some();
                 let bears = |id: i32| {
-                    self.partitions[id as usize].committed.as_ref().is_some_and(|of| of.mark == mark)
+                    self.partitions[id as usize].committed.as_ref().is_some_and(|of| of.token == token)
                 };
                 let others = ids().all(is_stable) && ids().all(|id| !producer.holds_offset_of(id));
-                others.then(|| Answer::Marked(ids().any(bears)))
+                others.then(|| CallResult::TokenFound(ids().any(bears)))
             }
         };
         self.producers.insert(replica, producer);
@@ -337,8 +337,8 @@ impl Cluster {
     pub fn turn(&mut self, now: i64, timeout: i64) -> Result<(), Violation> {
         let mut producers = std::mem::take(&mut self.producers);
         for producer in producers.values_mut() {
-            if let Some((parts, mark)) = producer.complete() {
-                self.make_visible(&parts, mark)?;
+            if let Some((parts, token)) = producer.complete() {
+                self.make_visible(&parts, token)?;
             }
             producer.end_overdue(now, timeout);
             self.deliver(producer, 1)?;
@@ -401,7 +401,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn make_visible(&mut self, parts: &[CommitPart], mark: Mark) -> Result<(), Violation> {
+    fn make_visible(&mut self, parts: &[CommitPart], token: Token) -> Result<(), Violation> {
         for part in parts {
             let partition = &mut self.partitions[part.partition.0 as usize];
             if part.topic.as_ref() == Some(&self.topic) {
@@ -411,12 +411,12 @@ impl Cluster {
                 part.effects.iter().for_each(|effect| partition.store(effect));
             }
             let (offset, topic) = (part.offset.0, part.topic.clone());
-            partition.committed = Some(Committed { offset, mark, topic });
+            partition.committed = Some(Committed { offset, token, topic });
         }
         Ok(())
     }
 
-    fn commit_offsets(&mut self, parts: &[CommitPart], mark: Mark) -> Result<(), Violation> {
+    fn commit_offsets(&mut self, parts: &[CommitPart], token: Token) -> Result<(), Violation> {
         for part in parts {
             let partition = &mut self.partitions[part.partition.0 as usize];
             let (offset, topic) = (part.offset.0, part.topic.clone());
@@ -426,7 +426,7 @@ impl Cluster {
                 }
                 partition.check_renewed(offset)?;
             }
-            partition.committed = Some(Committed { offset, mark, topic });
+            partition.committed = Some(Committed { offset, token, topic });
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use genwatch_core::alarm::effect::{DeadLetter, Effect};
 use genwatch_core::alarm::event::Reason;
-use genwatch_oracle::{Expected, Meaning, Oracle, Rule};
+use genwatch_oracle::{Expected, Meaning, NaiveRule, Oracle};
 use serde_json::Value;
 
 use crate::invariants::{Invariant, Violation, ensure};
@@ -35,7 +35,7 @@ pub struct ExactlyOnce {
 
 impl ExactlyOnce {
     /// Before the first record of this topic.
-    pub fn new(topic: Option<String>, partition: i32, rules: &[Rule]) -> ExactlyOnce {
+    pub fn new(topic: Option<String>, partition: i32, rules: &[NaiveRule]) -> ExactlyOnce {
         ExactlyOnce {
             partition,
             oracle: Oracle::new(TOPIC, topic, partition, rules),
@@ -246,7 +246,7 @@ pub struct AtLeastOnce {
 
 impl AtLeastOnce {
     /// Before the first record of this topic.
-    pub fn new(topic: Option<String>, partition: i32, rules: &[Rule]) -> AtLeastOnce {
+    pub fn new(topic: Option<String>, partition: i32, rules: &[NaiveRule]) -> AtLeastOnce {
         let oracle = Oracle::new(TOPIC, topic, partition, rules);
         AtLeastOnce { partition, oracle, expected: Vec::new(), unseen: BTreeMap::new(), committed: 0 }
     }

@@ -167,8 +167,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "forgets_what_was_pending_when_the_partition_moves",
         file: "alarm/state.rs",
-        before: "state.standings[index] = Standing { phase, since };",
-        after: "if phase.is_active() { state.standings[index] = Standing { phase, since }; }",
+        before: "state.standings[index] = RuleState { phase, since };",
+        after: "if phase.is_active() { state.standings[index] = RuleState { phase, since }; }",
         caught_by: &[Effects, Visible],
     },
     Mutation {
@@ -385,15 +385,15 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "takes_an_end_without_an_answer_for_done",
         file: "engine/commit.rs",
-        before: "(Step::Mark(refusal), Answer::Marked(false)) => Step::Ended(Ended::refused(refusal)),",
-        after: "(Step::Mark(_), Answer::Marked(false)) => Step::Ended(Ended::Done),",
+        before: "(Step::FindToken(refusal), CallResult::TokenFound(false)) => Step::Ended(Ended::refused(refusal)),",
+        after: "(Step::FindToken(_), CallResult::TokenFound(false)) => Step::Ended(Ended::Done),",
         caught_by: &[Effects, Letters, Progress],
     },
     Mutation {
         name: "goes_on_with_a_producer_that_has_given_up_a_record",
         file: "engine/commit.rs",
-        before: "(Step::Settle(ended), _) => Step::Discard(ended),",
-        after: "(Step::Settle(ended), _) => Step::Abort(ended),",
+        before: "(Step::Confirm(ended), _) => Step::Discard(ended),",
+        after: "(Step::Confirm(ended), _) => Step::Abort(ended),",
         caught_by: &[Effects, Letters],
     },
     Mutation {
@@ -404,24 +404,24 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: &[Progress, OtherLog, Isolated],
     },
     Mutation {
-        name: "does_not_believe_its_mark",
+        name: "does_not_believe_its_token",
         file: "engine/commit.rs",
-        before: "(Step::Mark(_), Answer::Marked(true)) => Step::Ended(Ended::Done),",
-        after: "(Step::Mark(refusal), Answer::Marked(true)) => Step::Ended(Ended::refused(refusal)),",
+        before: "(Step::FindToken(_), CallResult::TokenFound(true)) => Step::Ended(Ended::Done),",
+        after: "(Step::FindToken(refusal), CallResult::TokenFound(true)) => Step::Ended(Ended::refused(refusal)),",
         caught_by: &[Effects, Letters],
     },
     Mutation {
         name: "ends_a_transaction_without_its_offsets",
         file: "engine/commit.rs",
-        before: "(Step::All, Answer::Done) => Step::Offsets,",
-        after: "(Step::All, Answer::Done) => Step::End,",
+        before: "(Step::All, CallResult::Done) => Step::Offsets,",
+        after: "(Step::All, CallResult::Done) => Step::End,",
         caught_by: &[Owner, Effects, Offsets, Progress, Isolated],
     },
     Mutation {
         name: "commits_offsets_before_the_states_are_durable",
         file: "engine/commit.rs",
-        before: "(Step::States, Answer::Done) => Step::FlushStates,",
-        after: "(Step::States, Answer::Done) => Step::Offsets,",
+        before: "(Step::States, CallResult::Done) => Step::FlushStates,",
+        after: "(Step::States, CallResult::Done) => Step::Offsets,",
         caught_by: &[Effects, Visible],
     },
     Mutation {

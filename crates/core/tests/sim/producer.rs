@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use genwatch_core::alarm::effect::Effect;
-use genwatch_core::engine::commit::{Answer, Delivery, Portion};
+use genwatch_core::engine::commit::{CallResult, Delivery, Portion};
 use genwatch_core::engine::membership::Refusal;
 use genwatch_core::pool::{Commit, CommitPart};
 use genwatch_core::types::TopicId;
@@ -19,7 +19,7 @@ use crate::invariants::{Violation, ensure};
 
 /// Which commit of which replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct Token {
     /// The replica.
     pub replica: usize,
     /// Its commit.
@@ -37,7 +37,7 @@ pub struct Request<'a> {
     /// A transaction that stays open for this long is aborted.
     pub timeout: i64,
     /// How the call fails, if it does.
-    pub failure: Option<Answer>,
+    pub failure: Option<CallResult>,
     /// Whether an answer is lost.
     pub lost: bool,
     /// How much of what can be done in part is done.
@@ -61,7 +61,7 @@ enum Stage {
 #[derive(Debug)]
 struct Transaction {
     parts: Vec<CommitPart>,
-    mark: Mark,
+    token: Token,
     begun: i64,
     stage: Stage,
     /// Its first record is taken for a repeat, and isn't written.
@@ -94,7 +94,7 @@ pub struct Sent {
 
 impl Producer {
     /// Begins a transaction, by another producer where there's none.
-    pub fn begin(&mut self, commit: &Commit, mark: Mark, request: &Request<'_>) -> Option<Answer> {
+    pub fn begin(&mut self, commit: &Commit, token: Token, request: &Request<'_>) -> Option<CallResult> {
         if self.discarded {
             self.register()?;
         }
@@ -102,12 +102,12 @@ impl Producer {
             return request.failure;
         }
         if self.transaction.as_ref().is_some_and(|one| !one.is_over()) {
-            return Some(Answer::Broken);
+            return Some(CallResult::Broken);
         }
         let (parts, begun, swallowed) = (commit.parts.clone(), request.now, self.given_up);
         self.given_up = false;
-        self.transaction = Some(Transaction { parts, mark, begun, stage: Stage::Open(0), swallowed });
-        Some(Answer::Done)
+        self.transaction = Some(Transaction { parts, token, begun, stage: Stage::Open(0), swallowed });
+        Some(CallResult::Done)
     }
 
     /// Takes effects, some at a time where they go into a transaction.
@@ -117,7 +117,7 @@ impl Producer {
         commit: &Commit,
         portion: Portion,
         request: &Request<'_>,
-    ) -> Option<Answer> {
+    ) -> Option<CallResult> {
         if request.failure.is_some() {
             return request.failure;
         }
@@ -132,24 +132,24 @@ impl Producer {
                 };
                 self.sent.extend(effects.map(sent));
             }
-            return Some(Answer::Done);
+            return Some(CallResult::Done);
         }
         let all: usize = commit.parts.iter().map(|part| part.effects.len()).sum();
         let overdue = self.is_overdue(request);
         match self.open() {
-            Some(Stage::Open(written)) if *written >= all => Some(Answer::Done),
-            Some(Stage::Open(_)) if overdue => Some(Answer::Overdue),
+            Some(Stage::Open(written)) if *written >= all => Some(CallResult::Done),
+            Some(Stage::Open(_)) if overdue => Some(CallResult::Overdue),
             Some(Stage::Open(written)) => {
                 *written += request.amount;
                 None
             }
-            _ => Some(Answer::Broken),
+            _ => Some(CallResult::Broken),
         }
     }
 
     /// Whether all that was sent has arrived.
-    pub fn flush(&self, request: &Request<'_>) -> Option<Answer> {
-        request.failure.or_else(|| self.sent.is_empty().then_some(Answer::Done))
+    pub fn flush(&self, request: &Request<'_>) -> Option<CallResult> {
+        request.failure.or_else(|| self.sent.is_empty().then_some(CallResult::Done))
     }
 
     /// The coordinator looks at the offsets. A transaction takes them along.
@@ -158,24 +158,24 @@ impl Producer {
         delivery: Delivery,
         commit: &Commit,
         request: &Request<'_>,
-    ) -> Result<Option<Answer>, Violation> {
+    ) -> Result<Option<CallResult>, Violation> {
         if request.failure.is_some() {
             return Ok(request.failure);
         }
         let overdue = self.is_overdue(request);
         if delivery == Delivery::ExactlyOnce && !matches!(self.open(), Some(Stage::Open(_))) {
-            return Ok(Some(Answer::Broken));
+            return Ok(Some(CallResult::Broken));
         }
         if delivery == Delivery::ExactlyOnce && overdue {
-            return Ok(Some(Answer::Overdue));
+            return Ok(Some(CallResult::Overdue));
         }
         let view = match request.member {
             Ok(view) if request.group.accepts(Some(view)) => view,
             Ok((id, _)) if !request.group.is_member(id) => {
-                return Ok(Some(Answer::Refused(Refusal::NotAMember)));
+                return Ok(Some(CallResult::Refused(Refusal::NotAMember)));
             }
-            Ok(_) => return Ok(Some(Answer::Refused(Refusal::StaleGeneration))),
-            Err(refusal) => return Ok(Some(Answer::Refused(refusal))),
+            Ok(_) => return Ok(Some(CallResult::Refused(Refusal::StaleGeneration))),
+            Err(refusal) => return Ok(Some(CallResult::Refused(refusal))),
         };
         for part in &commit.parts {
             let (partition, owner) = (part.partition, request.group.owner(part.partition.0));
@@ -188,11 +188,11 @@ impl Producer {
         if let Some(stage) = self.open() {
             *stage = Stage::OffsetsAccepted;
         }
-        Ok(Some(Answer::Done))
+        Ok(Some(CallResult::Done))
     }
 
     /// Asks for the end of the transaction, and waits for it.
-    pub fn end(&mut self, request: &Request<'_>) -> Option<Answer> {
+    pub fn end(&mut self, request: &Request<'_>) -> Option<CallResult> {
         let stage = &mut self.transaction.as_mut()?.stage;
         match stage {
             Stage::OffsetsAccepted if request.failure.is_some() => request.failure,
@@ -200,55 +200,55 @@ impl Producer {
                 *stage = Stage::Ending;
                 None
             }
-            Stage::Ending | Stage::Committed if request.lost => Some(Answer::Broken),
-            Stage::Committed => Some(Answer::Done),
+            Stage::Ending | Stage::Committed if request.lost => Some(CallResult::Broken),
+            Stage::Committed => Some(CallResult::Done),
             Stage::Ending => None,
-            Stage::Open(_) | Stage::Aborted => Some(Answer::Broken),
+            Stage::Open(_) | Stage::Aborted => Some(CallResult::Broken),
         }
     }
 
     /// Whether each record's fate is known.
-    pub fn settle(&mut self, request: &Request<'_>) -> Option<Answer> {
+    pub fn settle(&mut self, request: &Request<'_>) -> Option<CallResult> {
         self.given_up = request.lost;
-        Some(if request.lost { Answer::Broken } else { Answer::Done })
+        Some(if request.lost { CallResult::Broken } else { CallResult::Done })
     }
 
     /// Ends the transaction, with nothing of it visible.
-    pub fn abort(&mut self, request: &Request<'_>) -> Option<Answer> {
+    pub fn abort(&mut self, request: &Request<'_>) -> Option<CallResult> {
         if request.lost {
-            return Some(Answer::Broken);
+            return Some(CallResult::Broken);
         }
         if let Some(stage) = self.open() {
             *stage = Stage::Aborted;
         }
-        Some(Answer::Done)
+        Some(CallResult::Done)
     }
 
     /// Forgets what has not arrived.
-    pub fn purge(&mut self) -> Option<Answer> {
+    pub fn purge(&mut self) -> Option<CallResult> {
         self.sent.clear();
-        Some(Answer::Done)
+        Some(CallResult::Done)
     }
 
     /// Gives up the client, and with it what has not arrived.
-    pub fn discard(&mut self) -> Option<Answer> {
+    pub fn discard(&mut self) -> Option<CallResult> {
         self.discarded = true;
         self.given_up = false;
         self.purge()
     }
 
     /// Another producer of the same id: once nothing of the former ones is open.
-    pub fn register(&mut self) -> Option<Answer> {
+    pub fn register(&mut self) -> Option<CallResult> {
         if let Some(stage) = self.open() {
             *stage = Stage::Aborted;
         }
         let ending = self.transaction.as_ref().is_some_and(|one| one.stage == Stage::Ending);
         self.discarded &= ending;
-        (!ending).then_some(Answer::Done)
+        (!ending).then_some(CallResult::Done)
     }
 
     /// The brokers complete what was to end.
-    pub fn complete(&mut self) -> Option<(Vec<CommitPart>, Mark)> {
+    pub fn complete(&mut self) -> Option<(Vec<CommitPart>, Token)> {
         let transaction = self.transaction.as_mut().filter(|one| one.stage == Stage::Ending)?;
         transaction.stage = Stage::Committed;
         let mut parts = transaction.parts.clone();
@@ -256,7 +256,7 @@ impl Producer {
         if let Some(part) = first {
             part.effects = Arc::new(part.effects[1..].to_vec());
         }
-        Some((parts, transaction.mark))
+        Some((parts, transaction.token))
     }
 
     /// The brokers abort what stays open for too long.

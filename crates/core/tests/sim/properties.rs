@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use genwatch_core::alarm::detector::Detector;
 use genwatch_core::alarm::effect::{DeadLetter, Effect};
 use genwatch_core::alarm::rules::Rules;
-use genwatch_core::pool::{Action, Beginning, Bounds, CommitPolicy, Handling, Pool, Ticket};
+use genwatch_core::pool::{Beginning, Bounds, CommitPolicy, Handling, Pool, PoolAction, Ticket};
 use genwatch_core::reading;
 use genwatch_core::types::{Epoch, Millis, Mono, Now, Offset, PartitionId};
-use genwatch_oracle::{Kind, Limit, Numbers, Rule};
+use genwatch_oracle::{Kind, Limit, NaiveRule, Numbers};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -49,7 +49,7 @@ fn tens(range: std::ops::RangeInclusive<i32>) -> impl Strategy<Value = f64> {
     range.prop_map(|n| f64::from(n) * 10.0)
 }
 
-fn rules() -> impl Strategy<Value = Vec<Rule>> {
+fn rules() -> impl Strategy<Value = Vec<NaiveRule>> {
     let field = prop::sample::select(vec!["temperature", "pressure", "fuel", "load", "power"]);
     let delay = || prop_oneof![Just(0), 1..60i64];
     let rule = (field, any::<bool>(), tens(2..=8), prop::option::of(tens(0..=3)), delay(), delay(), delay());
@@ -58,7 +58,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
         let realarm = (realarm > 0).then_some(realarm);
         Kind::Limit(Limit { field, below, raise, clear, on, off, realarm })
     });
-    let named = |(index, kind)| Rule { name: format!("r{index}"), severity: "warning".to_owned(), kind };
+    let named = |(index, kind)| NaiveRule { name: format!("r{index}"), severity: "warning".to_owned(), kind };
     vec(rule, 1..4).prop_map(move |kinds| kinds.into_iter().enumerate().map(named).collect())
 }
 
@@ -133,7 +133,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(rules: &[Rule], logs: Vec<Vec<Entry>>, handling: Handling, bounds: Bounds) -> Bench {
+    fn new(rules: &[NaiveRule], logs: Vec<Vec<Entry>>, handling: Handling, bounds: Bounds) -> Bench {
         let parsed = Rules::parse(&toml(rules), "rules.toml".as_ref()).expect("valid rules");
         let policy = CommitPolicy { interval: 50, linger: 5, bytes: 1 << 20 };
         let mut pool = Pool::new(Detector::new(parsed), handling, bounds, policy);
@@ -189,13 +189,13 @@ impl Bench {
 
     fn act(&mut self) {
         self.pool.schedule();
-        let actions: VecDeque<Action> = self.pool.actions().collect();
+        let actions: VecDeque<PoolAction> = self.pool.actions().collect();
         for action in actions {
             match action {
-                Action::Run { ticket, .. } => self.running.push(ticket),
-                Action::Pause(id) => self.paused[id.0 as usize] = true,
-                Action::Resume(id) => self.paused[id.0 as usize] = false,
-                Action::Release(id) => panic!("partition {id} was released"),
+                PoolAction::Run { ticket, .. } => self.running.push(ticket),
+                PoolAction::Pause(id) => self.paused[id.0 as usize] = true,
+                PoolAction::Resume(id) => self.paused[id.0 as usize] = false,
+                PoolAction::Release(id) => panic!("partition {id} was released"),
             }
         }
     }
@@ -374,7 +374,7 @@ fn records_of_a_partition_that_is_released_count_too() {
     let mut pool = pool_with(partition);
     read(&mut pool, partition, 0, 900);
     pool.lose(partition);
-    assert_eq!(pool.actions().filter(|action| *action == Action::Release(partition)).count(), 1);
+    assert_eq!(pool.actions().filter(|action| *action == PoolAction::Release(partition)).count(), 1);
     assert_eq!(pool.take_record_counts().collect::<Vec<_>>(), [(partition, 1)]);
     assert_eq!(pool.take_record_counts().count(), 0);
 }

@@ -1,6 +1,6 @@
 //! Records as producers write them, good and bad, together with what they mean.
 
-use genwatch_oracle::{Meaning, Numbers, Record};
+use genwatch_oracle::{LogRecord, Meaning, Numbers};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde_json::json;
@@ -31,9 +31,9 @@ pub struct Entry {
 
 impl Entry {
     /// As the oracle takes it.
-    pub fn record(&self) -> Record<'_> {
+    pub fn record(&self) -> LogRecord<'_> {
         let Entry { offset, epoch, at, generator, meaning, .. } = self;
-        Record { offset: *offset, epoch: *epoch, at: *at, generator, meaning }
+        LogRecord { offset: *offset, epoch: *epoch, at: *at, generator, meaning }
     }
 }
 

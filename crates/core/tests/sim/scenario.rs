@@ -3,7 +3,7 @@
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::OnNewTopic;
 use genwatch_core::pool::{Bounds, CommitPolicy, Handling};
-use genwatch_oracle::{Kind, Limit, Rule};
+use genwatch_oracle::{Kind, Limit, NaiveRule};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -16,7 +16,7 @@ pub struct Scenario {
     /// What is promised.
     pub delivery: Delivery,
     /// The rules.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<NaiveRule>,
     /// How long a generator may be silent before it is forgotten.
     pub forget_after: Option<i64>,
     /// How replicas work readings.
@@ -175,27 +175,27 @@ impl Scenario {
     }
 }
 
-fn silent_for(rules: &[Rule]) -> Option<i64> {
+fn silent_for(rules: &[NaiveRule]) -> Option<i64> {
     rules.iter().find_map(|rule| match rule.kind {
         Kind::Deadman(after) => Some(after),
         Kind::Limit(_) => None,
     })
 }
 
-fn rules(rng: &mut impl Rng, delivery: Delivery) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = (0..rng.random_range(1..=3)).map(|index| limit(rng, index)).collect();
+fn rules(rng: &mut impl Rng, delivery: Delivery) -> Vec<NaiveRule> {
+    let mut rules: Vec<NaiveRule> = (0..rng.random_range(1..=3)).map(|index| limit(rng, index)).collect();
     // Under at-least-once, a repeat of what a clock decided is another event: nothing to compare.
     if delivery == Delivery::ExactlyOnce && rng.random_bool(0.25) {
         let after = rng.random_range(200..=3000);
         let place = rng.random_range(0..=rules.len());
         let rule =
-            Rule { name: "silent".to_owned(), severity: "info".to_owned(), kind: Kind::Deadman(after) };
+            NaiveRule { name: "silent".to_owned(), severity: "info".to_owned(), kind: Kind::Deadman(after) };
         rules.insert(place, rule);
     }
     rules
 }
 
-fn limit(rng: &mut impl Rng, index: usize) -> Rule {
+fn limit(rng: &mut impl Rng, index: usize) -> NaiveRule {
     let field = *["temperature", "pressure", "fuel", "load", "power"].choose(rng).unwrap_or(&"fuel");
     let below = rng.random_bool(0.5);
     let raise = f64::from(rng.random_range(2..=8)) * 10.0;
@@ -203,7 +203,7 @@ fn limit(rng: &mut impl Rng, index: usize) -> Rule {
     let clear = rng.random_bool(0.7).then_some(if below { raise + beyond } else { raise - beyond });
     let mut delay = |often: f64| if rng.random_bool(often) { rng.random_range(1..=400) } else { 0 };
     let (on, off, realarm) = (delay(0.4), delay(0.4), delay(0.3));
-    Rule {
+    NaiveRule {
         name: format!("rule-{index}"),
         severity: if below { "warning" } else { "critical" }.to_owned(),
         kind: Kind::Limit(Limit {
@@ -219,6 +219,6 @@ fn limit(rng: &mut impl Rng, index: usize) -> Rule {
 }
 
 /// The file of rules.
-pub fn toml(rules: &[Rule]) -> String {
-    rules.iter().map(Rule::to_toml).collect()
+pub fn toml(rules: &[NaiveRule]) -> String {
+    rules.iter().map(NaiveRule::to_toml).collect()
 }

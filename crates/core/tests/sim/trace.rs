@@ -25,7 +25,7 @@ impl Trace {
     }
 
     /// Tells an event.
-    pub fn tell(&self, event: &str) {
+    pub fn report(&self, event: &str) {
         eprintln!("{:>6} {:>7} ms  {event}", self.step, self.now);
     }
 }
@@ -34,7 +34,7 @@ impl Trace {
 macro_rules! say {
     ($trace:expr, $($event:tt)+) => {
         if $trace.is_told() {
-            $trace.tell(&format!($($event)+));
+            $trace.report(&format!($($event)+));
         }
     };
 }

@@ -37,15 +37,15 @@ use crate::error::ClientError;
 /// Records asked for in one call. More don't make it faster, fewer show.
 const BATCH: usize = 4096;
 
-/// What librdkafka wants done about the assignment.
+/// A change of the assignment: of partitions of one topic, or, for a [`Subscriber`](crate::subscriber::Subscriber), of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rebalance {
+pub enum Rebalance<P = PartitionId> {
     /// These partitions are ours now.
-    Assigned(Vec<PartitionId>),
-    /// These are to be given up; librdkafka waits until they are removed.
-    Revoked(Vec<PartitionId>),
+    Assigned(Vec<P>),
+    /// These are given up. librdkafka waits until a [`Consumer`] has removed them; from a subscriber they have gone.
+    Revoked(Vec<P>),
     /// These belong to somebody else already.
-    Lost(Vec<PartitionId>),
+    Lost(Vec<P>),
 }
 
 /// One thing that a poll brought.
@@ -517,7 +517,7 @@ impl Handle {
         &self,
         partitions: &[PartitionId],
         timeout: Duration,
-    ) -> Result<Vec<CommittedOffset>, ClientError> {
+    ) -> Result<Vec<GroupOffset>, ClientError> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
             list.add_partition(&self.topic, partition.0);
@@ -538,7 +538,7 @@ impl Handle {
                     KafkaOffset::Offset(offset) => Some(Offset(offset)),
                     _ => None,
                 };
-                Ok(CommittedOffset {
+                Ok(GroupOffset {
                     partition: PartitionId(element.partition()),
                     offset,
                     metadata: element.metadata().to_owned(),
@@ -608,7 +608,7 @@ pub struct NotedOffset {
 
 /// What the group has committed of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedOffset {
+pub struct GroupOffset {
     /// The partition.
     pub partition: PartitionId,
     /// The offset; `None` where there's none.
@@ -617,7 +617,7 @@ pub struct CommittedOffset {
     pub metadata: String,
 }
 
-impl CommittedOffset {
+impl GroupOffset {
     /// What a worker has left beside it, if one did.
     #[must_use]
     pub fn note(&self) -> Option<Note> {

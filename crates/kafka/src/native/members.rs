@@ -16,7 +16,7 @@ use crate::error::ClientError;
 
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct GroupMember {
     /// Its `client.id`.
     pub client_id: String,
     /// The topics and partitions that it owns.
@@ -31,7 +31,7 @@ pub fn members<C: ClientContext + ConsumerContext>(
     client: &BaseConsumer<C>,
     group: &str,
     timeout: Duration,
-) -> Result<Vec<Member>, ClientError> {
+) -> Result<Vec<GroupMember>, ClientError> {
     let group = request::name(group)?;
     let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
     request::ask(
@@ -49,7 +49,7 @@ pub fn members<C: ClientContext + ConsumerContext>(
 
 /// # Safety
 /// `event` is the answer to a `DescribeConsumerGroups` for one group, and lives during the call.
-unsafe fn read_members(event: *mut sys::rd_kafka_event_t) -> Result<Vec<Member>, ClientError> {
+unsafe fn read_members(event: *mut sys::rd_kafka_event_t) -> Result<Vec<GroupMember>, ClientError> {
     let mut members = Vec::new();
     // SAFETY: as the caller promises; every pointer read here belongs to the event, and texts are copied.
     unsafe {
@@ -83,7 +83,7 @@ unsafe fn read_members(event: *mut sys::rd_kafka_event_t) -> Result<Vec<Member>,
                     owns.push((text(element.topic), PartitionId(element.partition)));
                 }
             }
-            members.push(Member { client_id, owns });
+            members.push(GroupMember { client_id, owns });
         }
     }
     Ok(members)

@@ -19,7 +19,7 @@ use genwatch_core::engine::commit::{self, Attempt, Call, Delivery, Ended, Next, 
 use genwatch_core::engine::membership::{Fence, Refusal};
 use genwatch_core::engine::restore::{Answer, AskId, Fault, Question};
 use genwatch_core::engine::start::{OnOutOfRange, Policies};
-use genwatch_core::engine::{Action, Engine, Notice, Settings, Told};
+use genwatch_core::engine::{Action, Engine, Notice, Reported, Settings};
 use genwatch_core::pool::{Bounds, Commit, Handling, Pool, Ticket};
 use genwatch_core::reading;
 use genwatch_core::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
@@ -587,7 +587,7 @@ impl Replica {
                 self.tell_who_we_are();
             }
             Ended::Rejected => ensure!(false, Progress, "no topic refuses anything here"),
-            Ended::Unsettled => return Ok(true),
+            Ended::InDoubt => return Ok(true),
         }
         Ok(false)
     }
@@ -652,9 +652,9 @@ impl Replica {
         }
         let fails = !settling && around.rng.random_bool(scenario.refusals);
         let failures = [
-            commit::Answer::Refused(Refusal::Other),
-            commit::Answer::Refused(Refusal::Other),
-            commit::Answer::Broken,
+            commit::CallResult::Refused(Refusal::Other),
+            commit::CallResult::Refused(Refusal::Other),
+            commit::CallResult::Broken,
         ];
         let failure = fails.then(|| failures[around.rng.random_range(0..failures.len())]);
         let lost = !settling && around.rng.random_bool(scenario.refusals / 2.0);
@@ -670,7 +670,7 @@ impl Replica {
             lost,
             amount: around.rng.random_range(1..=8),
         };
-        let stood_still = self.stood_still.commit.then_some(commit::Answer::StoodStill);
+        let stood_still = self.stood_still.commit.then_some(commit::CallResult::StoodStill);
         let answer = match call {
             Call::Write(Portion::States) if stood_still.is_some() => stood_still,
             Call::Flush => around
@@ -681,8 +681,8 @@ impl Replica {
         };
         say!(around.trace, "r{} calls {call:?} of commit {}: {answer:?}", self.id, commit.id.0);
         let impatient = || match (*abandoned, self.given_up) {
-            (true, _) => Some(commit::Answer::Abandoned),
-            (_, true) => Some(commit::Answer::GivenUp),
+            (true, _) => Some(commit::CallResult::Abandoned),
+            (_, true) => Some(commit::CallResult::GivenUp),
             _ => None,
         };
         // Who is in a hurry waits for no answer, at least not for long.
@@ -736,7 +736,7 @@ impl Replica {
                 }
                 Action::GiveUp => self.given_up = true,
                 Action::Gone(id) => self.gone(id.0, around)?,
-                Action::Tell(id, told) => self.told(id.0, told, around)?,
+                Action::Report(id, told) => self.told(id.0, told, around)?,
             }
         }
         if !starts.is_empty() {
@@ -774,10 +774,10 @@ impl Replica {
         Ok(())
     }
 
-    fn told(&mut self, id: i32, told: Told, around: &mut Surroundings<'_>) -> Result<(), Violation> {
+    fn told(&mut self, id: i32, told: Reported, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         say!(around.trace, "r{} says of {id}: {told:?}", self.id);
         match told {
-            Told::Started { start, .. } => {
+            Reported::Started { start, .. } => {
                 self.serial += 1;
                 let restored = self.restored.remove(&id).unwrap_or_default();
                 ensure!(
@@ -795,19 +795,19 @@ impl Replica {
                     self.owed.insert(id, i64::MAX - 1);
                 }
             }
-            Told::Dropped => self.lose(id),
-            Told::Abandoned => {
+            Reported::Dropped => self.lose(id),
+            Reported::Abandoned => {
                 self.ledgers.entry(id).and_modify(Ledger::abandon);
                 self.forget_work(id);
             }
-            Told::NewTopic { .. } => {
+            Reported::NewTopic { .. } => {
                 self.told_another_log.insert(id);
             }
-            Told::StatesBeyondTheEnd { .. } => {}
+            Reported::StatesBeyondTheEnd { .. } => {}
             // A crash leaves states without an offset.
-            Told::StatesAhead { .. } if around.scenario.delivery == Delivery::AtLeastOnce => {}
-            Told::Refused(Fault::NewTopic { .. }) => self.met_another_log = true,
-            Told::Refused(_) | Told::Skipped { .. } | Told::StatesAhead { .. } => {
+            Reported::StatesAhead { .. } if around.scenario.delivery == Delivery::AtLeastOnce => {}
+            Reported::Refused(Fault::NewTopic { .. }) => self.met_another_log = true,
+            Reported::Refused(_) | Reported::Skipped { .. } | Reported::StatesAhead { .. } => {
                 let is_another = self.restored.get(&id).is_some_and(Restored::is_of_another_log);
                 ensure!(!is_another, OtherLog, "partition {id} is taken for one of another log: {told:?}");
                 ensure!(false, Progress, "partition {id} was given up for no reason: {told:?}");

@@ -21,19 +21,19 @@ use crate::clock::both;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The ends of some partitions: of those whose leader answered.
-pub type Ends = Vec<(PartitionId, Offset)>;
+pub type HighWatermarks = Vec<(PartitionId, Offset)>;
 
 /// The thread that asks, and the way to it.
 #[derive(Debug)]
-pub struct EndWatch {
+pub struct WatermarkQuery {
     questions: Option<Sender<Vec<PartitionId>>>,
-    answers: Receiver<Ends>,
+    answers: Receiver<HighWatermarks>,
     /// When the question under way was asked: the next one would only queue behind it.
     asking: Option<Now>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl EndWatch {
+impl WatermarkQuery {
     /// Starts the thread. `waker` is unparked when an answer is there.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl EndWatch {
         group: &str,
         topic: &str,
         waker: Thread,
-    ) -> Result<EndWatch, ClientError> {
+    ) -> Result<WatermarkQuery, ClientError> {
         let client: BaseConsumer<Context> =
             connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
         let topic = topic.to_owned();
@@ -58,7 +58,7 @@ impl EndWatch {
             }
         });
         let thread = thread.map_err(|error| ClientError::of_ours(format!("no thread: {error}")))?;
-        Ok(EndWatch { questions: Some(questions), answers, asking: None, thread: Some(thread) })
+        Ok(WatermarkQuery { questions: Some(questions), answers, asking: None, thread: Some(thread) })
     }
 
     /// Asks for the ends of these partitions, unless the last question is still open.
@@ -73,13 +73,13 @@ impl EndWatch {
 
     /// The answer, if there is one, and when the question was asked.
     #[must_use]
-    pub fn answer(&mut self) -> Option<(Now, Ends)> {
+    pub fn answer(&mut self) -> Option<(Now, HighWatermarks)> {
         let ends = self.answers.try_recv().ok()?;
         Some((self.asking.take()?, ends))
     }
 }
 
-impl Drop for EndWatch {
+impl Drop for WatermarkQuery {
     fn drop(&mut self) {
         self.questions = None;
         // Detached: a question under way may wait for a broker, and nobody needs the answer any more.
@@ -88,15 +88,17 @@ impl Drop for EndWatch {
 }
 
 /// One question to each leader.
-fn ask(client: &BaseConsumer<Context>, topic: &str, partitions: &[PartitionId]) -> Ends {
+fn ask(client: &BaseConsumer<Context>, topic: &str, partitions: &[PartitionId]) -> HighWatermarks {
     // librdkafka takes "no leader", once in its cache, for final until asked for metadata.
-    let Ok(metadata) = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT) else { return Ends::new() };
+    let Ok(metadata) = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT) else {
+        return HighWatermarks::new();
+    };
     let known = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for partition in known.filter(|known| partitions.contains(&PartitionId(known.id()))) {
         by_leader.entry(partition.leader()).or_default().push(partition.id());
     }
-    let mut ends = Ends::with_capacity(partitions.len());
+    let mut ends = HighWatermarks::with_capacity(partitions.len());
     for (leader, ids) in by_leader {
         let mut list = TopicPartitionList::with_capacity(ids.len());
         for id in ids {

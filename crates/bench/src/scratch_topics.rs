@@ -10,7 +10,7 @@ use genwatch_kafka::config::Connection;
 use genwatch_kafka::producer::{Produced, ReadingProducer};
 use genwatch_kafka::topics::{Role, Topics};
 
-use super::verify::Source;
+use super::verify::VerifiedTopics;
 use super::{BenchError, go_on};
 
 /// How long undelivered records are waited for.
@@ -19,7 +19,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 const DELETE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Topics that only one benchmark knows. Dropping it deletes them and all groups.
-pub struct Arena {
+pub struct ScratchTopics {
     /// How the cluster is reached.
     pub connection: Connection,
     /// The cluster.
@@ -31,18 +31,18 @@ pub struct Arena {
     groups: AtomicU32,
 }
 
-impl Arena {
+impl ScratchTopics {
     /// Makes the topics.
     ///
     /// # Errors
     /// When the cluster doesn't answer or refuses.
-    pub fn new(connection: &Connection, partitions: i32) -> Result<Arena, BenchError> {
+    pub fn new(connection: &Connection, partitions: i32) -> Result<ScratchTopics, BenchError> {
         let cluster = Cluster::connect(connection)?;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let topic = format!("genwatch-bench-{}", &id[..8]);
         let topics = Topics::new(&topic, &topic);
         let (connection, alerts) = (connection.clone(), topics.alerts.clone());
-        let arena = Arena { connection, cluster, topic, alerts, groups: AtomicU32::new(0) };
+        let arena = ScratchTopics { connection, cluster, topic, alerts, groups: AtomicU32::new(0) };
         for role in [Role::Readings, Role::Alerts, Role::DeadLetters, Role::Aggregates] {
             let (name, partitions) = (topics.name(role), usize::try_from(partitions).unwrap_or(1));
             let plan = TopicPlan::like_its_cluster(&arena.cluster, name, partitions, role.config())?;
@@ -53,9 +53,9 @@ impl Arena {
 
     /// Where its readings and alerts are.
     #[must_use]
-    pub fn source(&self) -> Source<'_> {
-        let Arena { connection, cluster, topic, alerts, .. } = self;
-        Source { connection, cluster, readings: topic, alerts }
+    pub fn source(&self) -> VerifiedTopics<'_> {
+        let ScratchTopics { connection, cluster, topic, alerts, .. } = self;
+        VerifiedTopics { connection, cluster, readings: topic, alerts }
     }
 
     /// A consumer group that nobody has used.
@@ -146,7 +146,7 @@ fn finish(producer: ReadingProducer, sent: u64) -> Result<(), BenchError> {
     Err(BenchError::NotProduced { failed: sent - delivered, reason })
 }
 
-impl Drop for Arena {
+impl Drop for ScratchTopics {
     fn drop(&mut self) {
         let deadline = Instant::now() + DELETE_PATIENCE;
         let groups: Vec<String> =

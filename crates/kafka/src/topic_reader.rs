@@ -32,9 +32,9 @@ pub enum StartAt {
 }
 
 /// A reader of all partitions of a topic.
-pub struct Tail {
+pub struct TopicReader {
     consumer: Consumer,
-    /// The partitions that have not reached the end they had when the tail was made, or [`Tail::extend`] was called.
+    /// The partitions that have not reached the end they had when the tail was made, or [`TopicReader::extend`] was called.
     open: BTreeMap<PartitionId, Offset>,
     /// How far each partition is read.
     reached: BTreeMap<PartitionId, Offset>,
@@ -44,7 +44,7 @@ pub struct Tail {
 
 /// Why a topic can't be read.
 #[derive(Debug, thiserror::Error)]
-pub enum TailError {
+pub enum TopicReaderError {
     /// The cluster or the topic isn't there.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -53,7 +53,7 @@ pub enum TailError {
     Client(#[from] ClientError),
 }
 
-impl Tail {
+impl TopicReader {
     /// A reader of `topic`.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Tail {
         cluster: &Cluster,
         topic: &str,
         from: StartAt,
-    ) -> Result<Tail, TailError> {
+    ) -> Result<TopicReader, TopicReaderError> {
         let partitions = cluster.require(topic)?;
         let config = connection.reader("genwatch_reader", Isolation::Committed);
         let consumer = Consumer::new(&config, topic, thread::current())?;
@@ -82,14 +82,14 @@ impl Tail {
         }
         consumer.add(&starts, &starts)?;
         let reached = starts.into_iter().collect();
-        Ok(Tail { consumer, open, reached, outage: Outage::default(), probed: Instant::now() })
+        Ok(TopicReader { consumer, open, reached, outage: Outage::default(), probed: Instant::now() })
     }
 
     /// Goes on to the end that the topic has now.
     ///
     /// # Errors
     /// When the cluster doesn't answer.
-    pub fn extend(&mut self, cluster: &Cluster, topic: &str) -> Result<(), TailError> {
+    pub fn extend(&mut self, cluster: &Cluster, topic: &str) -> Result<(), TopicReaderError> {
         for (partition, reached) in &self.reached {
             let (_, high) = cluster.watermarks(topic, *partition)?;
             if *reached < high {
@@ -105,7 +105,7 @@ impl Tail {
         self.open.is_empty()
     }
 
-    /// For a reader that follows: says when an outage is over that [`Tail::read`] has noticed, also where there's nothing to
+    /// For a reader that follows: says when an outage is over that [`TopicReader::read`] has noticed, also where there's nothing to
     /// read.
     pub fn watch(&mut self, cluster: &Cluster) {
         if !self.outage.is_under_way() || self.probed.elapsed() < PROBE_INTERVAL {
@@ -121,7 +121,7 @@ impl Tail {
     ///
     /// # Errors
     /// With what `each` gives, or when the broker refuses.
-    pub fn read<E: From<TailError>>(
+    pub fn read<E: From<TopicReaderError>>(
         &mut self,
         wait: Duration,
         mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
@@ -146,7 +146,7 @@ impl Tail {
                 }
                 Event::End(partition, end) => (partition, end),
                 Event::Error(_, error) if is_passing(error.code) => continue,
-                Event::Error(_, error) => return Err(TailError::Client(error).into()),
+                Event::Error(_, error) => return Err(TopicReaderError::Client(error).into()),
             };
             self.reached.insert(partition, reached);
             if self.open.get(&partition).is_some_and(|end| reached >= *end) {
