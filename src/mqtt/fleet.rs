@@ -35,7 +35,7 @@ const STUCK: Duration = Duration::from_secs(60);
 /// What generators say of themselves, the latter also by their last wills.
 const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
-/// How long the farewells may take.
+/// How long the DISCONNECTs may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The connections of a fleet. A thread of its own serves them.
@@ -196,7 +196,7 @@ impl MqttFleet {
         }
     }
 
-    /// Waits for the acknowledgements of so many readings, and says farewell.
+    /// Waits for the acknowledgements of so many readings, and sends DISCONNECT.
     #[must_use]
     pub fn finish(self, sent: u64, timeout: Duration) -> Produced {
         let deadline = Instant::now() + timeout;
@@ -208,7 +208,7 @@ impl MqttFleet {
             std::thread::sleep(Duration::from_millis(5));
         }
         let deadline = Instant::now() + FAREWELL;
-        // Who hears that no more comes says farewell.
+        // A generator that has nothing more to send sends DISCONNECT.
         drop(self.generators);
         while !self.thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
@@ -271,7 +271,7 @@ struct Generator {
 }
 
 impl Generator {
-    /// Serves the connection until the farewell is said, or it's refused.
+    /// Serves the connection until DISCONNECT is sent, or it's refused.
     async fn report(mut self, events: EventLoop) {
         let mut ever_connected = false;
         // A poll that is dropped half-way could lose what it was to send.
@@ -285,7 +285,7 @@ impl Generator {
                 Some((event, (events, failed)))
             }));
         loop {
-            // Who has no connection to say farewell on has had its last will said.
+            // Without a connection there is no DISCONNECT: the broker has published the last will.
             if !self.connected && self.queue.is_closed() {
                 return;
             }

@@ -43,9 +43,9 @@ fn a_tombstone_clears_what_is_active_and_deletes_the_state() {
     assert!(alerts[2..4].iter().all(|alert| alert["reason"] == "decommissioned"), "{alerts:#?}");
     let states = world.read(&world.state_topic());
     assert!(states.compacted().is_empty());
-    // A farewell each time; whether the first one is deleted before its generator is back depends on when commits are made.
-    let farewell = |record: &&Stored| record.value.is_some() && record.json()["decommissioned"] == true;
-    assert_eq!(states.iter().filter(farewell).count(), 2);
+    // A decommissioned state each time; whether the first one is deleted before its generator is back depends on when commits are made.
+    let decommissioned = |record: &&Stored| record.value.is_some() && record.json()["decommissioned"] == true;
+    assert_eq!(states.iter().filter(decommissioned).count(), 2);
     assert!(states.iter().last().expect("states").value.is_none(), "deleted behind the offset");
 }
 

@@ -288,9 +288,9 @@ impl Oracle {
             }
         }
         // Until the committed offset has passed it; then it is deleted.
-        let mut farewell = self.state_json(id, offset, epoch, json!({}));
-        farewell["decommissioned"] = json!(true);
-        expected.push(Expected::State(id.to_owned(), farewell));
+        let mut decommissioned = self.state_json(id, offset, epoch, json!({}));
+        decommissioned["decommissioned"] = json!(true);
+        expected.push(Expected::State(id.to_owned(), decommissioned));
         expected
     }
 

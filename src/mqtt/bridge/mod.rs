@@ -52,7 +52,7 @@ const RECONNECT: Duration = Duration::from_millis(500);
 const RECONNECT_REFUSED: Duration = Duration::from_secs(5);
 /// How long what is under way may take when the bridge is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long the broker may take to close a connection that we have said farewell on.
+/// How long the broker may take to close a connection that we have sent DISCONNECT on.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A wait for Kafka that is worth a line in the log, and how often it is worth another.
 const SLOW: Duration = Duration::from_secs(5);
@@ -182,7 +182,7 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
             link: Link::new(),
             slow: None,
             draining: None,
-            farewell: false,
+            disconnect_sent: false,
             first: None,
             last: None,
             summary: BridgeSummary::default(),
@@ -213,7 +213,7 @@ struct Bridge {
     slow: Option<Slow>,
     draining: Option<Instant>,
     /// The broker is being told that we go.
-    farewell: bool,
+    disconnect_sent: bool,
     first: Option<Instant>,
     last: Option<Instant>,
     summary: BridgeSummary,
@@ -361,7 +361,7 @@ impl Bridge {
         );
     }
 
-    /// Told to stop: takes in no more, and when all is acknowledged says farewell. Whether it's time to go without one.
+    /// Told to stop: takes in no more, and when all is acknowledged sends DISCONNECT. Whether it's time to go without one.
     fn drained(&mut self) -> bool {
         let since = *self.draining.get_or_insert_with(|| {
             tracing::info!("stopping; what is under way is finished");
@@ -374,7 +374,7 @@ impl Bridge {
         let late = since.elapsed() > DRAIN_TIMEOUT;
         if self.unacked.is_empty() && self.forwarder.in_flight() == 0 && self.suspects.is_empty() && !late {
             // Where there's no room for it, at the next turn.
-            self.farewell = self.farewell || self.client.try_disconnect().is_ok();
+            self.disconnect_sent = self.disconnect_sent || self.client.try_disconnect().is_ok();
             return false;
         }
         if late {

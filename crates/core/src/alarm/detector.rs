@@ -104,12 +104,12 @@ impl Detector {
         }
         let mut changed = self.watch_silence && !state.stored;
         for (index, rule) in self.rules.as_slice().iter().enumerate() {
-            let standing = &mut state.standings[index];
+            let rule_state = &mut state.rule_states[index];
             let (now, event) = match &rule.condition {
                 Condition::Threshold { field, limits, delays } => {
                     // An optional field that is absent says nothing either way.
                     let Some(value) = values.get(*field) else { continue };
-                    let (now, told) = match step(*limits, *delays, *standing, value, source.at) {
+                    let (now, told) = match step(*limits, *delays, *rule_state, value, source.at) {
                         Step::Same => continue,
                         Step::Late => {
                             late[index] += 1;
@@ -122,20 +122,20 @@ impl Detector {
                     (now, told.map(|(state, began)| (state, Some(value), began)))
                 }
                 // Any reading ends a silence, late or not: it shows that the generator is there.
-                Condition::Deadman { .. } if standing.phase.is_active() => (
+                Condition::Deadman { .. } if rule_state.phase.is_active() => (
                     RuleState { phase: Phase::Normal, since: source.at },
                     Some((AlertKind::Cleared, None, source.at)),
                 ),
                 // Written down now and then, so that the next owner knows. By event time, as all states are.
                 Condition::Deadman { after } => {
-                    let again = standing.since.0.max(-1).saturating_add(heard_again_after(*after));
-                    if source.at.0 < 0 || (*standing != RuleState::INITIAL && source.at.0 < again) {
+                    let again = rule_state.since.0.max(-1).saturating_add(heard_again_after(*after));
+                    if source.at.0 < 0 || (*rule_state != RuleState::INITIAL && source.at.0 < again) {
                         continue;
                     }
                     (RuleState { phase: Phase::Normal, since: source.at }, None)
                 }
             };
-            *standing = now;
+            *rule_state = now;
             changed = true;
             if let Some((state, value, since)) = event {
                 effects.push(Effect::Alert(Box::new(AlertEvent {
@@ -161,7 +161,7 @@ impl Detector {
         }
     }
 
-    /// The generator is decommissioned: active alarms are cleared, a farewell takes the state's place. Whether it is; a
+    /// The generator is decommissioned: active alarms are cleared, a decommissioned state takes the state's place. Whether it is; a
     /// record that is part of the state already (a repeat after a crash) changes nothing, as the generator has come back since.
     pub fn decommission(
         &self,
@@ -197,15 +197,15 @@ impl Detector {
         let quiet = asked.mono.since(state.last_seen);
         let at = Millis(now.wall.0 - now.mono.since(asked.mono));
         let mut changed = false;
-        for (rule, standing) in self.rules.as_slice().iter().zip(&mut state.standings) {
-            let raise = |after: i64| quiet >= after && !standing.phase.is_active();
+        for (rule, rule_state) in self.rules.as_slice().iter().zip(&mut state.rule_states) {
+            let raise = |after: i64| quiet >= after && !rule_state.phase.is_active();
             let Rule { condition: Condition::Deadman { after }, .. } = **rule else {
                 continue;
             };
             if !raise(after) {
                 continue;
             }
-            *standing = RuleState { phase: Phase::Raised, since: at };
+            *rule_state = RuleState { phase: Phase::Raised, since: at };
             changed = true;
             effects.push(Effect::Alert(Box::new(AlertEvent {
                 generator: generator.clone(),
@@ -240,7 +240,7 @@ impl Detector {
         true
     }
 
-    /// Clears what is active, for this reason that holds since then, and leaves a farewell in the state's place.
+    /// Clears what is active, for this reason that holds since then, and leaves a decommissioned state in the state's place.
     #[allow(clippy::too_many_arguments)]
     fn forget(
         &self,
@@ -252,8 +252,8 @@ impl Detector {
         log: LogIdentity<'_, impl Fn() -> Epoch>,
         effects: &mut Vec<Effect>,
     ) {
-        let standings = self.rules.as_slice().iter().zip(&state.standings);
-        let active = standings.filter(|(_, standing)| standing.phase.is_active());
+        let rule_states = self.rules.as_slice().iter().zip(&state.rule_states);
+        let active = rule_states.filter(|(_, rule_state)| rule_state.phase.is_active());
         for rule in active.map(|(rule, _)| Arc::clone(rule)).chain(state.carried_alarms()) {
             effects.push(Effect::Alert(Box::new(AlertEvent {
                 generator: generator.clone(),
@@ -269,12 +269,12 @@ impl Detector {
             })));
         }
         if state.stored {
-            let farewell = StoredState::farewell(generator, log.topic, offset, (log.epoch)());
+            let decommissioned = StoredState::of_decommissioned(generator, log.topic, offset, (log.epoch)());
             effects.push(Effect::State(StateChange {
                 generator: generator.clone(),
                 partition,
-                is_farewell: true,
-                json: Some(farewell.to_json()),
+                is_decommissioned: true,
+                json: Some(decommissioned.to_json()),
                 offset,
             }));
         }
@@ -292,7 +292,7 @@ impl Detector {
         Effect::State(StateChange {
             generator: generator.clone(),
             partition,
-            is_farewell: false,
+            is_decommissioned: false,
             json: Some(state.to_json(generator, &self.rules, topic)),
             offset: state.applied,
         })
@@ -466,7 +466,7 @@ mod tests {
         assert_eq!((is_forgotten, alerts, stored), (false, vec![], None));
         let (is_forgotten, alerts, stored) = look_at_all(&detector, &mut state, 9, both(61_000, 0));
         assert_eq!((is_forgotten, alerts), told(true, &["gone-forgotten", "low_fuel-forgotten"], 61_000));
-        let stored = stored.expect("a farewell");
+        let stored = stored.expect("a decommissioned state");
         assert_eq!((stored.decommissioned, stored.offset, stored.epoch), (true, Offset(9), Epoch(4)));
         assert!(state.is_new());
         let again = read(&detector, &mut state, 10, 62_000);

@@ -25,7 +25,7 @@ pub struct StateChange {
     /// The partition its readings come from; the record goes to the one of the same number.
     pub partition: PartitionId,
     /// It stands for the state of a decommissioned generator, until the offset has passed it.
-    pub is_farewell: bool,
+    pub is_decommissioned: bool,
     /// The record's value, JSON; `None` deletes the state.
     pub json: Option<Vec<u8>>,
     /// The offset of the record that brought it; of the last reading, where silence did; where the partition begins, if

@@ -124,14 +124,14 @@ pub enum Step {
     Moved(RuleState),
     /// Raised: an event leaves. `began`: when the condition began to hold.
     Raised {
-        /// The new standing.
+        /// The new rule state.
         now: RuleState,
         /// When the condition began to hold.
         began: Millis,
     },
     /// Cleared: an event leaves. `began`: when the clear condition began to hold.
     Cleared {
-        /// The new standing.
+        /// The new rule state.
         now: RuleState,
         /// When the clear condition began to hold.
         began: Millis,
@@ -141,33 +141,33 @@ pub enum Step {
 /// One step: the rule's `limits` and `delays`, where it stands, a value measured `at` some event time.
 #[inline]
 #[must_use]
-pub fn step(limits: Limits, delays: Delays, standing: RuleState, value: f64, at: Millis) -> Step {
+pub fn step(limits: Limits, delays: Delays, rule_state: RuleState, value: f64, at: Millis) -> Step {
     use Phase::{Clearing, Normal, Pending, Raised};
 
-    if at < standing.since {
+    if at < rule_state.since {
         return Step::Late;
     }
     let enter = |phase| RuleState { phase, since: at };
-    let held = at.since(standing.since);
-    match standing.phase {
+    let held = at.since(rule_state.since);
+    match rule_state.phase {
         Normal if !limits.raises(value) => Step::Same,
         Normal if delays.on > 0 => Step::Moved(enter(Pending)),
         Normal => Step::Raised { now: enter(Raised), began: at },
 
         Pending if !limits.raises(value) => Step::Moved(enter(Normal)),
-        Pending if held >= delays.on => Step::Raised { now: enter(Raised), began: standing.since },
+        Pending if held >= delays.on => Step::Raised { now: enter(Raised), began: rule_state.since },
         Pending => Step::Same,
 
         Raised if limits.clears(value) && delays.off > 0 => Step::Moved(enter(Clearing)),
         Raised if limits.clears(value) => Step::Cleared { now: enter(Normal), began: at },
         Raised => match delays.realarm {
             // Entered anew, so that `since` alone tells when the next repeat is due.
-            Some(every) if held >= every => Step::Raised { now: enter(Raised), began: standing.since },
+            Some(every) if held >= every => Step::Raised { now: enter(Raised), began: rule_state.since },
             _ => Step::Same,
         },
 
         Clearing if !limits.clears(value) => Step::Moved(enter(Raised)),
-        Clearing if held >= delays.off => Step::Cleared { now: enter(Normal), began: standing.since },
+        Clearing if held >= delays.off => Step::Cleared { now: enter(Normal), began: rule_state.since },
         Clearing => Step::Same,
     }
 }
@@ -180,7 +180,7 @@ mod tests {
     const AT_ONCE: Delays = Delays { on: 0, off: 0, realarm: None };
     const DELAYED: Delays = Delays { on: 10, off: 20, realarm: None };
 
-    fn standing(phase: Phase, since: i64) -> RuleState {
+    fn rule_state(phase: Phase, since: i64) -> RuleState {
         RuleState { phase, since: Millis(since) }
     }
 
@@ -279,17 +279,17 @@ mod tests {
 
     #[test]
     fn a_reading_older_than_its_phase_is_late_and_one_of_the_same_instant_is_not() {
-        let raised = standing(Phase::Raised, 100);
+        let raised = rule_state(Phase::Raised, 100);
         assert_eq!(step(FUEL, AT_ONCE, raised, 300.0, Millis(99)), Step::Late);
-        let cleared = Step::Cleared { now: standing(Phase::Normal, 100), began: Millis(100) };
+        let cleared = Step::Cleared { now: rule_state(Phase::Normal, 100), began: Millis(100) };
         assert_eq!(step(FUEL, AT_ONCE, raised, 300.0, Millis(100)), cleared);
     }
 
     #[test]
     fn an_event_says_when_its_condition_began() {
-        let pending = standing(Phase::Pending, 5);
+        let pending = rule_state(Phase::Pending, 5);
         let step = step(FUEL, DELAYED, pending, 1.0, Millis(15));
-        assert_eq!(step, Step::Raised { now: standing(Phase::Raised, 15), began: Millis(5) });
+        assert_eq!(step, Step::Raised { now: rule_state(Phase::Raised, 15), began: Millis(5) });
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, TopicId};
 /// The alarm state of one generator in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlarmState {
-    /// One standing a rule, by the rule's index. Two fit inline: the default rules.
-    pub standings: SmallVec<[RuleState; 2]>,
+    /// One rule state a rule, by the rule's index. Two fit inline: the default rules.
+    pub rule_states: SmallVec<[RuleState; 2]>,
     /// Standings of rules that this replica doesn't run (disabled, or known to a newer release only), kept as they are
     /// so that a rolling change of the rules doesn't raise an alarm twice.
     carried: BTreeMap<String, StoredStanding>,
@@ -37,7 +37,7 @@ impl AlarmState {
     #[must_use]
     pub fn new(rules: &Rules, now: Mono) -> AlarmState {
         AlarmState {
-            standings: SmallVec::from_elem(RuleState::INITIAL, rules.as_slice().len()),
+            rule_states: SmallVec::from_elem(RuleState::INITIAL, rules.as_slice().len()),
             carried: BTreeMap::new(),
             applied: Offset(-1),
             epoch: Epoch::UNKNOWN,
@@ -46,7 +46,7 @@ impl AlarmState {
         }
     }
 
-    /// The state as another owner left it. Silence goes on: a deadman rule's standing says when the generator was last heard of, give
+    /// The state as another owner left it. Silence goes on: a deadman rule's rule state says when the generator was last heard of, give
     /// or take what it isn't written anew for (see [`heard_again_after`]); the generator gets the benefit of that.
     #[must_use]
     pub fn restore(stored: StoredState, rules: &Rules, now: Now) -> AlarmState {
@@ -54,16 +54,16 @@ impl AlarmState {
         let mut carried = stored.rules;
         for (index, rule) in rules.as_slice().iter().enumerate() {
             if let Some(StoredStanding { phase, since, .. }) = carried.remove(&rule.name) {
-                state.standings[index] = RuleState { phase, since };
+                state.rule_states[index] = RuleState { phase, since };
             }
         }
         state.carried = carried;
-        let heard = rules.as_slice().iter().zip(&state.standings).filter_map(|(rule, standing)| {
+        let heard = rules.as_slice().iter().zip(&state.rule_states).filter_map(|(rule, rule_state)| {
             let Condition::Deadman { after } = rule.condition else { return None };
             // When an alarm was raised, the silence was that old already.
-            let before = if standing.phase.is_active() { after } else { 0 };
-            (standing.since.0 >= 0)
-                .then(|| standing.since.0.saturating_add(heard_again_after(after)).saturating_sub(before))
+            let before = if rule_state.phase.is_active() { after } else { 0 };
+            (rule_state.since.0 >= 0)
+                .then(|| rule_state.since.0.saturating_add(heard_again_after(after)).saturating_sub(before))
         });
         if let Some(heard) = heard.min() {
             state.last_seen = now.mono.after(-now.wall.since(Millis(heard)).max(0));
@@ -77,7 +77,7 @@ impl AlarmState {
     /// Whether it is as one that no reading has touched.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        let untouched = self.standings.iter().all(|standing| *standing == RuleState::INITIAL);
+        let untouched = self.rule_states.iter().all(|rule_state| *rule_state == RuleState::INITIAL);
         !self.stored && untouched && self.carried.is_empty() && self.applied < Offset(0)
     }
 
@@ -100,9 +100,9 @@ impl AlarmState {
     #[must_use]
     pub fn to_json(&self, generator: &GeneratorId, rules: &Rules, topic: Option<&TopicId>) -> Vec<u8> {
         let mut all = self.carried.clone();
-        for (rule, standing) in rules.as_slice().iter().zip(&self.standings) {
-            if *standing != RuleState::INITIAL {
-                all.insert(rule.name.clone(), StoredStanding::new(rule, *standing));
+        for (rule, rule_state) in rules.as_slice().iter().zip(&self.rule_states) {
+            if *rule_state != RuleState::INITIAL {
+                all.insert(rule.name.clone(), StoredStanding::new(rule, *rule_state));
             }
         }
         StoredState {
@@ -117,7 +117,7 @@ impl AlarmState {
     }
 }
 
-/// How much later than the last time a reading has to be for a deadman rule's standing to say so, in milliseconds: a quarter of what
+/// How much later than the last time a reading has to be for a deadman rule's rule state to say so, in milliseconds: a quarter of what
 /// the rule waits for, so that silence outlives any number of restarts; and at most each ten seconds, as it's a record of the
 /// state topic for each generator.
 #[must_use]
@@ -143,7 +143,7 @@ pub struct StoredState {
     pub epoch: Epoch,
     /// Where each rule stands.
     pub rules: BTreeMap<String, StoredStanding>,
-    /// The generator is gone and this record is about to be deleted; see [`StoredState::farewell`].
+    /// The generator is gone and this record is about to be deleted; see [`StoredState::of_decommissioned`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decommissioned: bool,
 }
@@ -209,7 +209,7 @@ impl StoredState {
     /// were the state deleted at once, a crash before that would have the next owner evaluate readings again that it can't
     /// tell from new ones. See [`crate::pool::outbox`].
     #[must_use]
-    pub fn farewell(
+    pub fn of_decommissioned(
         generator: &GeneratorId,
         topic: Option<&TopicId>,
         offset: Offset,
@@ -247,7 +247,7 @@ mod tests {
         let rules = Rules::default();
         let id = GeneratorId::from("generator4");
         let mut state = AlarmState::new(&rules, Mono(7));
-        state.standings[0] = RuleState { phase: Phase::Clearing, since: Millis(5) };
+        state.rule_states[0] = RuleState { phase: Phase::Clearing, since: Millis(5) };
         (state.applied, state.epoch) = (Offset(42), Epoch(3));
         state.stored = true;
         let topic = TopicId::from("fXb3ZTPHT7y5Iq7LgnAqLQ");
@@ -257,10 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn readings_up_to_a_farewell_are_known_and_the_generator_is_not() {
-        let farewell =
-            StoredState::farewell(&GeneratorId::from("g"), None, Offset(7), Epoch::UNKNOWN).to_json();
-        let stored = StoredState::from_json(&farewell).expect("own format");
+    fn readings_up_to_a_decommissioning_are_known_and_the_generator_is_not() {
+        let decommissioned =
+            StoredState::of_decommissioned(&GeneratorId::from("g"), None, Offset(7), Epoch::UNKNOWN)
+                .to_json();
+        let stored = StoredState::from_json(&decommissioned).expect("own format");
         let state = AlarmState::restore(stored, &Rules::default(), Now::default());
         assert_eq!((state.applied, state.stored), (Offset(7), false));
     }

@@ -186,7 +186,7 @@ mod tests {
             Effect::State(StateChange {
                 generator: "g1".into(),
                 partition: PartitionId(3),
-                is_farewell: false,
+                is_decommissioned: false,
                 json,
                 offset: Offset(0),
             })

@@ -250,7 +250,9 @@ mod tests {
         };
         for (offset, key, value) in [(0, "a", Some(5)), (1, "b", Some(6)), (2, "a", Some(7)), (3, "b", None)]
         {
-            let state = |offset| StoredState::farewell(&key.into(), None, Offset(offset), Epoch(0)).to_json();
+            let state = |offset| {
+                StoredState::of_decommissioned(&key.into(), None, Offset(offset), Epoch(0)).to_json()
+            };
             assert_eq!(apply(offset, key.as_bytes(), value.map(state).as_deref()), Ok(()));
         }
         let refused = apply(4, b"a", Some(b"{")).expect_err("no state").to_string();

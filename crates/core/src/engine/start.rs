@@ -256,9 +256,9 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_renewed_once_and_covers_nothing_and_what_is_forgotten_is_deleted() {
-        let mut farewell = state("gone", "old", 700);
-        farewell.1.decommissioned = true;
-        let states = vec![state("a", "old", 900), farewell, state("b", "new", 12)];
+        let mut decommissioned = state("gone", "old", 700);
+        decommissioned.1.decommissioned = true;
+        let states = vec![state("a", "old", 900), decommissioned, state("b", "new", 12)];
         let found = Found { states, committed: committed(900, "old"), ..Found::default() };
 
         let kept = found.clone().start(&log(), on_new_topic(OnNewTopic::KeepStates)).expect("accepted");

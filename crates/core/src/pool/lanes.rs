@@ -416,13 +416,13 @@ mod tests {
         let mut lanes = Lanes::restore(states, &detector, at(60_000));
         let mut effects = Vec::new();
         lanes.watch_silence(&detector, PartitionId(0), None, at(60_000), at(60_000), &mut effects);
-        let farewells: Vec<&str> = effects
+        let decommissioned: Vec<&str> = effects
             .iter()
             .filter_map(Effect::as_state)
-            .filter(|change| change.is_farewell)
+            .filter(|change| change.is_decommissioned)
             .map(|change| change.generator.as_str())
             .collect();
-        assert_eq!((farewells, lanes.generators(), lanes.free.len()), (vec!["a", "c"], 1, 2));
+        assert_eq!((decommissioned, lanes.generators(), lanes.free.len()), (vec!["a", "c"], 1, 2));
         let before = effects.len();
         lanes.watch_silence(&detector, PartitionId(0), None, at(60_001), at(60_001), &mut effects);
         assert_eq!(effects.len(), before, "nobody is forgotten twice");

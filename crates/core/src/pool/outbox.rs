@@ -7,7 +7,7 @@
 //!
 //! Two things wait for the offset. *Dead letters*, as no state tells that they were written. And the *deletion* of a
 //! decommissioned generator's state: were it gone while the offset is below the decommissioning, earlier readings of the
-//! generator would be evaluated again after a crash. Until then a farewell stands in its place, which names the reading as
+//! generator would be evaluated again after a crash. Until then a decommissioned state stands in its place, which names the reading as
 //! any state does. It is deleted by a commit that comes after the one whose offset passed it, whatever the delivery.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -33,7 +33,7 @@ pub struct Outbox {
     bytes: usize,
     open_bytes: usize,
     sealed_bytes: usize,
-    farewells: Farewells,
+    decommissioned: DecommissionedStates,
 }
 
 /// What a commit takes along of one partition.
@@ -58,7 +58,7 @@ impl Outbox {
             bytes: 0,
             open_bytes: 0,
             sealed_bytes: 0,
-            farewells: Farewells::default(),
+            decommissioned: DecommissionedStates::default(),
         }
     }
 
@@ -91,14 +91,14 @@ impl Outbox {
         }
     }
 
-    /// A farewell that an earlier owner has left, to be deleted by us. Whether readings that it covers are still to come,
+    /// A decommissioned state that an earlier owner has left, to be deleted by us. Whether readings that it covers are still to come,
     /// as the partition is worked from `start` on.
-    pub fn restore_farewell(&mut self, generator: &GeneratorId, offset: Offset, start: Offset) -> bool {
+    pub fn restore_decommissioned(&mut self, generator: &GeneratorId, offset: Offset, start: Offset) -> bool {
         if offset < start {
             self.push(generator.clone(), None, offset);
             return false;
         }
-        self.farewells.add(generator.clone(), offset);
+        self.decommissioned.add(generator.clone(), offset);
         true
     }
 
@@ -135,7 +135,7 @@ impl Outbox {
     /// What the last commit held is durable, and so is its offset. Gives what is, since the last time.
     pub fn acknowledge(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect>>> {
         self.published();
-        while let Some((generator, offset)) = self.farewells.take_below(offset) {
+        while let Some((generator, offset)) = self.decommissioned.take_below(offset) {
             self.push(generator, None, offset);
         }
         std::mem::take(&mut self.published)
@@ -211,10 +211,10 @@ impl Outbox {
         );
         for effect in &self.open[before..] {
             if let Effect::State(change) = effect {
-                if change.is_farewell {
-                    self.farewells.add(change.generator.clone(), change.offset);
+                if change.is_decommissioned {
+                    self.decommissioned.add(change.generator.clone(), change.offset);
                 } else {
-                    self.farewells.cancel(&change.generator);
+                    self.decommissioned.cancel(&change.generator);
                 }
             }
             let bytes = effect.bytes();
@@ -226,29 +226,30 @@ impl Outbox {
     /// A group of one state, or its deletion.
     fn push(&mut self, generator: GeneratorId, json: Option<Vec<u8>>, offset: Offset) {
         let partition = self.partition;
-        let change = Effect::State(StateChange { generator, partition, is_farewell: false, json, offset });
+        let change =
+            Effect::State(StateChange { generator, partition, is_decommissioned: false, json, offset });
         self.bytes += change.bytes();
         self.open_bytes += change.bytes();
         self.open.push(change);
     }
 }
 
-/// Farewells that are to be deleted when the committed offset has passed them.
+/// DecommissionedStates that are to be deleted when the committed offset has passed them.
 #[derive(Debug, Default)]
-struct Farewells {
+struct DecommissionedStates {
     /// Several may name one offset: -1, of states that were kept from another log.
     by_offset: BTreeSet<(Offset, GeneratorId)>,
     by_generator: HashMap<GeneratorId, Offset, foldhash::fast::RandomState>,
 }
 
-impl Farewells {
+impl DecommissionedStates {
     fn add(&mut self, generator: GeneratorId, offset: Offset) {
         self.cancel(&generator);
         self.by_offset.insert((offset, generator.clone()));
         self.by_generator.insert(generator, offset);
     }
 
-    /// The generator has come back: its new state stands in the farewell's place.
+    /// The generator has come back: its new state stands in the decommissioned state's place.
     fn cancel(&mut self, generator: &GeneratorId) {
         // Nearly always: it isn't even worth a hash.
         if self.by_generator.is_empty() {
@@ -275,12 +276,12 @@ mod tests {
 
     const FAREWELL: &str = r#"{"decommissioned":true}"#;
 
-    /// Without a text: a farewell.
+    /// Without a text: a decommissioned state.
     fn change(generator: &str, offset: i64, json: Option<&str>) -> Effect {
         Effect::State(StateChange {
             generator: GeneratorId::from(generator),
             partition: PartitionId(0),
-            is_farewell: json.is_none(),
+            is_decommissioned: json.is_none(),
             json: Some(json.unwrap_or(FAREWELL).as_bytes().to_vec()),
             offset: Offset(offset),
         })
@@ -301,7 +302,7 @@ mod tests {
         let told = |change: &StateChange| {
             let kind = match &change.json {
                 None => "deleted",
-                Some(_) if change.is_farewell => "farewell",
+                Some(_) if change.is_decommissioned => "decommissioned",
                 Some(_) => "state",
             };
             (change.generator.to_string(), change.offset.0, kind)
@@ -410,7 +411,7 @@ mod tests {
     fn a_state_is_deleted_when_the_committed_offset_has_passed_the_decommissioning() {
         let mut outbox = Outbox::new(PartitionId(0));
         publish(&mut outbox, change("g", 5, None));
-        assert_eq!(states(&[seal(&mut outbox, 3)]), [known("g", 5, "farewell")]);
+        assert_eq!(states(&[seal(&mut outbox, 3)]), [known("g", 5, "decommissioned")]);
         outbox.acknowledge(Offset(3));
         assert!(!outbox.is_ready(Offset(9)), "the offset hasn't passed it");
         seal(&mut outbox, 6);
@@ -433,8 +434,12 @@ mod tests {
     #[test]
     fn the_offset_stays_at_the_start_until_all_that_was_to_be_renewed_is_out() {
         let mut outbox = Outbox::new(PartitionId(0));
-        let kept =
-            StoredState::farewell(&GeneratorId::from("a"), None, Offset(4), crate::types::Epoch::UNKNOWN);
+        let kept = StoredState::of_decommissioned(
+            &GeneratorId::from("a"),
+            None,
+            Offset(4),
+            crate::types::Epoch::UNKNOWN,
+        );
         let renewals = vec![(GeneratorId::from("a"), Some(kept)), (GeneratorId::from("b"), None)];
         outbox.renew(renewals, Offset(5));
         publish(&mut outbox, change("a", 7, Some("{}")));
@@ -454,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn farewells_of_one_offset_are_all_deleted() {
+    fn decommissioned_states_of_one_offset_are_all_deleted() {
         let mut outbox = Outbox::new(PartitionId(0));
         for generator in ["a", "b"] {
             publish(&mut outbox, change(generator, 4, None));
@@ -465,10 +470,10 @@ mod tests {
     }
 
     #[test]
-    fn a_farewell_that_was_left_behind_is_deleted_by_the_next_owner() {
+    fn a_decommissioned_state_that_was_left_behind_is_deleted_by_the_next_owner() {
         let mut outbox = Outbox::new(PartitionId(0));
-        assert!(!outbox.restore_farewell(&GeneratorId::from("old"), Offset(4), Offset(5)));
-        assert!(outbox.restore_farewell(&GeneratorId::from("ahead"), Offset(5), Offset(5)));
+        assert!(!outbox.restore_decommissioned(&GeneratorId::from("old"), Offset(4), Offset(5)));
+        assert!(outbox.restore_decommissioned(&GeneratorId::from("ahead"), Offset(5), Offset(5)));
         assert_eq!(states(&[seal(&mut outbox, 6)]), [known("old", 4, "deleted")]);
         outbox.acknowledge(Offset(6));
         assert_eq!(states(&[seal(&mut outbox, 6)]), [known("ahead", 5, "deleted")]);

@@ -60,9 +60,9 @@ impl PartitionWork {
         let Beginning { start, topic, states, renewals, owes_offset } = beginning;
         let mut outbox = Outbox::new(id);
         outbox.renew(renewals, start);
-        // A farewell that the log has passed covers nothing any more: it has no lane.
+        // A decommissioned state that the log has passed covers nothing any more: it has no lane.
         let states = states.into_iter().filter(|(generator, stored)| {
-            !stored.decommissioned || outbox.restore_farewell(generator, stored.offset, start)
+            !stored.decommissioned || outbox.restore_decommissioned(generator, stored.offset, start)
         });
         let lanes = Lanes::restore(states, detector, now);
         PartitionWork {

@@ -86,12 +86,13 @@ impl Partition {
     }
 
     fn is_to_go(&self, generator: &str) -> bool {
-        self.other(generator).is_some() || self.farewell(generator).is_some_and(|offset| offset < self.end)
+        self.other(generator).is_some()
+            || self.decommissioned(generator).is_some_and(|offset| offset < self.end)
     }
 
-    /// Where the generator was decommissioned, if its farewell is there. Of a log that has lost its end that may be where
+    /// Where the generator was decommissioned, if its decommissioned is there. Of a log that has lost its end that may be where
     /// nothing is any more: then it stays until the offset comes there again.
-    fn farewell(&self, generator: &str) -> Option<i64> {
+    fn decommissioned(&self, generator: &str) -> Option<i64> {
         let state = StoredState::from_json(self.states.get(generator)?).ok()?;
         state.decommissioned.then_some(state.offset.0)
     }
@@ -347,7 +348,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether everything in the log is committed, no farewell is left, and nothing is about to become visible.
+    /// Whether everything in the log is committed, no decommissioned is left, and nothing is about to become visible.
     pub fn is_drained(&self) -> bool {
         let is_pending =
             |producer: &Producer, id: i32| producer.holds_offset_of(id) || producer.holds_states_of(id);
@@ -390,7 +391,7 @@ impl Cluster {
             let parse = |(id, json): (&String, &Vec<u8>)| {
                 (id.clone(), serde_json::from_slice(json).unwrap_or_default())
             };
-            let states = partition.states.iter().filter(|(id, _)| partition.farewell(id).is_none());
+            let states = partition.states.iter().filter(|(id, _)| partition.decommissioned(id).is_none());
             let stored: BTreeMap<String, Value> = states.map(parse).collect();
             ensure!(
                 stored == expected,

@@ -24,8 +24,8 @@ pub struct ExactlyOnce {
     ahead: BTreeMap<String, VecDeque<usize>>,
     /// The bad records whose dead letters aren't visible.
     bad: VecDeque<usize>,
-    /// The decommissionings whose farewell stands in the state's place.
-    farewells: BTreeMap<String, i64>,
+    /// The decommissionings whose decommissioned stands in the state's place.
+    decommissioned: BTreeMap<String, i64>,
     committed: i64,
     /// Whether states may be written again as they are.
     stored_again: bool,
@@ -42,7 +42,7 @@ impl ExactlyOnce {
             appended: 0,
             ahead: BTreeMap::new(),
             bad: VecDeque::new(),
-            farewells: BTreeMap::new(),
+            decommissioned: BTreeMap::new(),
             committed: 0,
             stored_again: false,
             missing: Invariant::Effects,
@@ -106,11 +106,11 @@ impl ExactlyOnce {
                     continue;
                 }
                 Effect::State(change) if change.json.is_none() => {
-                    let gone = self.farewells.remove(change.generator.as_str());
+                    let gone = self.decommissioned.remove(change.generator.as_str());
                     ensure!(
                         group.is_empty() && gone == Some(change.offset.0) && change.offset.0 < offset,
                         Effects,
-                        "{here}: {effect:?} deletes a state, the farewell is that of {gone:?}"
+                        "{here}: {effect:?} deletes a state, the decommissioned is that of {gone:?}"
                     );
                     continue;
                 }
@@ -128,8 +128,8 @@ impl ExactlyOnce {
             check(partition, &wanted, effect, log)?;
             if let Expected::State(generator, state) = wanted {
                 match state["offset"].as_i64().filter(|_| state["decommissioned"] == true) {
-                    Some(offset) => self.farewells.insert(generator, offset),
-                    None => self.farewells.remove(&generator),
+                    Some(offset) => self.decommissioned.insert(generator, offset),
+                    None => self.decommissioned.remove(&generator),
                 };
             }
         }

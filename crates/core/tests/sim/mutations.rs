@@ -167,8 +167,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "forgets_what_was_pending_when_the_partition_moves",
         file: "alarm/state.rs",
-        before: "state.standings[index] = RuleState { phase, since };",
-        after: "if phase.is_active() { state.standings[index] = RuleState { phase, since }; }",
+        before: "state.rule_states[index] = RuleState { phase, since };",
+        after: "if phase.is_active() { state.rule_states[index] = RuleState { phase, since }; }",
         caught_by: &[Effects, Visible],
     },
     Mutation {
@@ -278,7 +278,7 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: &[Effects],
     },
     Mutation {
-        name: "deletes_a_state_before_the_offset_has_passed_its_farewell",
+        name: "deletes_a_state_before_the_offset_has_passed_its_decommissioning",
         file: "pool/outbox.rs",
         before: ".filter(|(first, _)| *first < offset)?",
         after: ".filter(|_| offset >= Offset(0))?",
@@ -287,12 +287,12 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "deletes_the_state_of_a_generator_that_came_back",
         file: "pool/outbox.rs",
-        before: "                    self.farewells.cancel(&change.generator);",
+        before: "                    self.decommissioned.cancel(&change.generator);",
         after: "                    let _ = &change.generator;",
         caught_by: &[Effects],
     },
     Mutation {
-        name: "forgets_the_farewells_of_earlier_owners",
+        name: "forgets_the_decommissioned_states_of_earlier_owners",
         file: "pool/outbox.rs",
         before: "            self.push(generator.clone(), None, offset);\n            return false;",
         after: "            return false;",
