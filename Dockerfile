@@ -4,24 +4,27 @@
 #
 # BUILDER needs Rust 1.89, a C and a C++ compiler, make and perl.
 ARG BUILDER=rust:1-trixie
-# Where /genwatch and /licenses come from: the stage below, or an image that holds what was built elsewhere (scripts/images/make).
-# BuildKit then leaves the builder out.
+# The source of /genwatch and /licenses: the stage below, or an image with a binary built elsewhere
+# (scripts/images/make). BuildKit then skips the builder.
 ARG BINARY=builder
-# What the binary runs on: a Debian with a glibc as new as the builder's, and libgcc.
+# The base at run time: a Debian with a glibc at least as new as the builder's, and libgcc.
 ARG BASE=debian:trixie-slim
 
 FROM ${BUILDER} AS builder
 WORKDIR /src
-# The dependencies first: they change seldom, and take most of the time.
+# The dependencies first: they seldom change, and take most of the time.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/bench/Cargo.toml crates/bench/
 COPY crates/core/Cargo.toml crates/core/
-RUN mkdir src crates/core/src crates/core/benches && touch src/lib.rs crates/core/src/lib.rs crates/core/benches/core.rs && echo 'fn main() {}' >src/main.rs
+COPY crates/kafka/Cargo.toml crates/kafka/
+COPY crates/oracle/Cargo.toml crates/oracle/
+RUN mkdir src && for crate in . crates/*; do mkdir -p $crate/src && touch $crate/src/lib.rs; done && echo 'fn main() {}' >src/main.rs && mkdir crates/core/benches && touch crates/core/benches/core.rs
 RUN cargo build --release --locked && rm -r src crates/*/src
 COPY crates crates
 COPY src src
-# touch: cargo goes by time stamps, and those of the sources are older than what was built of the placeholders.
+# touch: cargo compares time stamps, and the sources' are older than the build of the placeholders.
 RUN touch src/main.rs src/lib.rs crates/*/src/lib.rs && cargo build --release --locked && strip -o /genwatch target/release/genwatch
-# Of the C libraries that are linked in.
+# The licences of the linked C libraries.
 RUN mkdir /licenses && cd "$CARGO_HOME"/registry/src/*/ \
     && cp rdkafka-sys-*/librdkafka/LICENSES.txt /licenses/librdkafka \
     && cp openssl-src-*/openssl/LICENSE.txt /licenses/openssl
@@ -29,22 +32,22 @@ RUN mkdir /licenses && cd "$CARGO_HOME"/registry/src/*/ \
 FROM ${BINARY} AS binary
 
 FROM ${BASE}
-# Whom to trust where brokers or databases have certificates of a public CA.
+# CAs to trust, for brokers or databases with certificates of a public CA.
 RUN apt-get update -q \
     && apt-get install -q -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY --from=binary /genwatch /usr/local/bin/genwatch
 COPY --from=binary /licenses /usr/share/doc/genwatch/
 COPY LICENSE /usr/share/doc/genwatch/
-# Where `bench` leaves its results: a new volume takes over the owner of the folder on which it is mounted.
+# `bench` leaves its results here: a new volume takes over the owner of the folder on which it is mounted.
 RUN install -d -o 65532 -g 65532 /results
-# A number, so that Kubernetes can tell that it isn't root. Nothing is written but results, into a volume: the root file
-# system may be read-only.
+# A number, so that Kubernetes can see that it isn't root. Only results are written, into a volume: the root file system
+# may be read-only.
 USER 65532:65532
-# Where a worker that is told --http 0.0.0.0:8080 serves its health and metrics.
+# A worker with --http 0.0.0.0:8080 serves its health and metrics here.
 EXPOSE 8080
-# For a worker; switch it off for other commands (--no-healthcheck). Alive is asked, not ready: a worker that waits for the
-# cluster is well.
+# For a worker; switch it off for other commands (--no-healthcheck). It asks for alive, not for ready: a worker that
+# waits for the cluster is healthy.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=20s --retries=3 CMD ["/usr/local/bin/genwatch", "health"]
 # The first SIGTERM drains and commits.
 STOPSIGNAL SIGTERM

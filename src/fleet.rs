@@ -1,5 +1,5 @@
-//! The live view of the fleet: which replica holds which partition, how far it is, and whether generators are worked in
-//! order. Replicas of one process write it, observers (the demo's table) read it; nobody decides by it.
+//! The live view of the fleet: which worker holds which partition, its progress, and whether generators are processed
+//! in order. The workers of one process write it, observers (the demo's table) read it; no decision depends on it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use dashmap::DashMap;
 
 use genwatch_core::types::{Offset, PartitionId};
 
-/// The live view. The one map that threads share.
+/// The live view, the only map that threads share.
 #[derive(Debug, Default)]
 pub struct FleetView {
     partitions: DashMap<PartitionId, PartitionView>,
@@ -17,14 +17,14 @@ pub struct FleetView {
     records: AtomicU64,
 }
 
-/// What is known of a partition.
+/// The state of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionView {
-    /// The replica that holds it; `None` while it changes hands.
+    /// The worker that holds it; `None` while it changes hands.
     pub owner: Option<String>,
     /// The committed offset.
     pub committed: Offset,
-    /// The end of the log, as the owner last saw it.
+    /// The end of the log that the owner last saw.
     pub end: Offset,
     /// Records committed since the start.
     pub records: u64,
@@ -37,7 +37,7 @@ impl Default for PartitionView {
 }
 
 impl FleetView {
-    /// A reading has begun to be worked; its generator's earlier ones must have been worked before.
+    /// Notes that a reading's processing begins; its generator's earlier readings must have been processed before.
     pub fn worked(&self, generator: &str, partition: PartitionId, offset: Offset) {
         match self.generators.get_mut(generator) {
             Some(mut last) => {
@@ -52,7 +52,7 @@ impl FleetView {
         }
     }
 
-    /// A replica holds a partition.
+    /// Notes that a worker holds a partition.
     pub fn holds(&self, replica: &str, partition: PartitionId, committed: Offset, end: Offset) {
         let mut view = self.partitions.entry(partition).or_default();
         view.owner = Some(replica.to_owned());
@@ -60,7 +60,7 @@ impl FleetView {
         view.end = view.end.max(end);
     }
 
-    /// A replica has committed records of a partition.
+    /// Notes that a worker committed records of a partition.
     pub fn committed(&self, replica: &str, partition: PartitionId, offset: Offset, records: u64) {
         let mut view = self.partitions.entry(partition).or_default();
         view.owner = Some(replica.to_owned());
@@ -70,7 +70,7 @@ impl FleetView {
         self.records.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// A replica has given a partition back.
+    /// Notes that a worker gave a partition back.
     pub fn released(&self, replica: &str, partition: PartitionId) {
         if let Some(mut view) = self.partitions.get_mut(&partition)
             && view.owner.as_deref() == Some(replica)
@@ -79,7 +79,7 @@ impl FleetView {
         }
     }
 
-    /// A replica has gone.
+    /// Notes that a worker has gone.
     pub fn left(&self, replica: &str) {
         for mut view in self.partitions.iter_mut() {
             if view.owner.as_deref() == Some(replica) {
@@ -88,25 +88,25 @@ impl FleetView {
         }
     }
 
-    /// The partitions, by number.
+    /// Returns the partitions, by number.
     #[must_use]
     pub fn partitions(&self) -> BTreeMap<PartitionId, PartitionView> {
         self.partitions.iter().map(|view| (*view.key(), view.value().clone())).collect()
     }
 
-    /// Records committed by all replicas.
+    /// Returns the records committed by all workers.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
     }
 
-    /// How often a reading was worked after a later one of its generator.
+    /// Returns how many readings were processed after a later one of their generator.
     #[must_use]
     pub fn out_of_order(&self) -> u64 {
         self.out_of_order.load(Ordering::Relaxed)
     }
 
-    /// How many generators have been seen.
+    /// Returns the number of generators seen.
     #[must_use]
     pub fn generators(&self) -> usize {
         self.generators.len()

@@ -1,5 +1,5 @@
-//! The published formats hold together: schemas, examples, `docs/formats.md` and the AsyncAPI document. That the binary keeps
-//! to them is checked against a real Kafka (`tests/kafka/formats.rs`).
+//! The published formats are consistent: schemas, examples, `docs/formats.md` and the AsyncAPI document.
+//! `tests/kafka/formats.rs` checks against a real Kafka that the binary keeps to them.
 
 #![allow(clippy::expect_used, missing_docs)]
 
@@ -86,7 +86,7 @@ fn the_page_names_every_code_and_every_topic() {
     }
 }
 
-/// The schema and the worker agree on what a reading is, but for what a schema can't know: keys, bytes and doubles.
+/// The schema and the worker agree on what a reading is, except for what a schema can't know: keys, bytes and doubles.
 #[test]
 fn the_schema_of_readings_judges_as_the_worker_does() {
     let schema = &schemas()["reading"];
@@ -147,7 +147,7 @@ fn the_asyncapi_document_has_the_topics_and_its_references_lead_somewhere() {
             None => assert!(docs().join(&reference).is_file(), "{reference}"),
         }
     }
-    // Each topic's payload has a schema of its own.
+    // Each topic's payload has its own schema.
     for schema in
         ["reading", "alert", "state", "generator-status", "aggregate", "alert-headers", "dead-letter-headers"]
     {
@@ -164,4 +164,33 @@ fn collect_references(node: &Yaml, into: &mut Vec<String>) {
         Yaml::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
         _ => {}
     }
+}
+
+/// Dashboards and alerts ask Prometheus for metrics that some service registers, by whatever file they come.
+#[test]
+fn what_dashboards_and_alerts_ask_for_is_registered_somewhere() {
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries =
+            std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    }
+    let names = |text: &str| -> Vec<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("genwatch_")).map(str::to_owned).collect()
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source: String = files(&root.join("src")).iter().map(|path| read(path)).collect();
+    let registered = names(&source);
+    let mut asked = 0;
+    for folder in ["compose/grafana", "compose/prometheus", "kubernetes/components/alerts"] {
+        for path in files(&root.join("deploy").join(folder)) {
+            for name in names(&read(&path)) {
+                let metric = ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
+                let metric = metric.unwrap_or(&name);
+                assert!(registered.iter().any(|one| one == metric), "{}: {name}", path.display());
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 50, "{asked}");
 }

@@ -1,5 +1,5 @@
 //! No script and no test uses a program that a bare machine may lack: `scripts/setup` brings it, or Debian's smallest
-//! variant (`minbase`) has it. And `scripts/setup` installs nothing that it hasn't listed, or against a no.
+//! variant (`minbase`) has it. And `scripts/setup` installs nothing unlisted, and nothing after a no.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -11,13 +11,13 @@ use std::process::{Command, Stdio};
 
 use tree_sitter::{Node, Parser, Tree};
 
-/// Of bash itself, `kill` among them.
+/// Bash builtins, `kill` among them.
 const BUILTINS: &str = ". : [ alias bg break builtin caller cd command compgen complete compopt continue declare \
     dirs disown echo enable eval exec exit export false fc fg getopts hash help history jobs kill let local logout \
     mapfile popd printf pushd pwd read readarray readonly return set shift shopt source suspend test times trap true \
     type typeset ulimit umask unalias unset wait";
 
-/// Of the packages that every Debian has: coreutils, util-linux, findutils, grep, sed, mawk, tar, gzip, diffutils, bash,
+/// From packages that every Debian has: coreutils, util-linux, findutils, grep, sed, mawk, tar, gzip, diffutils, bash,
 /// dash, mount, apt, dpkg.
 const MINBASE: &str = "arch b2sum base32 base64 basename basenc cat chgrp chmod chown chroot cksum comm cp csplit cut \
     date dd df dir dircolors dirname du echo env expand expr factor false fmt fold groups head hostid id install join \
@@ -30,10 +30,10 @@ const MINBASE: &str = "arch b2sum base32 base64 basename basenc cat chgrp chmod 
     find xargs grep egrep fgrep sed awk tar gzip gunzip zcat cmp diff bash sh mount umount apt-get apt-cache dpkg \
     dpkg-deb dpkg-query script";
 
-/// A script asks whether they are there, and goes on without them.
+/// A script checks whether these are there, and goes on without them.
 const ASKED_FOR: &str = "gdb kcat rustup sudo";
 
-/// These run the program that is their first word that is no option, number or variable.
+/// These run another program: their first word that is no option, number or variable.
 const WRAPPERS: &str =
     "as_root chroot command env exec ionice nice nohup setsid stdbuf sudo time timeout unshare xargs";
 
@@ -70,7 +70,7 @@ fn every_program_that_is_used_is_on_this_machine_after_setup() {
     assert!(missing.is_empty(), "run scripts/setup; it left out: {missing:?}");
 }
 
-/// Where the reader of scripts errs, the tests above say nothing.
+/// Where the script parser errs, the tests above prove nothing.
 #[test]
 fn programs_are_found_wherever_a_script_can_name_them() {
     let script = r#"#!/bin/bash
@@ -110,14 +110,15 @@ fn setup_lists_what_is_missing_and_by_what_means_and_installs_nothing_when_told_
     }
     assert_eq!(machine.installed(), "");
 
-    // Nobody is there to say no; and what is still not there afterwards is told.
+    // Without a terminal there is no one to say no; a tool that is still missing afterwards is reported.
     let (code, said) = machine.setup(&[]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("still not there after its installation"), "{said}");
     assert!(machine.installed().contains("build-essential make"), "{}", machine.installed());
 }
 
-/// A folder of programs, the only ones that a script finds: what every machine has, and an apt-get that only takes notes.
+/// A folder of programs, the only ones that a script finds: those of every machine, and an apt-get that only takes
+/// notes.
 struct BareMachine(tempfile::TempDir);
 
 impl BareMachine {
@@ -177,7 +178,7 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What `scripts/setup` ensures, and what it brings where it can.
+/// The tools that `scripts/setup` ensures, and those that it brings where it can.
 fn programs_of_setup() -> (BTreeSet<String>, BTreeSet<String>) {
     let output = Command::new(project().join("scripts/setup")).arg("--list").output().expect("bash runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -225,7 +226,7 @@ fn used_programs() -> BTreeMap<String, PathBuf> {
     programs
 }
 
-/// All but what git ignores.
+/// All files except those that git ignores.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -242,12 +243,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn is_shell(text: &str) -> bool {
     let first = text.lines().next().unwrap_or_default();
-    // The second is of what other scripts source.
+    // The second is a file that other scripts source.
     (first.starts_with("#!") && first.ends_with("sh")) || first.starts_with("# shellcheck shell=")
 }
 
 fn between(text: &str, before: &str, after: &str) -> BTreeSet<String> {
-    // This very file names what it looks for.
+    // This file contains what it looks for.
     let parts = text.split(before).skip(1).filter_map(|part| Some(part.split_once(after)?.0.to_owned()));
     parts.filter(|part| !part.is_empty() && !part.contains('{')).collect()
 }
@@ -263,7 +264,7 @@ fn is_in_path(program: &str) -> bool {
 /// The commands of a script by name, and the functions that it defines.
 fn read_script(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let mut commands = BTreeSet::new();
-    // By text, as the grammar doesn't know all of bash.
+    // By text, because the grammar doesn't know all of bash.
     let defined =
         text.lines().filter_map(|line| line.split_once("() ")).map(|(name, _)| name.trim().to_owned());
     let mut functions: BTreeSet<String> = defined.collect();
@@ -304,7 +305,7 @@ fn read_command(
                 commands.insert(std::mem::replace(&mut name, word.to_owned()));
                 is_wrapper = is_one_of(WRAPPERS, word);
             }
-            // A program by a variable.
+            // A program named by a variable.
             None if is_wrapper => is_wrapper = false,
             _ => {}
         }
@@ -320,7 +321,7 @@ fn is_option_number_or_assignment(word: &str) -> bool {
     word.starts_with(['-', '+']) || word.contains('=') || word.parse::<f64>().is_ok()
 }
 
-/// The word that stands there, if it's no variable.
+/// The word at this place, unless it's a variable.
 fn literal(node: Node<'_>, text: &str) -> Option<String> {
     let word = text[node.byte_range()].trim_matches(['"', '\'']);
     (!word.is_empty() && !word.contains(['$', '`', '\n', ' ', '(', '<', '*']))

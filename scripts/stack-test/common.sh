@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What both halves of `scripts/stack test` stand on: an engine, a stack of the test's own, and questions to it.
+# Shared by both halves of `scripts/stack test`: an engine, the test's own stack, and queries to it.
 
 engine_pid=
 scratch=
@@ -10,13 +10,13 @@ stranger=
 scheme=http
 have_influxdb=no
 
-# Exit code 3: there's no engine and none can be had.
+# Exit code 3: there is no engine, and none can be started.
 no_engine() {
     say "NOT TESTED: $1"
     exit 3
 }
 
-# The engine that is there, or one of the test's own.
+# The existing engine, or one of the test's own.
 have_engine() {
     if docker version >/dev/null 2>&1; then return; fi
     [[ -z ${DOCKER_HOST:-} ]] || no_engine "no Docker engine answers at $DOCKER_HOST"
@@ -28,7 +28,7 @@ have_engine() {
             docker.io docker-compose debootstrap iptables; } >"$scratch/apt.log" 2>&1 ||
             { tail -n 5 "$scratch/apt.log" >&2; no_engine "docker.io can't be installed (apt-get's last words are above)"; }
     fi
-    # Images last longer than a checkout: they are made again when what they are made from has changed. One engine at a time.
+    # Images outlive a checkout: they are made again when their inputs have changed. One engine at a time.
     local data=$target/docker images=${XDG_CACHE_HOME:-$HOME/.cache}/genwatch/docker
     mkdir -p "$data" "$images"
     exec 8>"$images.lock"
@@ -58,7 +58,7 @@ finish_test() {
     fi
     take_down
     if [[ -n $engine_pid ]]; then
-        # What has lost its name to a newer image.
+        # Images whose name moved to a newer one.
         docker system prune --force >/dev/null 2>&1 || true
         kill "$engine_pid" 2>/dev/null || true
         wait "$engine_pid" 2>/dev/null || true
@@ -85,19 +85,19 @@ bring_up() { # COMPLAINT ARGUMENTS...
     }
 }
 
-# One that nobody listens at. Brokers tell clients on this machine the port, so it has to be known beforehand.
+# A free one. Brokers tell clients on this machine the port, so it has to be known beforehand.
 free_port() {
     local port
     while port=$((20000 + RANDOM % 12000)); (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
     echo "$port"
 }
 
-# Stopped ones too, which Compose v2 leaves out unless asked.
+# Stopped ones too, which Compose v2 omits by default.
 container() { compose ps -a -q "$1" | sed -n 1p; }
 
 workers() { compose ps -q worker; }
 
-# In a container that knows the brokers already: the operator's, where there is one, else a worker's.
+# In a container that knows the brokers already: the operator's, if there is one, else a worker's.
 inside() { docker exec "${operator:-$(workers | sed -n 1p)}" /usr/local/bin/genwatch "$@"; }
 
 lag() { inside status | sed -n 's/^lag in all: //p'; }
@@ -109,7 +109,7 @@ owners() { inside status | awk '$1 ~ /^[0-9]+$/ && $2 != "-" { owner[$2] } END {
 
 unowned() { inside status | awk '$1 ~ /^[0-9]+$/ && $2 == "-" { n++ } END { print n + 0 }'; }
 
-# Waits until a command prints what is wanted; tells what it printed last where it doesn't.
+# Waits until a command prints the wanted text; on failure says what it printed last.
 until_is() { # SECONDS WANTED WHAT COMMAND...
     local deadline=$((SECONDS + $1)) wanted=$2 what=$3 found=
     shift 3
@@ -121,7 +121,7 @@ until_is() { # SECONDS WANTED WHAT COMMAND...
 
 address_of() { docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"; }
 
-# The sum of what a worker's metrics give for a name.
+# The sum of a worker's metrics of this name.
 metric() {
     curl -sf --max-time 5 "http://$(address_of "$1"):8080/metrics" | awk -v name="$2" 'index($1, name) == 1 { sum += $2 } END { printf "%d\n", sum }'
 }
@@ -143,12 +143,12 @@ healthy() { docker inspect -f '{{.State.Health.Status}}' "$(container "$1")"; }
 
 # Sets `records` and `alerts`: how many there are.
 verify() {
-    say "the rest is worked, and all alerts are compared with a serial evaluation"
+    say "the rest is processed, and all alerts are compared with a serial evaluation"
     until_is 180 0 "lag" lag
     local verdict
     records=$(committed)
     verdict=$(inside bench verify) || die "the alerts are not those that the readings call for"
-    say "$records readings worked: $verdict"
+    say "$records readings processed: $verdict"
     [[ $verdict == *'"verified":true'* && $verdict != *'"alerts":0,'* ]] || die "there were no alerts to compare"
     alerts=$(sed -n 's/.*"alerts":\([0-9]*\).*/\1/p' <<<"$verdict")
 }
@@ -162,7 +162,7 @@ stored() { # MEASUREMENT FIELD
         --resolve "influxdb:8086:$address" | tr -d '\r' | awk -F, 'NF > 1 { value = $NF } END { if (value ~ /^[0-9]+$/) print value }'
 }
 
-# By the first user's token, in a file, as arguments are for everybody to see.
+# The first user's token goes in a file, because arguments are visible to everybody.
 influxdb() {
     printf 'Authorization: Token %s\n' "$(<"$SECRETS_DIR/influxdb.token")" >"$scratch/authorization"
     curl -sf --max-time 20 --cacert "$SECRETS_DIR/ca.pem" --header "@$scratch/authorization" "$@"
@@ -172,7 +172,8 @@ sink_has_written() { (($(metric "$(container sink)" genwatch_sink_points_total) 
 
 sink_lag() { inside status --group genwatch_influx | sed -n 's/^lag in all: //p'; }
 
-# Whatever runs can't write where its image is, has no capability, is nobody special, and has limits; it sees single secrets.
+# Each service can't write to its image, has no capability, is no privileged user, and has limits; it sees only its own
+# secrets.
 all_are_confined() {
     local id name limits
     for id in $(compose ps -a -q); do
@@ -190,8 +191,8 @@ all_are_confined() {
     done
 }
 
-# Rust is built once, outside of the Dockerfile. So at least what its builder stage begins with is tried: whether Cargo finds
-# all that Cargo.toml names.
+# Rust is built once, outside the Dockerfile. So the test tries at least how its builder stage begins: whether Cargo
+# finds everything that Cargo.toml names.
 check_builder() {
     local tree=$scratch/builder placeholders
     placeholders=$(sed -n 's/^RUN \(mkdir src .*\)/\1/p' "$root/Dockerfile")

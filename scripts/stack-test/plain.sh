@@ -63,7 +63,7 @@ break_worker() {
     say "moved within $((SECONDS - began)) s"
 }
 
-# Readings that reach the brokers by MQTT, the bridge killed among them.
+# Readings reach the brokers through MQTT, while the bridge is killed.
 by_mqtt() {
     local wanted
     wanted=$(($(committed) + 10000))
@@ -83,7 +83,7 @@ bridge_listens() { compose logs bridge | grep -c "connected to the MQTT broker" 
 
 more_than() { (($(committed) > $1)) && echo yes; }
 
-# All that was verified comes to be in the database, once, the sink killed meanwhile.
+# All verified data arrives in the database, once, while the sink is killed.
 by_sink() {
     if [[ $have_influxdb == no ]]; then
         say "NOT TESTED: the sink, as there is no InfluxDB (no Go to build it with)"
@@ -111,7 +111,7 @@ stop_orderly() {
     [[ $code == 0 ]] || die "a worker that is stopped ends with code $code"
 }
 
-# As a person at this machine would, with the tools of Kafka's ecosystem.
+# As a person at this machine would, with tools of Kafka's ecosystem.
 look_from_the_host() {
     if ! command -v kcat >/dev/null; then
         say "NOT TESTED: the brokers' ports on this machine, as there is no kcat"
@@ -143,12 +143,12 @@ test_plain() {
     break_brokers
     break_worker
     compose stop simulator >/dev/null 2>&1
-    say "the two that are left are replaced by such as handle 64 generators at once: what has piled up is soon worked"
+    say "the two remaining workers are replaced by ones that handle 64 generators at once: the backlog is soon processed"
     export GENWATCH_CONCURRENCY=64
-    bring_up "the workers don't come back" --no-deps --scale worker=2 worker
+    bring_up "the workers don't return" --no-deps --scale worker=2 worker
     verify
     look_from_the_host
-    # Before readings that a bridge may repeat: a point that is written twice is one.
+    # Before readings that a bridge may repeat: InfluxDB keeps a point written twice once.
     by_sink
     by_mqtt
     verify

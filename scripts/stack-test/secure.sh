@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The secured stack: it works, and lets nobody do what is another's.
+# The secured stack: it works, and refuses every client the rights of others.
 
-# In the stack's network, with every secret there is: what matters is what each of them opens.
+# In the stack's network, with all secrets: the test checks what each of them opens.
 in_network() { docker exec "$stranger" timeout 25 "$@"; }
 
-# Each refusal stands beside something that is let in by the same means, or any outage would do.
+# Each refusal is paired with an accepted request by the same means; otherwise any outage would pass.
 let_in() { # WHAT COMMAND...
     local deadline=$((SECONDS + 60))
     until in_network "${@:2}" >"$scratch/tried" 2>&1; do
@@ -27,7 +27,7 @@ refused() { # WHAT WORDS COMMAND...
     say "refused: $1"
 }
 
-# genwatch, as kcat's library may be older than 2.6.1, and then no Kafka 4 takes a password from it.
+# genwatch, because kcat's library may be older than 2.6.1, which can't log in to Kafka 4 by password.
 by_password() { # PRINCIPAL COMMAND...
     echo "genwatch $2 --brokers kafka-1:9094 -X @/run/secrets/$1.properties ${*:3}"
 }
@@ -36,7 +36,7 @@ by_certificate() { # FILE KCAT-ARGUMENTS...
     echo "kcat -m 20 -b kafka-2:9095 -X security.protocol=ssl -X ssl.ca.location=/run/secrets/ca.pem -X ssl.certificate.location=/run/secrets/$1 -X ssl.key.location=/run/secrets/$1 ${*:2}"
 }
 
-# TLS 1.2, in which the client's certificate is judged before the handshake ends.
+# TLS 1.2, in which the client's certificate is checked before the handshake ends.
 handshake() { # OPTIONS...
     echo "openssl s_client -connect kafka-2:9095 -servername kafka-2 -tls1_2 -brief -CAfile /run/secrets/ca.pem $*"
 }
@@ -60,7 +60,7 @@ strangers_at_kafka() {
         refused "a reading written by the sink's certificate" "$no_rights" $(by_certificate sink.pem $write)
         refused "readings, by a device named as a broker" "$no_rights" $(by_certificate devices/kafka-1.pem $read)
     }
-    # What only a super user can, and `principals` did with the admin's key.
+    # Rights of a super user only, which `principals` used with the admin's key.
     local device
     for device in kafka-1 admin; do
         sed "s:/admin.pem:/devices/$device.pem:" "$SECRETS_DIR/admin.properties" >"$SECRETS_DIR/rogue.properties"
@@ -98,7 +98,7 @@ strangers_at_mqtt() {
     }
 }
 
-# By the sink's token, which is in a volume that nobody else has a part of.
+# By the sink's token, in a volume that only the sink mounts.
 strangers_at_influxdb() {
     local url=https://influxdb:8086/api/v2 answer token organization
     local code=(curl -s --cacert /run/secrets/ca.pem --output /dev/null --write-out '%{http_code}\n')

@@ -1,4 +1,4 @@
-//! The broker of the demo, in this process, and what is on it.
+//! The demo's broker, in this process, and its topics.
 
 use anyhow::Context as _;
 
@@ -9,7 +9,7 @@ use genwatch_kafka::topics::Topics;
 const TOPIC: &str = "emergency_generators";
 const GROUP: &str = "genwatch";
 
-/// The broker; it ends when this is dropped.
+/// The broker; it ends when dropped.
 pub struct EmbeddedBroker {
     _broker: MockBroker,
     connection: Connection,
@@ -17,10 +17,10 @@ pub struct EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    /// Starts it and makes the topics.
+    /// Starts it and creates the topics.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When it can't get a port.
     pub fn start(partitions: i32) -> anyhow::Result<EmbeddedBroker> {
         let topics = Topics::new(TOPIC, GROUP);
         let names = topics.all().map(|(name, _)| name);
@@ -29,25 +29,25 @@ impl EmbeddedBroker {
         Ok(EmbeddedBroker { _broker: broker, connection, topics })
     }
 
-    /// How to reach it.
+    /// Returns how to connect to it.
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Where it listens.
+    /// Returns where it listens.
     #[must_use]
     pub fn address(&self) -> &str {
         self.connection.brokers()
     }
 
-    /// Its topics.
+    /// Returns its topics.
     #[must_use]
     pub fn topics(&self) -> &Topics {
         &self.topics
     }
 
-    /// The group of the replicas.
+    /// Returns the workers' group.
     #[must_use]
     pub fn group(&self) -> &'static str {
         GROUP

@@ -1,5 +1,5 @@
-//! The whole system in one process: an embedded broker, a simulated fleet, replicas in one consumer group, and somebody
-//! who checks them.
+//! The whole system in one process: an embedded broker, a simulated fleet, workers in one consumer group, and a
+//! verifier.
 //!
 //! * [`broker`]: the embedded broker and its topics.
 //! * [`replicas`]: workers as threads, added and removed.
@@ -7,7 +7,7 @@
 //! * [`verify`]: evaluates the log serially and compares.
 //! * [`screen`]: alerts as they happen, and a table that refreshes.
 //!
-//! The embedded broker answers transactions without keeping them, so the replicas run at-least-once here.
+//! The embedded broker accepts transactions but doesn't implement them, so the workers run at-least-once here.
 
 pub mod broker;
 pub mod producing;
@@ -28,15 +28,15 @@ use verify::{Comparison, Verifier};
 
 use crate::fleet::FleetView;
 
-/// How often the table and the plain lines are written.
+/// Interval of the table and the plain lines.
 const REFRESH: Duration = Duration::from_secs(1);
-/// How long the replicas may take to finish what was sent.
+/// How long the workers may take to process the rest.
 const CATCH_UP: Duration = Duration::from_secs(30);
 
-/// What the demo shows.
+/// The demo's configuration.
 #[derive(Clone, Debug)]
 pub struct DemoConfig {
-    /// Replicas at the start.
+    /// Workers at the start.
     pub replicas: usize,
     /// Generators that report.
     pub generators: u32,
@@ -44,29 +44,29 @@ pub struct DemoConfig {
     pub rate: u32,
     /// How long readings are sent; `None`: until stopped.
     pub duration: Option<Duration>,
-    /// Which of the possible fleets.
+    /// Seed of the simulated fleet.
     pub seed: u64,
     /// Partitions of each topic.
     pub partitions: i32,
 }
 
-/// What was sent, worked and found.
+/// The demo's results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DemoReport {
     /// Readings that the broker acknowledged.
     pub sent: u64,
-    /// Readings that replicas committed.
+    /// Readings that workers committed.
     pub processed: u64,
-    /// Changes of the assignment that replicas went through.
+    /// Changes of the workers' assignments.
     pub rebalances: u64,
-    /// Readings worked after a later one of their generator.
+    /// Readings processed after a later one of their generator.
     pub out_of_order: u64,
     /// How the alerts compare with a serial evaluation.
     pub alerts: Comparison,
 }
 
 impl DemoReport {
-    /// Whether all is as promised.
+    /// Whether all promises hold.
     #[must_use]
     pub fn is_right(&self) -> bool {
         self.sent == self.processed && self.out_of_order == 0 && self.alerts.is_right()
@@ -137,7 +137,7 @@ pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<DemoRe
     })
 }
 
-/// The one replica that is added and the one that is removed, so that a newcomer sees the hand-over.
+/// Adds one worker and removes one, so that a newcomer sees the hand-over.
 struct Changes {
     add_at: Duration,
     remove_at: Duration,

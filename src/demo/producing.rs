@@ -1,4 +1,4 @@
-//! The simulated fleet, reporting on a thread of its own.
+//! The simulated fleet, which reports on a thread of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use super::broker::EmbeddedBroker;
 /// How long the last readings may take to be acknowledged.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The thread and what it has sent.
+/// The thread and the number of readings it has sent.
 pub struct Producing {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -24,10 +24,10 @@ pub struct Producing {
 }
 
 impl Producing {
-    /// Starts to send.
+    /// Starts sending.
     ///
     /// # Errors
-    /// When the client or the thread can't be made.
+    /// When it can't create the client or the thread.
     pub fn start(broker: &EmbeddedBroker, config: &DemoConfig) -> anyhow::Result<Producing> {
         let producer = ReadingProducer::new(broker.connection(), &broker.topics().readings)?;
         let mut fleet = Fleet::new(config.seed, config.generators, Faults::None);
@@ -50,19 +50,19 @@ impl Producing {
                 Ok(producer.finish(FLUSH_TIMEOUT))
             })
         };
-        Ok(Producing { stop, sent, thread: thread.context("no thread for the simulator")? })
+        Ok(Producing { stop, sent, thread: thread.context("cannot start a thread for the simulator")? })
     }
 
-    /// Readings sent so far.
+    /// Returns the readings sent so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Stops; gives how many readings the broker has acknowledged.
+    /// Stops; returns the number of readings that the broker acknowledged.
     ///
     /// # Errors
-    /// When some weren't.
+    /// When some weren't acknowledged.
     pub fn stop(self) -> anyhow::Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         let produced = self.thread.join().map_err(|_| anyhow!("the simulator panicked"))??;

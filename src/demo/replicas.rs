@@ -21,7 +21,7 @@ use crate::worker::{WorkerConfig, WorkerError, WorkerSummary};
 /// The embedded broker waits three seconds for members before its first rebalance.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The replicas that run, oldest first.
+/// The running workers, oldest first.
 pub struct Replicas<'b> {
     broker: &'b EmbeddedBroker,
     rules: Rules,
@@ -39,16 +39,16 @@ struct Replica {
 }
 
 impl<'b> Replicas<'b> {
-    /// No replica yet.
+    /// Starts with no worker.
     #[must_use]
     pub fn new(broker: &'b EmbeddedBroker, rules: &Rules, fleet: Arc<FleetView>) -> Replicas<'b> {
         Replicas { broker, rules: rules.clone(), fleet, running: Vec::new(), leaving: Vec::new(), named: 0 }
     }
 
-    /// Adds one; gives its name.
+    /// Adds a worker; returns its name.
     ///
     /// # Errors
-    /// When no thread can be had.
+    /// When it can't start a thread.
     pub fn add(&mut self) -> anyhow::Result<String> {
         self.named += 1;
         let name = format!("replica-{}", self.named);
@@ -59,13 +59,13 @@ impl<'b> Replicas<'b> {
             rules: self.rules.clone(),
             forget_silent_after: None,
             concurrency: 64,
-            // So that lanes are at work: readings are worked side by side.
+            // So that lanes are in use: readings are processed side by side.
             work: Duration::from_millis(2),
             work_of: HashMap::new(),
             work_timeout: None,
             delivery: Delivery::AtLeastOnce,
             commit_interval: Duration::from_millis(100),
-            // On the embedded broker its hand-over takes 3 s, that of the classic protocol 10 s.
+            // On the embedded broker its hand-over takes 3 s, the classic protocol's 10 s.
             protocol: GroupProtocol::Consumer,
             rate_limit: None,
             exit_at_end: false,
@@ -81,12 +81,12 @@ impl<'b> Replicas<'b> {
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || crate::worker::run(config, context))
-            .context("no thread for a replica")?;
+            .context("cannot start a thread for a worker")?;
         self.running.push(Replica { name: name.clone(), stop, health, thread });
         Ok(name)
     }
 
-    /// Tells the oldest to drain and leave; gives its name.
+    /// Makes the oldest worker drain and leave; returns its name.
     pub fn remove_oldest(&mut self) -> Option<String> {
         if self.running.is_empty() {
             return None;
@@ -98,10 +98,10 @@ impl<'b> Replicas<'b> {
         Some(name)
     }
 
-    /// Waits until every replica has joined the group.
+    /// Waits until every worker has joined the group.
     ///
     /// # Errors
-    /// When one fails, or doesn't join in time.
+    /// When a worker fails, or doesn't join in time.
     pub fn wait_until_assigned(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
         let deadline = Instant::now() + JOIN_TIMEOUT;
         while !self.running.iter().all(|replica| replica.health.ready().is_ok())
@@ -109,17 +109,17 @@ impl<'b> Replicas<'b> {
         {
             self.check()?;
             if Instant::now() >= deadline {
-                bail!("the replicas did not join their group within {} s", JOIN_TIMEOUT.as_secs());
+                bail!("the workers did not join their group within {} s", JOIN_TIMEOUT.as_secs());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
 
-    /// Whether all that should run do.
+    /// Checks that no worker has ended by itself.
     ///
     /// # Errors
-    /// With the reason of one that ended by itself.
+    /// With the reason of one that has.
     pub fn check(&mut self) -> anyhow::Result<()> {
         let Some(ended) = self.running.iter().position(|replica| replica.thread.is_finished()) else {
             return Ok(());
@@ -127,13 +127,13 @@ impl<'b> Replicas<'b> {
         let replica = self.running.remove(ended);
         let name = replica.name.clone();
         replica.end().map(|_| ()).with_context(|| format!("{name} ended"))?;
-        bail!("{name} ended without being told to")
+        bail!("{name} ended without a stop request")
     }
 
-    /// Stops all; gives the number of rebalances that they went through.
+    /// Stops all; returns the number of their rebalances.
     ///
     /// # Errors
-    /// When one failed.
+    /// When a worker failed.
     pub fn stop(mut self) -> anyhow::Result<u64> {
         for replica in &self.running {
             replica.stop.store(true, Ordering::Relaxed);

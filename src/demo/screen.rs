@@ -1,4 +1,4 @@
-//! What the person at the terminal sees: alerts that scroll, and below them a table that refreshes. Piped, plain lines.
+//! The terminal: alerts that scroll, and below them a table that refreshes. Plain lines if piped.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use crate::fleet::FleetView;
 /// The screen.
 pub struct Screen {
     term: Term,
-    /// Lines of the table that stands below everything.
+    /// Lines of the table below everything.
     table: Vec<String>,
     last: Option<(Instant, u64)>,
 }
@@ -24,13 +24,13 @@ impl Default for Screen {
 }
 
 impl Screen {
-    /// Writes to stdout.
+    /// Creates a screen on stdout.
     #[must_use]
     pub fn new() -> Screen {
         Screen { term: Term::stdout(), table: Vec::new(), last: None }
     }
 
-    /// A line that stays.
+    /// Prints a line that stays.
     ///
     /// # Errors
     /// When the terminal is gone.
@@ -43,7 +43,7 @@ impl Screen {
         self.show_table()
     }
 
-    /// Shows partitions, owners, lag and throughput anew.
+    /// Refreshes the table of partitions, owners, lag and throughput.
     ///
     /// # Errors
     /// When the terminal is gone.
@@ -67,7 +67,7 @@ impl Screen {
     }
 }
 
-/// One alert event as a line.
+/// Formats an alert event as a line.
 #[must_use]
 pub fn alert_line(value: &[u8]) -> String {
     let line = crate::cli::alert_line(value);

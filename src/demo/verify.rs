@@ -1,4 +1,4 @@
-//! Evaluates the log serially, one reading after the other, and compares with the alerts that the replicas made.
+//! Evaluates the log serially, one reading after the other, and compares the result with the workers' alerts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::broker::EmbeddedBroker;
 use super::screen;
 
-/// How long one look at a topic may wait.
+/// How long one read of a topic may wait.
 const LOOK: Duration = Duration::from_millis(25);
 
 /// Follows readings and alerts.
@@ -26,33 +26,33 @@ pub struct Verifier {
     rules: Vec<oracle::NaiveRule>,
     partitions: BTreeMap<PartitionId, Oracle>,
     read: u64,
-    /// Ids of the alerts that each generator calls for, and those that were made, in order.
+    /// Ids of each generator's expected alerts, and of the workers' alerts, in order.
     expected: BTreeMap<String, Vec<String>>,
     made: BTreeMap<String, Vec<String>>,
 }
 
-/// How the alerts compare.
+/// The result of comparing alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Comparison {
-    /// Alert events that a serial evaluation gives.
+    /// Alert events of the serial evaluation.
     pub expected: usize,
-    /// Alert events that the replicas made, repeats apart.
+    /// Alert events of the workers, without repeats.
     pub made: usize,
     /// Generators whose alerts differ, in kind or in order.
     pub differing: usize,
-    /// Events that were made a second time (same id).
+    /// Repeated events (same id).
     pub repeated: usize,
 }
 
 impl Comparison {
-    /// Whether they are equal.
+    /// Whether both are equal.
     #[must_use]
     pub fn is_right(&self) -> bool {
         self.differing == 0 && self.expected == self.made
     }
 }
 
-/// What the verifier needs of an alert event.
+/// The part of an alert event that the verifier needs.
 #[derive(Deserialize)]
 struct Made {
     id: String,
@@ -61,7 +61,7 @@ struct Made {
 }
 
 impl Verifier {
-    /// Starts to follow both topics from their beginning.
+    /// Starts following both topics from their beginning.
     ///
     /// # Errors
     /// When the topics can't be read.
@@ -80,7 +80,7 @@ impl Verifier {
         })
     }
 
-    /// Reads what there is; gives the new alerts as lines.
+    /// Reads all available records; returns the new alerts as lines.
     ///
     /// # Errors
     /// When a topic can't be read.
@@ -103,7 +103,7 @@ impl Verifier {
         Ok(lines)
     }
 
-    /// Reads on until all `sent` readings are evaluated and the alerts they call for have come.
+    /// Reads on until all `sent` readings are evaluated and the expected alerts have arrived.
     ///
     /// # Errors
     /// When a topic can't be read.
@@ -116,7 +116,7 @@ impl Verifier {
         Ok(lines)
     }
 
-    /// How the alerts compare so far.
+    /// Compares the alerts so far.
     #[must_use]
     pub fn verdict(&self) -> Comparison {
         let mut verdict = Comparison { expected: 0, made: 0, differing: 0, repeated: 0 };
@@ -162,7 +162,7 @@ fn evaluate(
     }
 }
 
-/// The rules in the oracle's own terms.
+/// Converts the rules for the oracle.
 fn naive(rules: &Rules) -> Vec<oracle::NaiveRule> {
     let naive = |rule: &std::sync::Arc<Rule>| {
         let kind = match &rule.condition {

@@ -1,7 +1,7 @@
 //! How to reach the MQTT broker, and what its refusals mean.
 //!
-//! MQTT 5, by rumqttc: its receive maximum bounds what is under way (in 3.1.1 the broker alone decides), its reason codes say
-//! why something is refused.
+//! MQTT 5, by rumqttc: its receive maximum bounds the messages in flight (in 3.1.1 the broker alone decides), and its
+//! reason codes say why something is refused.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,17 +13,17 @@ use rumqttc::{
 
 use super::tls;
 
-/// A broker that is silent for longer is taken for dead.
+/// A broker that is silent for longer counts as dead.
 const KEEP_ALIVE_SECONDS: u16 = 10;
-/// A reading has at most 1 MiB; what is larger is forwarded too, for the dead letters, as far as Kafka takes it (16 MiB, where
-/// the topics are ours). What is larger than this the MQTT broker discards without a word (MQTT 5.0, 3.1.2.11.4): so it is more
-/// than Kafka takes, that what Kafka doesn't take is told.
+/// A reading has at most 1 MiB. Larger messages are forwarded too, as dead letters, up to what Kafka takes (16 MiB in
+/// our own topics). The broker silently discards what is larger than this limit (MQTT 5.0, 3.1.2.11.4); so it exceeds
+/// Kafka's, and the bridge can report what Kafka refuses.
 const MAX_PACKET_BYTES: u32 = 64 << 20;
 
-/// Where the MQTT broker is: `mqtt://host:1883`, or `mqtts://host:8883` for TLS.
+/// The address of the MQTT broker: `mqtt://host:1883`, or `mqtts://host:8883` for TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// A name, or an address; of IPv6 without its brackets, as certificates have it.
+    /// A name or an address; IPv6 without brackets, as in certificates.
     host: String,
     port: u16,
     tls: bool,
@@ -47,7 +47,7 @@ impl std::str::FromStr for Address {
         if rest.contains(['/', '?', '#']) {
             return Err("expected mqtt://HOST:PORT".to_owned());
         }
-        // The colons of an IPv6 address are in brackets.
+        // An IPv6 address has its colons in brackets.
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 (host, port.parse().map_err(|_| format!("'{port}' is no port"))?)
@@ -72,7 +72,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// How to reach the broker, and as who.
+/// The broker's address and our credentials.
 #[derive(Clone)]
 pub struct Broker {
     address: Address,
@@ -80,7 +80,7 @@ pub struct Broker {
     tls: Option<TlsConfiguration>,
 }
 
-/// Files and a name that say who we are to the broker, and whom we trust.
+/// The client's credentials, and the certificates it trusts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BrokerAccess<'a> {
     /// `--mqtt-user`
@@ -105,10 +105,10 @@ pub enum BrokerError {
         option: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// A file that is no use.
+    /// A file with invalid content.
     #[error("{option} {}: {reason}", path.display())]
     Content {
         /// The option that names it.
@@ -118,7 +118,7 @@ pub enum BrokerError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The system has no certificates to trust.
+    /// The system has no trusted certificates.
     #[error("this system has no certificates to trust ({0}); name some by --mqtt-ca-file")]
     NoCertificates(String),
     /// Certificates without TLS.
@@ -129,7 +129,7 @@ pub enum BrokerError {
         /// `--mqtt`
         address: Address,
     },
-    /// A certificate without its key, or the other way round.
+    /// A certificate without its key, or the reverse.
     #[error("--mqtt-cert-file and --mqtt-key-file go together (they may be one file)")]
     HalfACertificate,
 }
@@ -138,7 +138,7 @@ impl Broker {
     /// Reads the password and the certificates.
     ///
     /// # Errors
-    /// When a file can't be read, or isn't what it should be.
+    /// When a file can't be read or is invalid.
     pub fn new(address: Address, access: BrokerAccess<'_>) -> Result<Broker, BrokerError> {
         let login = access
             .user
@@ -159,7 +159,7 @@ impl Broker {
         &self.address
     }
 
-    /// The options of a client with a session that survives its connection for `session`.
+    /// Returns the options of a client whose session survives its connection for `session`.
     #[must_use]
     pub fn options(&self, client_id: &str, session: Duration) -> MqttOptions {
         let mut options = MqttOptions::new(client_id, (self.address.host.as_str(), self.address.port));
@@ -190,7 +190,7 @@ fn password(path: &Path) -> Result<String, BrokerError> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// A refusal that no waiting mends, in words; `None` for what may be better in a moment.
+/// Describes a permanent refusal; `None` for an error that may pass.
 #[must_use]
 pub fn refusal(error: &ConnectionError) -> Option<String> {
     use ConnectReturnCode as Code;
@@ -213,11 +213,11 @@ pub fn refusal(error: &ConnectionError) -> Option<String> {
             Some("another client has taken the session over: each needs a --client-id of its own".to_owned())
         }
         other => match io_error(other) {
-            // The broker says so by an alert, after its own certificate was accepted.
+            // The broker reports this by a TLS alert, after its own certificate was accepted.
             Some(error) if wants_a_certificate(error) => Some(format!(
                 "it asks for a client certificate that it trusts ({error}): look at --mqtt-cert-file"
             )),
-            // Where TLS fails, rustls' word comes in an I/O error.
+            // rustls reports a TLS failure as an I/O error.
             Some(error) if error.kind() == std::io::ErrorKind::InvalidData => Some(format!(
                 "TLS failed ({error}): look at --mqtt-ca-file, and at whether the port speaks TLS"
             )),
@@ -226,7 +226,7 @@ pub fn refusal(error: &ConnectionError) -> Option<String> {
     }
 }
 
-/// Whether another client goes by our name: we would take the session from each other for ever.
+/// Whether another client uses our client id: the two would take the session from each other endlessly.
 #[must_use]
 pub fn is_taken_over(error: &ConnectionError) -> bool {
     let ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) = error else {
@@ -263,7 +263,7 @@ fn io_error(error: &ConnectionError) -> Option<&std::io::Error> {
     }
 }
 
-/// rumqttc's words, without the layers they came through.
+/// Returns rumqttc's message without its wrappers.
 #[must_use]
 pub fn in_words(error: &ConnectionError) -> String {
     match (io_error(error), error) {

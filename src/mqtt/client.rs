@@ -1,9 +1,10 @@
-//! A client of the MQTT broker: rumqttc, with what it leaves to us.
+//! An MQTT client: rumqttc, plus what it leaves to us.
 //!
-//! * The broker keeps sessions across our restarts. rumqttc wants to know what of a session is the client's; as nothing is (who
-//!   only receives by QoS 1 has no state, and a generator's is in its connection), `Stateless` says so.
-//! * A socket that is closed with something unread takes back what it sent last: the kernel answers with a reset. rumqttc
-//!   closes right behind its DISCONNECT, and what it sent before are acknowledgements: so [`Socket`] is read to its end first.
+//! * The broker keeps sessions across our restarts. rumqttc asks for the client's part of a session. There is none (a
+//!   client that only receives QoS 1 has no state, and a generator's state is in its connection), so `Stateless`
+//!   returns an empty one.
+//! * Closing a socket with unread data loses what was sent last: the kernel answers with a reset. rumqttc closes right
+//!   after its DISCONNECT, and the packets before it are acknowledgements; so [`Socket`] is read to its end first.
 
 use std::io::Read as _;
 use std::net::TcpStream;
@@ -16,7 +17,7 @@ use rumqttc::{
     SessionStoreError, SessionStoreKey,
 };
 
-/// Makes a client and what drives it, with room for so many requests.
+/// Makes a client and its event loop, with room for `requests` requests.
 ///
 /// # Errors
 /// When the options contradict each other.
@@ -65,7 +66,7 @@ impl SessionStore for Stateless {
 pub struct Socket(Arc<Mutex<Option<TcpStream>>>);
 
 impl Socket {
-    /// Of the client that will be made of these options.
+    /// Returns the socket of the client that will be made of these options.
     #[must_use]
     pub fn of(options: &mut MqttOptions) -> Socket {
         let socket = Socket::default();
@@ -82,13 +83,13 @@ impl Socket {
         socket
     }
 
-    /// Reads until the broker closes it too, or for as long; for when the client has said its last word, and isn't polled any
-    /// more.
+    /// Reads until the broker closes the socket too, or until `patience` has passed. For after the client's DISCONNECT,
+    /// when nothing polls it any more.
     pub fn read_to_end(&self, patience: Duration) {
         let Some(mut stream) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let deadline = Instant::now() + patience;
         let mut unread = [0; 16 << 10];
-        // What fails here is gone already.
+        // A socket that fails here is already closed.
         let waits = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(patience)));
         while waits.is_ok()
             && Instant::now() < deadline

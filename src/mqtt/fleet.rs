@@ -1,5 +1,5 @@
-//! Simulated generators that report by MQTT, as real ones do: each with a connection of its own, `online` and `offline` as
-//! retained messages, the latter left with the broker as last will.
+//! Simulated generators that report by MQTT as real ones do: each has its own connection and publishes `online` and
+//! `offline` as retained messages, `offline` also as its last will.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,30 +22,30 @@ use super::broker::{self, Broker};
 use super::client;
 use super::message::{TIMESTAMP, TopicPatterns};
 
-/// How long all connections together may take.
+/// The time limit for all connections together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the broker keeps what it hasn't acknowledged of a connection that broke.
+/// How long the broker keeps unacknowledged messages after a connection breaks.
 const SESSION: Duration = Duration::from_secs(60);
-/// Between attempts to connect again.
+/// Pause between attempts to reconnect.
 const RECONNECT: Duration = Duration::from_millis(500);
 /// Readings of a generator that wait for its connection.
 const QUEUED: usize = 16;
 /// How long a reading may wait while the broker takes none.
 const STUCK: Duration = Duration::from_secs(60);
-/// What generators say of themselves, the latter also by their last wills.
+/// The statuses of a generator; `offline` is also its last will.
 const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
-/// How long the DISCONNECTs may take.
+/// The time limit for the DISCONNECTs.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// The connections of a fleet. A thread of its own serves them.
+/// The connections of a fleet, served by one thread.
 pub struct MqttFleet {
     generators: HashMap<Vec<u8>, mpsc::Sender<Said>>,
     progress: Arc<Progress>,
     thread: JoinHandle<()>,
 }
 
-/// What a generator says, and when it said so.
+/// What a generator reports, and when.
 struct Said {
     word: Word,
     at: Millis,
@@ -62,9 +62,9 @@ struct Progress {
     delivered: AtomicU64,
     failed: AtomicU64,
     unheard: AtomicBool,
-    /// A refusal that no waiting mends.
+    /// A permanent refusal.
     refusal: Mutex<Option<String>>,
-    /// What else happened last.
+    /// The last other error.
     error: Mutex<Option<String>>,
 }
 
@@ -74,25 +74,25 @@ pub enum FleetError {
     /// The topics don't tell generators apart.
     #[error("each generator needs a topic of its own: --{0} must contain {{generatorID}}, and no wildcard")]
     Topic(&'static str),
-    /// The broker wasn't reached, or not by all.
+    /// The broker wasn't reached, or not by all generators.
     #[error("MQTT broker {address}: {connected} of {all} generators are connected: {reason}")]
     NotConnected {
         /// `--mqtt`
         address: String,
-        /// How many are.
+        /// How many are connected.
         connected: u64,
         /// How many should be.
         all: usize,
-        /// What happened last.
+        /// The last error.
         reason: String,
     },
     /// The broker takes nothing any more.
     #[error("the MQTT broker has taken nothing for {seconds} s: {0}", seconds = STUCK.as_secs())]
     Stuck(String),
-    /// The broker refuses for good.
+    /// A permanent refusal by the broker.
     #[error("MQTT broker: {0}")]
     Refused(String),
-    /// The system refuses.
+    /// A system error.
     #[error("the fleet can't report: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -101,7 +101,7 @@ impl MqttFleet {
     /// Connects each of the generators.
     ///
     /// # Errors
-    /// When the topics don't name the generator, or not all are connected in time.
+    /// When the topics don't name the generator, or not all connect in time.
     pub fn connect(
         broker: &Broker,
         tree: &TopicPatterns,
@@ -171,7 +171,7 @@ impl MqttFleet {
         }
     }
 
-    /// Queues a reading of one of the generators; waits while its connection is busy.
+    /// Queues a reading of one generator; waits while its connection is busy.
     ///
     /// # Errors
     /// When the broker refuses, or takes nothing for a long time.
@@ -196,7 +196,7 @@ impl MqttFleet {
         }
     }
 
-    /// Waits for the acknowledgements of so many readings, and sends DISCONNECT.
+    /// Waits until `sent` readings are acknowledged, then sends DISCONNECT.
     #[must_use]
     pub fn finish(self, sent: u64, timeout: Duration) -> Produced {
         let deadline = Instant::now() + timeout;
@@ -208,7 +208,7 @@ impl MqttFleet {
             std::thread::sleep(Duration::from_millis(5));
         }
         let deadline = Instant::now() + FAREWELL;
-        // A generator that has nothing more to send sends DISCONNECT.
+        // Dropping the queues makes each generator send DISCONNECT.
         drop(self.generators);
         while !self.thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
@@ -219,7 +219,7 @@ impl MqttFleet {
         let delivered = self.progress.delivered.load(Ordering::Relaxed);
         Produced {
             delivered,
-            // What nobody has acknowledged isn't delivered.
+            // Unacknowledged readings count as failed.
             failed: sent.saturating_sub(delivered),
             first_error: self.progress.refusal().or_else(|| self.progress.error()),
         }
@@ -256,14 +256,14 @@ impl Progress {
 
 /// One generator's connection.
 ///
-/// One message is outstanding at a time: after a reconnect several might be sent again in another order.
+/// One message is in flight at a time: after a reconnect several could be sent again in another order.
 struct Generator {
     client: AsyncClient,
     readings: String,
     status: String,
     queue: mpsc::Receiver<Said>,
     progress: Arc<Progress>,
-    /// What comes before the queue.
+    /// The message to send before the queue.
     next: VecDeque<Said>,
     outstanding: Option<Said>,
     connected: bool,
@@ -271,10 +271,10 @@ struct Generator {
 }
 
 impl Generator {
-    /// Serves the connection until DISCONNECT is sent, or it's refused.
+    /// Serves the connection until DISCONNECT is sent, or the broker refuses it.
     async fn report(mut self, events: EventLoop) {
         let mut ever_connected = false;
-        // A poll that is dropped half-way could lose what it was to send.
+        // A poll dropped half-way could lose what it was about to send.
         let mut events =
             std::pin::pin!(futures::stream::unfold((events, false), |(mut events, failed)| async move {
                 if failed {
@@ -328,8 +328,8 @@ impl Generator {
         }
     }
 
-    /// Says first that it is there. What was outstanding the client sends again, unless the broker has forgotten the session:
-    /// then the client has too.
+    /// Publishes `online` first. The client resends what was in flight, unless the broker has forgotten the session:
+    /// then the client forgets it too.
     fn connected(&mut self, resumed: bool) {
         self.connected = true;
         self.next.retain(|said| matches!(said.word, Word::Reading(_)));
@@ -355,7 +355,7 @@ impl Generator {
         };
         match queued {
             Ok(()) => self.outstanding = Some(said),
-            // As nothing else is queued there's room; should there be none, it isn't lost.
+            // There is room, as nothing else is queued; otherwise it stays pending.
             Err(_) => self.next.push_front(said),
         }
     }

@@ -1,4 +1,4 @@
-//! What an MQTT message becomes in Kafka.
+//! Turns an MQTT message into a Kafka record.
 //!
 //! Must not know: clients, clocks.
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::topic::TopicPattern;
 
-/// The MQTT 5 user property that says when a reading was taken: milliseconds since the Unix epoch.
+/// The MQTT 5 user property with the time a reading was taken: milliseconds since the Unix epoch.
 pub const TIMESTAMP: &str = "timestamp";
 
-/// How far a device's clock may be ahead. Brokers refuse what is over an hour ahead
+/// How far a device's clock may be ahead. Brokers refuse timestamps more than an hour ahead
 /// (`message.timestamp.after.max.ms`), and a reading from the future would make all others late.
 const MAX_AHEAD_MS: i64 = 60_000;
 
-/// Where generators report, and where their connections do.
+/// The topics of readings and of connection statuses.
 #[derive(Clone, Debug)]
 pub struct TopicPatterns {
     /// `--mqtt-topic`
@@ -28,21 +28,21 @@ pub struct TopicPatterns {
 /// What a message becomes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Translation<'a> {
-    /// A record of the readings topic. The payload is carried as it came: whether it is a good reading, the worker judges.
+    /// A record of the readings topic. The payload is unchanged: the worker judges whether it is a valid reading.
     Reading {
-        /// The generator; `None` where neither the topic nor the payload names it, which makes it a bad record.
+        /// The generator; `None` if neither the topic nor the payload names it, which makes it a bad record.
         key: Option<Cow<'a, str>>,
     },
-    /// A record of the status topic, its value already written; `None` deletes what was known of the generator.
+    /// A record of the status topic, its value already encoded; `None` deletes the generator's status.
     Status {
         /// The generator.
         key: &'a str,
         /// JSON.
         value: Option<Vec<u8>>,
     },
-    /// A status that isn't one: nothing.
+    /// An invalid status: no record.
     NotAStatus,
-    /// Of a topic that is neither for readings nor for statuses: nothing.
+    /// A message in neither a readings nor a status topic: no record.
     NotSubscribed,
 }
 
@@ -63,12 +63,12 @@ enum Presence {
 }
 
 impl TopicPatterns {
-    /// Judges a message by its topic. `at`: when it was said.
+    /// Translates a message by its topic. `at`: when it was sent.
     #[must_use]
     pub fn translate<'a>(&self, topic: &'a str, payload: &'a [u8], at: Millis) -> Translation<'a> {
         if self.status.matches(topic) {
             let Some(key) = self.status.generator(topic) else { return Translation::NotAStatus };
-            // So a retained message is deleted in MQTT.
+            // An empty retained message deletes the topic's retained message in MQTT.
             if payload.is_empty() {
                 return Translation::Status { key, value: None };
             }
@@ -85,7 +85,7 @@ impl TopicPatterns {
     }
 }
 
-/// `online`, `"online"`, or an object with such a `status`.
+/// Parses `online`, `"online"`, or an object with such a `status`.
 fn presence(payload: &[u8]) -> Option<Presence> {
     #[derive(Deserialize)]
     struct Object {
@@ -109,13 +109,13 @@ fn generator_in(payload: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice::<Named<'_>>(payload).ok().map(|named| named.generator)
 }
 
-/// When the reading was taken: what the device says, as far as it can be; else now.
+/// Returns when the reading was taken: the device's time if plausible, else now.
 #[must_use]
 pub fn taken_at(properties: &[(String, String)], now: Millis) -> Millis {
     said_at(properties).filter(|at| at.0 >= 0 && at.since(now) <= MAX_AHEAD_MS).unwrap_or(now)
 }
 
-/// What the device says of when it was, be it as it may.
+/// Returns the device's time, plausible or not.
 #[must_use]
 pub fn said_at(properties: &[(String, String)]) -> Option<Millis> {
     let said = properties.iter().find(|(name, _)| name == TIMESTAMP)?;

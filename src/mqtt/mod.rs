@@ -1,13 +1,13 @@
-//! The MQTT edge: generators report to an MQTT broker, each in its own branch of the topic tree, and a bridge forwards what
-//! they say to Kafka.
+//! The MQTT edge: generators report to an MQTT broker, each in its own branch of the topic tree, and a bridge forwards
+//! their messages to Kafka.
 //!
 //! * [`topic`]: where in the tree a generator reports.
 //! * [`message`]: what an MQTT message becomes in Kafka.
-//! * [`unacked`]: what the broker has given us and we haven't acknowledged; which message is a repeat.
-//! * [`share`]: which generators are a bridge's own, where there are several.
-//! * [`broker`], [`tls`]: how to reach the broker, and what its refusals mean; [`client`]: a client of it.
-//! * [`bridge`]: the way of a message, from the subscription to the acknowledgement.
-//! * [`fleet`]: simulated generators, each with a connection and a last will of its own.
+//! * [`unacked`]: messages received but not yet acknowledged; detects repeats.
+//! * [`share`]: which generators belong to a bridge, if there are several.
+//! * [`broker`], [`tls`]: how to reach the broker, and what its refusals mean; [`client`]: the MQTT client.
+//! * [`bridge`]: a message's path from subscription to acknowledgement.
+//! * [`fleet`]: simulated generators, each with its own connection and last will.
 //!
 //! The first four are pure: no client, clock or thread.
 

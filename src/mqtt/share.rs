@@ -1,11 +1,12 @@
-//! Which part of a fleet a bridge forwards, when there are several: `--share 2/4`.
+//! Which part of a fleet a bridge forwards, if there are several: `--share 2/4`.
 //!
-//! A shared subscription (`$share/...`) deals out messages, so that two of one generator may overtake each other on two ways.
-//! Here each bridge subscribes to everything, and forwards the generators that are its own: each of them has one way, in order.
+//! A shared subscription (`$share/...`) distributes single messages, so two messages of one generator may overtake each
+//! other on two paths. Here each bridge subscribes to everything and forwards only its own generators: each generator
+//! has one path, in order.
 //!
 //! Must not know: clients, clocks.
 
-/// One of so many parts.
+/// One of `of` parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// From 0.
@@ -13,21 +14,21 @@ pub struct Share {
     of: u32,
 }
 
-/// More bridges than this would each read thousands of messages to forward one.
+/// With more bridges than this, each would read thousands of messages to forward one.
 const SHARES_MAX: u32 = 1000;
 
 impl Share {
     /// The whole fleet.
     pub const ALL: Share = Share { index: 0, of: 1 };
 
-    /// Whether the generator of this key is of this part. By the hash that Kafka's partitioner uses: where the number of parts
-    /// divides the number of partitions, each bridge writes to partitions of its own, in larger batches.
+    /// Whether the generator with this key belongs to this part. Uses the hash of Kafka's partitioner: if the number of
+    /// parts divides the number of partitions, each bridge writes to its own partitions, in larger batches.
     #[must_use]
     pub fn has(self, key: &[u8]) -> bool {
         self.of == 1 || (murmur2(key) & 0x7fff_ffff) % self.of == self.index
     }
 
-    /// Whether it is less than the whole.
+    /// Whether it is less than the whole fleet.
     #[must_use]
     pub fn is_partial(self) -> bool {
         self.of > 1

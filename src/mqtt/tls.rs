@@ -1,4 +1,4 @@
-//! TLS to the MQTT broker: whom we trust, and who we are.
+//! TLS to the MQTT broker: trusted certificates, and our own.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use super::broker::{BrokerAccess, BrokerError, read};
 /// Reads the certificates.
 ///
 /// # Errors
-/// When a file can't be read, or isn't what it should be.
+/// When a file can't be read or is invalid.
 pub fn configuration(access: BrokerAccess<'_>) -> Result<TlsConfiguration, BrokerError> {
     let config = ClientConfig::builder().with_root_certificates(roots(access.ca_file)?);
     let config = match (access.cert_file, access.key_file) {
@@ -23,7 +23,7 @@ pub fn configuration(access: BrokerAccess<'_>) -> Result<TlsConfiguration, Broke
             let key = PrivateKeyDer::from_pem_slice(&read(option, key_file)?).map_err(|_| {
                 content(option, key_file, "there is no private key in it (PEM, not encrypted)")
             })?;
-            // Also where the two don't belong together.
+            // Fails too if key and certificate don't match.
             config.with_client_auth_cert(chain, key).map_err(|error| content(option, key_file, error))?
         }
         _ => return Err(BrokerError::HalfACertificate),

@@ -1,16 +1,16 @@
-//! Where in the tree of MQTT topics generators report: `sites/+/generators/{generatorID}/telemetry`.
+//! Where in the MQTT topic tree generators report: `sites/+/generators/{generatorID}/telemetry`.
 //!
 //! Must not know: clients, Kafka.
 
 use std::fmt;
 
-/// What stands for the level that names the generator.
+/// The placeholder for the level that names the generator.
 const GENERATOR: &str = "{generatorID}";
 
 /// A topic filter, one level of which may name the generator.
 ///
-/// The broker can restrict by topic what a device may say (an ACL such as Mosquitto's `pattern write
-/// generators/%u/telemetry`), but not by payload: so where the topic names the generator, its word counts.
+/// The broker can restrict what a device may publish by topic (an ACL such as Mosquitto's `pattern write
+/// generators/%u/telemetry`), but not by payload. So if the topic names the generator, the topic decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPattern {
     levels: Vec<Level>,
@@ -27,13 +27,13 @@ enum Level {
 }
 
 impl TopicPattern {
-    /// The filter to subscribe to.
+    /// Returns the filter to subscribe to.
     #[must_use]
     pub fn filter(&self) -> String {
         self.join("+")
     }
 
-    /// The topic of one generator; `None` where the pattern has wildcards, or doesn't name the generator.
+    /// Returns the topic of one generator; `None` if the pattern has wildcards or doesn't name the generator.
     #[must_use]
     pub fn of(&self, generator: &str) -> Option<String> {
         let one_topic = self.levels.iter().all(|level| matches!(level, Level::Named(_) | Level::Generator));
@@ -56,13 +56,13 @@ impl TopicPattern {
         levels.collect::<Vec<_>>().join("/")
     }
 
-    /// Whether a message in this topic is meant. As MQTT 5.0 says in 4.7, but for topics that begin with `$`, which
-    /// nobody reports in.
+    /// Whether the filter matches this topic, as in MQTT 5.0, 4.7, except for topics that begin with `$`, in which
+    /// generators don't report.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
         let mut names = topic.split('/');
         for level in &self.levels {
-            // `a/#` means `a` too.
+            // `a/#` also matches `a`.
             if *level == Level::Rest {
                 return true;
             }
@@ -75,7 +75,7 @@ impl TopicPattern {
         names.next().is_none()
     }
 
-    /// The generator that a topic names, if the pattern says where.
+    /// Returns the generator that a topic names, if the pattern has a level for it.
     #[must_use]
     pub fn generator<'a>(&self, topic: &'a str) -> Option<&'a str> {
         let level = self.levels.iter().position(|level| *level == Level::Generator)?;
@@ -83,11 +83,11 @@ impl TopicPattern {
     }
 }
 
-/// Deeper topics have too many filters.
+/// Deeper topics match too many filters.
 const LEVELS_MAX: usize = 8;
 
-/// Every filter that a message in this topic may have come by: each level by name or as `+`, or `#` from some level on. None
-/// for a topic of more than `LEVELS_MAX` levels.
+/// Returns every filter that matches this topic: each level by name or as `+`, or `#` from some level on. Empty for a
+/// topic of more than `LEVELS_MAX` levels.
 #[must_use]
 pub fn filters_of(topic: &str) -> Vec<String> {
     let levels: Vec<&str> = topic.split('/').collect();
@@ -148,7 +148,7 @@ pub enum TopicError {
     /// Empty, too long, or with a NUL.
     #[error("a topic has 1 to 65535 bytes, none of them zero")]
     Length,
-    /// A wildcard that is only a part of its level.
+    /// A wildcard that is only part of its level.
     #[error("'{0}' is no level: a level is a name, {GENERATOR}, + or #")]
     Level(String),
     /// `#` not at the end.

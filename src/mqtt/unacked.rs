@@ -1,29 +1,29 @@
-//! What the MQTT broker has given us by QoS 1 and we haven't acknowledged.
+//! QoS 1 messages received from the MQTT broker and not yet acknowledged.
 //!
-//! Messages become durable in Kafka in any order, but are acknowledged in the order they came in (MQTT 5.0, 4.6). After a
-//! reconnect the broker sends again whatever it has no acknowledgement for, under the same packet identifier and marked as a
-//! repeat (4.4); what we know to be durable, or under way, needn't be forwarded twice.
+//! Messages become durable in Kafka in any order, but must be acknowledged in order of arrival (MQTT 5.0, 4.6). After a
+//! reconnect the broker resends every unacknowledged message with the same packet identifier and the DUP flag (4.4);
+//! those already durable or in flight need no second forwarding.
 //!
-//! What we have acknowledged may come again too, as the acknowledgement may be lost; or it has arrived, and the broker uses the
-//! identifier for another message, which somebody may have said in the same words. So such a repeat is only taken for one where
-//! the message tells when it was said; in doubt it is forwarded.
+//! Acknowledged messages may come again too, if the acknowledgement was lost. But if it arrived, the broker may reuse
+//! the identifier for another message, even one with the same payload. So a repeat of an acknowledged message counts as
+//! one only if the message has a timestamp; in doubt it is forwarded.
 //!
 //! Must not know: clients, clocks.
 
 use std::collections::{HashMap, VecDeque};
 
-/// As many as there are packet identifiers, and so messages that a broker can have outstanding. (Mosquitto 2.0.11 has had tens of
+/// The number of packet identifiers, and so of messages in flight from a broker. (Mosquitto 2.0.11 sent tens of
 /// thousands, whatever the receive maximum.)
 const RECALLED: usize = u16::MAX as usize;
 
-/// Messages under way, of one session.
+/// Messages in flight, of one session.
 #[derive(Debug, Default)]
 pub struct Unacked {
     /// Of this connection, oldest first.
     waiting: VecDeque<Message>,
-    /// Of earlier connections of the session: what the broker may send again.
+    /// Of earlier connections of the session: the broker may resend these.
     earlier: HashMap<u16, Message>,
-    /// Acknowledged on this connection: the acknowledgements may not have arrived. The last [`RECALLED`] of them.
+    /// Acknowledged on this connection, but perhaps not yet received by the broker. The last [`RECALLED`] of them.
     acknowledged: VecDeque<Message>,
     next: u64,
 }
@@ -37,39 +37,39 @@ struct Message {
     acknowledged: bool,
 }
 
-/// What tells messages apart.
+/// Distinguishes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Of all that it says.
+    /// Hash of all content.
     pub hash: u64,
-    /// Whether it tells when it was said, so that the next one can't be the same.
+    /// Whether it has a timestamp, so that the next message can't be equal.
     pub dated: bool,
 }
 
-/// What to do with a message that came in.
+/// What to do with a received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// Forward it, and tell [`Unacked::durable`] by this number.
+    /// Forward it; report [`Unacked::durable`] with this number.
     Forward(u64),
-    /// It's a repeat of one that is forwarded.
+    /// A repeat of a forwarded message.
     Repeat,
 }
 
 impl Unacked {
-    /// A connection was made; `resumed`: the broker remembers the session.
+    /// Registers a new connection; `resumed`: the broker remembers the session.
     pub fn connected(&mut self, resumed: bool) {
         if !resumed {
             self.earlier.clear();
             self.acknowledged.clear();
             self.waiting.clear();
         }
-        // Later ones win: they are what an identifier stands for.
+        // Later messages win: they now own the identifier.
         for message in self.acknowledged.drain(..).chain(self.waiting.drain(..)) {
             self.earlier.insert(message.packet, message);
         }
     }
 
-    /// A message of QoS 1 came in. `repeat` is MQTT's DUP flag; the fingerprint tells whether it is the same message.
+    /// Registers a QoS 1 message. `repeat` is MQTT's DUP flag; the fingerprint tells whether it is the same message.
     pub fn received(&mut self, packet: u16, repeat: bool, fingerprint: Fingerprint) -> Receipt {
         let known = self.earlier.remove(&packet).filter(|known| repeat && known.fingerprint == fingerprint);
         if let Some(known) = known.filter(|known| !known.acknowledged || fingerprint.dated) {
@@ -82,7 +82,7 @@ impl Unacked {
         Receipt::Forward(number)
     }
 
-    /// The message of this number is in Kafka.
+    /// Marks this message as durable in Kafka.
     pub fn durable(&mut self, number: u64) {
         let all = self.waiting.iter_mut().chain(self.earlier.values_mut());
         if let Some(message) = all.into_iter().find(|message| message.number == number) {
@@ -90,13 +90,13 @@ impl Unacked {
         }
     }
 
-    /// The packet identifier to acknowledge next, if it's time.
+    /// Returns the packet identifier to acknowledge next, if its message is durable.
     #[must_use]
     pub fn due(&self) -> Option<u16> {
         self.waiting.front().filter(|message| message.durable).map(|message| message.packet)
     }
 
-    /// The acknowledgement that was due is on its way.
+    /// Records that the due acknowledgement was sent.
     pub fn acknowledged(&mut self) {
         if self.acknowledged.len() >= RECALLED {
             self.acknowledged.pop_front();
@@ -105,13 +105,13 @@ impl Unacked {
         self.acknowledged.extend(message.map(|message| Message { acknowledged: true, ..message }));
     }
 
-    /// Whether nothing waits for an acknowledgement.
+    /// Whether no message waits for its acknowledgement.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// How many messages wait for one.
+    /// Number of messages that wait for their acknowledgement.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting.len()

@@ -16,15 +16,15 @@ pub struct MetricsError(#[from] prometheus::Error);
 pub struct MetricsRegistry(Registry);
 
 impl MetricsRegistry {
-    /// A counter.
+    /// Registers a counter.
     ///
     /// # Errors
-    /// When the name is taken, as for each of these.
+    /// When the name is taken, here and in the methods below.
     pub fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
         self.register(IntCounter::new(name, help)?)
     }
 
-    /// A counter for each value of these labels.
+    /// Registers a counter for each value of these labels.
     ///
     /// # Errors
     /// As [`MetricsRegistry::counter`].
@@ -32,7 +32,7 @@ impl MetricsRegistry {
         self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    /// A whole number that goes up and down.
+    /// Registers a gauge of whole numbers.
     ///
     /// # Errors
     /// As [`MetricsRegistry::counter`].
@@ -40,7 +40,7 @@ impl MetricsRegistry {
         self.register(IntGauge::new(name, help)?)
     }
 
-    /// One for each value of these labels.
+    /// Registers a gauge of whole numbers for each value of these labels.
     ///
     /// # Errors
     /// As [`MetricsRegistry::counter`].
@@ -48,7 +48,7 @@ impl MetricsRegistry {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
-    /// A number that goes up and down.
+    /// Registers a gauge.
     ///
     /// # Errors
     /// As [`MetricsRegistry::counter`].
@@ -56,7 +56,7 @@ impl MetricsRegistry {
         self.register(Gauge::new(name, help)?)
     }
 
-    /// One for each value of these labels.
+    /// Registers a gauge for each value of these labels.
     ///
     /// # Errors
     /// As [`MetricsRegistry::counter`].
@@ -64,7 +64,7 @@ impl MetricsRegistry {
         self.register(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
-    /// A distribution over buckets with these upper bounds.
+    /// Registers a histogram with these upper bounds of buckets.
     ///
     /// # Errors
     /// As [`MetricsRegistry::counter`].
@@ -77,7 +77,7 @@ impl MetricsRegistry {
         Ok(metric)
     }
 
-    /// The text that Prometheus scrapes.
+    /// Returns the text that Prometheus scrapes.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = Vec::new();

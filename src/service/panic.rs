@@ -2,8 +2,8 @@
 
 use super::stderr;
 
-/// From now on a panic on any thread ends the process, with exit code 101: half a worker would be worse than none, and
-/// nothing past it is committed. For a program that runs a service by the library; the command line does it by itself.
+/// Makes a panic on any thread end the process, with exit code 101: half a worker is worse than none, and nothing past
+/// the panic is committed. For programs that run a service as a library; the command line calls this itself.
 pub fn end_at_a_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

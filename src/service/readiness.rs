@@ -1,14 +1,14 @@
-//! Whether a service lives and is ready, as probes ask. Written by its own threads, read by HTTP.
+//! Liveness and readiness of a service, for probes. Written by its own threads, read by HTTP.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Until the service's loop has begun to turn a start may take so long: a broker may have died just before.
+/// How long a start may take until the loop's first turn: a broker may have died just before.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
-/// A loop without a heartbeat for this long is taken for dead.
+/// A loop without a heartbeat for this long counts as dead.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
-/// What is in the way before a service has registered its conditions.
+/// The reason before a service has registered its conditions.
 const STARTING: &str = "starting";
 
 /// The health of a process.
@@ -17,11 +17,11 @@ pub struct Health {
     started: Instant,
     /// Milliseconds from `started` to the last heartbeat.
     last_heartbeat: AtomicU64,
-    /// What may be in the way, in the order of registration.
+    /// Reasons not to be ready, in the order of registration.
     conditions: Mutex<Vec<Arc<Flag>>>,
 }
 
-/// One thing that may be in the way of being ready.
+/// One reason not to be ready.
 #[derive(Clone, Debug)]
 pub struct NotReady(Arc<Flag>);
 
@@ -39,8 +39,8 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Registers what may be in the way of being ready, and whether it is now. Where several are, the one that was registered first is
-    /// named: a service begins with what says most.
+    /// Registers a reason not to be ready, and whether it holds now. If several hold, `/readyz` names the one
+    /// registered first: a service registers the most telling first.
     #[must_use]
     pub fn register(&self, reason: &'static str, holds: bool) -> NotReady {
         let flag = Arc::new(Flag { reason, holds: AtomicBool::new(holds) });
@@ -48,16 +48,16 @@ impl Health {
         NotReady(flag)
     }
 
-    /// The service's loop has made a turn.
+    /// Notes a turn of the service's loop.
     pub fn heartbeat(&self) {
         let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_heartbeat.store(millis.max(1), Ordering::Relaxed);
     }
 
-    /// Whether the loop moves; else what is wrong.
+    /// Whether the loop moves.
     ///
     /// # Errors
-    /// With the reason in words.
+    /// With the reason.
     pub fn live(&self) -> Result<(), String> {
         self.live_after(self.started.elapsed())
     }
@@ -71,10 +71,10 @@ impl Health {
         }
     }
 
-    /// Whether the service does its work; else what is in the way.
+    /// Whether the service does its work.
     ///
     /// # Errors
-    /// With the reason in words.
+    /// With the reason.
     pub fn ready(&self) -> Result<(), String> {
         let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
         if conditions.is_empty() {
@@ -88,7 +88,7 @@ impl Health {
 }
 
 impl NotReady {
-    /// It is in the way, or isn't any more.
+    /// Sets whether this reason holds.
     pub fn set(&self, holds: bool) {
         self.0.holds.store(holds, Ordering::Relaxed);
     }

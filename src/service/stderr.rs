@@ -1,15 +1,15 @@
-//! stderr, where log lines go. A line that can't be written is dropped and counted: a full disk or a reader that went away must
-//! not stop alerting.
+//! stderr, where log lines go. Drops and counts a line that can't be written: a full disk or a gone reader must not
+//! stop alerting.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-/// The last line was written in part: what follows begins on a line of its own.
+/// Set when the last line was written in part: the next one begins on a line of its own.
 static TORN: AtomicBool = AtomicBool::new(false);
 
-/// Lines that could not be written since the process started.
+/// Returns the lines that could not be written since the process started.
 #[must_use]
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
@@ -60,7 +60,7 @@ fn write_or_drop(out: &mut impl Write, line: &[u8], torn: &AtomicBool, dropped: 
 mod tests {
     use super::*;
 
-    /// A disk with so many bytes left.
+    /// A disk with `left` free bytes.
     struct Disk {
         left: usize,
         text: Vec<u8>,

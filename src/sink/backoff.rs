@@ -1,9 +1,9 @@
-//! How long to wait before a write is repeated.
+//! The delay before a write is repeated.
 
 use std::time::Duration;
 
-/// How long to wait before each next attempt: up to a tenth of a second, then up to twice the one before, up to ten seconds.
-/// At least half of that, and the rest by chance, so that sinks that failed together don't come back together.
+/// The delay before each attempt: at most 0.1 s, then twice the previous bound, up to 10 s. At least half of the
+/// bound, the rest random, so that sinks that failed together don't retry together.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
@@ -13,13 +13,13 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const LAST: Duration = Duration::from_secs(10);
 
-    /// The wait before the next attempt; the server's word counts for more than ours. `chance` is between 0 and 1.
+    /// Returns the delay before the next attempt; the server's own request wins. `chance` is between 0 and 1.
     #[must_use]
     pub fn wait(&mut self, asked_for: Option<Duration>, chance: f64) -> Duration {
         let ours = self.next;
         self.next = (ours * 2).min(Self::LAST);
         match asked_for {
-            // `Retry-After: 0` is no reason to hammer.
+            // Don't hammer the server on `Retry-After: 0`.
             Some(asked_for) => asked_for.max(Self::FIRST).mul_f64(1.0 + chance / 10.0),
             None => ours.mul_f64(0.5 + chance / 2.0),
         }

@@ -1,5 +1,5 @@
-//! Points on their way: lines to be written together, which record each stems from, and how far the log is done once
-//! they are written.
+//! Batches of points: lines to write together, the record that each stems from, and the next offset of each partition
+//! once they are written.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,14 +8,14 @@ use genwatch_core::types::{Offset, TopicPartition};
 
 use super::store::Skipped;
 
-/// A time during which a partition is held: it gets another number when it comes again.
+/// A period in which the sink holds a partition; every assignment has its own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AssignmentEpoch(pub u64);
 
-/// How far a partition is done when a batch is written, and the epoch in which its records were taken in.
+/// A partition's next offset once a batch is written, and the epoch in which its records were taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextOffset {
-    /// Of another one nothing may be committed.
+    /// In another epoch this must not be committed.
     pub epoch: AssignmentEpoch,
     /// The next offset.
     pub next: Offset,
@@ -30,7 +30,7 @@ pub struct Origin {
     pub offset: Offset,
 }
 
-/// Lines to be written together. Owned by the loop while it fills, then by the writer.
+/// Lines to write together. Owned by the loop while it fills, then by the writer.
 #[derive(Debug, Default)]
 pub struct PointBatch {
     text: String,
@@ -41,10 +41,10 @@ pub struct PointBatch {
 }
 
 impl PointBatch {
-    /// Takes in a record, which `append` appends to the text; one that makes no point is done with the batch all the same.
+    /// Takes in a record, which `append` appends to the text; the batch also covers a record that makes no point.
     ///
     /// # Errors
-    /// With the reason why it makes no point.
+    /// With the reason if the record makes no point.
     pub fn take_in(
         &mut self,
         origin: Origin,
@@ -58,7 +58,7 @@ impl PointBatch {
         Ok(())
     }
 
-    /// Empties it and keeps its memory.
+    /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.text.clear();
         self.points.clear();
@@ -66,38 +66,38 @@ impl PointBatch {
         self.records = 0;
     }
 
-    /// Records taken in, whether they made a point or not.
+    /// Returns the records taken in, with a point or without.
     #[must_use]
     pub fn records(&self) -> usize {
         self.records
     }
 
-    /// Bytes of all lines.
+    /// Returns the bytes of all lines.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.text.len()
     }
 
-    /// How many points there are.
+    /// Returns the number of points.
     #[must_use]
     pub fn points(&self) -> usize {
         self.points.len()
     }
 
-    /// The lines of some of the points.
+    /// Returns the lines of these points.
     #[must_use]
     pub fn lines(&self, range: Range<usize>) -> &str {
         let end = |points: usize| points.checked_sub(1).map_or(0, |last| self.points[last].0);
         &self.text[end(range.start)..end(range.end)]
     }
 
-    /// Where a point comes from.
+    /// Returns the record that a point stems from.
     #[must_use]
     pub fn origin(&self, point: usize) -> Origin {
         self.points[point].1
     }
 
-    /// How far each partition is done when this is written.
+    /// Returns each partition's next offset once this is written.
     #[must_use]
     pub fn until(&self) -> &BTreeMap<TopicPartition, NextOffset> {
         &self.until

@@ -1,4 +1,4 @@
-//! What a sink is told, and what it tells.
+//! A sink's configuration, summary and errors.
 
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use serde::Serialize;
 use super::store::StoreRefusal;
 use crate::service::MetricsError;
 
-/// How the sink is to work.
+/// A sink's configuration.
 pub struct SinkConfig<S> {
     /// The cluster.
     pub connection: Connection,
-    /// The sinks' own consumer group: that of the workers reads only readings, and commits with its effects.
+    /// The sinks' own consumer group: the workers' group reads only readings, and commits with its effects.
     pub group: String,
     /// The topics.
     pub topics: Vec<String>,
-    /// Where their records go.
+    /// The store that their records go to.
     pub store: S,
-    /// Requests under way at once, at most.
+    /// The most requests under way at once.
     pub connections: usize,
-    /// Records written together, at most.
+    /// The most records written together.
     pub batch: usize,
     /// How long a record waits for others.
     pub linger: Duration,
-    /// End at the ends that the partitions had at the start.
+    /// Stops at the ends that the partitions had at the start.
     pub exit_at_end: bool,
-    /// What to do when retention has deleted records before they were read.
+    /// The reaction to records that retention deleted before they were read.
     pub on_out_of_range: OnOutOfRange,
 }
 
-/// What a sink has done, printed at its end.
+/// A sink's results, printed at its end.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SinkSummary {
     /// Records taken in.
@@ -53,26 +53,26 @@ pub struct SinkSummary {
     pub seconds: f64,
 }
 
-/// Why a sink ended that should have gone on.
+/// Why a sink failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The cluster or a topic isn't as it must be.
+    /// The cluster or a topic doesn't meet the requirements.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The topics can't be read.
     #[error(transparent)]
     Subscriber(#[from] SubscriberError),
-    /// The store refuses all that we send.
+    /// The store refuses everything.
     #[error("{0}")]
     Refused(#[source] StoreRefusal),
     /// A mistake in the code.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// Retention has overtaken the group, or a topic was made anew.
+    /// Retention has overtaken the group, or a topic was recreated.
     #[error(
         "partition {partition} of {topic} was read up to offset {next}, but the log has {low} to {high}: records were \
-         deleted before they were written, or the topic was made anew; pass --on-out-of-range earliest to go on from \
-         offset {low}"
+         deleted before they were written, or the topic was recreated; pass --on-out-of-range earliest to continue \
+         from offset {low}"
     )]
     OutOfRange {
         /// The topic.
@@ -86,13 +86,13 @@ pub enum SinkError {
         /// The end of the log.
         high: Offset,
     },
-    /// What was written could not be committed.
+    /// Written points could not be committed.
     #[error(
-        "all that was acknowledged is written, but Kafka did not take the offsets in time: the next sink writes the last \
+        "everything acknowledged is written, but Kafka did not take the offsets in time: the next sink writes the last \
          points again, which changes nothing"
     )]
     Commit,
-    /// The system gives no thread.
+    /// The system can't start a thread.
     #[error("the writer's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
 }

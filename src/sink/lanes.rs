@@ -1,11 +1,11 @@
 //! Batches on their way to the store, several at a time.
 //!
-//! Each partition belongs to one lane, and a lane's batches are written one after the other, by a thread of its own. So the
-//! records of a partition are written in their order, and what is acknowledged of it is always all that came before:
-//! nothing has to be put in order again.
+//! Each partition belongs to one lane, and each lane has a thread that writes its batches one after the other. So a
+//! partition's records are written in order, and an acknowledgement always covers everything before it: nothing needs
+//! reordering.
 //!
-//! Kafka hands out a partition's records in long runs, more than a batch: the lanes share a bound of full batches, so that a
-//! run on one lane doesn't keep the others from their next records.
+//! Kafka hands out a partition's records in long runs, more than a batch: the lanes share a bound of full batches, so
+//! that a run on one lane doesn't keep the others from their next records.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -16,16 +16,16 @@ use super::batch::{AssignmentEpoch, NextOffset, Origin, PointBatch};
 use super::store::{Skipped, StoreRefusal};
 use super::writer::{Writers, Written};
 
-/// A batch of so many bytes is full, however few records it holds.
+/// A batch of this size is full, however few records it holds.
 const BATCH_BYTES: usize = 4 << 20;
-/// How many full batches wait, at most, for each thread, whichever it is for.
+/// The most waiting full batches per thread; all lanes share the total.
 const WAITING: usize = 2;
 
 /// All lanes. Owned by the sink's loop; a writer's thread owns a batch while it writes it.
 pub struct WriteLanes {
     writers: Writers,
     lanes: Vec<Lane>,
-    /// The memory of batches that are done with.
+    /// The memory of finished batches.
     spares: Vec<PointBatch>,
     /// Records of a full batch.
     batch: usize,
@@ -39,31 +39,31 @@ struct Lane {
     filling: PointBatch,
     /// When the first record of the batch that fills was taken in.
     begun: Option<Instant>,
-    /// What will be done when the thread has written what it was given.
+    /// Each partition's next offset once the thread has written its batch.
     writing: Option<BTreeMap<TopicPartition, NextOffset>>,
 }
 
 impl WriteLanes {
-    /// WriteLanes for these writers' threads, `count` of them.
+    /// Creates `count` lanes for these writers' threads.
     pub fn new(writers: Writers, count: usize, batch: usize, linger: Duration) -> WriteLanes {
         let mut lanes: Vec<Lane> = (0..count).map(|_| Lane::default()).collect();
         if let Some(first) = lanes.first_mut() {
-            // Its thread begins by asking whether it may write.
+            // Its thread begins with the check of write access.
             first.writing = Some(BTreeMap::new());
         }
         WriteLanes { writers, lanes, spares: Vec::new(), batch, linger }
     }
 
-    /// How long a record waits for others, at most.
+    /// Returns the longest wait of a record for others.
     #[must_use]
     pub fn linger(&self) -> Duration {
         self.linger
     }
 
-    /// Takes in a record, which `append` appends to its batch; one that makes no point is done with it all the same.
+    /// Takes in a record, which `append` appends to its batch; the batch also covers a record that makes no point.
     ///
     /// # Errors
-    /// With the reason why it makes no point.
+    /// With the reason if the record makes no point.
     pub fn take_in(
         &mut self,
         origin: Origin,
@@ -89,13 +89,13 @@ impl WriteLanes {
         self.lanes.iter().map(|lane| lane.full.len()).sum::<usize>() >= WAITING * self.lanes.len()
     }
 
-    /// Whether all that was taken in is written, and nobody waits for an answer.
+    /// Whether everything taken in is written, and no answer is outstanding.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.lanes.iter().all(|lane| lane.writing.is_none() && lane.waiting().next().is_none())
     }
 
-    /// Whether all that was taken in is written; the question whether we may write at all may be open.
+    /// Whether everything taken in is written; the check of write access may still be open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let is_empty = |lane: &Lane| {
@@ -104,13 +104,13 @@ impl WriteLanes {
         self.lanes.iter().all(is_empty)
     }
 
-    /// Records that wait for others.
+    /// Returns the records that wait to be written.
     #[must_use]
     pub fn gathered(&self) -> usize {
         self.lanes.iter().flat_map(Lane::waiting).map(PointBatch::records).sum()
     }
 
-    /// Whether something of this partition was taken in that isn't written yet.
+    /// Whether a record of this partition was taken in and isn't written yet.
     #[must_use]
     pub fn holds(&self, place: TopicPartition) -> bool {
         let lane = &self.lanes[self.lane_of(place)];
@@ -118,7 +118,7 @@ impl WriteLanes {
             || lane.writing.as_ref().is_some_and(|writing| writing.contains_key(&place))
     }
 
-    /// Gives each free thread what its lane has gathered, when that is due, or now.
+    /// Hands each free thread its lane's next batch, when that is due, or `now`.
     pub fn hand_over(&mut self, now: bool) {
         for (number, lane) in self.lanes.iter_mut().enumerate() {
             if lane.writing.is_some() {
@@ -138,7 +138,7 @@ impl WriteLanes {
         }
     }
 
-    /// A batch that is done with, waiting up to `wait`.
+    /// Returns a finished batch, waiting up to `wait`.
     ///
     /// # Errors
     /// When the store refuses us.
@@ -150,7 +150,7 @@ impl WriteLanes {
         Ok(outcome)
     }
 
-    /// Keeps the memory of a batch that is done with: it's large, and the next one needs as much.
+    /// Keeps the memory of a finished batch: it's large, and the next one needs as much.
     pub fn reuse(&mut self, written: Written) {
         let mut batch = written.batch;
         batch.clear();
@@ -163,7 +163,7 @@ impl WriteLanes {
 }
 
 impl Lane {
-    /// The batches that aren't under way and hold something, oldest first.
+    /// Returns the batches that hold records and aren't under way, oldest first.
     fn waiting(&self) -> impl Iterator<Item = &PointBatch> {
         self.full.iter().chain(self.begun.map(|_| &self.filling))
     }

@@ -1,4 +1,4 @@
-//! The sink's metrics. Written by its loop and its writer, read by HTTP.
+//! The sink's metrics. Written by its loop and its writers, read by HTTP.
 
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
@@ -25,7 +25,7 @@ pub struct SinkMetrics {
 }
 
 impl SinkMetrics {
-    /// All metrics at zero.
+    /// Registers all metrics, at zero.
     ///
     /// # Errors
     /// When a name is taken.

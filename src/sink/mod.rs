@@ -1,14 +1,16 @@
 //! The runtime of a sink: records from Kafka to a [`Store`], such as InfluxDB ([`influx`]).
 //!
-//! The way of a record, in `Sink::run`: taken in from the group's partitions ([`genwatch_kafka::subscriber`]), appended to others
-//! in the store's form ([`batch`], in [`lanes`]), written ([`writer`], on threads of its own), and when that is acknowledged
-//! its offset is committed ([`offsets`]).
+//! The path of a record, in `Sink::run`: the sink takes it in from the group's partitions
+//! ([`genwatch_kafka::subscriber`]), appends it to a batch in the store's form ([`batch`], in [`lanes`]), writes the
+//! batch ([`writer`], on threads of its own), and commits the offset after the acknowledgement ([`offsets`]).
 //!
-//! What is promised: each record that makes a point is there at least once, and a repeat overwrites itself where the store makes it
-//! so. A committed offset is never ahead of an acknowledged write. Each lane holds one batch under way and one that fills, and all of
-//! them together two full ones for each; when there are so many, partitions are paused, and Kafka is polled all the same.
+//! Guarantees: each record that makes a point is written at least once, and a repeat overwrites itself if the store
+//! supports that. A committed offset is never ahead of an acknowledged write. Each lane holds one batch under way and
+//! one that fills; all lanes share two full batches per lane. When those are full, the sink pauses its partitions, and
+//! keeps polling Kafka.
 //!
-//! What is under way when a partition goes is written all the same and not committed: its next owner writes the same points.
+//! If a partition goes while its batch is under way, the batch is written and not committed: the next owner writes the
+//! same points.
 
 mod backoff;
 pub mod batch;
@@ -47,24 +49,24 @@ use metrics::SinkMetrics;
 use offsets::OffsetTracker;
 use writer::Writers;
 
-/// How long one turn of the loop waits.
+/// The longest wait of one turn of the loop.
 const LOOP_SLEEP_MAX: Duration = Duration::from_millis(50);
-/// Records taken in in one turn, at most.
+/// The most records taken in in one turn.
 const BURST: usize = 1000;
-/// A pause costs fetching again, so a short wait for the writer is sat out without one, and without polling.
+/// Below this the sink waits for the writers without a pause and without polling: a pause costs fetching again.
 const PAUSE_AFTER: Duration = Duration::from_millis(500);
-/// How often positions are asked for, and a refused commit is repeated.
+/// Interval of asking for positions, and of repeating a refused commit.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 /// How long a drain waits for the store: `docker stop` kills after ten seconds.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long the last commit is waited for.
+/// How long a drain waits for the last commit.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A sink that is to end at the end and was given no partition waits this long for one.
+/// How long a sink that should stop at the end waits for a partition if it has none.
 const NO_ASSIGNMENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often brokers that were down are asked whether they answer.
+/// Interval of probing brokers that were down.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
-/// Runs until it's told to stop, or is at the end.
+/// Runs until a stop request, or until the end if configured so.
 ///
 /// # Errors
 /// When a topic is missing, Kafka or the store refuses us, retention has overtaken us, or the last commit fails.
@@ -113,7 +115,7 @@ pub fn run<S: Store>(config: SinkConfig<S>, context: Context) -> Result<SinkSumm
     sink.run()
 }
 
-/// The loop and all that it owns.
+/// The loop and its state.
 struct Sink<'a, S> {
     subscriber: &'a Subscriber,
     lanes: WriteLanes,
@@ -122,7 +124,7 @@ struct Sink<'a, S> {
     metrics: SinkMetrics,
     not_ready: Conditions,
     topics: Vec<String>,
-    /// Records taken in, of each topic.
+    /// Records taken in, by topic.
     records: Vec<IntCounter>,
     on_out_of_range: OnOutOfRange,
     ending: Option<Ending>,
@@ -130,10 +132,10 @@ struct Sink<'a, S> {
     /// Since when there is no room for a record.
     full: Option<Instant>,
     paused: bool,
-    /// Set when the sink is on its way out: until when it may take.
+    /// The deadline of the drain, once it has begun.
     draining: Option<Instant>,
     followed: Instant,
-    /// Since when no broker answers, and when one was last asked.
+    /// Since when no broker answers, and when the sink last asked one.
     down: Option<(Instant, Instant)>,
     refused_commit: Option<Instant>,
     skip_log: LogLimiter<(usize, &'static str)>,
@@ -143,13 +145,13 @@ struct Sink<'a, S> {
     summary: SinkSummary,
 }
 
-/// What may be in the way of being ready; what says most comes first.
+/// Reasons not to be ready, the most telling first.
 struct Conditions {
-    /// It is on its way out.
+    /// The sink drains.
     draining: NotReady,
     /// The group has given no assignment, or taken it all back.
     not_joined: NotReady,
-    /// The store takes no points at the moment.
+    /// The store takes no points for now.
     store_away: NotReady,
     /// No broker of Kafka answers.
     brokers_away: NotReady,
@@ -166,7 +168,7 @@ impl Conditions {
     }
 }
 
-/// Where the log began and ended when the sink was started, which is where it's to end.
+/// The bounds of the log when the sink started; it stops at the ends.
 struct Ending {
     starts: BTreeMap<TopicPartition, Offset>,
     ends: BTreeMap<TopicPartition, Offset>,
@@ -204,11 +206,11 @@ impl<S: Store> Sink<'_, S> {
             return self.wait_for_the_writers();
         }
         let mut wait = LOOP_SLEEP_MAX.min(self.lanes.linger());
-        // One look at the clock does for all of them.
+        // One look at the clock per burst.
         let mut now = None;
         for _ in 0..BURST {
             let record = self.subscriber.poll(wait)?;
-            // Before the record: it may be of a partition that has just come.
+            // Before the record: its partition may have just been assigned.
             self.follow_rebalances()?;
             let Some(record) = record else { break };
             self.take(&record, *now.get_or_insert_with(Instant::now));
@@ -251,7 +253,7 @@ impl<S: Store> Sink<'_, S> {
         }
     }
 
-    /// The group is served meanwhile, as soon as the partitions are paused.
+    /// Waits for the writers. Serves the group meanwhile, once the partitions are paused.
     fn wait_for_the_writers(&mut self) -> Result<(), SinkError> {
         let full = *self.full.get_or_insert_with(Instant::now);
         if !self.paused && (self.draining.is_some() || full.elapsed() >= PAUSE_AFTER) {
@@ -259,7 +261,7 @@ impl<S: Store> Sink<'_, S> {
         }
         self.take_outcomes(LOOP_SLEEP_MAX)?;
         if self.paused {
-            // Paused partitions give nothing; should one do all the same, it's taken in.
+            // Paused partitions give nothing; if one does anyway, take it in.
             if let Some(record) = self.subscriber.poll(Duration::ZERO)? {
                 self.follow_rebalances()?;
                 self.take(&record, Instant::now());
@@ -275,9 +277,9 @@ impl<S: Store> Sink<'_, S> {
         Ok(())
     }
 
-    /// Gives the writers what has been gathered, when it's due and they are free.
+    /// Hands gathered batches to free writers, when due.
     fn hand_over(&mut self) -> Result<(), SinkError> {
-        // At the end nothing else comes that would be worth a wait.
+        // At the end there's nothing to linger for.
         let all_is_here = self.ending.as_ref().is_some_and(|ending| self.offsets.has_taken_in(&ending.ends));
         self.lanes.hand_over(self.draining.is_some() || all_is_here);
         if self.lanes.is_full() {
@@ -291,7 +293,7 @@ impl<S: Store> Sink<'_, S> {
         Ok(())
     }
 
-    /// Takes all that is written, waiting up to `wait` for the first.
+    /// Takes all written batches, waiting up to `wait` for the first.
     fn take_outcomes(&mut self, mut wait: Duration) -> Result<(), SinkError> {
         while let Some(written) = self.lanes.outcome(wait)? {
             self.offsets.written(written.batch.until());
@@ -330,7 +332,7 @@ impl<S: Store> Sink<'_, S> {
                     self.not_ready.not_joined.set(true);
                     tracing::warn!(
                         lost = self.names(&places),
-                        "rebalance: the group went on without us; what was not committed is written again"
+                        "rebalance: the group went on without us; uncommitted records are written again"
                     );
                 }
             }
@@ -338,7 +340,7 @@ impl<S: Store> Sink<'_, S> {
         Ok(())
     }
 
-    /// Partitions that have just been assigned: one that was paused when it left comes back paused.
+    /// Pauses or resumes newly assigned partitions: one that was paused when it left comes back paused.
     fn apply_pause(&self, places: &[TopicPartition]) -> Result<(), SinkError> {
         if self.paused {
             self.subscriber.pause(places)?
@@ -359,8 +361,8 @@ impl<S: Store> Sink<'_, S> {
         self.topics.iter().enumerate().filter_map(of_topic).collect::<Vec<_>>().join(", ")
     }
 
-    /// Learns of markers of transactions behind the last record, which are never handed out: they are no lag, and the end of
-    /// a partition can be behind one. And finds a start for partitions that have none.
+    /// Advances over transaction markers behind the last record, which librdkafka never hands out: they are no lag,
+    /// and the end of a partition can be behind one. Also finds a start for partitions that have none.
     fn follow_positions(&mut self) -> Result<(), SinkError> {
         if self.followed.elapsed() < FOLLOW_EVERY {
             return Ok(());
@@ -383,13 +385,13 @@ impl<S: Store> Sink<'_, S> {
                     self.offsets.begins(place, start.unwrap_or(Offset(0)));
                 }
             }
-            // Asked again.
-            Err(error) => tracing::debug!(%error, "cannot fetch what the group has committed"),
+            // The next turn asks again.
+            Err(error) => tracing::debug!(%error, "cannot fetch the group's committed offsets"),
         }
         Ok(())
     }
 
-    /// The client only says that all brokers are down, again and again; whether one answers again has to be asked.
+    /// Probes the brokers: the client only repeats that all are down, and doesn't report that one answers again.
     fn follow_brokers(&mut self) {
         let told = self.subscriber.take_brokers_down();
         match self.down {
@@ -408,7 +410,7 @@ impl<S: Store> Sink<'_, S> {
         }
         let since = self.down.map_or(now, |(since, _)| since);
         self.down = Some((since, now));
-        // NextOffset then a connection has been tried again, and the reason is the one that lasts.
+        // By then the client has tried to connect again, and its reason is the lasting one.
         if since.elapsed() >= PROBE_EVERY && self.broker_log.allow((), now).is_some() {
             let reason = self.subscriber.last_broker_error();
             tracing::warn!(reason, seconds = since.elapsed().as_secs(), "no broker answers: waiting");
@@ -431,18 +433,18 @@ impl<S: Store> Sink<'_, S> {
         }
     }
 
-    /// The answer to a commit, with the error if there was one.
+    /// Handles the answer to a commit, with its error if there was one.
     fn answered(&mut self, error: Option<String>) {
         self.offsets.committed(error.is_none());
         let now = Instant::now();
         self.refused_commit = error.is_some().then_some(now);
         let Some(error) = error else { return };
         if let Some(silent) = self.commit_log.allow((), now) {
-            tracing::warn!(error, silent, "offsets were not committed: they are part of the next commit");
+            tracing::warn!(error, silent, "offsets were not committed: the next commit includes them");
         }
     }
 
-    /// When it has been told to stop, or is at the end.
+    /// Begins to drain after a stop request or at the end.
     fn begin_to_drain(&mut self) -> Result<(), SinkError> {
         let stop = self.context.is_stopping();
         if self.draining.is_some() || !(stop || self.has_reached_end()) {
@@ -467,11 +469,11 @@ impl<S: Store> Sink<'_, S> {
         self.lanes.is_empty() || Instant::now() >= deadline
     }
 
-    /// The last commit. What the store has not taken in time is left to the next one.
+    /// Makes the last commit. Leaves what the store has not taken in time to the next sink.
     fn settle(&mut self) -> Result<(), SinkError> {
         if !self.lanes.is_empty() {
             let name = self.store.name();
-            tracing::warn!("{name} did not take everything in time: the rest is read again by the next sink");
+            tracing::warn!("{name} did not take everything in time: the next sink reads the rest again");
         }
         let deadline = Instant::now() + COMMIT_TIMEOUT;
         self.commit();

@@ -1,7 +1,7 @@
-//! Which partitions are held, how far each is written, and what of that is to be committed.
+//! Tracks the held partitions, how far each is written, and which offsets to commit.
 //!
-//! Invariants: what is to be committed is never ahead of what InfluxDB has acknowledged; of a partition that isn't held, or
-//! was given back and taken again since the records were taken in, nothing is.
+//! Invariants: an offset to commit is never ahead of what the store has acknowledged. Nothing is committed for a
+//! partition that isn't held, or that was given back and assigned again since the records were taken in.
 
 use std::collections::BTreeMap;
 
@@ -14,24 +14,24 @@ use super::batch::{AssignmentEpoch, NextOffset};
 pub struct OffsetTracker {
     held: BTreeMap<TopicPartition, Held>,
     epochs: u64,
-    /// Asked for and not answered yet: one at a time, so that an older answer can't be taken for a newer one's.
+    /// The commit under way: one at a time, so that an older answer can't be taken for a newer one.
     committing: Vec<(TopicPartition, NextOffset)>,
 }
 
 #[derive(Debug)]
 struct Held {
     epoch: AssignmentEpoch,
-    /// Everything below is taken in, since this epoch began.
+    /// Everything below was taken in since this epoch began.
     taken: Option<Offset>,
     /// Everything below is written, or makes no point; `None` until something is known.
     done: Option<Offset>,
     committed: Option<Offset>,
-    /// Whether `done` stems from this epoch: where the group has begun needs no commit.
+    /// Whether `done` moved in this epoch: the group's starting offset needs no commit.
     moved: bool,
 }
 
 impl OffsetTracker {
-    /// Partitions have come.
+    /// Adds assigned partitions.
     pub fn assigned(&mut self, places: &[TopicPartition]) {
         for place in places {
             self.epochs += 1;
@@ -41,46 +41,46 @@ impl OffsetTracker {
         }
     }
 
-    /// Partitions have gone.
+    /// Removes partitions.
     pub fn removed(&mut self, places: &[TopicPartition]) {
         for place in places {
             self.held.remove(place);
         }
     }
 
-    /// A record is taken in. With the present epoch of its partition; `None` if that isn't held.
+    /// Takes in a record. Returns its partition's current epoch; `None` if the partition isn't held.
     pub fn take_in(&mut self, place: TopicPartition, offset: Offset) -> Option<AssignmentEpoch> {
         let held = self.held.get_mut(&place)?;
         held.taken = Some(offset.next());
         Some(held.epoch)
     }
 
-    /// The next record to be taken in, if anything is known of the partition.
+    /// Returns the next record to take in, if known.
     #[must_use]
     pub fn next(&self, place: TopicPartition) -> Option<Offset> {
         self.held.get(&place).and_then(|held| held.taken.max(held.done))
     }
 
-    /// What is held.
+    /// Returns the held partitions.
     pub fn places(&self) -> impl Iterator<Item = TopicPartition> {
         self.held.keys().copied()
     }
 
-    /// Partitions of which nothing is known yet.
+    /// Returns the partitions whose offset isn't known yet.
     #[must_use]
     pub fn unknown(&self) -> Vec<TopicPartition> {
         self.held.keys().filter(|place| self.next(**place).is_none()).copied().collect()
     }
 
-    /// Reading begins here: everything below was done before. Says nothing where it has begun already: what is taken in
-    /// isn't done.
+    /// Sets where reading begins: everything below was done before. Does nothing where it has already begun: records
+    /// taken in aren't done.
     pub fn begins(&mut self, place: TopicPartition, at: Offset) {
         if let Some(held) = self.held.get_mut(&place).filter(|held| held.taken.is_none()) {
             held.done.get_or_insert(at);
         }
     }
 
-    /// Reading begins here, whatever was known: the log isn't what it was.
+    /// Resets where reading begins, whatever was known: the log has changed.
     pub fn begins_anew(&mut self, place: TopicPartition, at: Offset) {
         if self.held.contains_key(&place) {
             self.assigned(&[place]);
@@ -88,7 +88,7 @@ impl OffsetTracker {
         }
     }
 
-    /// A batch is written.
+    /// Notes a written batch.
     pub fn written(&mut self, until: &BTreeMap<TopicPartition, NextOffset>) {
         for (place, until) in until {
             if let Some(held) = self.held.get_mut(place).filter(|held| held.epoch == until.epoch) {
@@ -97,15 +97,15 @@ impl OffsetTracker {
         }
     }
 
-    /// The log was read up to here, and nothing of the partition is on its way: there are only markers of transactions
-    /// behind what is written.
+    /// Notes that the log was read up to here while no record of the partition is under way: only transaction markers
+    /// are behind the written records.
     pub fn read_through(&mut self, place: TopicPartition, position: Offset) {
         if let Some(held) = self.held.get_mut(&place) {
             held.advance(position);
         }
     }
 
-    /// What is to be committed now; empty while a commit is under way. To be answered by [`OffsetTracker::committed`].
+    /// Returns the offsets to commit now; none while a commit is under way. Answer with [`OffsetTracker::committed`].
     #[must_use]
     pub fn commit(&mut self) -> Vec<(TopicPartition, Offset)> {
         if !self.committing.is_empty() {
@@ -119,7 +119,7 @@ impl OffsetTracker {
         self.committing.iter().map(|(place, until)| (*place, until.next)).collect()
     }
 
-    /// The answer to a commit. What was refused is part of the next one.
+    /// Takes the answer to a commit. The next commit includes refused offsets.
     pub fn committed(&mut self, success: bool) {
         for (place, until) in std::mem::take(&mut self.committing) {
             let held = self.held.get_mut(&place).filter(|held| held.epoch == until.epoch);
@@ -214,7 +214,7 @@ mod tests {
         assert!(offsets.commit().is_empty());
         offsets.assigned(&[place(0)]);
         offsets.written(&late);
-        assert!(offsets.commit().is_empty(), "it came again, and another may have gone on meanwhile");
+        assert!(offsets.commit().is_empty(), "assigned again: another sink may have read on");
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
         assert!(offsets.has_reached(&ends) && offsets.unknown().is_empty());
         assert!(offsets.commit().is_empty());
         offsets.read_through(place(0), Offset(9));
-        assert_eq!(offsets.commit(), [(place(0), Offset(9))], "markers of transactions are no lag");
+        assert_eq!(offsets.commit(), [(place(0), Offset(9))], "transaction markers are no lag");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Where reading begins where the client doesn't know: at the first record for a group that has committed nothing, and by
-//! `--on-out-of-range` where the log doesn't have the record that is next.
+//! Finds where reading begins when the client doesn't know: at the first record for a group without commits, and by
+//! `--on-out-of-range` if the log doesn't have the next record.
 
 use std::time::Instant;
 
@@ -11,18 +11,18 @@ use super::config::SinkError;
 use super::{Sink, Store};
 
 impl<S: Store> Sink<'_, S> {
-    /// Decides where each partition goes on, and starts them all there. Tried again later if the cluster doesn't answer.
+    /// Decides where each partition starts, and starts them all. Retries later if the cluster doesn't answer.
     pub(super) fn find_starts(&mut self) -> Result<(), SinkError> {
         let places: Vec<TopicPartition> = self.offsets.places().collect();
         if places.is_empty() {
-            // They have gone to somebody else.
+            // They have gone to another sink.
             return Ok(());
         }
         let found = match self.subscriber.starts(&places) {
             Ok(found) => found,
             Err(error) => {
                 if self.broker_log.allow((), Instant::now()).is_some() {
-                    tracing::warn!(%error, "where to begin is not known yet: asking again");
+                    tracing::warn!(%error, "cannot find out where to begin yet: asking again");
                 }
                 return Ok(());
             }
@@ -50,7 +50,7 @@ impl<S: Store> Sink<'_, S> {
             OnOutOfRange::Fail => Err(SinkError::OutOfRange { topic, partition, next, low, high }),
             OnOutOfRange::Earliest => {
                 let lost = u64::try_from(low.0 - next.0).unwrap_or(0);
-                tracing::error!(topic, %partition, %next, %low, %high, lost, "the next record is not in the log: going on from the earliest one");
+                tracing::error!(topic, %partition, %next, %low, %high, lost, "the next record is not in the log: continuing from the earliest one");
                 self.metrics.lost.with_label_values(&[&topic]).inc_by(lost);
                 self.summary.lost += lost;
                 self.offsets.begins_anew(place, low);

@@ -1,41 +1,41 @@
-//! The seam between the runtime of a sink and what it writes to.
+//! The seam between a sink's runtime and its store.
 
 use std::error::Error;
 use std::time::Duration;
 
 use genwatch_core::types::{Millis, Offset};
 
-/// What a sink writes to: InfluxDB, a file, another database. It says how a record looks there and writes batches of them; all else
-/// (groups, batches, back-off, halving, drain, offsets) is the runtime's.
+/// The target of a sink: InfluxDB, a file, another database. It formats records and writes batches of them; the
+/// runtime does the rest (groups, batches, back-off, halving, drain, offsets).
 ///
-/// Writes are at least once: after a crash, a lost answer or a refusal of one point, records are written again. A store should make
-/// a repeat overwrite itself.
+/// Writes are at-least-once: after a crash, a lost answer or a refusal of one point, the runtime writes records again.
+/// In a store a repeat should overwrite itself.
 pub trait Store: Send + Sync + 'static {
-    /// What people call it, such as `InfluxDB`.
+    /// Returns its common name, such as `InfluxDB`.
     fn name(&self) -> &str;
 
-    /// Where it is, without secrets.
+    /// Returns its address, without secrets.
     fn address(&self) -> &str;
 
-    /// Appends a record to a batch, in the form in which [`Store::write`] takes it. Whatever is appended can be written alone.
+    /// Appends a record to a batch, in the form that [`Store::write`] takes. Each appended record can be written alone.
     ///
     /// # Errors
-    /// With the reason why nothing is to be written for this record; then nothing is appended.
+    /// With the reason to skip this record; then nothing is appended.
     fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), Skipped>;
 
-    /// Asks whether we may write, before the first record is read.
+    /// Checks write access, before the first record is read.
     fn check(&self) -> WriteAnswer {
         WriteAnswer::Written
     }
 
-    /// Writes one or more records and waits for the answer. Several threads call it at once, one for each lane.
+    /// Writes one or more records and waits for the answer. One thread per lane calls it, all at the same time.
     fn write(&self, records: &str) -> WriteAnswer;
 }
 
-/// A record, as far as a store needs it.
+/// The parts of a record that a store needs.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceRecord<'a> {
-    /// Its topic: the place in the list that the sink was configured with.
+    /// Its topic: an index into the sink's configured list.
     pub topic: usize,
     /// Its key.
     pub key: Option<&'a [u8]>,
@@ -50,37 +50,36 @@ pub struct SourceRecord<'a> {
 /// Why nothing is written for a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// A label of metrics: few values, lower case.
+    /// A metric label: few values, lower case.
     pub label: &'static str,
-    /// For people.
+    /// The reason for people.
     pub reason: String,
 }
 
-/// What became of what was sent.
+/// The result of a write.
 #[derive(Debug)]
 pub enum WriteAnswer {
-    /// All of it is written.
+    /// Everything is written.
     Written,
-    /// All of it is written but for some points that the store has dropped, and will drop again.
+    /// Everything is written except some points that the store has dropped, and would drop again.
     Partly {
-        /// How many.
+        /// Number of dropped points.
         dropped: usize,
-        /// What the store said.
+        /// The store's reason.
         reason: String,
     },
-    /// There is a bad point among them, or there are too many: the runtime halves the batch until it has found it.
+    /// It has a bad point, or is too large: the runtime halves the batch until it has found the point.
     NotAsOne(String),
-    /// The same again, later.
+    /// The store wants the same batch again, later.
     Wait {
-        /// When, if the store says so; else the runtime backs off.
+        /// The delay, if the store names one; otherwise the runtime backs off.
         after: Option<Duration>,
-        /// What the store said, or what is wrong with the way there.
+        /// The store's reason, or the connection error.
         reason: String,
     },
-    /// It may be another store than the one that is meant: the sink ends, unless this one has answered before. Then as
-    /// [`WriteAnswer::Wait`].
+    /// This may be the wrong store: the sink ends. If the store has answered before, the same as [`WriteAnswer::Wait`].
     Doubtful(StoreRefusal),
-    /// No waiting mends it: the sink ends.
+    /// Waiting doesn't help: the sink ends.
     Refused(StoreRefusal),
 }
 

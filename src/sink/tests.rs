@@ -1,4 +1,4 @@
-//! Writers, lanes and offsets together, over a store in memory that answers as a test says.
+//! Tests writers, lanes and offsets together, with a store in memory whose answers a test scripts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
@@ -14,18 +14,18 @@ use super::store::{Skipped, SourceRecord, Store, StoreRefusal, WriteAnswer};
 use super::writer::{Writers, Written};
 use crate::service::{Context, NotReady};
 
-/// Nothing here takes a second; a test that hangs should end.
+/// Nothing here takes a second; ends a test that hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Keeps lines, each once. A line with `bad` in it is refused with all that came with it.
+/// Keeps each line once. Refuses a batch that has a line with `bad`.
 #[derive(Default)]
 struct MemoryStore {
     lines: Mutex<BTreeSet<String>>,
-    /// The answer to the question whether we may write; yes where there is none.
+    /// The answer to the check of write access; `None` is yes.
     check: Mutex<Option<WriteAnswer>>,
-    /// The next answers to writes; without any it does what was asked.
+    /// The next answers to writes; without any the store writes.
     answers: Mutex<VecDeque<WriteAnswer>>,
-    /// How many lines each write had.
+    /// Number of lines of each write.
     writes: Mutex<Vec<usize>>,
     /// While closed, writes of slow lines wait.
     gate: (Mutex<bool>, Condvar),
@@ -84,7 +84,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// What a sink has but for Kafka.
+/// A sink without Kafka.
 struct Bench {
     store: Arc<MemoryStore>,
     lanes: WriteLanes,
@@ -94,7 +94,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Batches of four records, partition 0 to 3 held.
+    /// Creates batches of four records; holds partitions 0 to 3.
     fn new(store: MemoryStore, lanes: usize) -> Bench {
         let (store, context) = (Arc::new(store), Context::default());
         let metrics = SinkMetrics::register(&context.metrics).unwrap();
@@ -116,7 +116,7 @@ impl Bench {
         let _ = self.lanes.take_in(origin, epoch, Instant::now(), |text| store.append(&source, text));
     }
 
-    /// Hands over what has gathered and takes an outcome, if there is one.
+    /// Hands over gathered records and takes an outcome, if there is one.
     fn turn(&mut self) -> Result<Option<Written>, StoreRefusal> {
         self.lanes.hand_over(true);
         let written = self.lanes.outcome(Duration::from_millis(5))?;
@@ -130,7 +130,7 @@ impl Bench {
     fn turn_until(&mut self, holds: impl Fn(&Bench) -> bool) -> Result<Vec<Written>, StoreRefusal> {
         let (mut done, deadline) = (Vec::new(), Instant::now() + DEADLINE);
         while !holds(self) {
-            assert!(Instant::now() < deadline, "it stands still");
+            assert!(Instant::now() < deadline, "it makes no progress");
             done.extend(self.turn()?);
         }
         Ok(done)
@@ -166,7 +166,7 @@ fn a_batch_is_halved_until_the_bad_point_stands_alone() {
     assert_eq!(bench.store.lines(), ["a", "c", "d"]);
     assert_eq!(done.iter().map(|written| written.refused).sum::<usize>(), 1);
     assert_eq!(*bench.store.writes.lock().unwrap(), [4, 2, 1, 1, 2]);
-    assert_eq!(bench.committable(), [(0, 4)].into(), "a refused point is done with");
+    assert_eq!(bench.committable(), [(0, 4)].into(), "a refused point counts as done");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_drain_writes_what_has_gathered_and_commits_up_to_there() {
     }
     assert!(bench.committable().is_empty(), "nothing is acknowledged yet");
     bench.drain().unwrap();
-    assert_eq!(bench.committable(), [(0, 6), (1, 6)].into(), "a tombstone is done with, too");
+    assert_eq!(bench.committable(), [(0, 6), (1, 6)].into(), "a tombstone counts as done, too");
     assert_eq!(bench.store.lines().len(), 7);
 }
 

@@ -1,6 +1,6 @@
-//! Writes batches on threads of their own, so that the loop goes on polling Kafka however long the store takes. Each thread
-//! writes one batch after the other. A batch is acknowledged when each of its points is written, or was dropped or refused
-//! all by itself.
+//! Writes batches on threads of their own, so that the loop keeps polling Kafka however long the store takes. Each
+//! thread writes one batch after the other. A batch is acknowledged when each of its points is written, dropped, or
+//! refused on its own.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -19,36 +19,36 @@ use super::metrics::SinkMetrics;
 use super::store::{Store, StoreRefusal, WriteAnswer};
 use crate::service::NotReady;
 
-/// While the store is away, the same reason is logged so often.
+/// How often the same reason is logged while the store is away.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// The loop's end of the writers' threads.
+/// The loop's handle to the writer threads.
 pub struct Writers {
     batches: Vec<Sender<PointBatch>>,
     outcomes: Receiver<Result<Written, StoreRefusal>>,
 }
 
-/// A batch that is done with.
+/// A finished batch.
 #[derive(Debug)]
 pub struct Written {
-    /// Which thread has written it.
+    /// The thread that wrote it.
     pub lane: usize,
-    /// As it was handed over.
+    /// The batch as handed over.
     pub batch: PointBatch,
-    /// How many of its points the store dropped or refused.
+    /// Number of its points that the store dropped or refused.
     pub refused: usize,
-    /// Requests that were acknowledged.
+    /// Acknowledged requests.
     pub writes: u64,
-    /// Requests that had to be repeated.
+    /// Repeated requests.
     pub retries: u64,
 }
 
 impl Writers {
-    /// Starts so many threads. The first one asks the store whether we may write before all else; the answer is an outcome
-    /// like those of batches.
+    /// Starts `count` threads. The first one checks write access before anything else; the result is an outcome like a
+    /// batch's.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system can't start a thread.
     pub fn start<S: Store>(
         count: usize,
         store: Arc<S>,
@@ -77,7 +77,7 @@ impl Writers {
                 loop {
                     if let Some(outcome) = outcome {
                         let refused = outcome.is_err();
-                        // An error means that nobody listens any more: the sink has ended.
+                        // An error means that the sink has ended.
                         if outbox.send(outcome).is_err() || refused {
                             return;
                         }
@@ -90,13 +90,13 @@ impl Writers {
         Ok(Writers { batches, outcomes })
     }
 
-    /// Hands a batch to one of the threads. To be called only when its last one is done, so it doesn't wait.
+    /// Hands a batch to one of the threads. Call it only when that thread's last batch is done: then it doesn't block.
     pub fn hand_over(&self, number: usize, batch: PointBatch) {
-        // A thread ends only after a refusal, which is waiting in `outcomes` then.
+        // A thread ends only after a refusal, which then waits in `outcomes`.
         let _ = self.batches[number].send(batch);
     }
 
-    /// What has become of a batch, waiting up to `wait`.
+    /// Returns a batch's outcome, waiting up to `wait`.
     ///
     /// # Errors
     /// When the store refuses us.
@@ -105,7 +105,7 @@ impl Writers {
     }
 }
 
-/// What all threads share.
+/// State that all threads share.
 struct Shared<S> {
     store: Arc<S>,
     topics: Vec<String>,
@@ -121,9 +121,9 @@ struct Outage {
     /// Threads that wait.
     waiting: usize,
     since: Option<Instant>,
-    /// What was last logged, and when.
+    /// The last logged reason, and its time.
     logged: Option<(String, Instant)>,
-    /// Whether it has ever answered: whom we have trusted once is waited for.
+    /// Whether it has ever answered: we wait for a store that we trusted once.
     has_answered: bool,
 }
 
@@ -132,7 +132,7 @@ impl<S: Store> Shared<S> {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A thread waits, since `begun`; it does so for the first time, or still.
+    /// Notes that a thread waits since `begun`, for the `first` time or still.
     fn waits(&self, first: bool, begun: Instant, reason: &str) {
         let mut outage = self.outage();
         outage.waiting += usize::from(first);
@@ -147,7 +147,7 @@ impl<S: Store> Shared<S> {
         }
     }
 
-    /// A thread has its answer, and may have waited for it.
+    /// Notes that a thread has its answer, and whether it waited for it.
     fn answers(&self, waited: bool) {
         let mut outage = self.outage();
         outage.has_answered = true;
@@ -161,7 +161,7 @@ impl<S: Store> Shared<S> {
         }
     }
 
-    /// Logs what was dropped or refused; `origin` is known if it was found out.
+    /// Logs dropped or refused points; `origin` is `None` if unknown.
     fn log_refusal(&self, refused: usize, origin: Option<Origin>, reason: &str) {
         let mut log = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(silent) = log.allow((), Instant::now()) else { return };
@@ -176,17 +176,17 @@ impl<S: Store> Shared<S> {
     }
 }
 
-/// One thread's side.
+/// One writer thread.
 struct WriterThread<S> {
     lane: usize,
     shared: Arc<Shared<S>>,
-    /// Since the last batch that was done, as are retries.
+    /// Counted since the last finished batch, as `retries`.
     writes: u64,
     retries: u64,
 }
 
 impl<S: Store> WriterThread<S> {
-    /// Asks whether we may write.
+    /// Checks write access.
     fn check_access(&mut self) -> Result<Written, StoreRefusal> {
         self.send(Store::check)?;
         self.write(PointBatch::default())
@@ -194,7 +194,7 @@ impl<S: Store> WriterThread<S> {
 
     fn write(&mut self, batch: PointBatch) -> Result<Written, StoreRefusal> {
         let mut refused: BTreeMap<usize, u64> = BTreeMap::new();
-        // Halved until the bad ones are found; what is written twice on the way overwrites itself.
+        // Halve until the bad points are found; points written twice on the way overwrite themselves.
         let mut open: Vec<Range<usize>> = std::iter::once(0..batch.points()).collect();
         while let Some(range) = open.pop() {
             if range.is_empty() {
@@ -204,7 +204,7 @@ impl<S: Store> WriterThread<S> {
                 Answer::Written => self.writes += 1,
                 Answer::Partly { dropped, reason } => {
                     self.writes += 1;
-                    // It counts lines, of which a point may have two; and it doesn't say which.
+                    // The store counts lines, of which a point may have two; and it doesn't name them.
                     let dropped = dropped.min(range.len());
                     let topic = batch.origin(range.start).place.topic;
                     *refused.entry(topic).or_default() += dropped as u64;
@@ -224,7 +224,7 @@ impl<S: Store> WriterThread<S> {
         Ok(Written { lane: self.lane, batch, refused, writes, retries })
     }
 
-    /// Sends until there is an answer to what was sent, however long that takes.
+    /// Sends until the store answers, however long that takes.
     fn send(&mut self, write: impl Fn(&S) -> WriteAnswer) -> Result<Answer, StoreRefusal> {
         let mut backoff = Backoff::default();
         let mut waited = false;
@@ -274,7 +274,7 @@ impl<S: Store> WriterThread<S> {
     }
 }
 
-/// An answer to what was sent.
+/// A store's answer to a write.
 enum Answer {
     Written,
     Partly {
@@ -285,13 +285,13 @@ enum Answer {
     NotAsOne(String),
 }
 
-/// Both halves, the first one on top of the stack.
+/// Returns both halves, the first one on top of the stack.
 fn halves(range: &Range<usize>) -> [Range<usize>; 2] {
     let middle = range.start + range.len() / 2;
     [middle..range.end, range.start..middle]
 }
 
-/// A number from 0 to 1. Each `RandomState` has keys of its own.
+/// Returns a random number from 0 to 1: each `RandomState` has its own keys.
 fn chance() -> f64 {
     RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }

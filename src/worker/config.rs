@@ -1,4 +1,4 @@
-//! What a worker is told, what it tells, and why it may end.
+//! A worker's configuration, summary and errors.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::fleet::FleetView;
 use crate::service::MetricsError;
 
-/// What a worker is told to do.
+/// A worker's configuration.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// The cluster.
@@ -32,42 +32,42 @@ pub struct WorkerConfig {
     pub group: String,
     /// The rules.
     pub rules: Rules,
-    /// Forget generators that have been silent for so long, as if they were decommissioned; see
+    /// Forgets generators that have been silent for this long, as if they were decommissioned; see
     /// [`Detector::forget_silent_after`](genwatch_core::alarm::detector::Detector::forget_silent_after).
     pub forget_silent_after: Option<Duration>,
-    /// How many generators are worked at once.
+    /// How many generators are processed at once.
     pub concurrency: usize,
-    /// What each reading costs.
+    /// The cost of each reading.
     pub work: Duration,
-    /// What readings of single generators cost instead.
+    /// The cost of single generators' readings instead.
     pub work_of: HashMap<String, Duration>,
-    /// The longest that a reading's work may take; what takes longer is cut short, and the reading evaluated without it.
+    /// The time limit of a reading's work; longer work is cut short, and the reading evaluated without it.
     pub work_timeout: Option<Duration>,
-    /// The promise about effects.
+    /// The delivery guarantee of effects.
     pub delivery: Delivery,
-    /// Between commits while only offsets move.
+    /// The time between commits while only offsets move.
     pub commit_interval: Duration,
-    /// How the group agrees.
+    /// The group protocol.
     pub protocol: GroupProtocol,
-    /// Records a second that this replica takes in at most.
+    /// Records a second that this worker takes in at most.
     pub rate_limit: Option<u32>,
-    /// End when every assigned partition has reached the end it had at the start.
+    /// Ends when every assigned partition has reached the end it had at the start.
     pub exit_at_end: bool,
-    /// How long a partition that is given up may drain.
+    /// How long a revoked partition may drain.
     pub drain_timeout: Duration,
-    /// What to do when the committed offset isn't in the log, or the log is another.
+    /// The reaction to a committed offset that isn't in the log, and to a different log.
     pub policies: Policies,
-    /// Stop with an error when more of the records than this are bad.
+    /// Stops with an error when a larger share of the records is bad.
     pub max_bad_ratio: Option<f64>,
-    /// What the buffers may hold.
+    /// The bounds of the buffers.
     pub bounds: Bounds,
     /// A name for logs and the fleet view.
     pub name: String,
-    /// The live view of all workers in this process, if somebody watches.
+    /// The live view of all workers in this process, if there is one.
     pub fleet: Option<Arc<FleetView>>,
 }
 
-/// What a worker has done, printed at its end.
+/// A worker's results, printed at its end.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct WorkerSummary {
     /// Records whose effects and offsets are committed.
@@ -86,13 +86,13 @@ pub struct WorkerSummary {
     pub rebalances: u64,
 }
 
-/// Why a worker ended that should have gone on.
+/// Why a worker failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The cluster or a topic isn't as it must be.
+    /// The cluster or a topic doesn't meet the requirements.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// A client couldn't be made.
+    /// A client couldn't be created.
     #[error("the Kafka client could not be made: {0}")]
     Client(#[from] ClientError),
     /// A mistake in the code.
@@ -101,9 +101,9 @@ pub enum WorkerError {
     /// librdkafka refused a call.
     #[error("{what}: {error}")]
     Consumer {
-        /// What was tried.
+        /// What failed.
         what: &'static str,
-        /// What was said.
+        /// librdkafka's error.
         error: ClientError,
     },
     /// The group refuses us.
@@ -112,7 +112,7 @@ pub enum WorkerError {
         /// The group.
         group: String,
     },
-    /// A partition couldn't be worked.
+    /// A partition couldn't be processed.
     #[error("partition {partition} of {topic} {fault}")]
     Refused {
         /// The readings topic.
@@ -128,11 +128,11 @@ pub enum WorkerError {
     /// A producer is broken.
     #[error(
         "{bad} of {} records are bad, more than --max-bad-ratio allows: stopped, so that the topic isn't emptied into \
-         {topic}; look there for the reasons, mend the producer, start again",
+         {topic}; see the reasons there, fix the producer, start again",
         bad_ratio::WINDOW
     )]
     BadRatio {
-        /// How many were bad.
+        /// Number of bad records.
         bad: u32,
         /// The dead letter queue.
         topic: String,

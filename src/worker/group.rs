@@ -1,4 +1,4 @@
-//! What the group says, on its way to the engine; and partitions that come and go, on their way to librdkafka.
+//! Passes rebalances and the restorer's answers to the engine, and changes of the assignment to librdkafka.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use genwatch_kafka::restore::Heard;
 use super::{LOOP_SLEEP_MAX, Worker, WorkerError};
 
 impl Worker {
-    /// Tells the engine what librdkafka wants about the assignment, and, where it matters, who we are.
+    /// Passes librdkafka's rebalances to the engine and, where it matters, our member id.
     pub(super) fn follow_group(&mut self) {
         let rebalances = self.consumer.take_rebalances();
         let is_due = self.engine.asks_for_member() && self.member_asked.elapsed() >= LOOP_SLEEP_MAX;
@@ -25,7 +25,7 @@ impl Worker {
             let (Rebalance::Assigned(partitions)
             | Rebalance::Revoked(partitions)
             | Rebalance::Lost(partitions)) = &rebalance;
-            // An answer to a revocation, or nothing for us yet: not worth a line.
+            // Empty: the answer to a revocation, or nothing for us yet. Not worth a log line.
             let is_news = !partitions.is_empty();
             if is_news {
                 self.summary.rebalances += 1;
@@ -60,7 +60,7 @@ impl Worker {
         self.engine.member(self.consumer.handle().member());
     }
 
-    /// Passes on what the restorer has found.
+    /// Passes the restorer's answers on.
     pub(super) fn take_answers(&mut self) -> Result<(), WorkerError> {
         while let Some(heard) = self.restorer.heard() {
             match heard? {
@@ -85,7 +85,7 @@ impl Worker {
         match self.consumer.seek(partition, offset) {
             Ok(()) => self.engine.sought(partition),
             // The engine asks again.
-            Err(error) => tracing::debug!(%partition, %error, "no seek"),
+            Err(error) => tracing::debug!(%partition, %error, "seek failed"),
         }
     }
 
@@ -94,11 +94,11 @@ impl Worker {
         match self.consumer.reassign(partition, offset, &held) {
             Ok(()) => self.engine.sought(partition),
             // The engine asks again.
-            Err(error) => tracing::debug!(%partition, %error, "not assigned again"),
+            Err(error) => tracing::debug!(%partition, %error, "reassignment failed"),
         }
     }
 
-    /// A partition isn't worked any more, or not for now.
+    /// Forgets a partition that isn't processed any more, or not for now.
     pub(super) fn gone(&mut self, partition: PartitionId) {
         self.progress.remove(&partition);
         self.instruments.metrics.forget(partition);
@@ -132,15 +132,15 @@ impl Worker {
                 %now,
                 kept,
                 forgotten,
-                "the topic was deleted and made anew, or is a mirror: working it from its first reading"
+                "the topic was deleted and recreated, or is a mirror: processing it from its first reading"
             ),
             Reported::StatesAhead { generators, start } => tracing::warn!(
                 worker,
                 %partition,
                 %start,
                 generators,
-                "no worker has committed the offset that it begins at, and alarm states are ahead of it: readings up to what a \
-                 generator's state covers are skipped; to work them again, use another --group"
+                "no worker has committed the offset that it begins at, and alarm states are ahead of it: readings that \
+                 a generator's state covers are skipped; to process them again, use another --group"
             ),
             Reported::StatesBeyondTheEnd { generators, high } => tracing::error!(
                 worker,
@@ -156,13 +156,13 @@ impl Worker {
                 let topic = &self.topics.readings;
                 tracing::error!(
                     worker,
-                    "partition {partition} of {topic} {fault}; it is not worked, the others are"
+                    "partition {partition} of {topic} {fault}; it is not processed, the others are"
                 );
                 self.fault.get_or_insert((partition, fault));
             }
             Reported::Dropped => dropped.push(partition),
             Reported::Abandoned => {
-                tracing::debug!(worker, %partition, "drained for long enough: the rest is left to the next owner");
+                tracing::debug!(worker, %partition, "drain timeout: the rest is left to the next owner");
             }
         }
         Ok(())
@@ -173,12 +173,12 @@ impl Worker {
             tracing::warn!(
                 worker = self.config.name,
                 dropped = ranges(dropped),
-                "what was not committed of these partitions is dropped; their next owner works it"
+                "uncommitted readings of these partitions are dropped; their next owner processes them"
             );
         }
     }
 
-    /// Shows probes what is in the way.
+    /// Updates the readiness conditions.
     pub(super) fn show_status(&mut self) {
         let status = self.engine.status();
         let not_ready = &self.instruments.not_ready;
@@ -201,7 +201,7 @@ impl Worker {
         }
     }
 
-    /// With `--exit-at-end`, a partition that couldn't be worked is a failure; else it was told long ago.
+    /// With `--exit-at-end`, a partition that couldn't be processed is a failure; otherwise it was only logged.
     pub(super) fn check_faults(&self) -> Result<(), WorkerError> {
         match self.fault.clone() {
             Some((partition, fault)) if self.config.exit_at_end => {

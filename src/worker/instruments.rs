@@ -1,10 +1,10 @@
-//! What a worker shows: its metrics, and what may be in the way of being ready.
+//! A worker's metrics and readiness conditions.
 
 use super::WorkerError;
 use super::metrics::WorkerMetrics;
 use crate::service::{Context, Health, NotReady};
 
-/// They outlive a worker that is replaced.
+/// Outlives a worker that is replaced.
 #[derive(Clone, Debug)]
 pub(super) struct Instruments {
     pub(super) context: Context,
@@ -12,10 +12,10 @@ pub(super) struct Instruments {
     pub(super) not_ready: Conditions,
 }
 
-/// What may be in the way; what says most comes first.
+/// Reasons not to be ready, the most telling first.
 #[derive(Clone, Debug)]
 pub(super) struct Conditions {
-    /// It is on its way out.
+    /// The worker drains.
     pub(super) draining: NotReady,
     /// The group has given no assignment, or taken it all back.
     pub(super) not_joined: NotReady,
@@ -23,7 +23,7 @@ pub(super) struct Conditions {
     pub(super) topic_missing: NotReady,
     /// Some partition can't be processed.
     pub(super) refused: NotReady,
-    /// Some partition waits for its state.
+    /// Some partition waits for its alarm states.
     pub(super) restoring: NotReady,
     /// The leader of some partition doesn't answer.
     pub(super) leader_away: NotReady,
@@ -45,7 +45,7 @@ impl Conditions {
             draining: health.register("draining", false),
             not_joined: health.register("not joined the group yet", true),
             topic_missing: health.register("a topic does not exist any more: see the log", false),
-            refused: health.register("a partition can't be worked: see the log", false),
+            refused: health.register("a partition can't be processed: see the log", false),
             restoring: health.register("restoring alarm states", false),
             leader_away: health.register("the leader of a partition doesn't answer: see the log", false),
             commits_wait: health.register("commits wait for the cluster", false),

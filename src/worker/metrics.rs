@@ -1,4 +1,5 @@
-//! The worker's metrics, with the names of `docs/operations.md`. Written once a tick by the worker's thread, read by HTTP.
+//! The worker's metrics, with the names of `docs/operations.md`. Written once a tick by the worker's thread, read by
+//! HTTP.
 
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub(super) struct WorkerMetrics {
     pub(super) work_timeouts: IntCounter,
     /// `genwatch_end_to_end_seconds`: record timestamp to committed offset.
     pub(super) end_to_end_seconds: Histogram,
-    /// `genwatch_alert_seconds`: timestamp of the deciding reading to the alert's commit, which needn't wait for the offset.
+    /// `genwatch_alert_seconds`: timestamp of the deciding reading to the alert's commit; the offset may follow.
     pub(super) alert_seconds: Histogram,
     /// `genwatch_rebalances_total`
     pub(super) rebalances: IntCounter,
@@ -54,7 +55,7 @@ pub(super) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    /// All metrics at zero.
+    /// Registers all metrics, at zero.
     pub(super) fn register(registry: &MetricsRegistry) -> Result<WorkerMetrics, MetricsError> {
         let partition = &["partition"];
         Ok(WorkerMetrics {
@@ -67,7 +68,7 @@ impl WorkerMetrics {
             dead_letters: registry.counters("genwatch_dlq_total", "Dead letters committed.", &["code"])?,
             late: registry.counters(
                 "genwatch_late_total",
-                "Evaluations skipped as the reading was late.",
+                "Evaluations skipped because the reading was late.",
                 &["rule"],
             )?,
             lag: registry.gauges(
@@ -78,7 +79,7 @@ impl WorkerMetrics {
             in_flight: registry.gauge("genwatch_in_flight", "Records taken in and not finished.")?,
             generators: registry.gauge(
                 "genwatch_generators",
-                "Generators of which a state is kept, or that were read in the last half minute.",
+                "Generators with an alarm state, or with a reading in the last 30 seconds.",
             )?,
             commit_seconds: registry.histogram(
                 "genwatch_commit_seconds",
@@ -144,7 +145,7 @@ impl WorkerMetrics {
         end_to_end.flush();
     }
 
-    /// The partition isn't ours any more: its gauges go, or two replicas would tell its lag.
+    /// Removes the gauges of a partition that isn't ours any more; otherwise two workers would report its lag.
     pub(super) fn forget(&self, partition: PartitionId) {
         let label = partition.to_string();
         // An error means that it wasn't there.

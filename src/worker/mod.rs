@@ -1,16 +1,16 @@
-//! The worker: joins the pool and Kafka. This file shows the way of a reading, top-down:
+//! The worker: connects the pool and Kafka. This file shows the path of a reading, top-down:
 //!
 //! ```text
 //! take_in ─► parse ─► engine (pool: lanes, outbox) ─► begin_commit ─► committer ─► take_outcome
 //! ```
 //!
-//! The engine decides, this folder executes: it asks librdkafka, the committer and the restorer, tells the engine what they
-//! say, and does what the engine asks for. `group.rs` does so for what the group says and for partitions that start; `deaf.rs`
-//! notices a client that won't join its group again, `replace.rs` does without a client, `topics.rs` without a topic.
+//! The engine decides, this folder executes: it passes the answers of librdkafka, the committer and the restorer to
+//! the engine, and performs the engine's actions. `group.rs` handles rebalances and partitions that start; `deaf.rs`
+//! detects a client that won't rejoin its group, `replace.rs` replaces a client, `topics.rs` handles a deleted topic.
 //!
 //! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
-//! it when there's something to do. It always polls, also while every partition is paused or being drained, since
-//! rebalances come by the same way.
+//! it when there's something to do. It always polls, also while every partition is paused or draining, because
+//! rebalances arrive by polling.
 
 mod config;
 mod deaf;
@@ -55,22 +55,22 @@ use work::WorkQueue;
 
 pub use config::{WorkerConfig, WorkerError, WorkerSummary};
 
-/// The longest sleep of the loop: how late a stop request or a tick of the watchdogs may be seen.
+/// The longest sleep of the loop: the delay of a stop request or a tick of the watchdogs.
 const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
 /// Effects are committed this long after the last commit, if the interval isn't shorter.
 const COMMIT_LINGER: Duration = Duration::from_millis(2);
-/// Effects that a commit holds at most: over a link of 2 MB/s so many take less than the time that a transaction has.
+/// The most bytes of effects in a commit: even at 2 MB/s they take less time than a transaction has.
 const COMMIT_BYTES: usize = 16 << 20;
 /// How long the coordinator has to finish a transaction before the next begins. If the next begins too early, the
-/// coordinator refuses it and librdkafka waits 20 ms (librdkafka 2.12.1, rd_kafka_txn_handle_AddPartitionsToTxn).
+/// coordinator refuses it and librdkafka waits 20 ms (`rd_kafka_txn_handle_AddPartitionsToTxn`, librdkafka 2.12.1).
 const TRANSACTION_SETTLES: Duration = Duration::from_millis(2);
-/// How late Linux may wake a thread: its timer slack, and the way back onto a core.
+/// How late Linux may wake a thread: timer slack plus scheduling.
 const SPIN_BELOW: Duration = Duration::from_micros(120);
 
-/// Runs a worker on this thread until it's told to stop, or reaches the end it was to reach, or fails.
+/// Runs a worker on this thread until a stop request, the end that it was to reach, or a failure.
 ///
 /// # Errors
-/// With what a user must mend: the cluster, a topic, the state, the permissions.
+/// With what a user must fix: the cluster, a topic, the state, the permissions.
 pub fn run(config: WorkerConfig, context: Context) -> Result<WorkerSummary, WorkerError> {
     let mut worker = Worker::start(config, Instruments::register(context)?)?;
     loop {
@@ -98,18 +98,18 @@ struct Worker {
     consumer: Consumer,
     restorer: Restorer,
     ends: WatermarkQuery,
-    /// Where each partition's log ends, and when its leader last said so.
+    /// Each partition's log end, and when its leader last reported it.
     log_ends: BTreeMap<PartitionId, (Option<Offset>, Instant)>,
-    /// Whether it was told that a leader doesn't answer.
+    /// Whether it was logged that a leader doesn't answer.
     leader_away: bool,
     missing_topics: BTreeSet<String>,
     committer: Committer,
     engine: Engine,
     work: WorkQueue,
     timeouts_log: LogLimiter<()>,
-    /// By whether the effects are durable.
+    /// Key: whether the effects are durable.
     refusals_log: LogLimiter<bool>,
-    /// By the number of the error.
+    /// Key: the number of the error.
     notices_log: LogLimiter<i32>,
     intake: Option<Pacer>,
     bad_ratio: Option<BadRatioLimit>,
@@ -118,18 +118,18 @@ struct Worker {
     last_commit: Option<Instant>,
     /// When the commit under way began.
     committing: Option<Instant>,
-    /// The committed offset of each partition when the watchdog last saw it move, and when that was.
+    /// Each partition's committed offset when the watchdog last saw it move, and the time of that.
     progress: BTreeMap<PartitionId, (Offset, Instant)>,
-    /// Since when partitions wait for their state.
+    /// Since when partitions wait for their alarm states.
     restoring: Option<Instant>,
     observed: Instant,
     positions_followed: Instant,
     member_asked: Instant,
     outside: Outside,
     standstill: Standstill,
-    /// The first partition that couldn't be worked, and why.
+    /// The first partition that couldn't be processed, and why.
     fault: Option<(PartitionId, Fault)>,
-    /// Whether it was told that the worker drains.
+    /// Whether it was logged that the worker drains.
     draining: bool,
     error_logged: Option<Instant>,
 }
@@ -223,14 +223,14 @@ impl Worker {
             }
             Ok(Some(reason)) => Ok(Ended::Void(Box::new(self), reason)),
             Err(error) => {
-                // Else the others would wait for the session to end.
+                // Otherwise the others would wait for the session to end.
                 self.leave(Consumer::abandon);
                 Err(error)
             }
         }
     }
 
-    /// Works until it is done, or the client can't be used any more.
+    /// Runs the loop until the worker is done, or the client can't be used any more.
     fn work(&mut self) -> Result<Option<Reason>, WorkerError> {
         self.consumer
             .subscribe()
@@ -247,7 +247,7 @@ impl Worker {
             if self.standstill.noticed(now) {
                 tracing::warn!(
                     worker = self.config.name,
-                    "the process stood still: what it holds may be another's by now"
+                    "the process stood still: another worker may hold its partitions by now"
                 );
                 self.engine.stood_still();
             }
@@ -278,7 +278,7 @@ impl Worker {
         Ok(None)
     }
 
-    /// Takes a batch off librdkafka and hands each record to the pool.
+    /// Takes a batch from librdkafka and hands each record to the pool.
     fn take_in(&mut self) -> Result<usize, WorkerError> {
         let limit = match &mut self.intake {
             None => usize::MAX,
@@ -319,7 +319,7 @@ impl Worker {
         Ok(taken)
     }
 
-    /// Evaluates the readings whose work is done.
+    /// Evaluates the readings whose work is finished.
     fn finish_work(&mut self) {
         let now = Instant::now();
         while let Some(worked) = self.work.finished(now) {
@@ -345,7 +345,7 @@ impl Worker {
         }
     }
 
-    /// Learns how the commit under way ended.
+    /// Takes the outcome of the commit under way.
     fn take_outcome(&mut self) -> Result<(), WorkerError> {
         let Some(outcome) = self.committer.outcome() else {
             return Ok(());
@@ -370,7 +370,7 @@ impl Worker {
                         worker = self.config.name,
                         reason,
                         more_since_the_last_line = more,
-                        "{what} refused; the next one holds them again"
+                        "{what} refused; the next commit includes them again"
                     );
                 }
                 self.instruments.not_ready.commits_wait.set(true);
@@ -400,7 +400,7 @@ impl Worker {
         }
     }
 
-    /// Hands what is finished to the committer, when it's time.
+    /// Hands finished records to the committer, when it's time.
     fn begin_commit(&mut self) {
         if let Some((commit, fence)) = self.engine.take_commit() {
             self.committing = Some(Instant::now());
@@ -408,7 +408,7 @@ impl Worker {
         }
     }
 
-    /// Does what the engine asks for.
+    /// Performs the engine's actions.
     fn perform(&mut self) -> Result<(), WorkerError> {
         let now = Instant::now();
         let (mut starts, mut dropped) = (Vec::new(), Vec::new());
@@ -473,19 +473,19 @@ impl Worker {
         Ok(())
     }
 
-    /// Sleeps until something is to be done; librdkafka, committer and restorer wake us.
+    /// Sleeps until there is something to do; librdkafka, committer and restorer wake us.
     fn sleep(&self) {
         let mut wait = LOOP_SLEEP_MAX;
         if let Some(due) = self.engine.next_commit() {
             wait = wait.min(Duration::from_millis(u64::try_from(due.since(clock::mono())).unwrap_or(0)));
         }
-        // Where some are due already, none was there: librdkafka wakes us when one comes.
+        // If some are due already, there was none to take: librdkafka wakes us when one comes.
         let due = self.intake.as_ref().map(|pacer| pacer.wait(Instant::now()));
         if let Some(due) = due.filter(|due| !due.is_zero()) {
             wait = wait.min(due);
         }
         match self.work.next() {
-            // A thread that sleeps is woken late: the last stretch is watched, so that `--work 2ms` is 2 ms.
+            // A sleeping thread wakes late: spin for the last stretch, so that `--work 2ms` is 2 ms.
             Some(deadline) if deadline.saturating_duration_since(Instant::now()) <= SPIN_BELOW => {
                 while Instant::now() < deadline {
                     std::hint::spin_loop();
@@ -502,7 +502,7 @@ impl Worker {
 
     fn leave(&mut self, by: impl Fn(&Consumer) -> Result<(), ClientError>) {
         if let Err(error) = by(&self.consumer) {
-            tracing::warn!(%error, "leaving the group failed; its session timeout will tell it");
+            tracing::warn!(%error, "leaving the group failed; the session timeout ends the membership");
         }
         for slot in self.engine.slots() {
             self.instruments.metrics.forget(slot.partition);
@@ -528,8 +528,8 @@ impl Worker {
     }
 }
 
-/// Parses a record and gives it to the engine: to its generator's lane, or, if it's bad, as a dead letter. Whether it was
-/// good.
+/// Parses a record and gives it to the engine: to its generator's lane or, if it's bad, as a dead letter. Returns
+/// whether it was good.
 fn take_in_record(engine: &mut Engine, record: &Record<'_>) -> bool {
     match reading::parse(record.key, record.value) {
         Ok(parsed) => {
@@ -552,8 +552,7 @@ fn take_in_record(engine: &mut Engine, record: &Record<'_>) -> bool {
     }
 }
 
-/// Checks the topics before anything is joined; makes the state topic where it's missing. Gives how many partitions they
-/// have.
+/// Checks the topics before the worker joins; creates a missing state topic. Returns the number of partitions.
 fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerError> {
     let cluster = Cluster::connect(&config.connection)?;
     let partitions = cluster.require(&topics.readings)?;
@@ -562,7 +561,7 @@ fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerE
     if cluster.topic(&topics.state)?.is_none() {
         let plan = TopicPlan::like_its_cluster(&cluster, &topics.state, partitions, Role::State.config())?;
         if cluster.create(&plan)? {
-            tracing::info!(topic = topics.state, partitions, "made the state topic");
+            tracing::info!(topic = topics.state, partitions, "created the state topic");
             warn_of_lost_states(config, topics, &cluster);
         }
     }
@@ -572,7 +571,7 @@ fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerE
     Ok(partitions)
 }
 
-/// A group that has worked had states.
+/// Warns if the group has committed before: it then had alarm states.
 fn warn_of_lost_states(config: &WorkerConfig, topics: &Topics, cluster: &Cluster) {
     let group = Group::new(&config.connection, cluster, &config.group, &topics.readings);
     let has_worked = group.map_err(GroupError::from).and_then(|group| group.has_committed());
@@ -581,9 +580,9 @@ fn warn_of_lost_states(config: &WorkerConfig, topics: &Topics, cluster: &Cluster
         Ok(true) => tracing::warn!(
             topic = topics.state,
             group = config.group,
-            "the group has worked before, but its state topic was gone: no alarm is known any more; conditions that still hold are \
-             raised again, and alarms that have ended meanwhile are not cleared"
+            "the group has committed before, but its state topic was gone: no alarm is known any more; conditions that \
+             still hold are raised again, and alarms that have ended meanwhile are not cleared"
         ),
-        Err(error) => tracing::debug!(%error, "not known whether the group has worked before"),
+        Err(error) => tracing::debug!(%error, "cannot find out whether the group has committed before"),
     }
 }

@@ -1,4 +1,4 @@
-//! Another client in the place of one that won't do what it should, and another engine with it.
+//! Replaces a client that can't be used any more, and the engine with it.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -8,17 +8,17 @@ use genwatch_kafka::committer::CommitError;
 
 use super::{Worker, WorkerError, WorkerSummary};
 
-/// How long until a start that an outage prevented is tried again.
+/// Delay before retrying a start that an outage prevented.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// How often it's told that it waits.
+/// How often the wait is logged.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
-/// Why.
+/// Why the client is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// It won't join its group again: see `deaf.rs`.
+    /// It won't rejoin its group: see `deaf.rs`.
     Deaf,
-    /// It may not have heard what the group gave it: see `deaf.rs`.
+    /// It may have missed an assignment: see `deaf.rs`.
     Unheard,
     /// It knows another topic of the same name: see [`genwatch_core::engine::Engine::topic`].
     OtherTopic,
@@ -27,18 +27,18 @@ pub(super) enum Reason {
 impl Reason {
     fn in_words(self) -> &'static str {
         match self {
-            Reason::Deaf => "it has left the group and doesn't join again",
-            Reason::Unheard => "its group may have given it partitions that it hasn't heard of",
+            Reason::Deaf => "it has left the group and doesn't rejoin",
+            Reason::Unheard => "it may have missed an assignment of its group",
             Reason::OtherTopic => {
-                "the topic that it knows was deleted and made anew, or a mirror has taken its place"
+                "the topic that it knows was deleted and recreated, or a mirror has taken its place"
             }
         }
     }
 }
 
 impl Worker {
-    /// Another worker in the place of this one; an outage is waited out, until it's told to stop. Nothing is to be saved: what
-    /// isn't committed is the next owner's.
+    /// Starts another worker in place of this one. Waits out an outage, until a stop request. Saves nothing: the next
+    /// owner processes what isn't committed.
     pub(super) fn replaced(
         self: Box<Self>,
         reason: Reason,
@@ -54,7 +54,7 @@ impl Worker {
         let (config, instruments) = (self.config.clone(), self.instruments.clone());
         let (first_record, last_commit, summary) =
             (self.first_record, self.last_commit, self.summary.clone());
-        // Its end may take its time, or not come.
+        // Its end may take long, or hang.
         let former = std::thread::Builder::new().name("former".to_owned()).spawn(move || {
             if let Err(error) = self.consumer.abandon() {
                 tracing::debug!(%error, "the former client doesn't leave the group");
@@ -62,7 +62,7 @@ impl Worker {
             drop(self);
         });
         if let Err(error) = former {
-            tracing::warn!(%error, "no thread to end the former client");
+            tracing::warn!(%error, "cannot start a thread to end the former client");
         }
         instruments.not_ready.not_joined.set(true);
         let mut told: Option<Instant> = None;
@@ -83,7 +83,7 @@ impl Worker {
             }
             if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
                 told = Some(Instant::now());
-                tracing::warn!(worker = config.name, %error, "another client waits for the cluster");
+                tracing::warn!(worker = config.name, %error, "the new client waits for the cluster");
             }
             instruments.context.health.heartbeat();
             std::thread::sleep(TRY_AGAIN);
@@ -91,7 +91,7 @@ impl Worker {
     }
 }
 
-/// Whether a running worker would have waited for it, too.
+/// Whether a running worker would wait out this error, too.
 fn mends_itself(error: &WorkerError) -> bool {
     matches!(
         error,

@@ -1,7 +1,7 @@
-//! What becomes of the worker when a topic is deleted, or made anew, under it.
+//! Handles topics that are deleted or recreated under a running worker.
 //!
-//! Nothing is lost while one is missing: without the readings there's nothing to work, without one of the others no commit
-//! succeeds. So the worker waits, and says for which topic.
+//! Nothing is lost while one is missing: without readings there's nothing to process, without one of the others no
+//! commit succeeds. So the worker waits, and logs for which topic.
 
 use std::collections::BTreeSet;
 
@@ -26,23 +26,25 @@ impl Worker {
         let worker = &self.config.name;
         for topic in missing.difference(&self.missing_topics) {
             let consequence = if *topic == self.topics.readings {
-                "there is nothing to work"
+                "there is nothing to process"
             } else {
                 "commits wait for it"
             };
             tracing::error!(
                 worker,
-                "topic {topic} does not exist any more: {consequence}, and nothing is lost; make it again with `genwatch topics create`"
+                "topic {topic} does not exist any more: {consequence}, and nothing is lost; recreate it with \
+                 `genwatch topics create`"
             );
         }
         for topic in self.missing_topics.difference(&missing) {
-            tracing::info!(worker, "topic {topic} is there again");
+            tracing::info!(worker, "topic {topic} exists again");
         }
         self.instruments.not_ready.topic_missing.set(!missing.is_empty());
         self.missing_topics = missing;
     }
 
-    /// A companion topic was made anew. The producer may never find its leaders: it takes no leader epoch below the one it knows.
+    /// Handles a recreated companion topic. The old producer may never find its leaders: it accepts no leader epoch
+    /// below the one it knows.
     fn follow_companion(&mut self, topic: &str) {
         self.committer.renew();
         if topic == self.topics.state {
@@ -50,11 +52,11 @@ impl Worker {
             tracing::warn!(
                 worker = self.config.name,
                 states,
-                "topic {topic} was deleted and made anew: the alarm states of this worker's partitions are written to it again; \
-                 those of partitions that nobody worked are gone"
+                "topic {topic} was deleted and recreated: the alarm states of this worker's partitions are written \
+                 to it again; those of partitions without a worker are gone"
             );
         } else {
-            tracing::warn!(worker = self.config.name, "topic {topic} was deleted and made anew");
+            tracing::warn!(worker = self.config.name, "topic {topic} was deleted and recreated");
         }
     }
 }

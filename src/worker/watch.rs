@@ -1,4 +1,4 @@
-//! What the worker watches and tells: errors of the client, gauges, the watchdogs.
+//! Monitoring: client errors, gauges, watchdogs.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,20 +11,20 @@ use genwatch_kafka::error::{ClientError, ErrorKind};
 
 use super::{LOOP_SLEEP_MAX, Worker, WorkerError};
 
-/// How often gauges are written and silence is looked for.
+/// Interval of writing gauges and looking for silent generators.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 /// A commit that takes this long waits for the cluster.
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);
 /// Lag without progress for this long is a stall, and so is a leader without an answer.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// A generator without an alarm state is remembered for so many milliseconds after its last reading: long enough for a fleet that
-/// reports every few seconds, short enough where every message has an id of its own.
+/// How many milliseconds a generator without an alarm state is remembered after its last reading: long enough for a
+/// fleet that reports every few seconds, short enough where every message has an id of its own.
 const FORGET_IDLE: i64 = 30_000;
 /// A client-wide error is logged at most this often.
 const ERROR_LOG_EVERY: Duration = Duration::from_secs(10);
 
 impl Worker {
-    /// Decides about an error of the consumer: most mend themselves.
+    /// Judges an error of the consumer: most go away by themselves.
     pub(super) fn judge(
         &mut self,
         place: Option<(PartitionId, Offset)>,
@@ -60,12 +60,12 @@ impl Worker {
                 || self.error_logged.is_none_or(|at| at.elapsed() > ERROR_LOG_EVERY)
             {
                 self.error_logged = Some(Instant::now());
-                tracing::warn!(%error, "the connection to the cluster is disturbed; the client goes on trying");
+                tracing::warn!(%error, "the connection to the cluster is disturbed; the client keeps trying");
             }
         }
     }
 
-    /// Moves on over what is no record, now that none waits; a partition's end can be behind such a marker.
+    /// Skips transaction markers and the like, now that no record waits; a partition's end can be behind one.
     pub(super) fn follow_positions(&mut self) {
         if self.positions_followed.elapsed() < LOOP_SLEEP_MAX {
             return;
@@ -78,7 +78,7 @@ impl Worker {
         }
     }
 
-    /// Takes in how far the log goes, and looks for generators that are silent up to there.
+    /// Takes in the ends of the logs, and looks for generators that are silent up to there.
     pub(super) fn take_ends(&mut self) {
         let Some((asked, ends)) = self.ends.answer() else { return };
         for (partition, end) in ends {
@@ -97,7 +97,7 @@ impl Worker {
         if self.committing.is_some_and(|begun| begun.elapsed() > BLOCKED_AFTER) {
             self.instruments.not_ready.commits_wait.set(true);
         } else if !self.engine.is_committing() && self.engine.next_commit().is_none() {
-            // What was refused last may have been dropped since: then nothing waits.
+            // The refused records may have been dropped since: then nothing waits.
             self.instruments.not_ready.commits_wait.set(false);
         }
         let held: BTreeSet<PartitionId> = self.engine.slots().map(|slot| slot.partition).collect();
@@ -116,7 +116,7 @@ impl Worker {
         }
         let mut unanswered = Vec::new();
         for slot in self.engine.slots() {
-            // Of a partition that has never been started, nothing is known but that it isn't worked.
+            // A partition that has never started has no committed offset; it isn't processed.
             let committed = slot.committed.unwrap_or(Offset(0));
             let (moved, since) =
                 self.progress.entry(slot.partition).or_insert_with(|| (committed, Instant::now()));
@@ -157,7 +157,7 @@ impl Worker {
         if away {
             tracing::warn!(
                 partitions = ranges(partitions),
-                "no answer from the leaders of these partitions for {} s: their readings, and their lag, are out of reach",
+                "no answer from the leaders of these partitions for {} s: cannot fetch their readings or lag",
                 STALLED_AFTER.as_secs()
             );
         } else {
@@ -166,7 +166,7 @@ impl Worker {
     }
 }
 
-/// What an error in the place of a record means for its partition.
+/// Returns the meaning of an error in place of a record for its partition.
 fn notice_of(error: &ClientError) -> Notice {
     match error.kind() {
         ErrorKind::OutOfRange => Notice::OutOfRange,

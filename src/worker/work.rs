@@ -1,7 +1,7 @@
 //! The work of a reading: `--work 2ms` makes each cost that much, an asynchronous wait as for a remote lookup.
 //!
-//! A heap of deadlines instead of a timer task each: it is exact to the wake-up of one thread, and a thousand readings
-//! that wait cost a thousand entries.
+//! A heap of deadlines replaces one timer task per reading: it is as exact as the wake-up of one thread, and a thousand
+//! waiting readings cost a thousand entries.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use genwatch_core::pool::Ticket;
 use genwatch_core::types::GeneratorId;
 
-/// The readings being worked. Owned by the worker's thread.
+/// The readings being processed. Owned by the worker's thread.
 #[derive(Debug)]
 pub(super) struct WorkQueue {
     cost: Duration,
-    /// Generators whose readings cost something else.
+    /// Generators whose readings have another cost.
     of: HashMap<String, Duration>,
     timeout: Duration,
     under_way: BinaryHeap<Reverse<UnderWay>>,
@@ -26,7 +26,7 @@ struct UnderWay {
     deadline: Instant,
     ticket: Ticket,
     begun: Instant,
-    /// Whose work will not be done by then.
+    /// The generator, if its work won't be finished by then.
     cut_short: Option<GeneratorId>,
 }
 
@@ -37,13 +37,13 @@ pub(super) struct Worked {
     pub(super) ticket: Ticket,
     /// How long its work took.
     pub(super) took: Duration,
-    /// Whose reading it is, if its work wasn't done in the time that it may take.
+    /// The generator, if its work exceeded the time limit.
     pub(super) cut_short: Option<GeneratorId>,
 }
 
 impl WorkQueue {
-    /// Each reading costs `cost`; those of the generators in `of` cost what stands there. What takes longer than `timeout`,
-    /// if there is one, is cut short.
+    /// Creates a queue. Each reading costs `cost`, or what `of` has for its generator. Work longer than `timeout`, if
+    /// there is one, is cut short.
     #[must_use]
     pub(super) fn new(cost: Duration, of: HashMap<String, Duration>, timeout: Option<Duration>) -> WorkQueue {
         WorkQueue { cost, of, timeout: timeout.unwrap_or(Duration::MAX), under_way: BinaryHeap::new() }
@@ -57,7 +57,7 @@ impl WorkQueue {
         self.under_way.push(Reverse(UnderWay { deadline, ticket, begun: now, cut_short }));
     }
 
-    /// A reading whose work is over by `now`.
+    /// Returns a reading whose work is over by `now`.
     pub(super) fn finished(&mut self, now: Instant) -> Option<Worked> {
         if self.next()? > now {
             return None;
@@ -66,7 +66,7 @@ impl WorkQueue {
         Some(Worked { ticket, took: now.duration_since(begun), cut_short })
     }
 
-    /// When the next one will be over.
+    /// Returns when the next work will be over.
     #[must_use]
     pub(super) fn next(&self) -> Option<Instant> {
         self.under_way.peek().map(|Reverse(first)| first.deadline)

@@ -14,12 +14,12 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use rustix::process::{Pid, Resource, Rlimit, prlimit, test_kill_process};
 
-/// How many partitions the internal topics have (`scripts/kafka`).
+/// The number of partitions of the internal topics (`scripts/kafka`).
 const INTERNAL_PARTITIONS: i32 = 5;
-/// A broker that was killed is done without, and may register again, when its session has ended.
+/// A killed broker is replaced, and may register again, once its session has ended.
 const PROPERTIES: [&str; 6] = [
     "broker.session.timeout.ms=6000",
-    // KIP-848 has its timeouts on the broker.
+    // With KIP-848 the broker has the timeouts.
     "group.consumer.min.session.timeout.ms=1000",
     "group.consumer.session.timeout.ms=6000",
     "group.consumer.min.heartbeat.interval.ms=500",
@@ -27,7 +27,7 @@ const PROPERTIES: [&str; 6] = [
     "transaction.abort.timed.out.transaction.cleanup.interval.ms=10000",
 ];
 
-/// How long a cluster may take to do without a broker that was killed, and one whose brokers have just come back to change a topic.
+/// How long a cluster may take to replace a killed broker, or to change a topic just after its brokers have returned.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub const NODES: [i32; 3] = [1, 2, 3];
@@ -35,7 +35,7 @@ pub const NODES: [i32; 3] = [1, 2, 3];
 pub struct Cluster {
     pub dir: PathBuf,
     pub brokers: String,
-    /// Where a relay has to listen, and whom it passes clients on to.
+    /// Where a relay has to listen, and the address that it forwards to.
     pub relays: Vec<(u16, u16)>,
 }
 
@@ -57,24 +57,26 @@ impl Cluster {
         self.node("kill-node", node);
     }
 
-    /// Starts it again, once the others do without it.
+    /// Starts it again, once the others have replaced it.
     ///
-    /// Not sooner: a broker that comes back while it's still held for a leader begins with all that is in its own log (Kafka 4.3.1), be
-    /// it on no other. Where that is the end of a transaction, it tells some partitions to commit before the next
-    /// coordinator, which doesn't know of it, aborts the transaction in the others. `docs/reliability.md`, "What is left as it is".
+    /// Not sooner: a broker that returns while it still counts as a leader begins with everything in its own log (Kafka
+    /// 4.3.1), even if no other broker has it. If that is the end of a transaction, it has some partitions commit
+    /// before the next coordinator, which doesn't know of it, aborts the transaction in the others.
+    /// `docs/reliability.md`, "What is left as it is".
     pub fn start_node(&self, node: i32) {
         until(&format!("the others do without broker {node}, which was killed"), || !self.serves(node));
         self.node("start-node", node);
     }
 
-    /// Whether the others hold a broker to be alive.
+    /// Whether the others regard a broker as alive.
     fn serves(&self, node: i32) -> bool {
         let client: BaseConsumer = self.client().create().expect("a client");
         let metadata = client.fetch_metadata(None, Duration::from_secs(10));
         metadata.map_or(true, |metadata| metadata.brokers().iter().any(|broker| broker.id() == node))
     }
 
-    /// No file of the broker may grow any more, as when its disk is full. Waits until it has ended by that, and tells how long it took.
+    /// Stops all files of the broker from growing, as a full disk does. Waits until the broker ends by that, and
+    /// returns how long it took.
     pub fn fill_disk(&self, node: i32) -> Duration {
         let begun = Instant::now();
         let file = self.dir.join(format!("node-{node}/pid"));
@@ -82,7 +84,7 @@ impl Cluster {
         let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("not 0");
         let none = Rlimit { current: Some(0), maximum: Some(0) };
         prlimit(Some(pid), Resource::Fsize, none).expect("the limit is taken");
-        until(&format!("broker {node} ends, as it can't write"), || test_kill_process(pid).is_err());
+        until(&format!("broker {node} ends, because it can't write"), || test_kill_process(pid).is_err());
         begun.elapsed()
     }
 
@@ -104,7 +106,7 @@ impl Cluster {
         let grown = NewPartitions::new(topic, count);
         self.until_done(&format!("{topic} has {partitions} partitions"), |admin, options| {
             let results = block_on(admin.create_partitions([&grown], options));
-            // A request whose answer was lost has done it.
+            // The request is done if only its answer was lost.
             results.is_ok_and(|results| results.iter().all(Result::is_ok))
                 || self.leaders(topic).len() >= count
         });
@@ -115,7 +117,7 @@ impl Cluster {
         self.until_done(&format!("{topic} is deleted"), |admin, options| {
             block_on(admin.delete_topics(&[topic], options)).is_ok_and(|results| {
                 results.iter().all(|result| match result {
-                    // A request whose answer was lost has done it.
+                    // The request is done if only its answer was lost.
                     Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) | Ok(_) => true,
                     Err(_) => false,
                 })
@@ -123,7 +125,7 @@ impl Cluster {
         });
     }
 
-    /// Makes a topic of three replicas.
+    /// Creates a topic of three replicas.
     pub fn create_topic(&self, topic: &str, partitions: i32) {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(3));
         self.until_done(&format!("{topic} is made"), |admin, options| {
@@ -135,8 +137,8 @@ impl Cluster {
         });
     }
 
-    /// Waits until the group has none of the offsets that it had in a topic of this name: Kafka forgets them with the topic, or a
-    /// worker has begun anew.
+    /// Waits until the group has none of the offsets that it had in a topic of this name: Kafka deletes them with the
+    /// topic, or a worker has started over.
     pub fn wait_until_offsets_are_gone(&self, topic: &str, group: &str, partitions: i32) {
         let client: BaseConsumer = self.client().set("group.id", group).create().expect("a client");
         let is_gone = |element: &TopicPartitionListElem<'_>| {
@@ -150,7 +152,7 @@ impl Cluster {
         });
     }
 
-    /// Asks until it is done: a cluster whose brokers have just come back may refuse.
+    /// Repeats the request until it succeeds: a cluster whose brokers have just returned may refuse it.
     fn until_done(
         &self,
         what: &str,
@@ -206,7 +208,7 @@ pub fn path() -> &'static Path {
 }
 
 fn script(dir: &Path, arguments: &[&str]) -> String {
-    // In a group of its own: Ctrl-C is for us to answer.
+    // In its own process group: we handle Ctrl-C.
     let output = Command::new("setsid")
         .arg("--wait")
         .arg(path())

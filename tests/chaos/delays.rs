@@ -1,10 +1,10 @@
-//! When alerts became visible: from the moment that the producer was handed a reading to the moment that a reader of
-//! committed records had the alert.
+//! When alerts became visible: the time from handing a reading to the producer until a reader of committed records got
+//! the alert.
 //!
-//! What is judged is an order, as seconds mean little on a busy machine: an alert of another generator that was called for
-//! while the slow one's work still had half of its time to go must be visible before the slow one's own. It has that half
-//! for its own way. Only calm stretches are judged, in which nothing fails and nothing moves; and of these only such in which
-//! alerts take less than that half anyway, while the slow one has no work.
+//! The test judges an order, because seconds mean little on a busy machine: an alert of another generator that was
+//! called for while at least half of the slow one's work was left must be visible before the slow one's own. It has
+//! that half for its own way. Only calm stretches count, in which nothing fails and nothing moves, and only those in
+//! which alerts take less than that half anyway while the slow one has no work.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use crate::fleet::{self, SLOW, SLOW_PARTITION, SLOW_WORK};
 use crate::observer::Seen;
 
-/// A stretch of the run, from its beginning.
+/// A stretch of the run, in time since its beginning.
 pub type Stretch = Range<Duration>;
 
-/// One alert's way.
+/// One alert: when it was called for and when it was seen.
 #[derive(Clone, Debug)]
 pub struct Alert {
     pub generator: String,
@@ -31,7 +31,7 @@ impl Alert {
     }
 }
 
-/// The delays of some alerts, in order.
+/// The sorted delays of some alerts.
 #[derive(Clone, Debug, Default)]
 pub struct Delays(Vec<Duration>);
 
@@ -40,13 +40,13 @@ impl Delays {
         self.0.len()
     }
 
-    /// The delay that so many percent don't exceed; `None` without alerts.
+    /// The delay at this percentile; `None` without alerts.
     pub fn percentile(&self, percent: usize) -> Option<Duration> {
         self.0.get((self.0.len() * percent).div_ceil(100).saturating_sub(1)).copied()
     }
 }
 
-/// How many alerts were late, of so many.
+/// How many alerts were late, and of how many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Late {
     pub of: usize,
@@ -64,19 +64,19 @@ impl Late {
     }
 }
 
-/// Who waited for the slow generator's work, in all calm stretches.
+/// The alerts that waited for the slow generator's work, in all calm stretches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waited {
-    /// Its neighbours in its partition.
+    /// Alerts of other generators in its partition.
     pub beside: Late,
     pub elsewhere: Late,
-    /// Stretches in which the machine was too busy to tell.
+    /// Stretches in which the machine was too busy to judge.
     pub too_busy: usize,
 }
 
 impl Waited {
-    /// Why this isn't good enough. Who is blocked is so for all of the slow one's work: nearly all of its partition, or of its
-    /// worker's partitions. A tenth may have met a hiccup of the machine.
+    /// Why this isn't good enough. A blocked generator is blocked during all of the slow one's work: nearly all of its
+    /// partition, or of its worker's partitions. A tenth may have met a hiccup of the machine.
     pub fn complaint(self) -> Option<String> {
         let slow = "for the slow generator's work";
         match self {
@@ -99,8 +99,8 @@ impl Waited {
 pub struct Alerts(Vec<Alert>);
 
 impl Alerts {
-    /// More of them: of what was seen, and when each reading was produced. A reading that the producer's client wrote a second time
-    /// has no such time.
+    /// Adds alerts that were seen, and when each reading was produced. A reading that the producer's client wrote a
+    /// second time has no such time.
     pub fn extend(&mut self, seen: Vec<Seen>, produced: &HashMap<(i32, i64), Duration>) {
         let alert = |seen: Seen| {
             let produced = *produced.get(&(seen.partition, seen.offset))?;
@@ -109,19 +109,19 @@ impl Alerts {
         self.0.extend(seen.into_iter().filter_map(alert));
     }
 
-    /// Delays of what was called for in these stretches, without that of slow generators.
+    /// Delays of alerts called for in these stretches, except those of slow generators.
     pub fn delays(&self, stretches: &[Stretch]) -> Delays {
         self.delays_of(stretches, |alert| !fleet::is_slow(&alert.generator))
     }
 
-    /// The same, of the slow one's neighbours in its partition.
+    /// The same, for other generators in the slow one's partition.
     pub fn delays_beside_the_slow(&self, stretches: &[Stretch]) -> Delays {
         self.delays_of(stretches, |alert| {
             !fleet::is_slow(&alert.generator) && alert.partition == SLOW_PARTITION
         })
     }
 
-    /// The same, of the slow one itself.
+    /// The same, for the slow one itself.
     pub fn delays_of_the_slow(&self, stretches: &[Stretch]) -> Delays {
         self.delays_of(stretches, |alert| alert.generator == SLOW)
     }
@@ -134,12 +134,12 @@ impl Alerts {
         Delays(delays)
     }
 
-    /// Who waited for the slow one's work in these stretches.
+    /// The alerts that waited for the slow one's work in these stretches.
     pub fn waited(&self, calms: &[Stretch]) -> Waited {
         let mut waited = Waited::default();
         for calm in calms {
             let inside: Vec<&Alert> = self.0.iter().filter(|alert| calm.contains(&alert.produced)).collect();
-            // Where a worker without work had it, it wasn't slow.
+            // On a worker without work it wasn't slow.
             let (slow, others): (Vec<&Alert>, Vec<&Alert>) =
                 inside.into_iter().partition(|alert| fleet::is_slow(&alert.generator));
             let works: Vec<&&Alert> = slow.iter().filter(|alert| alert.delay() >= SLOW_WORK).collect();
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     const CALM: Stretch = Duration::ZERO..Duration::from_secs(60);
-    /// The slow one's work goes on from 20 s on.
+    /// The slow one's work lasts from 20 s on.
     const FROM: u64 = 20_000;
     const TO: u64 = FROM + SLOW_WORK.as_millis() as u64;
 
@@ -182,7 +182,7 @@ mod tests {
         Alert { generator: generator.to_owned(), partition, produced, visible }
     }
 
-    /// With the slow one's alert, and those of others that tell that the machine is quick.
+    /// With the slow one's alert, and others that show that the machine is quick.
     fn with(alerts: impl IntoIterator<Item = Alert>) -> Alerts {
         let quick = (10..20).map(|at| alert("generator1", 3, at * 1000, at * 1000 + 50));
         Alerts([alert(SLOW, SLOW_PARTITION, FROM, TO)].into_iter().chain(quick).chain(alerts).collect())

@@ -15,10 +15,10 @@ use crate::revocation;
 use crate::schedule::{Fault, Kind};
 use crate::workers::Workers;
 
-/// No more, no fewer workers than these.
+/// Never fewer or more workers than these.
 pub const WORKERS: std::ops::RangeInclusive<usize> = 3..=6;
 
-/// All that can fail.
+/// Everything that can fail.
 pub struct World {
     pub cluster: Cluster,
     pub link: Link,
@@ -28,7 +28,7 @@ pub struct World {
     pub observer: Observer,
     pub topic: String,
     pub group: String,
-    /// Of the readings topic.
+    /// Partitions of the readings topic.
     pub partitions: i32,
     /// Workers and brokers killed so far.
     pub kills: usize,
@@ -36,18 +36,18 @@ pub struct World {
     pub options: Options,
     /// The beginning of the run.
     pub begun: Instant,
-    /// What was judged already, as its topic is gone.
+    /// What was judged already, because its topic is deleted.
     pub past: Past,
 }
 
-/// How often a worker was to be stopped while it gives partitions back, and how often one was.
+/// How often a worker was to be stopped while it gives partitions back, and how often that succeeded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Revocations {
     pub tried: usize,
     pub met: usize,
 }
 
-/// Lets one thing go wrong, and puts it right again. Tells what was done.
+/// Causes one fault and repairs it. Returns a description.
 pub fn inject(world: &mut World, fault: &Fault) -> String {
     match fault.kind {
         Kind::WorkerKilled => {
@@ -214,14 +214,14 @@ impl World {
         format!("broker {node}, started again after {time:.1?}")
     }
 
-    /// One or two partitions more. New generators report there; the others stay where they are.
+    /// Adds one or two partitions. New generators report there; the others stay where they are.
     fn grow_topic(&mut self, fault: &Fault) -> String {
         let before = self.partitions;
         self.partitions += if fault.severity > 0.5 { 2 } else { 1 };
         self.cluster.grow(&self.topic, self.partitions);
         self.monitor.grow(self.partitions);
         self.feed.grow(self.partitions);
-        // Until there's something in them to be worked.
+        // Until they have something to process.
         let deadline = Instant::now() + Duration::from_secs(60);
         while !self.monitor.ends().contains_key(&(self.partitions - 1)) {
             assert!(Instant::now() < deadline, "nothing is produced to the new partitions");
@@ -230,7 +230,7 @@ impl World {
         format!("from {before} to {} partitions", self.partitions)
     }
 
-    /// All that was produced is worked, and judged, before the topic goes: what isn't committed then is nobody's any more.
+    /// Processes and judges everything that was produced before the topic goes: uncommitted records are lost with it.
     fn make_topic_anew(&mut self, fault: &Fault) -> String {
         let records = self.feed.finish();
         drain(self);
@@ -244,7 +244,7 @@ impl World {
         format!("after {records} records, {time:.1?} without")
     }
 
-    /// Producer, monitor and observer of a topic that has just been made.
+    /// Starts producer, monitor and observer of a topic that has just been created.
     fn begin_topic(&mut self, seed: u64) {
         let brokers = &self.cluster.brokers;
         self.feed = Feed::start(brokers, &self.topic, self.partitions, self.options.rate, seed, self.begun);

@@ -1,4 +1,4 @@
-//! The producer: readings at a steady rate, every one acknowledged by all replicas in sync before it counts.
+//! The producer: readings at a steady rate. Each counts once all replicas in sync have acknowledged it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,10 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 
 use crate::fleet::{Fleet, Outgoing, SLOW, SLOW_EVERY, SLOW_PARTITION, drag};
 
-/// How long a partition may be unknown that a topic is said to have.
+/// How long a partition that a topic should have may be unknown.
 const GROWTH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The ends of partitions as delivery reports tell them, and what was delivered.
+/// The ends of partitions by their delivery reports, and what was delivered.
 #[derive(Clone, Default)]
 pub struct Delivered(Arc<Counts>);
 
@@ -40,12 +40,12 @@ impl Delivered {
         self.0.ends.lock().unwrap().clone()
     }
 
-    /// When each reading, by partition and offset, was handed to the producer, from the beginning of the run.
+    /// When each reading, by partition and offset, was handed to the producer, since the beginning of the run.
     pub fn produced(&self) -> HashMap<(i32, i64), Duration> {
         self.0.produced.lock().unwrap().clone()
     }
 
-    /// The same of one.
+    /// The same for one reading.
     pub fn produced_at(&self, place: (i32, i64)) -> Option<Duration> {
         self.0.produced.lock().unwrap().get(&place).copied()
     }
@@ -54,7 +54,7 @@ impl Delivered {
 impl ClientContext for Delivered {}
 
 impl ProducerContext for Delivered {
-    /// Milliseconds from the beginning of the run.
+    /// Milliseconds since the beginning of the run.
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, produced: usize) {
@@ -72,11 +72,11 @@ impl ProducerContext for Delivered {
     }
 }
 
-/// What the producer is to do besides.
+/// Commands to the producer.
 enum Command {
-    /// The topic has so many partitions now.
+    /// The topic now has this many partitions.
     Grow(i32),
-    /// A reading of the slow generator. The next one comes in its time from here.
+    /// A reading of the slow generator. Its next one follows an interval later.
     ReportSlow,
     /// Readings.
     Send(Vec<Outgoing>),
@@ -90,7 +90,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// `begun` is the beginning of the run, from which times are told.
+    /// `begun` is the beginning of the run; times count from it.
     pub fn start(brokers: &str, topic: &str, partitions: i32, rate: u32, seed: u64, begun: Instant) -> Feed {
         let delivered = Delivered::default();
         let producer: ThreadedProducer<Delivered> = ClientConfig::new()
@@ -98,7 +98,7 @@ impl Feed {
             .set("client.id", "chaos-feed")
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            // Whatever the brokers go through, a record is not given up.
+            // Whatever the brokers go through, no record is given up.
             .set("message.timeout.ms", "0")
             .create_with_context(delivered.clone())
             .expect("a producer");
@@ -113,29 +113,29 @@ impl Feed {
         Feed { delivered, commands: Some(commands), partitions_at_first: partitions, thread: Some(thread) }
     }
 
-    /// The topic has so many partitions now: new generators report there.
+    /// The topic now has this many partitions: new generators report there.
     pub fn grow(&self, partitions: i32) {
         self.tell(Command::Grow(partitions));
     }
 
-    /// The slow generator reports now, besides its turn.
+    /// The slow generator reports now, in addition to its turn.
     pub fn report_slow(&self) {
         self.tell(Command::ReportSlow);
     }
 
-    /// In every partition of the beginning a generator reports whose work takes a while.
+    /// In every initial partition a generator reports whose work takes a while.
     pub fn report_drags(&self) {
         let all =
             (0..self.partitions_at_first).map(|partition| Outgoing::reading(&drag(partition), partition));
         self.tell(Command::Send(all.collect()));
     }
 
-    /// The thread has ended if nobody listens; [`Feed::finish`] tells why.
+    /// Sending fails if the thread has ended; [`Feed::finish`] says why.
     fn tell(&self, command: Command) {
         let _ = self.commands.as_ref().expect("not finished yet").send(command);
     }
 
-    /// Stops and waits until everything is acknowledged. How many records there are.
+    /// Stops and waits until everything is acknowledged. Returns the number of records.
     pub fn finish(&mut self) -> u64 {
         self.commands = None;
         let sent = self.thread.take().expect("not finished yet").join().expect("the producer's thread");
@@ -155,7 +155,7 @@ struct Line {
 }
 
 impl Line {
-    /// Until nobody can command any more.
+    /// Runs until the command channel closes.
     fn run(&mut self, mut fleet: Fleet, rate: u32, commands: &Receiver<Command>) {
         let begun = Instant::now();
         let (mut steady, mut slow) = (0_u64, Instant::now());
@@ -195,7 +195,7 @@ impl Line {
         while let Err((error, unsent)) = self.producer.send(record) {
             let unknown = KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition);
             assert!(error == unknown && asked.elapsed() < GROWTH_TIMEOUT, "not produced: {error}");
-            // The client looks at its metadata every few minutes only.
+            // By default the client refreshes its metadata only every few minutes.
             let _ = self.producer.client().fetch_metadata(Some(&self.topic), Duration::from_secs(2));
             record = unsent;
         }

@@ -1,8 +1,8 @@
 //! The generators: what they send, and to which partition.
 //!
-//! The producer chooses the partition, by generator: a topic that grows leaves all generators where they are, and with them
-//! their alarm states; new generators come with the new partitions. (A client that partitions by key would split a
-//! generator's readings over two partitions: `docs/operations.md`, "More partitions".)
+//! The producer chooses the partition by generator: when a topic grows, all generators stay where they are, with their
+//! alarm states; new generators use the new partitions. (A client that partitions by key would split a generator's
+//! readings over two partitions: `docs/operations.md`, "More partitions".)
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use genwatch_oracle::{Limit, NaiveRule};
 
 const PER_PARTITION: i32 = 4;
 
-/// The generator whose work takes long, all the time. It shares its partition with others.
+/// The generator whose work always takes long. It shares its partition with others.
 pub const SLOW: &str = "slow";
 pub const SLOW_PARTITION: i32 = 0;
 pub const SLOW_WORK: Duration = Duration::from_secs(10);
-/// Between its readings: it has to get through them while its worker is killed now and then.
+/// The time between its readings: it has to get through them although its worker is killed now and then.
 pub const SLOW_EVERY: Duration = Duration::from_secs(40);
 
-/// The work of those that only report on request, one in each partition of the beginning: they make a drain take its time.
+/// The work of generators that report only on request, one in each initial partition: they make a drain take time.
 pub const DRAG_WORK: Duration = Duration::from_secs(3);
 
 /// The generator of a partition that reports on request.
@@ -33,8 +33,8 @@ pub fn is_slow(generator: &str) -> bool {
     generator == SLOW || generator.starts_with("drag")
 }
 
-/// The rules that workers go by, and the oracle. `heartbeat` fires at every reading: by it, what is proven of alerts is
-/// proven of readings. `hot` has delays, so that a pending phase has to move with its partition.
+/// The rules of the workers and of the oracle. `heartbeat` fires at every reading: thus a proof for alerts is a proof
+/// for readings. `hot` has delays, so that a pending phase has to move with its partition.
 pub fn rules() -> Vec<NaiveRule> {
     let each = Limit { realarm: Some(1), ..Limit::above("temperature", -1000.0) };
     let hot = Limit { clear: Some(85.0), on: 700, off: 400, ..Limit::above("temperature", 90.0) };
@@ -47,7 +47,7 @@ pub struct Outgoing {
     pub partition: i32,
     pub key: Option<String>,
     pub value: Option<Vec<u8>>,
-    /// By how many milliseconds its timestamp is late.
+    /// How many milliseconds late its timestamp is.
     pub late: i64,
 }
 
@@ -59,8 +59,8 @@ impl Outgoing {
     }
 }
 
-/// Generators in turn, each on a random walk that crosses all thresholds often; now and then a bad record, a late one, a
-/// decommissioning.
+/// Generators in turn, each on a random walk that often crosses all thresholds; now and then a bad record, a late one,
+/// or a decommissioning.
 pub struct Fleet {
     random: Pcg32,
     walks: Vec<Walk>,

@@ -1,7 +1,7 @@
 //! The network between the brokers and the workers of a remote site: relays in front of the brokers, which can fail.
 //!
-//! The brokers advertise the relays to whoever comes through them (`scripts/kafka --relay`), so that a worker that knows
-//! only relays never gets around them.
+//! The brokers advertise the relays to clients that connect through them (`scripts/kafka --relay`), so that a worker
+//! that knows only relays never bypasses them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,33 +9,33 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How the network does.
+/// The state of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
-    /// All passes.
+    /// Everything passes.
     Up = 0,
-    /// Nothing passes, and nobody is told, as when a cable is cut.
+    /// Nothing passes, and nobody gets an error, as when a cable is cut.
     Silent = 1,
-    /// Connections are reset, and new ones too, as by a firewall.
+    /// Connections are reset, new ones too, as by a firewall.
     Refusing = 2,
-    /// Each connection carries few bytes a second, each way.
+    /// Each connection carries few bytes a second in each direction.
     Slow = 3,
-    /// What brokers say comes late.
+    /// The brokers' answers come late.
     Late = 4,
 }
 
-/// How soon a change of state is seen.
+/// How soon a change of state takes effect.
 const TURN: Duration = Duration::from_millis(50);
 /// What a slow connection carries in a second.
 const SLOW: f64 = 24_000.0;
 /// How late a late answer is.
 const LATE: Duration = Duration::from_millis(700);
 
-/// All relays, one a broker.
+/// All relays, one per broker.
 pub struct Link {
     relays: Vec<Relay>,
-    /// `--brokers` of who comes through it.
+    /// `--brokers` for clients that connect through it.
     pub brokers: String,
 }
 
@@ -46,7 +46,7 @@ struct Relay {
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     ToBroker,
@@ -62,12 +62,12 @@ impl Link {
         Link { relays, brokers: addresses.join(",") }
     }
 
-    /// Of all relays.
+    /// Sets the state of all relays.
     pub fn set(&self, state: State) {
         self.relays.iter().for_each(|relay| relay.set(state));
     }
 
-    /// Of the relay in front of a broker, by its number from 1 on.
+    /// Sets the state of the relay in front of a broker, by its number from 1 on.
     pub fn set_one(&self, node: i32, state: State) {
         let index = usize::try_from(node - 1).expect("a node");
         self.relays[index].set(state);
@@ -109,7 +109,7 @@ impl Relay {
         if self.is(State::Refusing) {
             return;
         }
-        // A broker that is down refuses; so do we, then.
+        // A broker that is down refuses connections; then the relay does, too.
         let Ok(broker) = TcpStream::connect(("127.0.0.1", there)) else { return };
         {
             let mut open = self.open.lock().unwrap();
@@ -122,7 +122,7 @@ impl Relay {
         self.pass(from_client, broker, Way::ToBroker);
     }
 
-    /// Passes bytes on, one way, until either end closes.
+    /// Passes bytes on in one direction, until either end closes.
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
         let mut buffer = vec![0; 65_536];
         let _ = from.set_nodelay(true);
@@ -141,7 +141,7 @@ impl Relay {
                 break;
             }
         }
-        // While the cable is cut nobody learns of the other's end.
+        // While the cable is cut, neither end learns that the other has closed.
         while self.is(State::Silent) {
             std::thread::sleep(TURN);
         }

@@ -1,4 +1,4 @@
-//! How far the group is, sampled all the time: the longest gap of each partition, and how soon it recovers.
+//! The group's progress, sampled all the time: the longest gap of each partition, and how soon it recovers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +15,13 @@ use crate::feed::Delivered;
 const EVERY: Duration = Duration::from_millis(200);
 const REQUEST: Duration = Duration::from_secs(2);
 
-/// What is known about one partition.
+/// The state of one partition.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     committed: i64,
-    /// When it last moved, or had nothing to do.
+    /// When it last progressed, or had nothing to do.
     moved: Instant,
-    /// The longest time without, while there was something to do.
+    /// The longest time without progress while there was something to do.
     gap: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Monitor {
             .set("client.id", "chaos-monitor")
             .set("group.id", group)
             .set("enable.auto.commit", "false")
-            // What is committed now, whatever transaction is open.
+            // The committed offset, even while a transaction is open.
             .set("isolation.level", "read_uncommitted")
             .create()
             .expect("a client");
@@ -58,7 +58,7 @@ impl Monitor {
         monitor
     }
 
-    /// The topic has so many partitions now.
+    /// The topic now has this many partitions.
     pub fn grow(&self, partitions: i32) {
         let mut shared = self.shared.lock().unwrap();
         for id in 0..partitions {
@@ -72,7 +72,7 @@ impl Monitor {
         for id in self.shared.lock().unwrap().keys() {
             list.add_partition(topic, *id);
         }
-        // While the coordinator moves there's no answer, and the gap goes on.
+        // While the coordinator moves there is no answer, and the gap goes on.
         let Ok(committed) = client.committed_offsets(list, REQUEST) else { return };
         let ends = self.delivered.ends();
         let mut shared = self.shared.lock().unwrap();
@@ -83,7 +83,7 @@ impl Monitor {
             let Some(progress) = shared.get_mut(&element.partition()) else { continue };
             let offset = match element.offset() {
                 Offset::Offset(offset) => offset,
-                // Nobody has committed anything of a new partition yet.
+                // Nobody has committed anything in a new partition yet.
                 _ if progress.committed == 0 => 0,
                 _ => continue,
             };
@@ -97,12 +97,12 @@ impl Monitor {
         }
     }
 
-    /// The ends of all partitions as far as the producer knows.
+    /// The ends of all partitions, as far as the producer knows.
     pub fn ends(&self) -> BTreeMap<i32, i64> {
         self.delivered.ends()
     }
 
-    /// Partitions that have not been committed up to these offsets: how much is left of each.
+    /// Partitions that have not been committed up to these offsets, with the number of records left.
     pub fn behind(&self, ends: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
         let shared = self.shared.lock().unwrap();
         let left = |(id, end): (&i32, &i64)| (*id, end - shared[id].committed);
@@ -115,13 +115,13 @@ impl Monitor {
         shared.iter_mut().map(|(id, progress)| (*id, std::mem::take(&mut progress.gap))).collect()
     }
 
-    /// How long each partition has stood still by now.
+    /// How long each partition has stood still so far.
     pub fn standing(&self) -> BTreeMap<i32, Duration> {
         let shared = self.shared.lock().unwrap();
         shared.iter().map(|(id, progress)| (*id, progress.moved.elapsed())).collect()
     }
 
-    /// Whether the sampler goes on: it ends by a panic when an offset went back.
+    /// Fails if the sampler has ended: it panics when an offset goes back.
     pub fn check(&self) {
         let ended = self.thread.lock().unwrap().as_ref().is_some_and(JoinHandle::is_finished);
         assert!(!ended, "the committed offset of a partition went back");

@@ -1,4 +1,4 @@
-//! A reader of committed alerts that goes on through the whole run: when each alert became visible.
+//! A reader of committed alerts that runs during the whole run: when each alert became visible.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,17 +12,17 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 
-/// More than a run ever grows to: a partition is read as soon as there is one.
+/// More than a run ever grows to: a partition is read as soon as it exists.
 const PARTITIONS_MAX: i32 = 64;
 
 /// The first time that an alert was seen.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub generator: String,
-    /// The deciding reading.
+    /// The reading that caused it.
     pub partition: i32,
     pub offset: i64,
-    /// From the beginning of the run.
+    /// Time since the beginning of the run.
     pub at: Duration,
 }
 
@@ -40,8 +40,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// From these offsets on, and of other partitions from their beginning. `begun` is the beginning of the run, from which times
-    /// are told.
+    /// Reads from these offsets on, and other partitions from their beginning. `begun` is the beginning of the run;
+    /// times count from it.
     pub fn start(brokers: &str, topic: &str, from: &BTreeMap<i32, i64>, begun: Instant) -> Observer {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
@@ -49,7 +49,7 @@ impl Observer {
             .set("group.id", "chaos-observer")
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
-            // What is seen late is to be the workers' doing, not the reader's.
+            // A late alert must be the workers' doing, not the reader's.
             .set("fetch.error.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "500")
             .set("topic.metadata.refresh.interval.ms", "1000")
@@ -65,7 +65,7 @@ impl Observer {
         let (ours, told) = (Arc::clone(&shared), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             while !told.load(Ordering::Relaxed) {
-                // Errors are those of brokers that fail, and of partitions that don't exist yet.
+                // Errors come from brokers that fail, and from partitions that don't exist yet.
                 let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
                 let (id, alert) = read(message.payload().expect("a value"), begun.elapsed());
                 let Shared { seen, last } = &mut *ours.lock().unwrap();
@@ -80,12 +80,12 @@ impl Observer {
         self.shared.lock().unwrap().seen.len()
     }
 
-    /// Each generator and the deciding reading of the last alert that was seen of it.
+    /// Each generator and the causing reading of the last alert seen of it.
     pub fn last(&self) -> HashMap<String, (i32, i64)> {
         self.shared.lock().unwrap().last.clone()
     }
 
-    /// Ends, with all that it saw.
+    /// Stops, and returns all that it saw.
     pub fn finish(&mut self) -> Vec<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("not finished yet").join().expect("the observer reads alerts");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::schedule::Kind;
 
-/// How the workers' group agrees.
+/// The group protocol of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// The classic protocol, cooperative-sticky.
@@ -25,7 +25,7 @@ impl Protocol {
     }
 }
 
-/// What the workers promise.
+/// The workers' delivery guarantee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     ExactlyOnce,
@@ -41,7 +41,7 @@ impl Delivery {
     }
 }
 
-/// What a run is told.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub seed: u64,
@@ -50,16 +50,16 @@ pub struct Options {
     pub delivery: Delivery,
     /// Readings a second.
     pub rate: u32,
-    /// Appended to.
+    /// File that the report is appended to.
     pub report: Option<PathBuf>,
-    /// Logs and data stay.
+    /// Whether logs and data are kept.
     pub keep: bool,
-    /// `RUST_LOG` of the workers, and whether librdkafka tells all.
+    /// `RUST_LOG` of the workers, and whether librdkafka logs everything.
     pub debug: bool,
 }
 
 impl Options {
-    /// The same attack again.
+    /// The command that repeats this attack.
     pub fn command(&self) -> String {
         format!(
             "scripts/chaos --seed {} --faults {} --protocol {} --delivery {}",

@@ -1,7 +1,7 @@
-//! What has come of the readings: of the topic that there is, and of those that were deleted before.
+//! The results of the readings: of the present topic, and of those that were deleted before.
 //!
-//! A topic that is made anew begins at offset 0 again, and so do the ids of its alerts. So each topic is judged by itself, at its end,
-//! by what was written since it was made. The oracle goes through all of them as if they were one: alarms stand as they stood
+//! A recreated topic begins at offset 0 again, and so do the ids of its alerts. So each topic is judged separately, at
+//! its end, by the records since its creation. The oracle goes through all of them as one: alarms keep their state
 //! (`--on-new-topic keep-states`).
 
 use std::collections::BTreeMap;
@@ -19,12 +19,12 @@ use crate::reaper::pause;
 /// How long a reader may take to see the last alerts.
 const LAST_ALERTS: Duration = Duration::from_secs(30);
 
-/// All that was judged so far.
+/// Everything that was judged so far.
 #[derive(Default)]
 pub struct Past {
     readings: Vec<Stored>,
     expected: Expected,
-    /// Where in the topics of alerts and dead letters the present topic's begin.
+    /// Where the present topic's records begin in the topics of alerts and dead letters.
     alerts: BTreeMap<i32, i64>,
     letters: BTreeMap<i32, i64>,
     /// When alerts became visible.
@@ -33,7 +33,7 @@ pub struct Past {
     pub surplus: u64,
     pub repeated_alerts: usize,
     pub repeated_letters: usize,
-    /// What no comparison of records shows.
+    /// Complaints that no comparison of records shows.
     pub complaints: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ impl Past {
         self.readings.len()
     }
 
-    /// What all topics call for, one after the other.
+    /// What all topics together call for, one after the other.
     pub fn expected(&self) -> &Expected {
         &self.expected
     }
@@ -53,14 +53,14 @@ impl Past {
     }
 }
 
-/// Judges what has come of the present topic, of which so many records were acknowledged and all are committed. Panics where it
-/// isn't what its log calls for.
+/// Judges the results of the present topic: this many records were acknowledged, and all are committed. Panics if they
+/// differ from what its log calls for.
 pub fn judge(world: &mut World, acknowledged: u64) {
     let (brokers, topic) = (world.cluster.brokers.clone(), world.topic.clone());
     let past = &mut world.past;
     let readings = oracle::log::read(&brokers, &topic);
-    // The feed's client may write a record twice where an answer was lost and its idempotence began a new epoch
-    // (librdkafka); nothing that was acknowledged may be missing.
+    // The feed's client may write a record twice if an answer was lost and its idempotence began a new epoch
+    // (librdkafka); but no acknowledged record may be missing.
     let surplus = (readings.len() as u64).checked_sub(acknowledged);
     past.surplus += surplus.expect("the log holds all that was acknowledged");
 
@@ -99,7 +99,7 @@ pub fn judge(world: &mut World, acknowledged: u64) {
     past.visible.extend(seen, &world.feed.delivered.produced());
 }
 
-/// What is expected behind what was expected before.
+/// Appends expectations to earlier ones.
 fn behind(all: &Expected, before: &Expected) -> Expected {
     let alerts = all.alerts.iter().map(|(id, alerts)| {
         let known = before.alerts.get(id).map_or(0, Vec::len);
@@ -116,7 +116,7 @@ fn behind(all: &Expected, before: &Expected) -> Expected {
     }
 }
 
-/// The records that have come since the last time.
+/// The records that came since the last time.
 fn since(ends: &mut BTreeMap<i32, i64>, mut records: Records) -> Records {
     records.0.retain(|record| record.offset >= ends.get(&record.partition).copied().unwrap_or(0));
     for record in records.iter() {

@@ -1,10 +1,10 @@
-//! What a worker says of itself over HTTP.
+//! A worker's state, by its HTTP server.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// `GET path`: the answer with its head, as far as it came; empty when there's none.
+/// `GET path`: the answer with its head, as far as it came; empty without an answer.
 pub fn get(address: &str, path: &str) -> String {
     let mut answer = Vec::new();
     if let Ok(mut stream) = TcpStream::connect(address) {
@@ -15,7 +15,7 @@ pub fn get(address: &str, path: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Whether the answer is good.
+/// Whether the answer is 200.
 pub fn is_ok(answer: &str) -> bool {
     answer.split(' ').nth(1) == Some("200")
 }

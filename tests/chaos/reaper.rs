@@ -1,8 +1,8 @@
 //! No process outlives a run, however it ends.
 //!
-//! A test binary has no last moment of its own, and may be killed. So a child in a session of its own reads from us which
-//! processes there are; the end of its input is the end of us. Then it ends those that are left, each by its id, and the
-//! cluster. SIGINT and SIGTERM end us by way of [`check`], and so by the same way.
+//! A test binary has no exit hook, and may be killed. So a child in its own session reads from us which processes run;
+//! its input ends when we end. Then it ends the remaining ones, each by its id, and the cluster. SIGINT and SIGTERM end
+//! us through [`check`], and so in the same way.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -28,7 +28,7 @@ static INPUT: Mutex<Option<ChildStdin>> = Mutex::new(None);
 pub struct Reaper(Child);
 
 impl Reaper {
-    /// For a cluster in this folder.
+    /// Creates one for a cluster in this folder.
     pub fn start(kafka: &Path, dir: &Path) -> Reaper {
         let mut child = Command::new("setsid")
             .args(["sh", "-c", SCRIPT])
@@ -80,7 +80,7 @@ pub fn check() {
     assert!(!flag.load(Ordering::Relaxed), "interrupted");
 }
 
-/// Waits so long, unless interrupted.
+/// Sleeps this long, unless interrupted.
 pub fn pause(duration: Duration) {
     let end = Instant::now() + duration;
     loop {

@@ -1,4 +1,4 @@
-//! What follows a fault: everything is worked again. And calm stretches, in which nothing fails.
+//! What follows a fault: all processing resumes. And calm stretches, in which nothing fails.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,19 +8,20 @@ use crate::faults::World;
 use crate::fleet::{self, SLOW_PARTITION, SLOW_WORK};
 use crate::reaper::pause;
 
-/// Whatever happened, this long after it everything works again.
+/// This long after any fault, everything works again.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// The slow generator may have several readings before it; each of them is progress.
+/// The slow generator may have several readings to process first; each of them is progress.
 const SLOW_BACKLOG: Duration = Duration::from_secs(300);
 /// Before the slow generator reports: how long alerts take anyway.
 const BEFORE: Duration = Duration::from_secs(3);
 /// After it has reported.
 const AFTER: Duration = SLOW_WORK.saturating_add(Duration::from_secs(2));
-/// How often a calm stretch is begun again, as the group wasn't done with moving partitions.
+/// How often a calm stretch is restarted because the group was still moving partitions.
 const TRIES: usize = 5;
 
-/// Waits until everything that was produced by now is committed, but for the slow generator's partition, whose offset waits
-/// for it; and until each worker is ready, so that who was thrown out of the group has come back. Gives when the former was so.
+/// Waits until everything produced by now is committed, except the slow generator's partition, whose offset waits for
+/// it; and until each worker is ready, so that members thrown out of the group have rejoined. Returns when the former
+/// was so.
 pub fn recover(world: &mut World) -> Instant {
     let mut ends = world.monitor.ends();
     ends.remove(&SLOW_PARTITION);
@@ -44,7 +45,7 @@ pub fn recover(world: &mut World) -> Instant {
     }
 }
 
-/// Waits until everything is committed, the slow generator's partition too.
+/// Waits until everything is committed, including the slow generator's partition.
 pub fn drain(world: &mut World) {
     let ends = world.monitor.ends();
     wait_until_committed(world, &ends, SLOW_BACKLOG);
@@ -63,7 +64,7 @@ fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, patience: 
         if begun.elapsed() >= patience || stands.is_some() {
             world.workers.examine();
             panic!(
-                "{} s after the fault partitions are still behind, by so many records: {behind:?}{}",
+                "{} s after the fault partitions are still behind, by these records: {behind:?}{}",
                 begun.elapsed().as_secs(),
                 stands.map_or(String::new(), |(id, time)| format!(
                     "; partition {id} has stood still for {} s",
@@ -75,7 +76,7 @@ fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, patience: 
     }
 }
 
-/// Waits until of every generator an alert is visible that was called for since then: a worker that was killed may have left a
+/// Waits until every generator has a visible alert that was called for since then: a killed worker may have left a
 /// transaction open, which hides the alerts of all others in its partitions until it has timed out.
 fn wait_until_visible(world: &World, since: Duration) {
     let deadline = Instant::now() + DEADLINE;
@@ -100,8 +101,8 @@ fn wait_until_visible(world: &World, since: Duration) {
     }
 }
 
-/// A stretch in which nothing fails and no partition moves, and the slow generator's work goes on; `None` if the group doesn't
-/// come to rest.
+/// A stretch in which nothing fails, no partition moves, and the slow generator's work goes on; `None` if the group
+/// doesn't come to rest.
 pub fn calm(world: &mut World, begun: Instant) -> Option<Stretch> {
     recover(world);
     for _ in 0..TRIES {

@@ -1,4 +1,4 @@
-//! What a run tells: markdown, printed and appended to a file.
+//! The report of a run: markdown, printed and appended to a file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,14 +12,14 @@ use crate::fleet::{SLOW_PARTITION, SLOW_WORK};
 use crate::options::{Delivery, Options};
 use crate::schedule::Kind;
 
-/// What one fault came to.
+/// The outcome of one fault.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// The longest time that some partition stood still, from its beginning to recovery.
+    /// The longest time that any partition stood still, from the fault's beginning to recovery.
     pub standstill: Duration,
-    /// From its end until all that had been produced till then was committed; `None`: the next fault came first.
+    /// From its end until everything produced by then was committed; `None`: the next fault came first.
     pub recovery: Option<Duration>,
-    /// From its beginning to recovery, or to the next one.
+    /// From its beginning to recovery, or to the next fault.
     pub stretch: Stretch,
 }
 
@@ -27,7 +27,7 @@ pub struct Observation {
 #[derive(Debug, Default)]
 pub struct Visible {
     pub calms: usize,
-    /// Without the slow generators' own.
+    /// Without the slow generators' own alerts.
     pub all: Delays,
     pub beside_the_slow: Delays,
     pub of_the_slow: Delays,
@@ -38,18 +38,18 @@ pub struct Visible {
 #[derive(Debug, Default)]
 pub struct Report {
     pub faults: BTreeMap<Kind, Vec<Observation>>,
-    /// From reading to visible alert, by the kind of fault meanwhile.
+    /// From reading to visible alert, by the kind of fault at the time.
     pub delays: BTreeMap<Kind, Delays>,
     pub visible: Visible,
     pub kills: usize,
     pub revocations: Revocations,
-    /// Workers that ended as the broker took them for their own double, and were replaced.
+    /// Workers that ended because the broker fenced their name, and were replaced.
     pub fenced: usize,
     pub rebalances: [usize; 3],
     pub workers_started: usize,
     pub refused_commits: usize,
     pub producers_anew: usize,
-    /// Clients that didn't join again by themselves.
+    /// Clients that didn't rejoin by themselves.
     pub clients_anew: usize,
     pub took: Duration,
     pub records: u64,
@@ -76,7 +76,7 @@ impl Report {
             text,
             "### Seed {}, {count} faults, {} protocol, {}: {}\n\n\
              {} s; {} records in {} partitions, {} alerts, {} dead letters, {} states compared; {} kills, {} workers started; \
-             rebalances: {assigned} assigned, {revoked} revoked, {lost} lost; {} commits refused and repeated, {} producers and {} consumers made anew; \
+             rebalances: {assigned} assigned, {revoked} revoked, {lost} lost; {} commits refused and repeated, {} producers and {} consumers recreated; \
              {} of {} workers stopped while they gave partitions back; the longest gap of a partition {} s.\n",
             options.seed,
             options.protocol.name(),
@@ -171,7 +171,7 @@ impl Visible {
     }
 }
 
-/// Appends to the file, which is made when it's missing.
+/// Appends to the file, and creates it if it's missing.
 pub fn append(path: &Path, text: &str) {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))

@@ -1,4 +1,4 @@
-//! A worker stopped at the worst moment: a revocation has been handed to it, and it hasn't answered yet.
+//! A worker stopped at the worst moment: after it has received a revocation and before it has answered.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,27 +9,27 @@ use crate::schedule::Fault;
 
 /// How long a join may take to reach another worker.
 const REBALANCE: Duration = Duration::from_secs(10);
-/// How long a new worker takes to join, at least. What drains slowly is to be in work by then.
+/// How long a new worker takes to join, at least. By then the slow drain must have started its work.
 const JOIN: Duration = Duration::from_millis(700);
-/// A bit less than the work of what drains slowly.
+/// A bit less than the work of the slow drain.
 const DRAG_EVERY: Duration = Duration::from_millis(2500);
 
 /// The worker that was stopped.
 struct Caught {
     number: usize,
-    /// Readings that were being worked.
+    /// Readings in progress.
     in_flight: u64,
-    /// From the join of the new worker.
+    /// Time since the new worker's join.
     after: Duration,
 }
 
-/// Lets another worker join, and stops one that has to give partitions back for it, while it drains, beyond its session. In
-/// each partition work goes on that takes some seconds, so the drain does.
+/// Lets another worker join, and stops one that has to give partitions back for it, while it drains, for longer than
+/// its session. In each partition work is in progress that takes some seconds, and so does the drain.
 pub fn stop_while_revoking(world: &mut World, fault: &Fault) -> String {
     world.workers.wait_until_quiet();
     let before = world.workers.rebalances();
     let mut caught = None;
-    // A static member that takes the name of one that has just left moves nothing: then there's another.
+    // A static member that takes the name of one that has just left moves nothing: then start another.
     for _ in 0..2 {
         if caught.is_none() {
             world.workers.start();
@@ -67,7 +67,7 @@ fn stop_at_revocation(world: &mut World, before: &BTreeMap<usize, u64>) -> Optio
             let Some((rebalances, in_flight)) = world.workers.rebalances_and_in_flight(*number) else {
                 continue;
             };
-            // Who was there before and has heard something of the group has had something taken away.
+            // A worker from before whose rebalance count changed has lost partitions.
             if rebalances > *before && in_flight > 0 {
                 world.workers.pause(*number);
                 return Some(Caught { number: *number, in_flight, after: begun.elapsed() });

@@ -1,4 +1,4 @@
-//! One run: start everything, let it fail, put it right, compare.
+//! One run: start everything, inject faults, repair, compare.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +31,7 @@ const GROUP: &str = "chaos-group";
 const PARTITIONS: i32 = 12;
 const FIRST_WORKERS: usize = 4;
 
-/// Runs, reports, and fails with the way to replay it.
+/// Runs, reports, and on failure names the command that replays it.
 pub fn run(options: &Options) {
     reaper::check();
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
@@ -138,7 +138,7 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
     complaints
 }
 
-/// Everything that is to fail, begun.
+/// Starts everything that is to fail.
 fn begin(options: &Options, dir: &Path, begun: Instant) -> World {
     let cluster = Cluster::start(&dir.join("kafka"));
     let brokers = cluster.brokers.clone();
@@ -178,7 +178,7 @@ fn begin(options: &Options, dir: &Path, begun: Instant) -> World {
     }
 }
 
-/// What the world and the logs of all workers tell.
+/// What the world and the logs of all workers say.
 fn count(world: &World, report: &mut Report) {
     report.kills = world.kills;
     report.revocations = world.revocations;
@@ -189,7 +189,7 @@ fn count(world: &World, report: &mut Report) {
         "revoked=\"",
         "lost=\"",
         "a commit was refused",
-        "made anew",
+        "recreating the producer",
         "serving /metrics",
         "another client takes its place",
     ]);
@@ -200,7 +200,7 @@ fn count(world: &World, report: &mut Report) {
     report.clients_anew = counts[6];
 }
 
-/// How long each partition stood still since the last time. Not the slow generator's, whose offset waits for it.
+/// How long each partition stood still since the last call. Not the slow generator's, whose offset waits for it.
 fn take_gaps(world: &World) -> BTreeMap<i32, Duration> {
     let mut gaps = world.monitor.take_gaps();
     gaps.remove(&SLOW_PARTITION);
@@ -214,7 +214,7 @@ fn keep_longest(all: &mut BTreeMap<i32, Duration>, more: BTreeMap<i32, Duration>
     }
 }
 
-/// The binary under test, by a name of this run's own: a build meanwhile doesn't change what is started.
+/// The binary under test, under a name of this run's own: a build at the same time doesn't change what is started.
 fn binary(dir: &Path) -> PathBuf {
     let (built, ours) = (env!("CARGO_BIN_EXE_genwatch"), dir.join("genwatch"));
     if std::fs::hard_link(built, &ours).is_err() {

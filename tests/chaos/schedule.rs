@@ -90,7 +90,7 @@ impl Kind {
                 "scaled up, another worker stopped (SIGSTOP) while it gives partitions back, beyond its session, then continued"
             }
             Kind::TopicGrown => "the readings topic given more partitions",
-            Kind::TopicMadeAnew => "the readings topic deleted and made anew, under running workers",
+            Kind::TopicMadeAnew => "the readings topic deleted and recreated, under running workers",
         }
     }
 }
@@ -114,7 +114,7 @@ impl Fault {
     }
 }
 
-/// So many faults: every kind once before any comes twice.
+/// A schedule of `count` faults: every kind once before any comes twice.
 pub fn schedule(seed: u64, count: usize) -> Vec<Fault> {
     let mut random = Pcg32::seed_from_u64(seed);
     let mut faults = Vec::new();

@@ -1,4 +1,4 @@
-//! The verdict: what the workers left, compared with what the logs call for; and when it became visible.
+//! The verdict: the workers' results, compared with what the logs call for; and when they became visible.
 
 use crate::delays::Stretch;
 use crate::faults::World;
@@ -6,11 +6,11 @@ use crate::oracle;
 use crate::past;
 use crate::report::{Report, Visible};
 
-/// So many faults of a kind without a hit aren't chance.
+/// This many faults of a kind without a hit aren't chance.
 const MISSES: usize = 3;
 
-/// Panics where records differ. What no comparison of records shows is a complaint. So many records of the last topic were
-/// acknowledged, all are committed, and no worker is left.
+/// Panics if records differ. What no comparison of records shows is a complaint. `acknowledged` records of the last
+/// topic were acknowledged, all are committed, and no worker is left.
 pub fn judge(world: &mut World, acknowledged: u64, calms: &[Stretch], report: &mut Report) -> Vec<String> {
     past::judge(world, acknowledged);
     let past = &mut world.past;

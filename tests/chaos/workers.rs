@@ -1,4 +1,4 @@
-//! The workers: child processes, at two sites. Those of the remote site reach the brokers by a link that can fail.
+//! The workers: child processes, at two sites. The remote site's reach the brokers by a link that can fail.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -14,9 +14,9 @@ use crate::probe;
 use crate::reaper;
 use crate::signal::{self, Signal};
 
-/// An orderly end takes at most its drain timeout (20 s) and a little.
+/// An orderly end takes at most the drain timeout (20 s) and a little.
 const END_TIMEOUT: Duration = Duration::from_secs(45);
-/// The group is quiet when nothing has moved for so long, or is taken as it is after this time.
+/// The group is quiet when nothing has moved for this long; after this time it is taken as it is.
 const QUIET: Duration = Duration::from_secs(2);
 const QUIET_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -28,11 +28,11 @@ pub struct Settings {
     pub topic: String,
     pub group: String,
     pub rules: PathBuf,
-    /// In so many partitions there's a generator that makes a drain slow.
+    /// This many partitions have a generator that makes a drain slow.
     pub drags: i32,
     /// Where logs go.
     pub dir: PathBuf,
-    /// `--brokers` of the site beside the brokers.
+    /// `--brokers` of the brokers' own site.
     pub near: String,
     /// `--brokers` of the remote site.
     pub remote: String,
@@ -40,11 +40,11 @@ pub struct Settings {
 
 pub struct Worker {
     pub number: usize,
-    /// Its place: the site, its handicap, and under static membership its name.
+    /// Its slot: the site, its handicap, and under static membership its name.
     pub slot: usize,
     child: Child,
     paused: bool,
-    /// Of its metrics, once it has told it.
+    /// The address of its metrics, once it has logged it.
     address: OnceCell<String>,
 }
 
@@ -58,9 +58,9 @@ pub struct Workers {
     settings: Settings,
     all: Vec<Worker>,
     started: usize,
-    /// Who ended when it shouldn't have, or not as it should have.
+    /// Workers that ended unexpectedly, or in the wrong way.
     pub complaints: Vec<String>,
-    /// How many ended as the broker took them for their own double (see [`Workers::was_fenced`]).
+    /// How many ended because the broker fenced their name (see [`Workers::was_fenced`]).
     pub fenced: usize,
 }
 
@@ -98,7 +98,7 @@ impl Workers {
         ]);
         command.arg("--rules").arg(&settings.rules).args(["--http", "127.0.0.1:0"]);
         command.args(["--delivery", settings.options.delivery.name(), "--on-new-topic", "keep-states"]);
-        // Growth is noticed sooner than by default (30 s).
+        // So that growth is noticed sooner than by default (30 s).
         command.args(["-X", "topic.metadata.refresh.interval.ms=5000"]);
         match settings.options.protocol {
             Protocol::Consumer => drop(command.args(["--group-protocol", "consumer"])),
@@ -124,7 +124,7 @@ impl Workers {
         number
     }
 
-    /// Those that are not stopped by SIGSTOP.
+    /// Those not stopped by SIGSTOP.
     pub fn active(&self) -> Vec<usize> {
         self.all.iter().filter(|worker| !worker.paused).map(|worker| worker.number).collect()
     }
@@ -162,7 +162,7 @@ impl Workers {
         self.all[index].paused = false;
     }
 
-    /// SIGTERM, and waits for an orderly end. Who has just been started has to be there first.
+    /// SIGTERM, and waits for an orderly end. A worker that was just started has to be up first.
     pub fn stop(&mut self, number: usize) -> Duration {
         let said =
             |workers: &Workers| std::fs::metadata(workers.log_of(number)).is_ok_and(|log| log.len() > 0);
@@ -177,7 +177,7 @@ impl Workers {
             if let Some(status) = worker.child.try_wait().expect("a child") {
                 reaper::ended(worker.child.id());
                 if !status.success() {
-                    self.complaints.push(format!("{} was told to stop: {}", worker.name(), how(status)));
+                    self.complaints.push(format!("{} was asked to stop: {}", worker.name(), how(status)));
                 }
                 return begun.elapsed();
             }
@@ -192,7 +192,7 @@ impl Workers {
         }
     }
 
-    /// Takes note of those that ended by themselves, and starts others for them, as whatever runs them would.
+    /// Notes those that ended by themselves, and replaces them, as a supervisor would.
     pub fn replace_ended(&mut self) {
         let mut complaints = Vec::new();
         for worker in &mut self.all {
@@ -214,17 +214,17 @@ impl Workers {
         }
     }
 
-    /// Under static membership, whether a worker ended since another one has its name, says the broker. librdkafka calls that
-    /// final. It happens without another one too: who joins again while the coordinator moves may fence itself by its own
-    /// repeated request. That ends the worker with a clear message, as two workers of one name must not go on taking
-    /// partitions from each other; whatever runs it starts it again.
+    /// Whether a worker ended because, according to the broker, another one has its name under static membership.
+    /// librdkafka treats that as fatal. It happens without another one too: a member that rejoins while the coordinator
+    /// moves may fence itself by its own repeated request. The worker then ends with a clear message, because two
+    /// workers of one name must not keep taking partitions from each other; its supervisor restarts it.
     fn was_fenced(&self, number: usize) -> bool {
         let log = std::fs::read(self.log_of(number)).unwrap_or_default();
         self.settings.options.protocol == Protocol::Static
             && String::from_utf8_lossy(&log).contains("fenced by other consumer with same group.instance.id")
     }
 
-    /// Whether a worker ended as no broker answered when it was started: whatever runs it starts it again.
+    /// Whether a worker ended because no broker answered at its start: its supervisor restarts it.
     fn could_not_begin(&self, number: usize) -> bool {
         let log = std::fs::read(self.log_of(number)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -235,7 +235,7 @@ impl Workers {
         self.settings.dir.join(format!("worker-{number}.log"))
     }
 
-    /// Those that aren't ready: the group has given them nothing, or they can't commit.
+    /// Workers that aren't ready: they have no partitions, or can't commit.
     pub fn unready(&self) -> Vec<String> {
         let unready = |worker: &&Worker| !worker.paused && !probe::is_ok(&self.ask(worker, "/readyz"));
         self.all.iter().filter(unready).map(Worker::name).collect()
@@ -247,14 +247,15 @@ impl Workers {
         self.active().into_iter().filter_map(count).collect()
     }
 
-    /// The same of one, and how many readings it works on, if it answers.
+    /// The same for one worker, and how many readings it is processing, if it answers.
     pub fn rebalances_and_in_flight(&self, number: usize) -> Option<(u64, u64)> {
         let page = self.ask(&self.all[self.index(number)], "/metrics");
         let value = |name| probe::metric(&page, name);
         value("genwatch_rebalances_total").zip(value("genwatch_in_flight"))
     }
 
-    /// Waits until all are ready and nothing moves between them; not for ever. The count of each worker's rebalances then.
+    /// Waits, with a deadline, until all are ready and no partition moves. Returns the count of each worker's
+    /// rebalances then.
     pub fn wait_until_quiet(&mut self) -> BTreeMap<usize, u64> {
         let deadline = Instant::now() + QUIET_TIMEOUT;
         loop {
@@ -278,7 +279,7 @@ impl Workers {
         worker.address.get().map_or_else(String::new, |address| probe::get(address, path))
     }
 
-    /// Leaves what every worker says of itself in files beside its log: metrics, and where its threads are, if there's a gdb.
+    /// Writes each worker's state to files beside its log: metrics, and the stacks of its threads if there's a gdb.
     pub fn examine(&self) {
         for worker in &self.all {
             let pages = ["/livez", "/readyz", "/metrics"].map(|path| self.ask(worker, path));
@@ -301,7 +302,7 @@ impl Workers {
         self.all.iter().position(|worker| worker.number == number).expect("a worker that runs")
     }
 
-    /// What the logs of all workers tell: lines that contain each of these words.
+    /// Lines in the logs of all workers that contain each of these words.
     pub fn count_in_logs(&self, words: &[&str]) -> Vec<usize> {
         let logs: Vec<String> = (0..self.started)
             .map(|number| std::fs::read(self.log_of(number)).unwrap_or_default())
@@ -323,8 +324,8 @@ impl Drop for Workers {
     }
 }
 
-/// What readings cost a worker. Some work is long at each of them, but those that have no work at all, as most workers have
-/// in production: a quarter of those that come after the first, so that nobody knows where.
+/// What readings cost a worker. Some work takes long at each reading. Others have no work at all, as with most workers
+/// in production: a quarter of those after the first, so that their place is not predictable.
 fn work(number: usize, slot: usize, drags: i32) -> Vec<String> {
     let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     if number > 0 && number.is_multiple_of(4) {

@@ -1,4 +1,4 @@
-//! `genwatch health`: a probe where there is no curl.
+//! `genwatch health`: a probe for machines without curl.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -12,13 +12,13 @@ use crate::{assert_refused, command, genwatch, nobody, text};
 fn health_asks_a_worker_whether_it_lives() {
     let context = Context::default();
     context.health.heartbeat();
-    // Draining is alive, and not ready: a container must not be restarted while it drains.
+    // A draining worker is alive, and not ready: its container must not be restarted.
     let _draining = context.health.register("draining", true);
     let address = service::http::serve(&"127.0.0.1:0".parse().unwrap(), &context).unwrap().to_string();
     let port = address.rsplit_once(':').unwrap().1;
     let by_option = genwatch(&["health", "--http", &address]);
     let by_name = genwatch(&["health", "--http", &format!("localhost:{port}")]);
-    // What a worker listens on, in the environment that it shares with its health check.
+    // A worker's listening address, in the environment that it shares with its health check.
     let everywhere = command(&["health"]).env("GENWATCH_HTTP", format!("0.0.0.0:{port}")).output().unwrap();
     let by_port = command(&["health"]).env("GENWATCH_HTTP", format!(":{port}")).output().unwrap();
     for output in [by_option, by_name, everywhere, by_port] {
@@ -33,7 +33,7 @@ fn health_fails_soon_when_there_is_no_live_worker() {
     for (answer, words) in [
         (Some("HTTP/1.1 503 Service Unavailable\r\n\r\nthe poll loop has not moved for 16 s\n"), "not moved"),
         (Some("220 mail.example ESMTP\r\n"), "not HTTP"),
-        // Accepts and says nothing: a worker whose HTTP hangs.
+        // Accepts and says nothing: a worker whose HTTP server hangs.
         (None, "no answer from"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

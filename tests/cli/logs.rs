@@ -1,4 +1,4 @@
-//! Log lines that can't be written are dropped: exit codes and results are as promised all the same.
+//! Log lines that can't be written are dropped: exit codes and results stay as promised.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::{command, nobody, text};
 
-/// Starts a command whose stderr is this file.
+/// Starts a command with this file as its stderr.
 fn start(mut command: Command, stderr: impl Into<Stdio>) -> Child {
     command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs")
 }
@@ -20,7 +20,7 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").expect("Linux has it")
 }
 
-/// A pipe that nobody reads any more.
+/// A pipe without a reader.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -54,7 +54,7 @@ fn a_command_that_fails_fails_with_its_code_where_it_can_not_say_why() {
 fn a_demo_goes_on_without_its_log() {
     for stderr in [full().into(), closed()] {
         let mut demo = command(&["demo", "--duration", "2s", "--rate", "100"]);
-        // At this level there are lines all the time.
+        // At this level there are log lines all the time.
         demo.env("RUST_LOG", "debug");
         let (code, stdout) = end(start(demo, stderr));
         assert_eq!(code, Some(0), "{stdout}");

@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs the binary to its end, as the user of an empty environment.
+/// Runs the binary to its end, with an empty environment.
 fn genwatch(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the binary runs")
 }
@@ -30,7 +30,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
-/// Fails unless the command ended with this code, printed no result, and said these words.
+/// Fails unless the command ended with this code, printed no result, and its message contains these words.
 #[track_caller]
 fn assert_refused(arguments: &[&str], code: i32, words: &[&str]) {
     let output = genwatch(arguments);
@@ -45,12 +45,12 @@ fn assert_refused(arguments: &[&str], code: i32, words: &[&str]) {
     }
 }
 
-/// A port of this machine on which nobody listens.
+/// A port of this machine without a listener.
 fn nobody() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// Those that speak to Kafka, and the demo.
+/// Commands that connect to Kafka, and the demo.
 const COMMANDS: [&[&str]; 8] = [
     &["demo"],
     &["topics", "create"],
@@ -82,7 +82,7 @@ fn a_wrong_rules_file_is_named_with_its_line() {
     ] {
         let file = file(&rules);
         let path = file.path().to_str().unwrap();
-        // No broker is asked before the rules are known to be good.
+        // The rules are checked before any broker is asked.
         assert_refused(
             &["worker", "--rules", path, "--brokers", &nobody()],
             2,

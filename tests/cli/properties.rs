@@ -43,7 +43,7 @@ fn what_genwatch_needs_otherwise_is_refused_by_every_command() {
             assert_refused(&[command, &["-X", pair, "--brokers", &nobody()]].concat(), 2, &[words]);
         }
     }
-    // Fits everything but a transaction.
+    // Too long only for a transaction.
     let longer = ["--brokers", &nobody(), "-X", "delivery.timeout.ms=900000"];
     assert_refused(&[&["worker"], &longer[..]].concat(), 2, &["transaction.timeout.ms"]);
     let classic_only =

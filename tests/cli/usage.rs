@@ -1,10 +1,10 @@
-//! Help, and mistakes of usage: told by the option that is wrong.
+//! Help, and usage errors: the message names the wrong option.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{COMMANDS, assert_refused, command, genwatch, nobody, text};
 
-/// What a command must offer: its words, and its options beside those of every command that speaks to Kafka.
+/// What a command must offer: its words, and its options in addition to those of every command that connects to Kafka.
 const OFFERED: [(&str, &str); 16] = [
     ("demo", "--replicas --generators --rate --duration --http"),
     ("topics create", "--partitions --replication-factor --min-insync"),
@@ -27,10 +27,10 @@ const OFFERED: [(&str, &str); 16] = [
     ("health", "--http"),
 ];
 const OF_THE_CLUSTER: &str = "--brokers --topic --group -X";
-/// These ask no Kafka.
+/// These don't connect to Kafka.
 const WITHOUT_KAFKA: [&str; 2] = ["demo", "health"];
 
-/// Offered one day: a whole command, or an option of one. Whoever adds one takes it off this list.
+/// Planned: a whole command, or an option of one. Remove it from this list when it is added.
 const NOT_YET: [&str; 7] = [
     "demo --http",
     "topics grow",
@@ -142,7 +142,7 @@ fn a_wrong_command_line_is_bad_usage_and_names_what_is_wrong() {
         (&["status", "--brokers"], "--brokers"),
         (&["bench", "drain", "--peer", "nameless"], "--peer"),
         (&["bench", "drain", "--brokers", "a:1,,b:2"], "--brokers"),
-        // Before anything is measured: nobody listens there.
+        // Before anything is measured: that port has no listener.
         (&["bench", "drain", "--brokers", &nobody(), "--results", "/dev/null/results"], "--results"),
         (&["bench", "scale", "--replicas", "3,1"], "--replicas"),
         (&["bench", "partitions", "--partitions", "0"], "--partitions"),
@@ -186,7 +186,7 @@ fn nobody_may_be_forgotten_before_it_is_missed() {
     let wanted = ["--forget-silent-after 1m 29s", "silent_for", "give 1m 30s or more"];
     assert_refused(&[&worker[..], &["89s"]].concat(), 2, &wanted);
     assert_refused(&[&worker[..], &["0s"]].concat(), 2, &["--forget-silent-after"]);
-    // Goes on to look at its properties, and doesn't like them.
+    // Goes on to check its properties, and refuses them.
     let wrong = ["-X", "isolation.level=read_uncommitted"];
     assert_refused(&[&worker[..], &["90s"], &wrong].concat(), 2, &["isolation.level"]);
     let without = [&["worker", "--forget-silent-after", "1s"], &wrong[..]].concat();
@@ -239,7 +239,7 @@ fn an_environment_variable_is_an_option_and_checked_as_one() {
 
 #[test]
 fn a_flag_is_switched_by_its_variable_as_people_write_it() {
-    // Without the flag `simulate --to mqtt` goes on to look at its topic, and doesn't like it.
+    // Without the flag `simulate --to mqtt` goes on to check its topic, and refuses it.
     let simulate = ["simulate", "--to", "mqtt", "--mqtt-topic", "generators/+/telemetry"];
     for (values, named) in [
         (["1", "true", "yes", "on", "TRUE"], "--faults"),

@@ -1,4 +1,4 @@
-//! The acceptance of the main job: a fleet with faults, two workers, one killed midway and replaced.
+//! The acceptance test: a fleet with faults, two workers, one killed midway and replaced.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::oracle::{self, Expected};
 use crate::verify;
 use crate::world::{World, until};
 
-/// Simulates, works, kills, replaces; gives the world when everything has been worked.
+/// Simulates, processes, kills, replaces; returns the world when everything has been processed.
 fn work_with_a_crash(count: u32, delivery: &str) -> World {
     let world = World::new(12);
     let count = count.to_string();
@@ -14,7 +14,7 @@ fn work_with_a_crash(count: u32, delivery: &str) -> World {
         world.run("simulate", &["--count", &count, "--seed", "7", "--faults", "--rate", "0"]).success();
     assert_eq!(simulated.number("delivered").to_string(), count);
 
-    // As fast as they can they would be done before one can be killed in the middle.
+    // At full speed they would be done before one can be killed in the middle.
     let arguments = ["--delivery", delivery, "--rate-limit", "5000", "-X", "session.timeout.ms=6000"];
     let [survivor, victim] = [(), ()].map(|()| world.working(&arguments));
     let begun = world.progress().done();
@@ -30,7 +30,7 @@ fn work_with_a_crash(count: u32, delivery: &str) -> World {
     world
 }
 
-/// What `genwatch alerts` prints is what a program takes.
+/// The alerts that `genwatch alerts` prints for programs.
 fn printed_alerts(world: &World) -> Vec<Value> {
     let printed = world.run("alerts", &["--json", "--exit-at-end"]).success().stdout;
     printed.lines().map(|line| serde_json::from_str(line).expect("a JSON document a line")).collect()
@@ -40,7 +40,7 @@ fn report(expected: &Expected, what: &str) {
     println!("{what}: {} alerts, {} dead letters", expected.alert_count(), expected.dead_letter_count());
     assert!(
         expected.alert_count() > 100 && expected.dead_letter_count() > 100,
-        "the fleet has little to tell"
+        "the fleet produced too few alerts"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Who has nothing to do takes next to no CPU time.
+//! An idle process takes next to no CPU time.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::world::process::Process;
 use crate::world::records::stormy_readings;
 use crate::world::until;
 
-/// The share of a core that an idle process may take.
+/// The share of a core that an idle process may use.
 const MOST: f64 = 0.01;
 const WATCHED: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ fn an_idle_service_takes_less_than_a_hundredth_of_a_core() {
     until("all have started", || idle.iter().all(|(_, process)| !process.stderr().is_empty()));
     std::thread::sleep(Duration::from_secs(3));
     let mut busy = Vec::new();
-    // A machine that is busy with other things may make one measurement dearer than it is.
+    // On a busy machine a single measurement may be too high.
     for _ in 0..3 {
         let times = || idle.iter().map(|(_, process)| cpu_time(process.id())).collect::<Vec<_>>();
         let (begun, before) = (Instant::now(), times());
@@ -61,7 +61,7 @@ fn an_idle_service_takes_less_than_a_hundredth_of_a_core() {
     panic!("these are busy: {busy:.4?}");
 }
 
-/// What all threads of a process have spent so far.
+/// The CPU time of all threads of a process so far.
 fn cpu_time(process: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
     let nanoseconds = |task: fs::DirEntry| -> u64 {

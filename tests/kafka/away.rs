@@ -1,4 +1,5 @@
-//! Kafka away: every command that goes on says so, and why, and when it's back; none floods its log, and all can be ended.
+//! Kafka away: every long-running command reports it, with the cause, and its end; none floods its log, and all can be
+//! ended.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ fn who_follows_or_produces_says_that_kafka_is_away_and_why_and_that_it_is_back()
         let said = &warnings(process, &world)[0];
         assert!(said.contains("refused"), "and why: {said}");
     }
-    // Librdkafka has something to say many times a second.
+    // Librdkafka logs many lines a second.
     until("the outage lasts", || crashed.elapsed() > Duration::from_secs(12));
     cluster.recover();
     for process in [&alerts, &simulate] {
@@ -40,7 +41,7 @@ fn who_follows_or_produces_says_that_kafka_is_away_and_why_and_that_it_is_back()
 fn a_simulator_that_is_asked_to_end_while_kafka_is_away_ends_soon_and_counts_right() {
     let cluster = Cluster::start("away-at-the-end", &[]);
     let world = World::in_cluster(&cluster, 3);
-    // As fast as it goes the client's queue is full soon.
+    // At full speed the client's queue is soon full.
     let all = [&["--rate", "200"][..], &["--rate", "0", "-X", "queue.buffering.max.messages=1000"]];
     let simulators = all.map(|arguments| world.start("simulate", arguments));
     until("readings arrive", || world.progress().end() > 2000);
@@ -66,7 +67,7 @@ fn a_record_that_is_refused_ends_a_simulator_with_its_count() {
         "simulate",
         &["--count", "100", "--generators", "5", "-X", "message.max.bytes=1000", "--faults"],
     );
-    // Of a hundred records about one is a fault; whether one was too large or not, all are counted.
+    // About one record in a hundred is a fault; too large or not, all are counted.
     assert!(ended.code.is_some_and(|code| code < 2), "{ended:?}");
     assert_all_counted(&ended);
     let refused = world
@@ -76,7 +77,7 @@ fn a_record_that_is_refused_ends_a_simulator_with_its_count() {
     assert!(refused.number("failed") > 0 && refused.number("delivered") > 0, "{refused:?}");
 }
 
-/// What it has said of an outage, each time with the address.
+/// Its outage warnings that contain the address.
 fn warnings(process: &Process, world: &World) -> Vec<String> {
     let text = process.stderr();
     let lines = text.lines().filter(|line| line.contains(OUTAGE) && line.contains(&world.brokers));

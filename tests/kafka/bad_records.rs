@@ -1,4 +1,4 @@
-//! Bad records go to the dead letter queue as they came, and hold up nobody.
+//! Bad records go to the dead letter queue unchanged, and block nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const CODES: [&str; 10] = [
     "key_mismatch",
 ];
 
-/// Records of generator `g` with the code that each calls for.
+/// Records of generator `g`, each with the code that it calls for.
 fn faults() -> Vec<(&'static str, Outgoing)> {
     let good = String::from_utf8(Outgoing::reading("g", 80.0, 500.0).value.unwrap()).unwrap();
     let text = |value: &str| Outgoing::new("g", value.as_bytes());
@@ -66,7 +66,7 @@ fn faults() -> Vec<(&'static str, Outgoing)> {
 #[test]
 fn a_bad_record_is_a_dead_letter_of_the_first_code_that_applies_and_unchanged() {
     let world = World::empty();
-    // So that records of next year get into it; Kafka lets in none that is more than an hour ahead.
+    // To let records of next year in; by default Kafka refuses any that is more than an hour ahead.
     let any_time = "readings:message.timestamp.after.max.ms=9223372036854775807";
     world.run("topics create", &["--partitions", "3", "--config", any_time]).success();
     let headers = vec![
@@ -90,7 +90,7 @@ fn a_bad_record_is_a_dead_letter_of_the_first_code_that_applies_and_unchanged() 
     let letters = world.read(&world.dlq_topic());
     let found: BTreeSet<_> = letters.iter().map(|letter| letter.header("dlq.error.code").unwrap()).collect();
     assert_eq!(found, CODES.into_iter().collect(), "every code");
-    // By hand, since the oracle might be wrong together with the worker: faults went to the partitions in turn.
+    // By hand, because the oracle might share a mistake with the worker: faults went to the partitions in turn.
     for partition in 0..3 {
         let called_for: Vec<_> = faults().iter().skip(partition).step_by(3).map(|(code, _)| *code).collect();
         let of_partition =
@@ -106,7 +106,7 @@ fn a_bad_record_is_a_dead_letter_of_the_first_code_that_applies_and_unchanged() 
 #[test]
 fn bad_records_cost_no_work_and_delay_nobody() {
     let world = World::new(1);
-    // Were each of them worked, 3,000 records would take 150 s.
+    // If each of them ran its work, 3,000 records would take 150 s.
     for part in stormy_readings(4, 20).chunks(10) {
         world.produce(&vec![Outgoing::new("g", b"not a reading"); 1500]);
         world.produce(part);

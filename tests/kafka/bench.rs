@@ -34,7 +34,7 @@ fn alerts_that_are_right_are_verified_and_one_too_many_is_found() {
 fn alerts_of_a_real_topic_are_verified_too() {
     let world = World::new(2);
     let mut records = stormy_readings(20, 1000);
-    // What comes from devices: rubbish, generators that are taken out of service, and ids that need escapes.
+    // From devices: rubbish, generators taken out of service, and ids that need escapes.
     for n in [100, 400, 700] {
         let quoted = ["g\"\\", "ü\n", "\u{1b}"].map(|id| Outgoing::reading(id, 80.0, 100.0));
         let bad = ["not json", "{}", "[1]", r#"{"generatorID":"x","fuel":"full"}"#];
@@ -74,13 +74,13 @@ fn who_does_less_is_disqualified() {
     assert!(ended.stderr.contains("liar is disqualified: 0 alerts instead of"), "{}", ended.stderr);
 }
 
-/// Measured with the machine to themselves.
+/// Measured alone on the machine.
 mod alone {
     use super::*;
 
     #[test]
     fn a_drain_is_measured_and_verified_and_leaves_nothing_behind_even_when_stopped() {
-        // Nobody else's benchmark is to be found among the topics.
+        // No other benchmark may have topics here.
         let world = World::alone(1);
         let folder = tempfile::tempdir().unwrap();
 
@@ -96,7 +96,7 @@ mod alone {
             let makes_alerts = row["contender"] == "genwatch" || row["contender"] == "bare + transactions";
             assert_eq!(row["alerts_verified"].is_number(), makes_alerts, "{row}");
         }
-        // Nobody can say that the slower one was taken to compare with.
+        // The comparison must not pick the slower one.
         let bare = results.iter().filter(|row| row["contender"].as_str().unwrap().ends_with("Consumer"));
         let fastest = bare.max_by_key(|row| row["records_per_s"].as_f64().unwrap() as u64).unwrap();
         assert_eq!(report["configuration"]["baseline"], fastest["contender"]);
@@ -114,8 +114,8 @@ mod alone {
         until("its topics are gone", || leftovers(&world).is_empty());
     }
 
-    /// The guard against a slower hot path. CPU times, as rates of one run are those of whoever had a core to itself; with a wide
-    /// margin (docs/performance.md has what was measured).
+    /// The guard against a slower hot path. It compares CPU times, because the rates of one run depend on who had a
+    /// core to itself; with a wide margin (docs/performance.md has the measurements).
     #[test]
     fn a_backlog_is_drained_for_less_cpu_time_than_by_a_bare_loop() {
         let world = World::alone(1);

@@ -1,8 +1,8 @@
-//! What generators say by MQTT reaches Kafka: none lost, in order, whatever ends or breaks on the way.
+//! MQTT messages of generators reach Kafka: none lost, in order, whatever ends or breaks on the way.
 //!
-//! * [`retained`]: what the broker keeps for subscribers isn't news. [`wills`]: who is online in the end.
-//! * [`left_out`]: what isn't forwarded, and stops nobody.
-//! * [`access`]: who is let in, and who waits. [`shares`]: several bridges. [`bench`]: the benchmark.
+//! * [`retained`]: retained messages aren't news. [`wills`]: who is online in the end.
+//! * [`left_out`]: messages that aren't forwarded, and stop nothing.
+//! * [`access`]: which clients are let in, and which wait. [`shares`]: several bridges. [`bench`]: the benchmark.
 
 mod access;
 mod bench;
@@ -75,11 +75,12 @@ fn a_bridge_that_is_killed_loses_nothing() {
 #[test]
 fn a_broker_that_goes_away_and_comes_back_neither_loses_nor_repeats() {
     let (mut mqtt, world) = (Mosquitto::start(), World::new(3));
-    // The session, so that the broker keeps what comes.
+    // Creates the session, so that the broker keeps messages for it.
     bridge(&world, &mqtt, &[]).stop();
     simulate(&world, &mqtt, "20", "60000").wait().success();
-    let mut bridge = bridge(&world, &mqtt, &[]);
-    // By the ends of the partitions: while all records are read it would be through.
+    // A thousand messages are in flight at a time, and each batch lingers: six seconds in all, on any machine.
+    let mut bridge = bridge(&world, &mqtt, &["-X", "linger.ms=100"]);
+    // By the ends of the partitions: reading all records takes so long that the bridge would be done.
     let client = world.consumer();
     let end = |id| client.fetch_watermarks(&world.topic, id, PATIENCE).map_or(0, |(_, end)| end);
     until("it's at work", || (0..3).map(end).sum::<i64>() > 2000);
@@ -192,7 +193,7 @@ fn a_stop_finishes_what_is_under_way() {
     let (mqtt, world) = (Mosquitto::start(), World::new(3));
     bridge(&world, &mqtt, &[]).stop();
     simulate(&world, &mqtt, "20", "30000").wait().success();
-    // Each of them stopped in the middle, by a signal.
+    // Each of them is stopped in the middle, by a signal.
     let mut in_all = 0;
     while in_all < 30_000 {
         let next = bridge(&world, &mqtt, &[]);
@@ -258,7 +259,7 @@ fn who_cannot_work_says_why() {
     second.stop();
 }
 
-/// Kafka goes away under a bridge; `meanwhile` gives the bridge that goes on when Kafka is back.
+/// Kafka goes away under a bridge; `meanwhile` returns the bridge that goes on when Kafka is back.
 fn outlive_an_outage(
     name: &str,
     meanwhile: impl Fn(&World, &Mosquitto, Process, &dyn Fn()) -> Process,
@@ -297,12 +298,12 @@ fn bridge(world: &World, mqtt: &Mosquitto, more: &[&str]) -> Process {
     bridge
 }
 
-/// A good reading that tells itself from others.
+/// A good reading, identifiable by its fuel.
 fn reading(generator: &str, fuel: u32) -> Vec<u8> {
     padded_reading(generator, fuel, 0)
 }
 
-/// As [`reading`], with so many bytes more.
+/// As [`reading`], with `bytes` of padding.
 fn padded_reading(generator: &str, fuel: u32, bytes: usize) -> Vec<u8> {
     let pad = "x".repeat(bytes);
     json!({
@@ -318,7 +319,7 @@ fn simulate(world: &World, mqtt: &Mosquitto, generators: &str, count: &str) -> P
     world.start("simulate", &[&what[..], &fast].concat())
 }
 
-/// What [`simulate`] sends, by way of Kafka alone.
+/// What [`simulate`] sends, through Kafka alone.
 fn expected(world: &World, generators: &str, count: &str) -> ByGenerator {
     let world = world.another(1);
     let what = ["--generators", generators, "--count", count, "--rate", "0", "--seed", "7"];
@@ -334,7 +335,7 @@ fn by_generator(readings: &Records) -> ByGenerator {
     all
 }
 
-/// Nothing lost, nothing twice, in order. (All of them in a message would be megabytes.)
+/// Nothing lost, nothing twice, in order. (A message with all of them would have megabytes.)
 #[track_caller]
 fn assert_same(found: &ByGenerator, wanted: &ByGenerator) {
     assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
@@ -347,14 +348,14 @@ fn assert_same(found: &ByGenerator, wanted: &ByGenerator) {
     }
 }
 
-/// Whether these are the readings that were wanted, the stretch before one point twice: what was in Kafka and not yet
+/// Whether these are the wanted readings, with the stretch before one point twice: it was in Kafka and not yet
 /// acknowledged when the bridge was killed.
 fn is_replayed_once(values: &[Vec<u8>], wanted: &[Vec<u8>]) -> bool {
     let Some(repeats) = values.len().checked_sub(wanted.len()) else { return false };
     (repeats..=wanted.len()).any(|at| values[..at] == wanted[..at] && values[at..] == wanted[at - repeats..])
 }
 
-/// The last word of each generator.
+/// The last status of each generator.
 fn statuses(world: &World) -> BTreeMap<String, String> {
     let topic = format!("{}_status", world.topic);
     let records = world.read(&topic);

@@ -1,4 +1,5 @@
-//! A topic that is deleted under a running worker: it says which one, once, and waits; when the topic is made again it goes on.
+//! A topic deleted under a running worker: the worker names it, once, and waits; when the topic is recreated it goes
+//! on.
 
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use crate::world::records::Outgoing;
 use crate::world::{World, http, until};
 
 const DELIVERIES: [&str; 2] = ["exactly-once", "at-least-once"];
-/// How long the topic stays away after it was missed.
+/// How long the topic stays away after the worker missed it.
 const AWAY: Duration = Duration::from_secs(6);
-/// What a worker that waits may say meanwhile, in lines.
+/// How many lines a waiting worker may log meanwhile.
 const FEW: usize = 12;
 
 fn low(generator: &str) -> Outgoing {
@@ -27,8 +28,8 @@ fn generators(world: &World) -> Vec<String> {
     ids
 }
 
-/// Deletes the topic under a worker that has worked the first of these, and lets it go on with the others when the topic is
-/// there again.
+/// Deletes the topic under a worker that has processed the first of these, and lets it go on with the others when the
+/// topic is back.
 fn deleted(
     topic: impl Fn(&World) -> String,
     first: &[Outgoing],
@@ -80,7 +81,7 @@ fn an_alerts_topic_that_is_deleted_is_waited_for() {
     for delivery in DELIVERIES {
         let (world, worker) = deleted(World::alerts_topic, &[low("a")], &[low("b")], delivery);
         worker.stop().success();
-        assert_eq!(generators(&world), ["b"], "what was told before is gone with the topic");
+        assert_eq!(generators(&world), ["b"], "the earlier alerts are gone with the topic");
     }
 }
 
@@ -114,6 +115,6 @@ fn states_that_are_lost_while_nobody_works_are_told() {
     world.delete(&world.state_topic());
     world.produce(&[low("a")]);
     let told = world.work_to_the_end(&[]).stderr;
-    assert!(told.contains("the group has worked before, but its state topic was gone"), "{told}");
+    assert!(told.contains("the group has committed before, but its state topic was gone"), "{told}");
     assert_eq!(generators(&world), ["a", "a"], "raised again");
 }

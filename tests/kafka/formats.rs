@@ -1,4 +1,4 @@
-//! What genwatch really writes and prints is what `docs/schemas` says.
+//! The data that genwatch writes and prints matches `docs/schemas`.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::world::process::Process;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, until};
 
-/// A schema under which a document may have no member that the schema doesn't describe: those that are published are open.
+/// A schema that forbids members it doesn't describe: the published ones are open.
 struct Strict(jsonschema::Validator);
 
 impl Strict {
@@ -29,7 +29,7 @@ impl Strict {
         assert!(errors.is_empty(), "{errors:#?} in {document:#}");
     }
 
-    /// All of them, and how many.
+    /// Checks all of them, and returns how many there were.
     #[track_caller]
     fn check_all<'a>(&self, documents: impl IntoIterator<Item = &'a Value>) -> usize {
         documents.into_iter().inspect(|document| self.check(document)).count()
@@ -40,7 +40,7 @@ fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
             members.values_mut().for_each(close);
-            // Not what is named "properties" by a document, which would be no object of schemas.
+            // Not a document's own member named "properties", which would be no object of schemas.
             if members.get("properties").is_some_and(Value::is_object) {
                 members.entry("additionalProperties").or_insert(Value::Bool(false));
             }
@@ -67,7 +67,7 @@ fn a_worker_writes_and_prints_what_the_schemas_say() {
     let mut rules = tempfile::NamedTempFile::new().unwrap();
     let silence = "[[rule]]\nname = \"silent\"\nsilent_for = \"2s\"\nseverity = \"info\"\n";
     let fuel = "[[rule]]\nname = \"fuel\"\nfield = \"fuel\"\nraise_below = 200.0\nclear_above = 250.0\nseverity = \"warning\"\n";
-    // Their fuel never stays low for so long: pending again and again.
+    // The fuel never stays low for that long: pending again and again.
     let slow = format!(
         "{}on_delay = \"10s\"\noff_delay = \"10s\"\n",
         fuel.replace("name = \"fuel\"", "name = \"slow\"")
@@ -120,7 +120,7 @@ fn a_fleet_and_a_bridge_write_and_print_what_the_schemas_say() {
     let by_mqtt = ["simulate", "--to", "mqtt", "--mqtt", &url, "--generators", "5", "--count", "50"];
     let fleet = Process::start("simulate", &by_mqtt).wait().success().json();
     let status_topic = format!("{}_status", world.topic);
-    until("every generator has said goodbye", || {
+    until("every generator has gone offline", || {
         values(&world, &status_topic).iter().filter(|status| status["status"] == "offline").count() == 5
     });
     let bridged = bridge.stop().json();

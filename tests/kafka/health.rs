@@ -31,7 +31,7 @@ fn a_worker_is_ready_when_it_has_joined_and_not_while_it_drains() {
 
 #[test]
 fn a_worker_that_has_not_joined_is_alive_and_not_ready() {
-    // Takes connections and never answers.
+    // Accepts connections and never answers.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let world = World::at(&mute.local_addr().unwrap().to_string());
     let worker = world.worker(&HTTP);
@@ -120,11 +120,11 @@ fn readings_that_do_not_move_for_half_a_minute_are_a_stall() {
     assert_eq!(http::get(&address, "/livez").0, 200, "the loop moves all the same");
 }
 
-/// The coordinator answers, the leader doesn't: to the worker's client the log ends where it stands.
+/// The coordinator answers and the leader doesn't: for the worker's client the log ends at its position.
 #[test]
 fn a_leader_that_cannot_be_reached_shows_within_half_a_minute() {
     let (mut world, link) = World::behind_a_cut("leader", 1);
-    // Shorter than by default (60 s), so that the client connects anew soon when all is well.
+    // Shorter than the default (60 s), so that the client reconnects soon when all is well.
     let worker = world.working_by(&link.brokers, &[&HTTP[..], &["-X", "socket.timeout.ms=10000"]].concat());
     let address = worker.http();
     let sample = |name| http::samples(&http::get(&address, "/metrics").1, name)[0].1;
@@ -134,7 +134,7 @@ fn a_leader_that_cannot_be_reached_shows_within_half_a_minute() {
 
     link.cut.hide_leaders(true);
     world.produce(&stormy_readings(10, 100));
-    until("the partition is told to be stalled", || sample("genwatch_stalled") == 1.0);
+    until("the partition is reported as stalled", || sample("genwatch_stalled") == 1.0);
     let (code, reason) = http::get(&address, "/readyz");
     assert!(code == 503 && reason.contains("leader"), "{code} {reason}");
     assert_eq!(http::get(&address, "/livez").0, 200);

@@ -1,4 +1,4 @@
-//! `sink influx`: what is in Kafka comes to be in InfluxDB, whatever happens on the way. Against a real one; a stand-in does
+//! `sink influx`: all data in Kafka reaches InfluxDB, whatever happens on the way. Against a real one; a stand-in does
 //! what a real one can't be made to do.
 
 mod faults;
@@ -29,7 +29,7 @@ fn sink_to_the_end(world: &World, bucket: &Bucket<'_>, more: &[&str]) -> Ended {
     sink(world, bucket, &[&["--exit-at-end"], more].concat()).wait().success()
 }
 
-/// What the sinks have committed of the readings.
+/// The sinks' committed offsets of the readings.
 fn progress(world: &World) -> Group {
     progress_of(world, &world.topic)
 }
@@ -38,7 +38,7 @@ fn progress_of(world: &World, topic: &str) -> Group {
     records::progress(&world.brokers, topic, &format!("{}_influx", world.group))
 }
 
-/// So many readings, the last ones now. The fuel is the number of each.
+/// `count` readings, the last ones now. The fuel is the number of each.
 fn readings(generators: usize, count: usize) -> Vec<Outgoing> {
     let begun = now_ms() - 1_000_000;
     (0..count)
@@ -49,7 +49,7 @@ fn readings(generators: usize, count: usize) -> Vec<Outgoing> {
         .collect()
 }
 
-/// The points that the readings in the log must have come to, by where they are: generator and time.
+/// The points expected for the readings in the log, by generator and time.
 fn expected(world: &World) -> BTreeMap<(i32, i64), (String, i64)> {
     let records = world.readings();
     let identity = |record: &crate::oracle::log::Stored| {

@@ -1,4 +1,4 @@
-//! One partition's trouble is its own: it stops no other, and is told by metrics and `/readyz`.
+//! One partition's trouble stays its own: it stops no other, and metrics and `/readyz` report it.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn done(world: &World, partition: i32) -> Option<i64> {
 fn a_transaction_that_hangs_on_one_partitions_states_holds_up_no_other() {
     let world = World::new(3);
     (0..3).for_each(|partition| world.produce(&readings_in(partition, 20)));
-    // As a worker leaves it behind that died in the middle of a commit; it ends after its timeout.
+    // As left by a worker that died in the middle of a commit; it ends after its timeout.
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &world.brokers)
         .set("transactional.id", format!("{}-dead", world.group))
@@ -34,7 +34,7 @@ fn a_transaction_that_hangs_on_one_partitions_states_holds_up_no_other() {
         .create()
         .unwrap();
     producer.init_transactions(Duration::from_secs(20)).unwrap();
-    // Workers make the state topic; here it has to be there before.
+    // Workers create the state topic; here it has to exist before.
     world.work_to_the_end(&[]);
     (0..3).for_each(|partition| world.produce(&readings_in(partition, 20)));
     producer.begin_transaction().unwrap();
@@ -44,7 +44,9 @@ fn a_transaction_that_hangs_on_one_partitions_states_holds_up_no_other() {
     producer.flush(Duration::from_secs(20)).unwrap();
 
     let worker = world.working(&HTTP);
-    until("the other partitions are worked", || done(&world, 1) == Some(40) && done(&world, 2) == Some(40));
+    until("the other partitions are processed", || {
+        done(&world, 1) == Some(40) && done(&world, 2) == Some(40)
+    });
     assert_eq!(done(&world, 0), Some(20), "this one waits for the transaction's end");
     assert_eq!(http::get(&worker.http(), "/readyz").0, 503);
 
@@ -64,16 +66,16 @@ fn readings_that_retention_took_stop_their_own_partition_alone() {
     delete_records_below(&world, 60);
 
     let worker = world.working(&HTTP);
-    until("the other partition is worked", || done(&world, 1) == Some(80));
+    until("the other partition is processed", || done(&world, 1) == Some(80));
     worker.wait_until_it_says("partition 0 of");
     assert_eq!(done(&world, 0), Some(40), "nothing was skipped");
     let address = worker.http();
-    until("the partition is told as stalled", || {
+    until("the partition is reported as stalled", || {
         let stalled = http::samples(&http::get(&address, "/metrics").1, "genwatch_stalled");
         stalled.iter().any(|(series, value)| series.contains("\"0\"") && *value == 1.0)
     });
     let (code, text) = http::get(&address, "/readyz");
-    assert_eq!((code, text.contains("can't be worked")), (503, true), "{text}");
+    assert_eq!((code, text.contains("can't be processed")), (503, true), "{text}");
     worker.stop();
 }
 

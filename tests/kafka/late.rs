@@ -1,4 +1,4 @@
-//! Requests that come late: what a client has asked twice, as its connection broke, arrives twice.
+//! Late requests: a request that the client repeated because its connection broke arrives twice.
 
 use crate::verify;
 use crate::world::World;
@@ -6,13 +6,13 @@ use crate::world::broker::Cluster;
 use crate::world::late::Late;
 use crate::world::records::Outgoing;
 
-/// How many ends of transactions come late; `GENWATCH_TEST_LATE=1000` for more.
+/// How many transaction ends come late; `GENWATCH_TEST_LATE=1000` for more.
 fn count() -> usize {
     std::env::var("GENWATCH_TEST_LATE").ok().and_then(|count| count.parse().ok()).unwrap_or(12)
 }
 
-/// Each lands when the next transaction has written its alerts and not its offsets: ended then, they would be visible, and be
-/// written again.
+/// Each lands when the next transaction has written its alerts and not its offsets: if that ended then, they would be
+/// visible, and be written again.
 #[test]
 fn a_late_end_of_a_transaction_ends_no_later_one() {
     let (cluster, here, there) = Cluster::start_behind_a_relay("late", &[]);

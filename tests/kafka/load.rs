@@ -1,4 +1,4 @@
-//! Backlogs, slow generators, floods: what a worker holds and whom it holds up.
+//! Backlogs, slow generators, floods: a worker's memory, and that it delays no other generator.
 
 use std::io::Write as _;
 
@@ -12,7 +12,7 @@ use crate::world::broker::Cluster;
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, http, relay, until};
 
-/// How many readings the backlog has; ten million is what the promise says, two million is what a test run can pay for.
+/// How many readings the backlog has; the promise says ten million, a test run can afford two million.
 fn backlog() -> u64 {
     std::env::var("GENWATCH_LOAD_RECORDS").map_or(2_000_000, |count| count.parse().expect("a number"))
 }
@@ -24,7 +24,7 @@ fn peak_memory_mib(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") / 1024
 }
 
-/// Measured with the machine to themselves.
+/// Measured alone on the machine.
 mod alone {
     use super::*;
 
@@ -47,7 +47,7 @@ mod alone {
     fn a_hundred_thousand_generators_are_restored() {
         let world = World::alone(6);
         let mut rules = tempfile::NamedTempFile::new().expect("a file");
-        // A deadman rule knows each generator that it has seen.
+        // A deadman rule keeps each generator that it has seen.
         writeln!(rules, "[[rule]]\nname = \"gone\"\nsilent_for = \"1h\"").expect("written");
         let rules = rules.path().to_str().expect("a path");
         world.run("simulate", &["--rate", "0", "--count", "100000", "--generators", "100000"]).success();
@@ -61,7 +61,7 @@ mod alone {
         println!("100000 generators restored in {seconds:.2} s");
         assert!(seconds > 0.0);
         next.stop();
-        assert_eq!(world.read(&world.state_topic()).len(), 100_000, "nobody was new to the next owner");
+        assert_eq!(world.read(&world.state_topic()).len(), 100_000, "no generator was new to the next owner");
     }
 }
 
@@ -75,7 +75,7 @@ fn a_slow_generator_holds_up_only_itself() {
     let worker = world.working(&["--work", "1ms", "--work-of", "slow=20s"]);
     until("the alerts of all others are visible", || world.alerts().len() == expected.alert_count());
     oracle::check_alerts(&expected, world.alerts());
-    assert_eq!(world.progress().done(), 0, "the slow one, which comes first, is still being worked");
+    assert_eq!(world.progress().done(), 0, "the slow one, which comes first, is still being processed");
     world.wait_until_worked();
     worker.stop();
     verify::all(&world);
@@ -140,7 +140,7 @@ fn a_full_buffer_holds_up_only_its_partition() {
     };
     world.produce(&readings(1).map(elsewhere).collect::<Vec<_>>());
     let worker = world.working(&["--work", "1ms", "--work-of", "slow=12s", "--max-in-flight", "400"]);
-    until("the other partition is worked to its end", || world.progress().done() == 3000);
+    until("the other partition is processed to its end", || world.progress().done() == 3000);
     world.wait_until_worked();
     worker.stop();
     verify::all(&world);
@@ -158,10 +158,15 @@ fn a_flood_of_bad_records_stops_a_worker_that_was_told_to_stop() {
     );
 
     world.work_to_the_end(&[]);
-    assert_eq!(world.read(&world.dlq_topic()).len(), 5000, "each is there once, when nobody told it to stop");
+    assert_eq!(
+        world.read(&world.dlq_topic()).len(),
+        5000,
+        "each is there once, as nothing stopped the worker"
+    );
 }
 
-/// Where the topics have the same limit, as those of an older `topics create` have, a record fits that its dead letter doesn't.
+/// If the topics have the same limit, as older versions of `topics create` made them, a record fits and its dead letter
+/// doesn't.
 #[test]
 fn a_dead_letter_that_does_not_fit_goes_without_its_value_and_says_so() {
     let world = World::new(1);
@@ -182,7 +187,7 @@ fn a_dead_letter_that_does_not_fit_goes_without_its_value_and_says_so() {
         let ended = worker.stop();
         assert!(ended.stderr.contains("goes without its value"), "{}", ended.stderr);
     }
-    // At-least-once may repeat what came with it.
+    // At-least-once may repeat records of the same batch.
     let mut letters = oracle::without_repeats(&world.read(&world.dlq_topic())).0;
     letters.sort_by_key(|letter| letter.header("dlq.offset").map(str::to_owned));
     let told = |letter: &Stored| {
@@ -193,10 +198,10 @@ fn a_dead_letter_that_does_not_fit_goes_without_its_value_and_says_so() {
     let bare = ("generator2".to_owned(), None, Some(value.len().to_string()));
     let once = [whole("generator1"), bare, whole("generator3")];
     assert_eq!(letters.iter().map(told).collect::<Vec<_>>(), [&once[..], &once].concat());
-    assert_eq!(world.alerts().len(), 1, "the second reading raises nothing anew");
+    assert_eq!(world.alerts().len(), 1, "the second reading raises nothing again");
 }
 
-/// What doesn't compress; the same each time.
+/// Incompressible bytes; the same each time.
 fn noise(bytes: usize) -> Vec<u8> {
     let mut random = rand_pcg::Pcg32::seed_from_u64(7);
     (0..bytes).map(|_| random.random()).collect()

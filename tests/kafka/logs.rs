@@ -1,4 +1,4 @@
-//! A worker whose log can't be written works all the same.
+//! A worker works even if its log can't be written.
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -40,7 +40,7 @@ fn a_reader_of_the_log_that_goes_away_costs_no_alert_and_lines_that_are_lost_are
     assert_eq!(until_some("it serves metrics", dropped), 0.0);
 
     drop(log);
-    // A rebalance is a line.
+    // Each rebalance logs a line.
     let second = world.working(&[]);
     until("lines are lost", || dropped().is_some_and(|lines| lines > 0.0));
     world.produce(&stormy_readings(20, 2000));
@@ -66,7 +66,7 @@ fn worker(world: &World, arguments: &[&str], stderr: impl Into<Stdio>) -> Child 
     let mut command = Command::new(env!("CARGO_BIN_EXE_genwatch"));
     command.args(["worker", "--brokers", &world.brokers, "--topic", &world.topic, "--group", &world.group]);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-    // With lines all the time.
+    // At this level there are log lines all the time.
     command.env("RUST_LOG", "debug").spawn().unwrap()
 }
 

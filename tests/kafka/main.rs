@@ -1,10 +1,11 @@
 //! genwatch against a real Kafka, its binary run as users run it.
 //!
-//! `scripts/test --only kafka` starts a broker and names it in `GENWATCH_TEST_BROKERS`; without that variable the tests start
-//! one themselves. None is ever skipped.
+//! `scripts/test --only kafka` starts a broker and names it in `GENWATCH_TEST_BROKERS`; without that variable the tests
+//! start one themselves. None is ever skipped.
 //!
 //! * [`world`]: the one helper module: topics, processes, records, waiting.
-//! * [`oracle`]: what a log comes to, by `docs/formats.md`; shares no code with the crate. [`verify`]: whether it came to that.
+//! * [`oracle`]: the expected results of a log, by `docs/formats.md`; shares no code with the crate. [`verify`]:
+//!   whether the results equal them.
 //! * all others: one promise a file, each test a statement.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]

@@ -1,5 +1,5 @@
-//! A readings topic that was deleted and made anew is another log: offsets and states of the former mean nothing in it. It is
-//! noticed, at start and while a worker runs, and `--on-new-topic` decides.
+//! A readings topic that was deleted and recreated is another log: offsets and states of the former mean nothing in it.
+//! The worker notices it, at start and while it runs, and `--on-new-topic` decides.
 
 use std::time::Duration;
 
@@ -35,12 +35,12 @@ fn told(world: &World) -> Vec<String> {
     alerts.iter().map(told).collect()
 }
 
-/// What is left in the state topic: each generator's last record.
+/// The state topic's records: each generator's last one.
 fn states(world: &World) -> Vec<Value> {
     world.read(&world.state_topic()).compacted().values().map(|state| state.json()).collect()
 }
 
-/// A world in which `g` and `h` are low on fuel, at offsets behind all that the tests write into the topic made anew.
+/// A world in which `g` and `h` are low on fuel, at offsets beyond all that the tests write into the recreated topic.
 fn world_with_alarms() -> World {
     let world = World::new(1);
     world.produce(&[calm_ones(40), vec![low("g"), low("h")]].concat());
@@ -49,7 +49,7 @@ fn world_with_alarms() -> World {
     world
 }
 
-/// What the group has committed of the first partition, and what that bears.
+/// The group's committed offset of the first partition, and its metadata.
 fn committed(world: &World) -> Option<(i64, String)> {
     let list = world.consumer().committed_offsets(first_partition(world), REQUEST).expect("an answer");
     let element = list.elements().into_iter().next().expect("a partition");
@@ -67,7 +67,7 @@ fn commit(world: &World, offset: i64, metadata: &str) {
         element.set_offset(Offset::Offset(offset)).expect("an offset");
         element.set_metadata(metadata);
     }
-    world.consumer().commit(&list, CommitMode::Sync).expect("nobody is in the group");
+    world.consumer().commit(&list, CommitMode::Sync).expect("the group is empty");
 }
 
 fn first_partition(world: &World) -> TopicPartitionList {
@@ -91,9 +91,9 @@ fn without_a_decision_the_worker_ends_and_says_what_each_value_means() {
     let world = world_with_alarms();
     world.make_topic_anew(1);
     world.produce(&[low("g")]);
-    let words = ["deleted and made anew", "--on-new-topic", "keep-states", "forget-states", "fail"];
+    let words = ["the topic was deleted and ", "--on-new-topic", "keep-states", "forget-states", "fail"];
     world.run("worker", &["--exit-at-end"]).refused(1, &words);
-    assert_eq!(world.progress().done(), 0, "nothing was worked");
+    assert_eq!(world.progress().done(), 0, "nothing was processed");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn states_that_are_kept_stand_in_the_new_log_and_are_kept_once() {
     assert_eq!(world.work_to_the_end(&KEEP).number("records"), 3);
     assert_eq!(told(&world)[2..], ["g cleared", "i raised"]);
 
-    // Decided once and for all: also of h, of which nothing has come since.
+    // Decided once and for all: also for h, of which nothing has come since.
     world.produce(&[calm("h")]);
     assert_eq!(world.work_to_the_end(&[]).number("records"), 1);
     assert_eq!(told(&world)[4..], ["h cleared"]);
@@ -120,14 +120,14 @@ fn states_that_are_forgotten_are_deleted_and_alarms_are_raised_anew() {
     assert_eq!(world.work_to_the_end(&FORGET).number("records"), 1);
     assert_eq!(told(&world)[2..], ["g raised"]);
     let known: Vec<Value> = states(&world).into_iter().map(|state| state["generatorID"].clone()).collect();
-    assert_eq!(known, ["g"], "h is known no more");
+    assert_eq!(known, ["g"], "h is unknown now");
     assert_eq!(world.work_to_the_end(&[]).number("records"), 0);
 }
 
 #[test]
 fn an_offset_that_comes_back_by_a_late_commit_is_known_as_one_of_the_former_log() {
     let world = World::new(1);
-    // No alarm, so no state: the offset alone can tell.
+    // No alarm, so no state: only the offset can show it.
     world.produce(&calm_ones(50));
     world.work_to_the_end(&[]);
     let (offset, note) = committed(&world).expect("committed");
@@ -199,7 +199,7 @@ fn a_running_worker_that_keeps_states_goes_on_in_the_new_log() {
     let worker = worker_with_alarms(&world, &KEEP);
     world.make_topic_anew(1);
     world.produce(&[low("g"), calm("g"), low("i")]);
-    until("the new log is worked", || told(&world).len() == 4);
+    until("the new log is processed", || told(&world).len() == 4);
     assert_eq!(told(&world)[2..], ["g cleared", "i raised"]);
     world.wait_until_worked();
     worker.stop();
@@ -210,9 +210,9 @@ fn a_running_worker_that_forgets_states_begins_anew_in_a_log_that_is_longer_than
     let world = World::new(1);
     let worker = worker_with_alarms(&world, &FORGET);
     world.make_topic_anew(1);
-    // Where it stood there is something in the new log, too.
+    // The new log has records at the old offset, too.
     world.produce(&[vec![low("g"), low("i")], calm_ones(100)].concat());
-    until("the new log is worked from its first reading", || told(&world).len() == 4);
+    until("the new log is processed from its first reading", || told(&world).len() == 4);
     assert_eq!(told(&world)[2..], ["g raised", "i raised"]);
     world.wait_until_worked();
     worker.stop();

@@ -1,4 +1,4 @@
-//! A fetch that fails gives the worker a notice in the place of a record: no reading is skipped for it.
+//! A failed fetch gives the worker a notice in the place of a record: no reading is skipped for it.
 //!
 //! No real broker fails a fetch on request; librdkafka's mock cluster does.
 
@@ -12,7 +12,7 @@ use crate::world::{World, http, until};
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
 
-/// A world of one partition in a cluster whose fetches fail when they are told to.
+/// A world of one partition in a cluster whose fetches fail on request.
 fn world() -> (Mock, World) {
     let cluster = Mock::new(1).expect("a mock cluster");
     let world = World::at(&cluster.bootstrap_servers());
@@ -22,7 +22,7 @@ fn world() -> (Mock, World) {
     (cluster, world)
 }
 
-/// The mock cluster keeps no transactions.
+/// The mock cluster supports no transactions.
 const DELIVERY: [&str; 2] = ["--delivery", "at-least-once"];
 
 #[test]
@@ -38,7 +38,7 @@ fn a_fetch_that_fails_skips_no_reading() {
         notices() > 0
     });
     cluster.clear_request_errors(RDKafkaApiKey::Fetch);
-    // A rebalance pauses what is fetched, and a pause is what makes the fetcher go on where the notice has put it.
+    // A rebalance pauses the fetches, and a pause is what makes the fetcher go on where the notice has put it.
     let another = world.worker(&[&DELIVERY[..], &["--http", "127.0.0.1:0"]].concat());
     let http = another.http();
     until("the other one has joined", || http::get(&http, "/readyz").0 == 200);

@@ -1,4 +1,4 @@
-//! `status` and `alerts`: what users see of a group and its alarms.
+//! `status` and `alerts`: the user's view of a group and its alarms.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -48,7 +48,7 @@ fn status_tells_who_owns_a_partition_and_how_it_fares() {
         [&Value::from("the slow one"), &Value::from(10), &Value::from(10), &Value::from(0), &Value::from(0)]
     );
     slow.stop();
-    assert_eq!(status(&world)["verdict"], "OK", "nobody is needed where there's nothing to do");
+    assert_eq!(status(&world)["verdict"], "OK", "no worker is needed if there's nothing to do");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn alerts_begin_at_the_beginning_now_or_at_a_time() {
     until("the clock has moved", || now_ms() > between);
     let follower = world.start("alerts", &["--from", "now", "--json"]);
     let following = |process: &crate::world::process::Process| process.stdout().contains("second");
-    // It may begin a moment later than it was started: more alarms come until it has seen one.
+    // It may begin a moment after its start: more alarms come until it has seen one.
     let mut n = 0;
     until("the follower has seen a new alert", || {
         n += 1;
@@ -99,7 +99,7 @@ fn alerts_begin_at_the_beginning_now_or_at_a_time() {
     assert!(later.iter().all(|alert| alert["generatorID"] != "first"), "{later:#?}");
 }
 
-/// By the `date` of the system, so that the test needs no calendar.
+/// By the system's `date`, so that the test needs no calendar.
 fn rfc3339(ms: i64) -> String {
     let seconds = format!("@{}.{:03}", ms / 1000, ms % 1000);
     let output =
@@ -147,7 +147,7 @@ fn a_device_can_not_write_to_the_terminal_of_an_operator() {
     let id = "g\u{1b}]0;gone\u{7}\r\n2026-01-01T00:00:00.000Z CLEARED  warning  g low_fuel\u{9b}2J";
     world.produce(&[Outgoing::reading(id, 80.0, 100.0)]);
     world.work_to_the_end(&[]);
-    // Whoever may write to the topic may write anything.
+    // Any writer of the topic may write anything.
     let foreign = Outgoing::new("x", b"\x1b[2J no alert \n at all").to(0);
     produce(&world.brokers, &world.alerts_topic(), &[foreign]);
 
@@ -159,7 +159,7 @@ fn a_device_can_not_write_to_the_terminal_of_an_operator() {
     let json = world.run("alerts", &["--exit-at-end", "--json"]).success();
     assert_eq!(json.json()["generatorID"], id);
     assert!(!json.stdout.trim_end().contains(char::is_control), "{:?}", json.stdout);
-    assert!(json.stderr.contains("partition=0 offset="), "what was left out: {}", json.stderr);
+    assert!(json.stderr.contains("partition=0 offset="), "the skipped record: {}", json.stderr);
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn readings_that_retention_took_before_they_were_worked_are_an_error_unless_acce
 fn readings_that_retention_takes_from_a_running_worker_are_passed_over_if_accepted() {
     let world = World::new(1);
     world.produce(&stormy_readings(5, 100));
-    // Full nearly always, so that it is paused and what was fetched is dropped: it has to fetch again.
+    // Nearly always full, so that it is paused and drops what it fetched: it has to fetch again.
     let slow = ["--work", "300ms", "--concurrency", "1", "--max-in-flight", "2", "--rate-limit", "4"];
     let worker = world.working(&[&slow[..], &["--on-out-of-range", "earliest"]].concat());
     until("it's at work", || world.progress().done() > 1);

@@ -1,4 +1,4 @@
-//! A broker that crashes and comes back under a worker.
+//! A broker that crashes and returns under a worker.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn at_least_once_waits_out_an_outage_too() {
     assert!(verify::all_but_repeats(&world.1).alert_count() > 300);
 }
 
-/// A worker under which the broker crashes and comes back.
+/// A worker whose broker crashes and returns.
 fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
     // A crashed node may register again only when its old session has ended.
     let cluster = Cluster::start(name, &["broker.session.timeout.ms=6000"]);
@@ -40,9 +40,9 @@ fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
     ]);
     let address = worker.http();
     until("it's at work", || world.progress().done() > 500);
-    // Just after a commit, so that none is under way: of a single node that dies between a transaction's decision and its markers,
-    // Kafka (4.3.1) forgets the markers as it comes back, while its partitions have no leader, and the offsets stay unstable for
-    // ever. tests/chaos breaks brokers at any time, and has three.
+    // Just after a commit, so that none is in flight: if a single node dies between a transaction's decision and its
+    // markers, Kafka (4.3.1) loses the markers when it returns, because its partitions have no leader then, and the
+    // offsets stay unstable for ever. tests/chaos breaks brokers at any time, and has three.
     let before = world.progress().done();
     until("the next commit is done", || world.progress().done() > before);
 
@@ -60,9 +60,9 @@ fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
     assert!(worker.is_running());
     let ended = worker.stop();
     ended.stderr.lines().filter(|line| line.contains("WARN")).for_each(|line| println!("{line}"));
-    // It can't know of a commit whose answer died with the broker.
+    // It can't know of a commit whose answer was lost with the broker.
     assert!((3000..=3300).contains(&ended.number("records")), "{}", ended.stdout);
-    // By its leader epoch a reading is told from one at the same offset under a leader before.
+    // The leader epoch distinguishes a reading from one at the same offset under an earlier leader.
     let states = world.read(&world.state_topic());
     let stored = states.iter().filter(|state| state.value.is_some());
     let epochs: BTreeSet<Option<i64>> = stored.map(|state| state.json()["epoch"].as_i64()).collect();
@@ -70,9 +70,9 @@ fn outlive_an_outage(name: &str, delivery: &str) -> (Cluster, World) {
     (cluster, world)
 }
 
-/// The broker has written the alert, its answer is lost, and the commit is refused. librdkafka gives the alert's sequence number to
-/// the next record then, so that the broker would take the alert's second coming for a repeat of what was aborted
-/// (tests/conformance/sequence.rs).
+/// The broker has written the alert, its answer is lost, and the commit is refused. librdkafka then gives the alert's
+/// sequence number to the next record, so that the broker would take the repeated alert for a duplicate of what was
+/// aborted (tests/conformance/sequence.rs).
 #[test]
 fn an_alert_that_was_written_and_not_acknowledged_is_written_again_after_a_refusal() {
     let (mut world, link) = World::behind_a_cut("cut", 1);

@@ -1,4 +1,4 @@
-//! The example of a sink of one's own, run over a real topic.
+//! The example of a custom sink, run over a real topic.
 
 #[path = "../../examples/own_sink.rs"]
 mod example;
@@ -24,7 +24,7 @@ fn a_sink_of_ones_own_writes_each_alert_and_goes_on_where_it_ended() {
         let summary = run(&world.brokers, &world.topic, file, true, Context::default()).unwrap();
         let made: Vec<String> =
             world.alerts().iter().map(|alert| alert["id"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(summary.points, (made.len() - before) as u64, "round {round} writes what has come");
+        assert_eq!(summary.points, (made.len() - before) as u64, "round {round} writes the new records");
         let text = std::fs::read_to_string(&path).unwrap();
         let written: Vec<String> = text
             .lines()

@@ -1,7 +1,7 @@
 //! A panic in a handler ends the process loudly, and nothing past it is committed.
 //!
-//! No option of the binary makes it panic, so the process that does is this test binary itself, called to run one
-//! worker by the library, with a handler whose time overflows.
+//! No option of the binary makes it panic, so the process is this test binary itself: it runs one worker by the
+//! library, with a handler whose time overflows.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -75,7 +75,7 @@ fn panic_on_purpose(world: &str) {
         fleet: None,
     };
     service::panic::end_at_a_panic();
-    // On a thread of its own: the panic of a thread alone would leave the process running.
+    // On its own thread: a panic that ended only a thread would leave the process running.
     let worker = std::thread::spawn(move || genwatch::worker::run(config, Context::default()));
     let outcome = worker.join();
     panic!("the process went on after a panic: {outcome:?}");

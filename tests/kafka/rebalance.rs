@@ -1,4 +1,4 @@
-//! Replicas come and go; whatever the group's protocol, nothing is lost, repeated or reordered.
+//! Workers come and go; whatever the group's protocol, nothing is lost, repeated or reordered.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use crate::world::records::stormy_readings;
 use crate::world::until;
 use crate::world::{World, http};
 
-/// 6 partitions' worth of readings, which take one replica about 8 s.
+/// Readings for 6 partitions, which take one worker about 8 s.
 const READINGS: usize = 8000;
 const WORK: [&str; 4] = ["--work", "2ms", "--concurrency", "2"];
 
-/// A second replica joins the first one in the middle of its work. Gives them back when all is done.
+/// A second worker joins the first one in the middle of its work. Returns them when all is done.
 fn scale_out(world: &World, first: &[&str], second: &[&str]) -> (Process, Process) {
     world.produce(&stormy_readings(60, READINGS));
     let first = world.working(&[&WORK[..], first].concat());
@@ -26,7 +26,7 @@ fn scale_out(world: &World, first: &[&str], second: &[&str]) -> (Process, Proces
     (first, second)
 }
 
-/// Stops both; between them they must have worked everything, once.
+/// Stops both; together they must have processed everything, once.
 fn stop_both(first: Process, second: Process) {
     let (first, second) = (first.stop().number("records"), second.stop().number("records"));
     assert!(first > 0 && second > 0, "{first} and {second}");
@@ -125,9 +125,9 @@ fn a_replica_that_slept_through_its_session_says_nothing_more_and_joins_again() 
     verify::all(&world);
 }
 
-/// A member that stands still from the moment at which it is asked for partitions until the group has thrown it out.
+/// A member that is stopped from the moment of its revocation until the group has thrown it out.
 fn thrown_out_while_it_drains(world: &World, both: &[&str], sleeper: &[&str]) {
-    // Each reading takes a while, so that something is under way when partitions are asked back.
+    // Each reading takes a while, so that some are in progress when partitions are revoked.
     let slow = ["--work", "1500ms", "--concurrency", "64", "--http", "127.0.0.1:0"];
     world.produce(&stormy_readings(60, 600));
     let sleeper = world.working(&[&slow[..], both, sleeper].concat());
@@ -140,7 +140,7 @@ fn thrown_out_while_it_drains(world: &World, both: &[&str], sleeper: &[&str]) {
     until("the other one has all partitions", || set(&other.assignments()).len() == 6);
     sleeper.signal("CONT");
     sleeper.wait_until_it_says("is dropped");
-    // Also where the group leaves it what it had, and no word about that is said.
+    // Also if the group leaves it its old assignment and reports nothing.
     let owns = || !http::samples(&http::get(&address, "/metrics").1, "genwatch_lag").is_empty();
     until("it has joined again", || http::get(&address, "/readyz").0 == 200 && owns());
     world.produce(&stormy_readings(60, 600));
@@ -162,7 +162,7 @@ fn a_static_member_thrown_out_while_it_drains_joins_again_by_itself() {
     thrown_out_while_it_drains(&World::new(6), &SHORT_SESSION, &["-X", "group.instance.id=sleeper"]);
 }
 
-/// By KIP-848 the session is the brokers' to decide.
+/// By KIP-848 the brokers decide the session timeout.
 #[test]
 fn a_member_by_kip_848_thrown_out_while_it_drains_joins_again_by_itself() {
     let of = |what: &str, ms: u32| format!("group.consumer.{what}.ms={ms}");
@@ -176,8 +176,8 @@ fn a_member_by_kip_848_thrown_out_while_it_drains_joins_again_by_itself() {
     thrown_out_while_it_drains(&World::in_cluster(&cluster, 6), &["--group-protocol", "consumer"], &[]);
 }
 
-/// librdkafka joins again at once when the topic has grown, whatever is unanswered, and isn't told of an eviction from then on
-/// (`a_member_that_was_overtaken_is_deaf_afterwards`, tests/conformance).
+/// librdkafka rejoins at once when the topic has grown, even with an unanswered revocation, and from then on gets no
+/// notice of an eviction (`a_member_that_was_overtaken_is_deaf_afterwards`, tests/conformance).
 #[test]
 fn a_member_that_growth_has_overtaken_while_it_drains_joins_again_when_it_is_thrown_out() {
     let world = World::new(4);

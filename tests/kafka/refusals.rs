@@ -1,4 +1,4 @@
-//! What a worker can't work with is told in one line that says what to do, at once.
+//! A setup that a worker can't work with is reported at once, in one line that says what to do.
 
 use crate::world::World;
 use crate::world::broker;
@@ -43,7 +43,7 @@ fn a_worker_makes_its_own_state_topic() {
 
 #[test]
 fn topics_whose_partitions_do_not_match_are_refused() {
-    // States of generators that may be anywhere now: nobody but their owner can say what to do. (The other way round, see
+    // The states may be of generators anywhere: only their owner can decide what to do. (For the other way round, see
     // `isolation`.)
     let world = World::new(2);
     topic_tool(&world, &["--alter", "--topic", &world.state_topic(), "--partitions", "3"]);

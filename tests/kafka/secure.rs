@@ -1,5 +1,5 @@
-//! A secured broker: each service does its job with the rights that `deploy/compose/secure/principals` gives it, by password
-//! and by certificate, and nothing else. A refused client gets a clear error, and soon.
+//! A secured broker: each service does its job with the rights from `deploy/compose/secure/principals`, by password and
+//! by certificate, and nothing else. A refused client soon gets a clear error.
 
 use std::path::Path;
 use std::process::Command;
@@ -46,7 +46,7 @@ fn each_principal_does_its_job_and_no_other() {
     );
     simulated.wait().success();
     let worker = by_password("worker", "worker", &[]);
-    until("what came by MQTT is worked", || {
+    until("the readings from MQTT are processed", || {
         let status = by_password("status", "operator", &["--json"]).wait().success().json();
         let committed =
             status["partitions"].as_array().unwrap().iter().map(|of| of["committed"].as_u64().unwrap_or(0));
@@ -100,7 +100,7 @@ fn each_principal_does_its_job_and_no_other() {
         "sasl.password=hunter2",
         &ca,
     ];
-    // All of them at once: some wait for ten seconds before they say so.
+    // All of them at once: some wait for ten seconds before they report it.
     let with_wrong = ["worker", "simulate", "alerts", "status", "topics describe"]
         .map(|command| genwatch(command, &sasl, &wrong, &[]));
     let with_none = ["worker", "simulate"].map(|command| genwatch(command, &sasl, &[], &[]));
@@ -112,7 +112,7 @@ fn each_principal_does_its_job_and_no_other() {
         process.wait().refused(1, &["no broker answers", "security.protocol"]);
     }
 
-    // Certificates of another CA: theirs, and ours.
+    // Certificates of another CA: the broker's, and ours.
     let others = tempfile::tempdir().unwrap();
     script("certs", &["--out", others.path().to_str().unwrap()]);
     let other = |name: &str| others.path().join(name).display().to_string();
@@ -123,7 +123,7 @@ fn each_principal_does_its_job_and_no_other() {
         &format!("ssl.key.location={}", other("worker.pem")),
     ];
     genwatch("worker", &tls, &stranger, to_the_end).wait().refused(1, &["certificate"]);
-    // Certificates of our CA for something else, whatever name they bear.
+    // Certificates of our CA for another purpose, whatever name they carry.
     script("certs", &["--out", &cluster.secret(""), "--brokers", "kafka-1", "--device", "admin"]);
     for (file, word) in [("devices/admin.pem", "not authorized"), ("mosquitto.pem", "no broker answers")] {
         let location = cluster.secret(file);
@@ -141,7 +141,7 @@ fn each_principal_does_its_job_and_no_other() {
     ];
     genwatch("worker", &sasl, &trusting_another, to_the_end).wait().refused(1, &["certificate"]);
 
-    // A password is in no process list and in no log.
+    // A password appears in no process list and in no log.
     let password = std::fs::read_to_string(cluster.secret("worker.password")).unwrap();
     let worker = by_password("worker", "worker", &["-X", "debug=security,broker"]);
     worker.wait_until_assigned();

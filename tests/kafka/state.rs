@@ -43,7 +43,8 @@ fn a_tombstone_clears_what_is_active_and_deletes_the_state() {
     assert!(alerts[2..4].iter().all(|alert| alert["reason"] == "decommissioned"), "{alerts:#?}");
     let states = world.read(&world.state_topic());
     assert!(states.compacted().is_empty());
-    // A decommissioned state each time; whether the first one is deleted before its generator is back depends on when commits are made.
+    // A decommissioned state each time; whether the first one is deleted before its generator is back depends on when
+    // commits happen.
     let decommissioned = |record: &&Stored| record.value.is_some() && record.json()["decommissioned"] == true;
     assert_eq!(states.iter().filter(decommissioned).count(), 2);
     assert!(states.iter().last().expect("states").value.is_none(), "deleted behind the offset");
@@ -91,7 +92,7 @@ fn a_restarted_group_goes_on_where_it_was() {
     assert!(verify::all(&world).alert_count() > 300);
 }
 
-/// None of them lives long enough to miss the generator by itself.
+/// No worker lives long enough to miss the generator by itself.
 #[test]
 fn a_silence_is_noticed_by_workers_that_come_and_go() {
     let world = World::new(1);
@@ -103,7 +104,7 @@ fn a_silence_is_noticed_by_workers_that_come_and_go() {
     let reported = world.readings().iter().next().expect("a reading").timestamp;
     let begun = Instant::now();
     let alert = loop {
-        assert!(begun.elapsed() < PATIENCE, "nobody notices");
+        assert!(begun.elapsed() < PATIENCE, "no worker raises the alarm");
         let worker = world.working(&["--rules", rules]);
         let lives_until = Instant::now() + Duration::from_secs(5);
         let found = loop {
@@ -118,7 +119,8 @@ fn a_silence_is_noticed_by_workers_that_come_and_go() {
         }
     };
     assert_eq!((alert["generatorID"].as_str(), alert["reason"].as_str()), (Some("g"), Some("silent")));
-    // A worker writes down when it last heard of a generator each ten seconds at most; the first one may have begun late.
+    // A worker records the last time that it heard of a generator at most every ten seconds; the first one may have
+    // begun late.
     let since = alert["since"].as_i64().expect("a time") - reported;
     assert!((0..=30_000).contains(&since), "since {since} ms after its last reading");
 }
@@ -133,7 +135,7 @@ fn a_generator_that_is_silent_for_too_long_is_forgotten_at_least_once() {
     is_forgotten("at-least-once");
 }
 
-/// The first worker misses it, the second one forgets it, the third one knows nothing of it.
+/// The first worker misses it, the second one forgets it, the third one doesn't know it.
 fn is_forgotten(delivery: &str) {
     let world = World::new(1);
     let rules = tempfile::NamedTempFile::new().expect("a file");

@@ -11,7 +11,7 @@ use crate::world::{World, until};
 #[test]
 fn status_of_a_sink_shows_every_topic_that_its_group_commits_to() {
     let mut world = World::new(2);
-    // Of partition 1, as is their alert.
+    // In partition 1, and so is their alert.
     world.produce(&vec![Outgoing::reading("g", 120.0, 500.0); 5]);
     world.work_to_the_end(&[]);
 

@@ -1,4 +1,4 @@
-//! The first SIGTERM or SIGINT drains, the second one ends.
+//! The first SIGTERM or SIGINT drains, the second one ends the process.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ fn sigterm_drains_commits_what_was_worked_and_prints_one_summary() {
     verify::all(&world);
 }
 
-/// Under nohup the tests ignore SIGHUP, and who they start inherits that; what is caught is not inherited.
+/// Under nohup the tests ignore SIGHUP, and their children inherit that; a handler is not inherited.
 fn catch_hangups() {
     signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default()).expect("a handler");
 }
@@ -95,7 +95,7 @@ fn a_second_signal_ends_a_long_drain_with_128_and_its_number() {
         worker.signal(second);
         let ended = worker.wait().exited(code);
         assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
-        assert_eq!(ended.stdout, "", "no summary of what was broken off");
+        assert_eq!(ended.stdout, "", "no summary of an aborted run");
     }
     assert_eq!(world.progress().done(), 0);
     world.work_to_the_end(&[]);
@@ -118,7 +118,7 @@ fn a_drain_is_bounded_and_leaves_the_rest_to_the_next() {
     verify::all(&world);
 }
 
-/// A worker that has begun with a reading that takes 30 s.
+/// A worker in the middle of a reading that takes 30 s.
 fn busy_for_30_s(world: &World, arguments: &[&str]) -> Process {
     let arguments =
         [&["--work", "30s", "--http", "127.0.0.1:0", "-X", "session.timeout.ms=6000"], arguments].concat();

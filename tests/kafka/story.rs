@@ -1,8 +1,8 @@
-//! The story that genwatch is for: a thousand readings a second are too many for one serial replica.
+//! The purpose of genwatch: a thousand readings a second are too many for one serial worker.
 //!
-//! One replica that can do 500 a second falls behind; a second one makes it hold; a third one catches up; and one replica
-//! that works 64 generators at once does it alone. Machines differ and are busy, so all is asserted as ratios of what was
-//! measured in the same run.
+//! One worker that can do 500 a second falls behind; a second one holds the rate; a third one catches up; and one
+//! worker that processes 64 generators at once does it alone. Machines differ and are busy, so the test asserts ratios
+//! of measurements of the same run.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::world::{World, until};
 const SERIAL: [&str; 4] = ["--work", "2ms", "--concurrency", "1"];
 const CONCURRENT: [&str; 4] = ["--work", "2ms", "--concurrency", "64"];
 
-/// What happened between two looks at the group.
+/// The changes between two looks at the group.
 struct Stretch {
     produced: f64,
     processed: f64,
@@ -44,7 +44,7 @@ impl Stretch {
         }
     }
 
-    /// How much of what was produced was processed.
+    /// Processed readings per produced reading.
     fn ratio(&self) -> f64 {
         self.processed / self.produced
     }
@@ -64,7 +64,8 @@ impl Stretch {
 /// Readings of the trial.
 const TRIAL: u64 = 1000;
 
-/// 1,000 a second, where one serial replica does about 500 and three can catch up; less on a machine that is too busy for that.
+/// 1,000 a second, of which one serial worker does about 500 and three can catch up; less on a machine that is too busy
+/// for that.
 fn demanding_rate(world: &World) -> u32 {
     let readings = TRIAL.to_string();
     let trial = || {
@@ -74,13 +75,13 @@ fn demanding_rate(world: &World) -> u32 {
         let told = world.work_to_the_end(&SERIAL).json();
         told["records"].as_f64().unwrap() / told["seconds"].as_f64().unwrap()
     };
-    // The better of two: at a rate that is too low for it, two would catch up before a third is there.
+    // The better of two: at too low a rate, two would catch up before a third is there.
     let alone = trial().max(trial());
-    println!("one serial replica does {alone:.0} a second");
+    println!("one serial worker does {alone:.0} a second");
     if 3.0 * alone > 1300.0 { 1000 } else { (1.8 * alone) as u32 }
 }
 
-/// Waits until the group has given each of them a share, and no partition is on its way.
+/// Waits until the group has given each of them a share, and no partition is moving.
 fn until_shared(workers: &[&Process]) {
     until("each has its share", || {
         let had = workers.iter().map(|worker| count(&worker.assignments()) - count(&worker.revocations()));
@@ -100,8 +101,8 @@ fn count(ranges: &[String]) -> usize {
         .sum()
 }
 
-/// A rule that tells of every reading that is later than the one before shows the order in which readings are evaluated.
-/// Measured with the machine to themselves.
+/// With a rule that fires at each reading later than the one before, the alerts show the order in which readings are
+/// evaluated. Measured alone on the machine.
 mod alone {
     use super::*;
 
@@ -112,7 +113,7 @@ mod alone {
         let simulator = world.start("simulate", &["--rate", &rate, "--generators", "1000", "--seed", "3"]);
         println!(
             "{:<24} {:>10} {:>11} {:>6} {:>10} {:>9}",
-            "replicas", "produced/s", "processed/s", "ratio", "lag before", "lag after"
+            "workers", "produced/s", "processed/s", "ratio", "lag before", "lag after"
         );
         let growth = |stretch: &Stretch| stretch.lag_after - stretch.lag_before;
 
@@ -121,7 +122,7 @@ mod alone {
         until("the first is at work", || world.progress().done() > begun);
         let one = Stretch::measure(&world, Duration::from_secs(8));
         one.print("1 serial");
-        assert!(one.ratio() < 0.8 && growth(&one) > 0, "one serial replica falls behind");
+        assert!(one.ratio() < 0.8 && growth(&one) > 0, "one serial worker falls behind");
 
         let second = world.working(&SERIAL);
         until_shared(&[&first, &second]);
@@ -133,7 +134,7 @@ mod alone {
         let third = world.working(&SERIAL);
         until_shared(&[&first, &second, &third]);
         let (before, begun) = (world.progress(), Instant::now());
-        until("the backlog is gone, as three do more than comes in", || world.progress().lag() < 300);
+        until("the backlog is gone, as three do more than is produced", || world.progress().lag() < 300);
         let three = Stretch::between(&before, &world.progress(), begun.elapsed().as_secs_f64());
         three.print("3 serial");
         assert!(three.processed > 1.8 * one.processed, "three do nearly three times as much");
@@ -145,7 +146,7 @@ mod alone {
         concurrent.print("1 with --concurrency 64");
         assert!(
             concurrent.processed > 1.4 * one.processed,
-            "one concurrent replica does far more than a serial one"
+            "one concurrent worker does far more than a serial one"
         );
         until("and it holds the rate", || world.progress().lag() < 300);
 

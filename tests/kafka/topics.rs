@@ -1,4 +1,4 @@
-//! `topics create` looks before it makes anything, and `topics describe` says what is wrong.
+//! `topics create` checks before it creates anything, and `topics describe` names what is wrong.
 
 use crate::world::records::{self, Outgoing};
 use crate::world::{World, broker, now_ms, until};
@@ -61,7 +61,7 @@ fn properties_are_given_to_all_topics_or_to_one() {
     assert_eq!(retention(&world.alerts_topic()), "1000000");
     assert_eq!(retention(&world.dlq_topic()), "2000000");
 
-    // What exists is left as it is, and the difference is told.
+    // An existing topic stays as it is, and the difference is reported.
     let other = ["--config", "alerts:retention.ms=3000000", "--min-insync", "2", "--replication-factor", "2"];
     let again = world.run("topics create", &[&other[..], &["--partitions", "1"]].concat()).success();
     let of_alerts = again.stdout.lines().find(|line| line.starts_with(&world.alerts_topic())).unwrap();
@@ -137,7 +137,7 @@ fn one_name_is_not_two_topics() {
     assert_eq!(topics(&world), [""; 0]);
 }
 
-/// The topics of this world that there are.
+/// The topics of this world that exist.
 fn topics(world: &World) -> Vec<String> {
     let all = broker::tool(
         "org.apache.kafka.tools.TopicCommand",

@@ -1,5 +1,5 @@
-//! TLS as with a managed Kafka: its certificate is of a CA that the system trusts. And benchmarks reach such a cluster, with all
-//! their contenders.
+//! TLS as with a managed Kafka: the system trusts the CA of its certificate. And benchmarks reach such a cluster, with
+//! all their contenders.
 
 use std::process::Command;
 
@@ -31,10 +31,7 @@ fn the_systems_certificates_are_trusted_and_benchmarks_reach_a_secured_cluster()
 
     let unknown = describe(genwatch());
     let said = String::from_utf8_lossy(&unknown.stderr);
-    assert!(
-        unknown.status.code() == Some(1) && said.contains("certificate"),
-        "a CA that nobody knows: {unknown:?}"
-    );
+    assert!(unknown.status.code() == Some(1) && said.contains("certificate"), "an unknown CA: {unknown:?}");
 
     if let Some(command) = genwatch_in_a_system_with(&cluster.secret("ca.pem")) {
         let known = describe(command);
@@ -52,7 +49,7 @@ fn the_systems_certificates_are_trusted_and_benchmarks_reach_a_secured_cluster()
         .args(["--results", results.path().to_str().expect("UTF-8"), "--brokers", &tls])
         .args(&secured)
         .args(["-X", &ca])
-        // Of the one who measures, for workers of his own: none of it is for the contenders.
+        // The user's own settings, for workers: none of them is for the contenders.
         .envs([
             ("GENWATCH_RULES", "/no/such/file"),
             ("GENWATCH_HTTP", "256.0.0.1:1"),

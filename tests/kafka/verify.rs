@@ -1,4 +1,4 @@
-//! All that the workers of a world have left, compared with what its readings call for.
+//! The workers' results in a world, compared with what its readings call for.
 
 use genwatch_oracle::NaiveRule;
 

@@ -1,10 +1,10 @@
 //! The real broker and the real binary, for tests: the one helper module.
 //!
-//! A [`World`] is a set of topics and a consumer group that no other test knows, on the shared broker ([`broker`]) or on
-//! one of the test's own. Workers and commands are child processes ([`process`]), run as a user runs them. Records are
-//! written and read by rdkafka alone ([`records`]), so that nothing of the crate checks the crate.
+//! A [`World`] is a set of topics and a consumer group that no other test uses, on the shared broker ([`broker`]) or on
+//! the test's own. Workers and commands are child processes ([`process`]), run as a user runs them. Records are written
+//! and read by rdkafka alone ([`records`]), so that the crate is not checked by itself.
 //!
-//! Nothing here sleeps for luck: whatever takes time is waited for by [`until`], with a deadline.
+//! Nothing sleeps and hopes: [`until`] waits for whatever takes time, with a deadline.
 
 pub mod broker;
 pub mod certificates;
@@ -43,18 +43,18 @@ pub use waiting::{PATIENCE, until, until_some};
 /// Tests that measure run alone; all others share the machine.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Held for as long as a test needs the machine; never read.
+/// Held while a test needs the machine; never read.
 #[allow(dead_code)]
 enum Turn {
     Shared(RwLockReadGuard<'static, ()>),
     Alone(RwLockWriteGuard<'static, ()>),
 }
 
-/// A link that breaks, and what is behind it.
+/// A link that breaks, and the broker behind it.
 pub struct Link {
     /// Breaks it.
     pub cut: Cut,
-    /// `--brokers` for who goes by it.
+    /// `--brokers` for clients that connect through it.
     pub brokers: String,
     _cluster: broker::Cluster,
 }
@@ -71,15 +71,15 @@ pub struct World {
 }
 
 impl World {
-    /// A world with topics of so many partitions.
+    /// A world with topics of `partitions` partitions.
     pub fn new(partitions: u32) -> World {
         let world = World::empty();
         world.create_topics(partitions);
         world
     }
 
-    /// As [`World::new`], and no other test runs meanwhile. For tests in a module `alone`, which `scripts/test` runs before all
-    /// others: so that nobody waits for them.
+    /// As [`World::new`], and no other test runs meanwhile. For tests in a module `alone`, which `scripts/test` runs
+    /// first, so that no test has to wait for them.
     pub fn alone(partitions: u32) -> World {
         let thread = std::thread::current();
         assert!(
@@ -92,8 +92,8 @@ impl World {
         world
     }
 
-    /// A world with topics of so many partitions in a cluster of the test's own, with a link to it that the test breaks. The world's
-    /// own clients don't go by it.
+    /// A world with topics of `partitions` partitions in the test's own cluster, with a link to it that the test
+    /// breaks. The world's own clients don't use the link.
     pub fn behind_a_cut(name: &str, partitions: u32) -> (World, Link) {
         let (cluster, here, there) = broker::Cluster::start_behind_a_relay(name, &[]);
         let cut = Cut::start(here, there);
@@ -101,25 +101,25 @@ impl World {
         (world, Link { cut, brokers: format!("127.0.0.1:{here}"), _cluster: cluster })
     }
 
-    /// Names on the shared broker, and no topics yet.
+    /// Names on the shared broker, without topics.
     pub fn empty() -> World {
         World::at(broker::shared())
     }
 
-    /// Names on this broker, and no topics yet.
+    /// Names on this broker, without topics.
     pub fn at(brokers: &str) -> World {
         World::on(brokers, Turn::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// A world with topics of so many partitions, in a cluster of the test's own.
+    /// A world with topics of `partitions` partitions, in the test's own cluster.
     pub fn in_cluster(cluster: &broker::Cluster, partitions: u32) -> World {
         let world = World::at(&cluster.brokers);
         world.create_topics(partitions);
         world
     }
 
-    /// Another world of the same test, on the same broker; not to outlive this one. (A second turn might be waited for, by
-    /// both, if somebody between them wants the machine alone.)
+    /// Another world of the same test, on the same broker; it must not outlive this one. (Taking a second turn could
+    /// deadlock: both would wait if another test between them wants the machine alone.)
     pub fn another(&self, partitions: u32) -> World {
         let world = World::on(&self.brokers, None);
         world.create_topics(partitions);
@@ -130,7 +130,7 @@ impl World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let thread = std::thread::current();
         let test = thread.name().and_then(|name| name.rsplit("::").next()).unwrap_or("test");
-        // A broker may outlive the process that tests, and meet the same process id again.
+        // A broker may outlive the test process, and meet the same process id again.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let name =
             format!("{test}-{since:x}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -213,7 +213,7 @@ impl World {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
-    /// Has a topic take batches of so many bytes at most; all its other settings are the brokers'.
+    /// Limits a topic's batches to this many bytes; all its other settings are the brokers'.
     pub fn limit_messages(&self, topic: &str, bytes: usize) {
         let admin = self.admin();
         let bytes = bytes.to_string();
@@ -229,13 +229,13 @@ impl World {
         assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     }
 
-    /// Deletes the readings topic, and makes it anew.
+    /// Deletes the readings topic, and recreates it.
     pub fn make_topic_anew(&self, partitions: i32) {
         self.delete(&self.topic);
         let admin = self.admin();
         let options = AdminOptions::new();
         let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
-        until("the topic is made anew", || {
+        until("the topic is recreated", || {
             block_on(admin.create_topics([&topic], &options)).expect("an answer").iter().all(Result::is_ok)
         });
     }
@@ -259,12 +259,12 @@ impl World {
         self.read(&self.alerts_topic()).values().collect()
     }
 
-    /// What the group has committed.
+    /// The group's committed offsets.
     pub fn progress(&self) -> Group {
         records::progress(&self.brokers, &self.topic, &self.group)
     }
 
-    /// A client of the group that is no member of it: to look at its offsets, or to set them.
+    /// A client of the group that is not a member: to look at its offsets, or to set them.
     pub fn consumer(&self) -> BaseConsumer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
@@ -274,7 +274,7 @@ impl World {
             .expect("a consumer")
     }
 
-    /// Waits until everything that is in the log now has been committed.
+    /// Waits until everything now in the log has been committed.
     pub fn wait_until_worked(&self) {
         until("the group has committed everything", || self.progress().lag() == 0);
     }

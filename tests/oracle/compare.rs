@@ -1,4 +1,4 @@
-//! Compares what workers have left with what was expected: exact lists, in order.
+//! Compares the workers' results with the expected ones: exact lists, in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -14,7 +14,7 @@ pub fn check_alerts(expected: &Expected, found: impl IntoIterator<Item = Value>)
     assert_same("alerts", &expected.alerts, &by_generator(found));
 }
 
-/// As [`check_alerts`], and an alert may come again later, the same in every field.
+/// As [`check_alerts`], but an alert may come again later, equal in every field.
 #[track_caller]
 pub fn check_alerts_but_repeats(expected: &Expected, found: impl IntoIterator<Item = Value>) {
     let mut found = by_generator(found);
@@ -39,7 +39,7 @@ fn by_generator(found: impl IntoIterator<Item = Value>) -> BTreeMap<String, Vec<
     alerts
 }
 
-/// Reads an alert event strictly: no field may be missing, or be there that the contract doesn't have.
+/// Reads an alert event strictly: no field of the contract may be missing, and no other may be there.
 pub fn alert(json: &Value) -> Alert {
     const FIELDS: [&str; 14] = [
         "id",
@@ -87,7 +87,8 @@ pub fn alert(json: &Value) -> Alert {
     }
 }
 
-/// All dead letters, each once, in the partition they came in, in order, unchanged, with the headers that say why.
+/// All dead letters, each once, in their record's partition, in order, unchanged, with the headers that give the
+/// reason.
 #[track_caller]
 pub fn check_dead_letters(expected: &Expected, topic: &str, readings: &Records, letters: &Records) {
     let original: BTreeMap<(i32, i64), &Stored> =
@@ -126,7 +127,7 @@ pub fn check_dead_letters(expected: &Expected, topic: &str, readings: &Records, 
     assert_same("dead letters", &expected, &found);
 }
 
-/// Dead letters without those that stand for a record that one has come for before.
+/// Dead letters without the repeats of an earlier one for the same record.
 pub fn without_repeats(letters: &Records) -> Records {
     let mut seen = BTreeSet::new();
     let origin =
@@ -134,13 +135,13 @@ pub fn without_repeats(letters: &Records) -> Records {
     Records(letters.iter().filter(|letter| seen.insert(origin(letter))).cloned().collect())
 }
 
-/// What is left in the state topic, compacted: the phases of all generators that have any.
+/// The records in the state topic, compacted: the phases of all generators that have any.
 #[track_caller]
 pub fn check_states(expected: &Expected, states: &Records) {
     let found: BTreeMap<String, Vec<(i32, Standings)>> = states
         .compacted()
         .into_iter()
-        // After a crash: the state of a decommissioned generator that nobody got to delete yet.
+        // After a crash: a decommissioned state that no worker has deleted yet.
         .filter(|(_, record)| record.json()["decommissioned"] != true)
         .map(|(generator, record)| {
             let json = record.json();
@@ -161,7 +162,7 @@ pub fn standings(state: &Value) -> Standings {
     rules.collect()
 }
 
-/// Fails with the first difference, not with all of two long maps.
+/// Fails with the first difference, not with two long maps.
 #[track_caller]
 pub fn assert_same<K: Ord + Debug, V: PartialEq + Debug>(
     what: &str,

@@ -1,4 +1,4 @@
-//! The log as a reader of committed records sees it, read by rdkafka alone.
+//! The log as a reader of committed records sees it, read with rdkafka alone.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Headers of a record.
 pub type HeaderList = Vec<(String, Option<Vec<u8>>)>;
 
-/// A record as it is in a topic.
+/// A record in a topic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
     /// Its partition.
@@ -71,7 +71,7 @@ impl Records {
         self.iter().map(Stored::json)
     }
 
-    /// What a compacted topic comes to: the last record of each key, without tombstones.
+    /// The compacted topic: the last record of each key, without tombstones.
     pub fn compacted(&self) -> BTreeMap<String, &Stored> {
         let mut last = BTreeMap::new();
         for record in self.iter() {
@@ -84,9 +84,9 @@ impl Records {
     }
 }
 
-/// All records of a topic that a reader of committed records sees, up to its present end.
+/// All committed records of a topic, up to its present end.
 pub fn read(brokers: &str, topic: &str) -> Records {
-    // The high watermark, whatever transactions are open; the reader below has to get there.
+    // The high watermark, even while transactions are open; the reader below has to get there.
     let uncommitted = consumer(brokers, "read_uncommitted");
     let mut open: BTreeMap<i32, i64> = BTreeMap::new();
     let mut list = TopicPartitionList::new();

@@ -1,8 +1,9 @@
-//! What a topic comes to, by the naive evaluation of `genwatch_oracle`, and whether workers have left that.
+//! The expected results of a topic, by the naive evaluation of `genwatch_oracle`, and whether the workers' results
+//! equal them.
 //!
-//! Test targets take it in by `#[path]`; it is no target of its own.
+//! Test targets include it by `#[path]`; it is no target itself.
 
-#![allow(dead_code, unused_imports)] // Not every target that takes it in needs all of it.
+#![allow(dead_code, unused_imports)] // Not every target needs all of it.
 
 mod compare;
 pub mod log;
@@ -39,7 +40,7 @@ pub struct Alert {
 /// The phase of each rule of a generator that ever changed, and since when.
 pub type Standings = BTreeMap<String, (String, i64)>;
 
-/// What a log comes to.
+/// The expected results of a log.
 #[derive(Debug, Default)]
 pub struct Expected {
     /// By generator, in log order.
@@ -64,7 +65,7 @@ impl Expected {
     }
 }
 
-/// Evaluates the readings of a topic by these rules, which stand in the order of the rules file.
+/// Evaluates the readings of a topic by these rules, given in the order of the rules file.
 pub fn evaluate(topic: &str, readings: &Records, rules: &[NaiveRule]) -> Expected {
     let mut expected = Expected::default();
     let mut partitions: BTreeMap<i32, Oracle> = BTreeMap::new();

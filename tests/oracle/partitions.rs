@@ -1,5 +1,5 @@
-//! The alerts of a topic that may have grown meanwhile: a generator's alerts go to another partition then, and Kafka keeps
-//! order within a partition only.
+//! The alerts of a topic that may have grown meanwhile: a generator's alerts then go to another partition, and Kafka
+//! keeps order only within a partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,25 +7,25 @@ use super::compare::{alert, assert_same};
 use super::log::Records;
 use super::{Alert, Expected};
 
-/// Whether an alert may be there again.
+/// Whether an alert may occur again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeats {
     /// Exactly-once.
     Forbidden,
-    /// At-least-once: the same in every field.
+    /// At-least-once: equal in every field.
     Allowed,
 }
 
-/// What was found of one alert.
+/// One alert as found in the topic.
 struct Found {
     alert: Alert,
     partitions: BTreeSet<i32>,
 }
 
-/// All alerts, and within each partition those of a generator in the order of its log, by their first appearance. An alert
-/// bears its id as `ce_id`, and so does a repeat. Gives how many are repeats.
+/// Checks all alerts, and within each partition the order of each generator's alerts by their first appearance. An
+/// alert carries its id as `ce_id`, and so does a repeat. Returns the number of repeats.
 ///
-/// Of an alert that is in two partitions nobody can tell which came first, so it is left out of the order.
+/// For an alert in two partitions the order is unknown, so it is left out of the order check.
 #[track_caller]
 pub fn check_alert_records(expected: &Expected, records: &Records, repeats: Repeats) -> usize {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
@@ -71,7 +71,7 @@ pub fn check_alert_records(expected: &Expected, records: &Records, repeats: Repe
         by_generator.entry(alert.generator.clone()).or_default().push(alert);
     }
     for alerts in by_generator.values_mut() {
-        // What isn't expected comes last, and is a difference there.
+        // An unexpected alert comes last, and is a difference there.
         alerts.sort_by_key(|alert| index.get(alert.id.as_str()).copied().unwrap_or(usize::MAX));
     }
     assert_same("alerts", &expected.alerts, &by_generator);
@@ -88,7 +88,8 @@ mod tests {
     use super::super::log::Stored;
     use super::*;
 
-    /// What three readings of a generator call for, and a record for each alert, in partition 0 of the alerts.
+    /// The expected results of three readings of a generator, and a record for each alert, in partition 0 of the
+    /// alerts.
     fn three() -> (Expected, Vec<Stored>) {
         let reading = |offset: i64| Stored {
             partition: 0,

@@ -1,12 +1,13 @@
-//! The baseline: what a consumer with rust-rdkafka does at the least.
+//! The baseline: the least a rust-rdkafka consumer must do.
 //!
-//! A loop that parses with serde_json and compares two numbers, over each of rust-rdkafka's two consumers; the faster one counts.
-//! Queues have librdkafka's default sizes. Its fetcher doesn't sleep for a second when they are full, as it would by default.
-//! The loop keeps no state, tells nobody, commits nothing. With `--transactions` it does genwatch's whole job in the plainest
-//! way: a map of alarm states, alerts and offsets in a transaction every 100 ms.
+//! A loop that parses with serde_json and compares two numbers, over each of rust-rdkafka's two consumers; the faster
+//! one counts. Queues have librdkafka's default sizes, but a full queue doesn't pause the fetcher for a second, as it
+//! does by default. The loop keeps no state, produces nothing, commits nothing. With `--transactions` it does
+//! genwatch's whole job in the plainest way: a map of alarm states, and alerts and offsets in a transaction every 100
+//! ms.
 //!
-//! A contender among others: it takes the options that all of them take, and runs as a process of its own. It uses rdkafka
-//! directly, and nothing of this crate but how the cluster is reached.
+//! It is a contender among others: it takes their common options and runs as its own process. It uses rdkafka directly,
+//! and from this crate only the connection to the cluster.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -22,13 +23,13 @@ use serde::Deserialize;
 
 use genwatch_kafka::config::Connection;
 
-/// What the loops over [`BareClient::Base`] and [`BareClient::Stream`] are called in results.
+/// Names of the loops over [`BareClient::Base`] and [`BareClient::Stream`] in results.
 pub const BARE_LOOPS: [&str; 2] = ["bare BaseConsumer", "bare StreamConsumer"];
-/// Between transactions.
+/// Time between transactions.
 const INTERVAL: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What it is told.
+/// The options of the loop.
 #[derive(Clone, Debug)]
 pub struct BareConfig {
     /// The cluster.
@@ -37,18 +38,18 @@ pub struct BareConfig {
     pub topic: String,
     /// The consumer group.
     pub group: String,
-    /// What each reading costs, in milliseconds; one after the other.
+    /// Serial work per reading, in milliseconds.
     pub work_ms: u64,
-    /// End after so many records.
+    /// End after `count` records.
     pub count: u64,
-    /// Which of rust-rdkafka's consumers.
+    /// Which of rust-rdkafka's consumers to use.
     pub client: BareClient,
-    /// Keep states, produce alerts, commit offsets, all in transactions.
+    /// Keep states, produce alerts and commit offsets, in transactions.
     pub transactions: bool,
 }
 
 impl BareConfig {
-    /// A client that reaches the cluster, and is otherwise as librdkafka is.
+    /// A client with librdkafka's defaults and the properties that reach the cluster.
     fn cluster(&self) -> ClientConfig {
         let shared = self.connection.shared_properties();
         shared.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
@@ -75,7 +76,7 @@ struct Reading<'a> {
 /// Runs the loop, and prints its result.
 ///
 /// # Errors
-/// When the client refuses.
+/// When the client fails.
 pub fn run(options: &BareConfig) -> anyhow::Result<()> {
     let mut config = options.cluster();
     config

@@ -1,9 +1,9 @@
-//! How fast the bridge forwards, beside `mosquitto_sub`, which only receives: the same messages, by QoS 1, from the same broker,
-//! in turn.
+//! How fast the bridge forwards, beside `mosquitto_sub`, which only receives: the same messages, QoS 1, from the same
+//! broker, in turn.
 //!
-//! Each turn has a Mosquitto of its own: the contender's session is made, so that the broker keeps what comes for it, the
-//! messages are published, and then the contender is let loose on them. A bridge has forwarded a message when Kafka has it; what
-//! Kafka has must be each message once, in the order of its generator.
+//! Each turn has its own Mosquitto: the contender's session is created so that the broker queues its messages, the
+//! messages are published, and then the contender starts on them. A message counts as forwarded once Kafka has it;
+//! Kafka must have each message exactly once, in its generator's order.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
@@ -32,41 +32,42 @@ use super::scratch_topics::ScratchTopics;
 use super::statistics::median;
 use super::{BenchError, Tell, go_on};
 
-/// Messages that are under way at a time, everywhere: the bridge's receive maximum.
+/// Messages in flight for every contender: the bridge's receive maximum.
 const WINDOW: u16 = 1000;
 const SUBSCRIBER: &str = "mosquitto_sub";
 const FILTER: &str = "generators/+/telemetry";
-/// How long a turn may stand still.
+/// How long a turn may make no progress.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What is to be forwarded, by how many bridges.
+/// What to forward, and by how many bridges.
 #[derive(Clone, Debug)]
 pub struct BridgeBenchConfig {
     /// The cluster.
     pub connection: Connection,
-    /// Makes a client of MQTT with room for so many requests.
+    /// Makes an MQTT client with room for the given number of requests.
     pub connect: fn(MqttOptions, usize) -> std::io::Result<(AsyncClient, EventLoop)>,
-    /// The user property that holds when a reading was taken, in milliseconds.
+    /// The user property with the time a reading was taken, in milliseconds.
     pub timestamp: &'static str,
-    /// Numbers of bridges that share the fleet, beside `mosquitto_sub`.
+    /// Numbers of bridges that share the fleet; `mosquitto_sub` runs as well.
     pub bridges: Vec<usize>,
-    /// Messages.
+    /// Number of messages.
     pub count: u64,
-    /// Generators they are of.
+    /// Number of generators that send them.
     pub generators: u32,
     /// Partitions of the topic.
     pub partitions: i32,
-    /// How often each contender has its turn.
+    /// How often each contender runs.
     pub repetitions: u32,
-    /// Which of the possible fleets.
+    /// Seed of the fleet.
     pub seed: u64,
 }
 
-/// Forwards.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// When a contender fails, or Kafka doesn't have what was said; the cluster or Mosquitto fails; or somebody stops it.
+/// When a contender fails or Kafka doesn't have exactly the messages, when the cluster or Mosquitto fails, or when
+/// stopped.
 pub fn run(config: &BridgeBenchConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "bridge",
@@ -115,7 +116,7 @@ fn summarize(contenders: &[usize], report: &mut Report) {
             "cpu_us_per_message": rounded(middle(&name, "cpu_us_per_message")),
             "broker_cpu_us_per_message": rounded(middle(&name, "broker_cpu_us_per_message")),
             "rate_ratio": rounded(rate(*bridges) / rate(0)),
-            // To one bridge as often; of use where there are cores enough for them and the broker.
+            // Relative to as many times one bridge; meaningful only with enough cores for the bridges and the broker.
             "efficiency": (*bridges > 0 && contenders.contains(&1))
                 .then(|| rounded(rate(*bridges) / (rate(1) * *bridges as f64))),
         }))
@@ -138,7 +139,7 @@ struct Turn {
     broker_cpu: f64,
 }
 
-/// Receives all messages by `mosquitto_sub`, from its start to its end.
+/// Receives all messages by `mosquitto_sub`; timed from its start to its exit.
 fn subscribe(
     config: &BridgeBenchConfig,
     mosquitto: &Mosquitto,
@@ -168,7 +169,7 @@ fn subscribe(
             .args(more);
         command
     };
-    // Its session.
+    // Creates its session.
     Program::start(SUBSCRIBER, command(&["-E"]))?.wait(stop)?;
     runtime.block_on(publish(config, mosquitto.port, stop))?;
     let (begun, broker_before) = (Instant::now(), mosquitto.cpu());
@@ -185,7 +186,7 @@ struct ContenderResult {
     seconds: f64,
 }
 
-/// Forwards all messages by so many bridges, from the first message of any to the last acknowledgement of Kafka.
+/// Forwards all messages by `bridges` bridges; timed from the first message of any to Kafka's last acknowledgement.
 fn forward(
     config: &BridgeBenchConfig,
     bridges: usize,
@@ -203,7 +204,7 @@ fn forward(
             .map(|one| Program::start(&name, bridge(config, &arena, mosquitto, one, bridges)?))
             .collect()
     };
-    // Their sessions.
+    // Creates their sessions.
     let running = start()?;
     mosquitto.wait_for_subscriptions(2 * bridges, stop)?;
     for program in running {
@@ -246,7 +247,7 @@ fn bridge(
     let url = format!("mqtt://127.0.0.1:{}", mosquitto.port);
     command.args(["bridge", "--brokers", config.connection.brokers(), "--topic", &arena.topic]);
     command.args(["--mqtt", &url, "--share", &format!("{one}/{of}")]);
-    // Not as arguments, which every user of the machine can see: there may be a password among them.
+    // Not as arguments, which every user of the machine can see: they may contain a password.
     let properties: Vec<String> =
         config.connection.properties().map(|(key, value)| format!("{key}={value}")).collect();
     for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("GENWATCH_")) {
@@ -256,7 +257,7 @@ fn bridge(
     Ok(command)
 }
 
-/// Publishes the messages, by one connection: in order.
+/// Publishes the messages over one connection, in order.
 async fn publish(config: &BridgeBenchConfig, port: u16, stop: &AtomicBool) -> Result<(), BenchError> {
     let mut options = MqttOptions::new("publisher", ("127.0.0.1", port));
     options.set_outgoing_inflight_upper_limit(WINDOW).set_clean_start(true);
@@ -311,7 +312,7 @@ fn wait_until_in_kafka(
     }
 }
 
-/// Each message once, in the order of its generator: a chain of hashes for each.
+/// Checks that Kafka has each message once, in its generator's order, by a chain of hashes per generator.
 fn check(
     config: &BridgeBenchConfig,
     arena: &ScratchTopics,
@@ -372,7 +373,8 @@ struct ContenderExit {
 impl Program {
     fn start(name: &str, mut command: Command) -> Result<Program, BenchError> {
         use std::os::unix::process::CommandExt as _;
-        // A group of its own, so that Ctrl-C reaches us alone: we end it. What it prints goes where nobody waits for a reader.
+        // Its own process group, so that Ctrl-C reaches only us: we end it. Nobody reads its stdout while it runs, so a
+        // subscriber's goes to null.
         command.process_group(0).stdin(Stdio::null()).stderr(Stdio::inherit());
         command.stdout(if name == SUBSCRIBER { Stdio::null() } else { Stdio::piped() });
         let child = command.spawn().map_err(|error| BenchError::Contender {
@@ -386,7 +388,7 @@ impl Program {
     fn ask_to_end(&self) {
         let pid = self.child.as_ref().and_then(|child| Pid::from_raw(child.id().try_into().unwrap_or(0)));
         if let Some(pid) = pid {
-            // It isn't reaped before `wait`, so the id is its own.
+            // It isn't reaped before `wait`, so the id is still its own.
             let _ = kill_process(pid, Signal::TERM);
         }
     }
@@ -427,7 +429,7 @@ impl Drop for Program {
     }
 }
 
-/// A broker of one turn. HighWatermarks when dropped.
+/// The broker of one turn. Killed when dropped.
 struct Mosquitto {
     port: u16,
     folder: PathBuf,
@@ -461,7 +463,7 @@ impl Mosquitto {
         Ok(mosquitto)
     }
 
-    /// Each subscription has a line in its log.
+    /// Waits for `wanted` subscriptions; each is a line in the broker's log.
     fn wait_for_subscriptions(&self, wanted: usize, stop: &AtomicBool) -> Result<(), BenchError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -477,11 +479,12 @@ impl Mosquitto {
         }
     }
 
-    /// Seconds of CPU that it has used.
+    /// Returns the seconds of CPU time it has used.
     fn cpu(&self) -> f64 {
         let pid = self.process.child.as_ref().map_or(0, Child::id);
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Behind the name, which may hold anything: utime and stime are the 12th and 13th, in hundredths of a second.
+        // After the name, which may contain anything: utime and stime are the 12th and 13th field, in hundredths of a
+        // second.
         let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ').skip(11).take(2);
         fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
     }

@@ -1,8 +1,8 @@
-//! A program under test: a process of its own, from start to exit.
+//! A program under test: a separate process, from start to exit.
 //!
-//! All take `--brokers --topic --group --work-ms --count` (see `bench/peers`), end by themselves when they have worked and
-//! committed that many records, and print one JSON line; genwatch's worker takes its own options and prints its summary. How the
-//! cluster wants to be spoken to (`-X`) all of them find in `GENWATCH_X`, one property of librdkafka a line.
+//! All take `--brokers --topic --group --work-ms --count` (see `bench/peers`), exit once they have processed and
+//! committed that many records, and print one JSON line; genwatch's worker takes its own options and prints its
+//! summary. All find the cluster's client properties (`-X`) in `GENWATCH_X`, one librdkafka property a line.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -24,16 +24,16 @@ use wait4::{ResUse, Wait4 as _};
 use super::scratch_topics::ScratchTopics;
 use super::{BenchError, go_on};
 
-/// How much of its stderr is kept.
+/// How many lines of its stderr are kept.
 const LAST_WORDS: usize = 200;
 
 /// A program and its fixed arguments.
 #[derive(Clone, Debug)]
 pub struct Contender {
-    /// What it is called in tables.
+    /// Its name in tables.
     pub name: String,
     command: Vec<OsString>,
-    /// What isn't for every user of the machine to see.
+    /// An environment variable that other users of the machine must not see.
     secret: Option<(&'static str, Secret)>,
     kind: Kind,
 }
@@ -48,57 +48,57 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whose command line it has.
+/// The kind of its command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// That of genwatch's worker.
+    /// genwatch's worker.
     Worker,
-    /// That of genwatch's simulator.
+    /// genwatch's simulator.
     Simulator,
-    /// That of genwatch's sink.
+    /// genwatch's sink.
     Sink,
-    /// The one of all peers.
+    /// The one common to all peers.
     Peer,
 }
 
 /// What it is to do.
 #[derive(Clone, Debug)]
 pub struct ContenderJob {
-    /// What each reading costs.
+    /// Work per reading.
     pub work: Duration,
-    /// End when so many records are worked and committed; `None`: when told to.
+    /// End when this many records are processed and committed; `None`: when asked to.
     pub count: Option<u64>,
 }
 
-/// What it says at its end.
+/// What it reports at its end.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ContenderResult {
-    /// Records worked and committed, or produced and acknowledged.
+    /// Records processed and committed, or produced and acknowledged.
     #[serde(alias = "delivered")]
     pub records: u64,
     /// From the first record received to the last commit, or from the first sent to the last acknowledged.
     pub seconds: f64,
-    /// Alert events committed; `None` from who makes none.
+    /// Alert events committed; `None` from a program that makes none.
     pub alerts: Option<u64>,
 }
 
 /// How it ended.
 #[derive(Clone, Debug)]
 pub struct ContenderExit {
-    /// What it said.
+    /// What it reported.
     pub told: ContenderResult,
-    /// From its start to its exit.
+    /// Time from its start to its exit.
     pub wall: Duration,
-    /// CPU time, all of it, from its start to its exit.
+    /// Total CPU time, from its start to its exit.
     pub cpu: Duration,
-    /// The most memory it had resident, in bytes.
+    /// Peak resident memory, in bytes.
     pub peak_memory: u64,
 }
 
 impl FromStr for Contender {
     type Err = String;
 
-    /// `NAME=COMMAND`, the command's words apart by spaces.
+    /// Parses `NAME=COMMAND`, the command's words separated by spaces.
     fn from_str(text: &str) -> Result<Contender, String> {
         let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND")?;
         let command: Vec<OsString> = command.split_whitespace().map(OsString::from).collect();
@@ -113,14 +113,14 @@ impl Contender {
     /// genwatch's worker, with these options.
     ///
     /// # Errors
-    /// When this program's own file isn't to be found.
+    /// When this program's own file can't be found.
     pub fn worker(name: &str, options: &[String]) -> std::io::Result<Contender> {
         let mut command = vec![std::env::current_exe()?.into_os_string(), "worker".into()];
         command.extend(options.iter().map(OsString::from));
         Ok(Contender { name: name.to_owned(), command, secret: None, kind: Kind::Worker })
     }
 
-    /// genwatch's simulator, as fast as it goes.
+    /// genwatch's simulator, at full speed.
     ///
     /// # Errors
     /// As [`Contender::worker`].
@@ -143,7 +143,7 @@ impl Contender {
         Ok(Contender { name: "genwatch sink influx".to_owned(), command, secret, kind: Kind::Sink })
     }
 
-    /// The same with these options, too.
+    /// Returns the same contender with these options added.
     #[must_use]
     pub fn with(&self, options: &[&str]) -> Contender {
         let mut contender = self.clone();
@@ -164,7 +164,7 @@ impl Contender {
     /// Starts it.
     ///
     /// # Errors
-    /// When there's no such program.
+    /// When there is no such program.
     pub fn start(
         &self,
         arena: &ScratchTopics,
@@ -172,7 +172,7 @@ impl Contender {
         job: &ContenderJob,
     ) -> Result<Running, BenchError> {
         let mut command = Command::new(&self.command[0]);
-        // What the caller has set for commands of his own would change what is measured.
+        // The user's own variables would change what is measured.
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("GENWATCH_"))
         {
             command.env_remove(key);
@@ -196,16 +196,16 @@ impl Contender {
                 command.args(count());
             }
         }
-        // Not as arguments, which every user of the machine can see: there may be a password among them.
+        // Not as arguments, which every user of the machine can see: they may contain a password.
         let properties: Vec<String> =
             arena.connection.properties().map(|(key, value)| format!("{key}={value}")).collect();
         command.env("GENWATCH_X", properties.join("\n"));
         if let Some((name, Secret(value))) = &self.secret {
             command.env(name, value);
         }
-        // Its last words are shown where it fails.
+        // Its last log lines are shown if it fails.
         command.env("RUST_LOG", "info").env("GENWATCH_LOG_FORMAT", "text");
-        // A group of its own, so that Ctrl-C reaches us alone: we end it.
+        // Its own process group, so that Ctrl-C reaches only us: we end it.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Running::start(&self.name, command)
     }
@@ -213,7 +213,7 @@ impl Contender {
     /// Runs it to its end.
     ///
     /// # Errors
-    /// When it fails, or somebody stops it.
+    /// When it fails, or when stopped.
     pub fn run(
         &self,
         arena: &ScratchTopics,
@@ -225,7 +225,7 @@ impl Contender {
     }
 }
 
-/// A program that runs. Killed when dropped.
+/// A running program. Killed when dropped.
 #[derive(Debug)]
 pub struct Running {
     name: String,
@@ -259,7 +259,7 @@ impl Running {
         let stdout = child.stdout.take().map(|mut stdout| {
             std::thread::spawn(move || {
                 let mut text = String::new();
-                // What isn't text is no result, which is found out where it is read.
+                // Output that isn't text is no result; the reader of the result reports it.
                 let _ = stdout.read_to_string(&mut text);
                 text
             })
@@ -289,7 +289,7 @@ impl Running {
     /// Waits until it has ended.
     ///
     /// # Errors
-    /// When it fails, or somebody stops it.
+    /// When it fails, or when stopped.
     pub fn wait(mut self, stop: &AtomicBool) -> Result<ContenderExit, BenchError> {
         let mut peak_memory = 0;
         let exit = loop {
@@ -313,8 +313,7 @@ impl Running {
         Ok(ContenderExit { told, wall, cpu: usage.utime + usage.stime, peak_memory })
     }
 
-    /// The most memory it has had resident. Not what `wait4` gives: that counts what it inherited from us before it became
-    /// another program.
+    /// Returns its peak resident memory. Not from `wait4`, which also counts what it inherited from us before its exec.
     fn peak_memory(&self) -> u64 {
         let pid = self.pid.map_or(0, |pid| pid.as_raw_nonzero().get());
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -324,7 +323,7 @@ impl Running {
     }
 
     fn signal(&self, signal: Signal) {
-        // Its waiter hasn't reaped it as long as nothing has come from there, so the id is its own.
+        // Its waiter hasn't reaped it while the channel is empty, so the id is still its own.
         if let Some(pid) = self.pid.filter(|_| self.exit.is_empty()) {
             let _ = kill_process(pid, signal);
         }

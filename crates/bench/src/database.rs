@@ -1,5 +1,5 @@
-//! The database of a benchmark: buckets that only it knows, and how many points they hold. Asked by HTTP as InfluxDB's own
-//! clients do, so that what the sink says of itself is not what is believed.
+//! The database of a benchmark: its own buckets, and how many points they hold. Asked over HTTP as InfluxDB's own
+//! clients do, to check the sink's figures independently.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use serde_json::{Value, json};
 use ureq::http::{HeaderValue, Response, header};
 
 use super::BenchError;
-/// A count reads all of a bucket.
+/// A count reads a whole bucket.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Where it is, and a token that may make buckets.
+/// Its address, and a token that may create buckets.
 #[derive(Clone, Debug)]
 pub struct DatabaseAccess {
     /// `--url`
     pub url: String,
     /// `--org`
     pub org: String,
-    /// May make, read and delete buckets: as a request carries it.
+    /// May create, read and delete buckets: the value of the `Authorization` header.
     pub authorization: HeaderValue,
-    /// Asks this address, for at most [`TIMEOUT`].
+    /// Sends the requests, each for at most [`TIMEOUT`].
     pub agent: ureq::Agent,
 }
 
@@ -38,7 +38,7 @@ pub struct Bucket<'d> {
 }
 
 impl Database {
-    /// Asks for the organization, and so whether the token is known.
+    /// Asks for the organization, which also checks the token.
     ///
     /// # Errors
     /// When the server doesn't answer or refuses.
@@ -52,7 +52,7 @@ impl Database {
         Ok(database)
     }
 
-    /// A new bucket.
+    /// Creates a bucket.
     ///
     /// # Errors
     /// When the server refuses.
@@ -86,7 +86,7 @@ impl Database {
 }
 
 impl Bucket<'_> {
-    /// How many points it holds.
+    /// Returns how many points it holds.
     ///
     /// # Errors
     /// When the server refuses.
@@ -101,7 +101,7 @@ impl Bucket<'_> {
         let request = request.header(header::AUTHORIZATION, database.token());
         let request = request.header(header::CONTENT_TYPE, "application/vnd.flux");
         let answer = text("a count", request.header(header::ACCEPT, "application/csv").send(flux))?;
-        // Names, then one row; without points nothing.
+        // A header line, then one row; without points nothing.
         let row = answer.lines().nth(1).unwrap_or_default();
         let count = row.rsplit(',').next().unwrap_or_default();
         if count.is_empty() { Ok(0) } else { count.parse().map_err(|error| failed("a count", &error)) }

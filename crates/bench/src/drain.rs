@@ -1,4 +1,4 @@
-//! How fast a backlog is drained, by each contender in turn: A B A B, so that what the machine does meanwhile hits all.
+//! How fast each contender drains a backlog, in turn: A B A B, so that other load on the machine affects all alike.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::statistics::median;
 use super::verify::{AlertsReader, expected};
 use super::{BenchError, Tell, in_turn};
 
-/// What is to be drained, by whom.
+/// What to drain, and by which contenders.
 #[derive(Clone, Debug)]
 pub struct DrainConfig {
     /// The cluster.
@@ -23,24 +23,24 @@ pub struct DrainConfig {
     pub contenders: Vec<Contender>,
     /// Ratios are to the fastest of these, by name.
     pub baselines: Vec<String>,
-    /// Readings.
+    /// Number of readings.
     pub count: u64,
-    /// Generators they are of.
+    /// Number of generators that send them.
     pub generators: u32,
     /// Partitions of the topic.
     pub partitions: i32,
     /// How often each contender drains it.
     pub repetitions: u32,
-    /// What each reading costs.
+    /// Work per reading.
     pub work: Duration,
-    /// Which of the possible fleets.
+    /// Seed of the fleet.
     pub seed: u64,
 }
 
-/// Drains.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// When a contender fails or does another job, the cluster fails, or somebody stops it.
+/// When a contender fails or does another job, when the cluster fails, or when stopped.
 pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "drain",
@@ -83,7 +83,7 @@ fn run_row(name: &str, repetition: u32, ended: &ContenderExit, bytes: u64) -> se
         "MB_per_s": rounded(bytes as f64 / seconds / 1e6),
         "cpu_us_per_record": rounded(ended.cpu.as_secs_f64() * 1e6 / records),
         "peak_MiB": ended.peak_memory >> 20,
-        // Starting, joining the group, leaving: apart from the drain, as kafka-consumer-perf-test has it.
+        // Starting, joining the group, leaving: not part of the drain, as in kafka-consumer-perf-test.
         "apart_s": rounded((ended.wall.as_secs_f64() - seconds).max(0.0)),
         "seconds": seconds,
         "alerts": ended.told.alerts,

@@ -1,8 +1,8 @@
-//! From the moment a reading should have been sent to the moment a reader of committed records sees its alert.
+//! Time from the moment a reading is due to the moment a reader of committed records sees its alert.
 //!
-//! Open loop: readings are due by the clock, however slow anything is, and time counts from when one was due, not from
-//! when it got away (no coordinated omission). Every reading crosses a threshold, so each has its alert; the reading's
-//! number is in the fraction of its fuel, which the alert carries as its value.
+//! Open loop: readings are due by the clock, however slow anything is, and time counts from when a reading was due, not
+//! from when it was sent (no coordinated omission). Every reading crosses a threshold, so each has its alert; the
+//! reading's number is in the fraction of its fuel, which the alert carries as its value.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,14 +21,14 @@ use super::report::{Report, rounded, row};
 use super::scratch_topics::ScratchTopics;
 use super::{BenchError, Tell, go_on, in_turn};
 
-/// How long the last alerts are waited for.
+/// How long to wait for the last alerts.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A thread that sleeps is woken late; the last stretch is watched.
+/// A sleeping thread wakes late; it spins for the last stretch.
 const WATCHED: Duration = Duration::from_micros(200);
-/// Readings are numbered in the last six decimals of their fuel.
+/// The last six decimals of a reading's fuel are its number.
 const STEPS: f64 = 1e6;
 
-/// What is measured, of whom.
+/// What to measure, and of which contenders.
 #[derive(Clone, Debug)]
 pub struct LatencyConfig {
     /// The cluster.
@@ -37,9 +37,9 @@ pub struct LatencyConfig {
     pub contenders: Vec<Contender>,
     /// Readings a second.
     pub rate: u32,
-    /// How long.
+    /// How long to measure.
     pub duration: Duration,
-    /// How long before, not counted.
+    /// Warm-up before that, not counted.
     pub warm_up: Duration,
     /// Generators that report.
     pub generators: u32,
@@ -49,10 +49,10 @@ pub struct LatencyConfig {
     pub repetitions: u32,
 }
 
-/// Measures.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// When an alert doesn't come or comes twice, the cluster fails, or somebody stops it.
+/// When an alert is missing or doubled, when the cluster fails, or when stopped.
 pub fn run(config: &LatencyConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "latency",
@@ -69,7 +69,7 @@ pub fn run(config: &LatencyConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<
         let mut cells = row(json!({ "contender": contender.name, "repetition": repetition }));
         cells.extend(percentiles(&found));
         report.runs.push(cells);
-        // The same bounds and precision: they can be added.
+        // All have the same bounds and precision, so they can be added.
         let _ = sums[place].add(&found);
         Ok(())
     })?;
@@ -82,7 +82,7 @@ pub fn run(config: &LatencyConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<
 }
 
 fn histogram() -> Histogram<u64> {
-    // Three digits up to two minutes, in microseconds: constants that the library takes. Beyond is counted as that.
+    // Three digits up to two minutes, in microseconds: valid constants. Longer times are counted as two minutes.
     Histogram::new_with_bounds(1, 120_000_000, 3).unwrap_or_else(|error| unreachable!("{error}"))
 }
 

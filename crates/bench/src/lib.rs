@@ -1,19 +1,20 @@
-//! Benchmarks: how fast genwatch drains, scales out and reacts, beside others that do the same job.
+//! Benchmarks: how fast genwatch drains, scales out and reacts, beside other programs for the same job.
 //!
-//! It knows the programs under test by their command lines, and what is genwatch's own in the others (the lines of a bare client)
-//! it is given by the command line tool. Its own clients of Kafka are those of `genwatch_kafka`, but for the baseline's.
+//! This crate knows the programs under test only by their command lines; the command line tool passes in what it needs
+//! of genwatch's own (such as the lines of a bare client). Its Kafka clients are those of `genwatch_kafka`, except the
+//! baseline's.
 //!
-//! Every program under test is a process of its own, genwatch's worker too, so that CPU time and memory are its own. What
-//! it produced is compared with a serial evaluation of the topic before a figure counts.
+//! Every program under test, genwatch's worker included, is a separate process, so that CPU time and memory are its
+//! own. Its output is compared with a serial evaluation of the topic before a figure counts.
 //!
-//! * [`scratch_topics`]: topics and groups of one benchmark, gone when it ends.
+//! * [`scratch_topics`]: topics and groups of one benchmark, deleted when it ends.
 //! * [`contender`]: a program under test, from start to exit.
 //! * [`verify`]: what the alerts must be, and whether they are.
 //! * [`drain`], [`scale`], [`latency`], [`partitions`], [`produce`], [`bridge`]: one benchmark each.
 //! * [`sink`]: how fast the sink writes, beside what its [`database`] takes.
 //! * [`bare`]: the baseline, a consumer that does the least.
 //! * [`report`]: machine, versions, results; JSON, CSV and tables, and JSON back. [`plot`]: SVG of results.
-//! * [`targets`]: what is to be reached, beside what was measured.
+//! * [`targets`]: the targets, beside what was measured.
 //! * [`statistics`]: medians and slopes. `membership`, `probe`: whether a group is joined, a worker ready.
 
 pub mod bare;
@@ -46,19 +47,19 @@ use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::group::GroupError;
 use genwatch_kafka::topic_reader::TopicReaderError;
 
-/// ContenderResult while a benchmark goes on: what it does, how much of that or of the whole is done, out of how much.
+/// Reports progress: the current step, how much of it or of the whole is done, and out of how much.
 pub type Tell<'a> = &'a dyn Fn(&str, u64, u64);
 
 /// Why a benchmark gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// Somebody pressed Ctrl-C.
+    /// Stopped by Ctrl-C.
     #[error("stopped; its topics and processes are gone")]
     Stopped,
-    /// The cluster or a topic isn't as it must be.
+    /// The cluster or a topic isn't as required.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// A group couldn't be asked.
+    /// A request about a group failed.
     #[error(transparent)]
     Group(#[from] GroupError),
     /// A topic couldn't be read.
@@ -67,12 +68,12 @@ pub enum BenchError {
     /// A client couldn't be made, or refused a call.
     #[error("the Kafka client: {0}")]
     Client(#[from] ClientError),
-    /// Readings didn't arrive.
+    /// Readings weren't delivered.
     #[error("{failed} readings could not be produced: {reason}")]
     NotProduced {
         /// How many.
         failed: u64,
-        /// Why the first of them.
+        /// The reason for the first of them.
         reason: String,
     },
     /// A program under test failed.
@@ -90,7 +91,7 @@ pub enum BenchError {
     Wrong {
         /// Which.
         name: String,
-        /// What is wrong with what it produced.
+        /// What is wrong with its output.
         what: String,
     },
     /// The database doesn't answer, or refuses.
@@ -98,7 +99,7 @@ pub enum BenchError {
     Database {
         /// What was asked for.
         what: String,
-        /// What it said.
+        /// What it answered.
         reason: String,
     },
     /// Results can't be written or read.
@@ -106,7 +107,7 @@ pub enum BenchError {
     File {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
 }
@@ -117,7 +118,8 @@ impl BenchError {
     }
 }
 
-/// Lets the contenders do `what`, each in turn, so often: A B A B. `each` is given the repetition and the contender's place.
+/// Lets each contender do `what`, `repetitions` times in turn: A B A B. Passes the repetition and the contender's place
+/// to `each`.
 fn in_turn(
     repetitions: u32,
     contenders: &[Contender],
@@ -139,7 +141,7 @@ fn in_turn(
     Ok(())
 }
 
-/// HighWatermarks a benchmark when somebody wants it to.
+/// Ends a benchmark when the user stops it.
 fn go_on(stop: &AtomicBool) -> Result<(), BenchError> {
     if stop.load(Ordering::Relaxed) { Err(BenchError::Stopped) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Whether a group's members have taken its topic, by the word of its coordinator: no program's log is waited for.
+//! Whether a group's members have taken its topic. Asks the coordinator; waits for no program's log.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -12,17 +12,17 @@ use super::{BenchError, go_on};
 const LOOK: Duration = Duration::from_millis(10);
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether every partition of the topic has an owner, and so many members have some.
+/// Whether every partition of the topic has an owner, and at least `members` members own some.
 pub(super) fn is_taken(group: &Group<'_>, members: usize) -> Result<bool, BenchError> {
     let owners = group.owners()?.remove(group.topic()).unwrap_or_default();
     let distinct: BTreeSet<&String> = owners.values().collect();
     Ok(owners.len() == group.progress()?.len() && distinct.len() >= members)
 }
 
-/// Waits until the program has taken all partitions; gives when.
+/// Waits until the program has taken all partitions; returns when.
 ///
 /// # Errors
-/// When it ends before, or doesn't within a minute, or somebody stops it.
+/// When it ends before, doesn't within a minute, or when stopped.
 pub(super) fn wait_until_taken(
     group: &Group<'_>,
     running: &Running,

@@ -1,4 +1,4 @@
-//! What the number of partitions costs and brings: one replica, the same readings, more and more partitions.
+//! What the number of partitions costs and brings: one worker, the same readings, more and more partitions.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -18,31 +18,31 @@ use super::statistics::median;
 use super::verify::{AlertsReader, expected};
 use super::{BenchError, Tell, go_on};
 
-/// What is tried.
+/// What to try.
 #[derive(Clone, Debug)]
 pub struct PartitionsConfig {
     /// The cluster.
     pub connection: Connection,
     /// The worker.
     pub worker: Contender,
-    /// How many partitions.
+    /// Numbers of partitions.
     pub partitions: Vec<i32>,
-    /// Readings.
+    /// Number of readings.
     pub count: u64,
-    /// Generators they are of.
+    /// Number of generators that send them.
     pub generators: u32,
     /// How often each is drained.
     pub repetitions: u32,
-    /// What each reading costs.
+    /// Work per reading.
     pub work: Duration,
-    /// Which of the possible fleets.
+    /// Seed of the fleet.
     pub seed: u64,
 }
 
-/// Measures.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// When the worker fails, an alert is wrong, the cluster fails, or somebody stops it.
+/// When the worker fails, an alert is wrong, the cluster fails, or when stopped.
 pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "partitions",
@@ -70,7 +70,7 @@ pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Resu
             let join = wait_until_taken(&members, &running, stop)? - running.begun();
             let ended = running.wait(stop)?;
             alerts.check(&config.worker.name, &expected, stop)?;
-            // The same group again: nothing is left to work, and all states are to be restored.
+            // The same group again: no reading is left, and all states must be restored.
             let probe = Probe::new().map_err(|error| BenchError::file(Path::new("127.0.0.1"), error))?;
             let job = ContenderJob { count: None, ..job };
             let again = config.worker.with(&probe.options()).start(&arena, &group, &job)?;

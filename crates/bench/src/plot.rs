@@ -1,4 +1,4 @@
-//! Draws results as SVG: capacity by replicas, throughput by work per reading, throughput by partitions.
+//! Draws results as SVG: capacity by workers, throughput by work per reading, throughput by partitions.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{BenchError, report};
 
 const SIZE: (u32, u32) = (860, 520);
-/// Apart for the colour-blind too (Okabe and Ito, 2008).
+/// Distinct for the colour-blind too (Okabe and Ito, 2008).
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -25,18 +25,18 @@ const COLOURS: [RGBColor; 8] = [
 struct Line {
     name: String,
     points: Vec<(f64, f64)>,
-    /// What could be at best, not what was measured.
+    /// A theoretical bound, not a measurement.
     is_bound: bool,
 }
 
-/// Words around a plot.
+/// Labels of a plot.
 struct Words<'a> {
     title: &'a str,
     x: &'a str,
     y: &'a str,
 }
 
-/// Draws whatever results the folder holds; gives the files that were written.
+/// Draws the results that the folder holds; returns the files written.
 ///
 /// # Errors
 /// When there are none, or a file can't be read or written.
@@ -102,7 +102,7 @@ fn scale_lines(scale: &Value) -> Vec<Line> {
     ]
 }
 
-/// By contender, over all drains with any amount of work.
+/// One line per contender, over all drains with any amount of work.
 fn drain_lines(drains: &[&Value]) -> Vec<Line> {
     let mut lines: BTreeMap<String, BTreeMap<u64, f64>> = BTreeMap::new();
     for drain in drains {
@@ -120,7 +120,7 @@ fn drain_lines(drains: &[&Value]) -> Vec<Line> {
         is_bound: false,
     };
     let mut lines: Vec<Line> = lines.into_iter().map(line).collect();
-    // Ours first, then by name.
+    // genwatch first, then by name.
     lines.sort_by_key(|line| !line.name.starts_with("genwatch"));
     lines
 }
@@ -183,7 +183,7 @@ fn chart(path: &Path, words: &Words<'_>, lines: &[Line], log: bool) -> Result<()
     root.present().map_err(|error| BenchError::file(path, error))
 }
 
-/// `1250000` as `1,250,000`.
+/// Formats `1250000` as `1,250,000`.
 fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();

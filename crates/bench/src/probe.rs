@@ -1,4 +1,4 @@
-//! A worker under test, asked by HTTP.
+//! HTTP requests to a worker under test.
 
 use std::net::TcpListener;
 use std::sync::atomic::AtomicBool;
@@ -17,14 +17,14 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// A port that is free now.
+    /// Picks a port that is free now.
     pub(super) fn new() -> std::io::Result<Probe> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build();
         Ok(Probe { address, agent: agent.new_agent() })
     }
 
-    /// The options by which a worker serves there.
+    /// Returns the worker's options for serving there.
     pub(super) fn options(&self) -> [&str; 2] {
         ["--http", &self.address]
     }
@@ -32,7 +32,7 @@ impl Probe {
     /// Waits until the worker is ready.
     ///
     /// # Errors
-    /// When it ends before, or isn't within a minute, or somebody stops it.
+    /// When it ends before, isn't ready within a minute, or when stopped.
     pub(super) fn wait_until_ready(&self, running: &Running, stop: &AtomicBool) -> Result<(), BenchError> {
         let deadline = Instant::now() + TIMEOUT;
         while self.get("readyz").is_none() {
@@ -45,14 +45,14 @@ impl Probe {
         Ok(())
     }
 
-    /// The value of a metric without labels.
+    /// Returns the value of a metric without labels.
     pub(super) fn metric(&self, name: &str) -> Option<f64> {
         let page = self.get("metrics")?;
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         line.parse().ok()
     }
 
-    /// The page, if the answer is a success.
+    /// Returns the page, if the answer is a success.
     fn get(&self, path: &str) -> Option<String> {
         let answer = self.agent.get(format!("http://{}/{path}", self.address)).call();
         answer.ok()?.body_mut().read_to_string().ok()

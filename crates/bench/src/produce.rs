@@ -1,4 +1,4 @@
-//! How fast readings are produced, by each contender in turn, each into a topic of its own.
+//! How fast each contender produces readings, in turn, each into its own topic.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use super::scratch_topics::ScratchTopics;
 use super::statistics::median;
 use super::{BenchError, Tell, in_turn};
 
-/// What is to be produced, by whom.
+/// What to produce, and by which contenders.
 #[derive(Clone, Debug)]
 pub struct ProduceConfig {
     /// The cluster.
     pub connection: Connection,
     /// The contenders; ratios are to the first.
     pub contenders: Vec<Contender>,
-    /// Readings.
+    /// Number of readings.
     pub count: u64,
     /// Partitions of the topic.
     pub partitions: i32,
@@ -28,10 +28,10 @@ pub struct ProduceConfig {
     pub repetitions: u32,
 }
 
-/// Produces.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// When a contender fails or the topic doesn't hold what it says, the cluster fails, or somebody stops it.
+/// When a contender fails or the topic doesn't hold its readings, when the cluster fails, or when stopped.
 pub fn run(config: &ProduceConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "produce",

@@ -1,4 +1,4 @@
-//! Results: what was measured, on what, with what; as JSON, as CSV, as a table.
+//! Results: what was measured, on which machine, with which versions; as JSON, CSV and a table.
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,11 @@ use super::targets::Results;
 pub struct Report {
     /// `drain`, `scale`, `latency` or `partitions`.
     pub benchmark: &'static str,
-    /// What it was told.
+    /// Its parameters.
     pub configuration: Value,
     /// Each repetition, as measured.
     pub runs: Vec<Map<String, Value>>,
-    /// What they come to.
+    /// The results over all repetitions.
     pub results: Vec<Map<String, Value>>,
 }
 
@@ -28,7 +28,7 @@ impl Report {
         Report { benchmark, configuration, runs: Vec::new(), results: Vec::new() }
     }
 
-    /// What each repetition of a contender gave in a column.
+    /// Returns a column's value for each repetition of a contender.
     #[must_use]
     pub fn measured(&self, contender: &str, column: &str) -> Vec<f64> {
         let of = self.runs.iter().filter(|row| row["contender"] == contender);
@@ -67,17 +67,17 @@ impl Report {
         Ok(path)
     }
 
-    /// The results as a table for a terminal.
+    /// Returns the results as a table for a terminal.
     #[must_use]
     pub fn to_table(&self) -> String {
         table(&self.results)
     }
 }
 
-/// Makes sure that results can be written, before they are measured.
+/// Checks that results can be written, before the measurement.
 ///
 /// # Errors
-/// When the folder can't be made, or takes no files.
+/// When the folder can't be made or written to.
 pub fn check_writable(directory: &Path) -> Result<(), BenchError> {
     let refused = |error| BenchError::file(directory, error);
     std::fs::create_dir_all(directory).map_err(refused)?;
@@ -85,7 +85,7 @@ pub fn check_writable(directory: &Path) -> Result<(), BenchError> {
     std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe)).map_err(refused)
 }
 
-/// The results in a folder, by the name of their file.
+/// Reads the results in a folder, by file name.
 ///
 /// # Errors
 /// When one can't be read.
@@ -101,7 +101,7 @@ pub fn read(folder: &Path) -> Result<Results, BenchError> {
     .collect()
 }
 
-/// A row of whatever serializes to an object.
+/// Makes a row of any value that serializes to an object.
 pub fn row(cells: impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(cells) {
         Ok(Value::Object(cells)) => cells,
@@ -109,7 +109,7 @@ pub fn row(cells: impl Serialize) -> Map<String, Value> {
     }
 }
 
-/// To two decimals: more would be noise.
+/// Rounds to two decimals: more would be noise.
 #[must_use]
 pub fn rounded(value: f64) -> f64 {
     if value.abs() >= 1000.0 { value.round() } else { (value * 100.0).round() / 100.0 }
@@ -130,7 +130,7 @@ fn machine() -> Value {
     })
 }
 
-/// Columns in the order in which rows first name them.
+/// Returns the columns in order of first appearance.
 fn columns(rows: &[Map<String, Value>]) -> Vec<&str> {
     let mut columns: Vec<&str> = Vec::new();
     for name in rows.iter().flat_map(|row| row.keys()) {
@@ -170,7 +170,7 @@ fn table(rows: &[Map<String, Value>]) -> String {
     let mut text = String::new();
     for line in &lines {
         for (index, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            // Names to the left, numbers to the right.
+            // Names left-aligned, numbers right-aligned.
             let padded = if index == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
             text.push_str(&padded);
         }

@@ -1,12 +1,12 @@
-//! How the rate that a group holds grows with its replicas.
+//! How the rate that a group holds grows with the number of its workers.
 //!
-//! Theodolite's definitions: the *capacity* of so many replicas is the highest rate at which the lag doesn't grow (the slope
-//! of a straight line through it, after a warm-up, stays flat); the *demand* of a rate is the fewest replicas that hold
+//! Theodolite's definitions: the *capacity* of n workers is the highest rate at which the lag doesn't grow (the slope
+//! of a straight line through it, after a warm-up, stays flat); the *demand* of a rate is the fewest workers that hold
 //! it. (Henning and Hasselbring, Empirical Software Engineering 27, 2022, doi:10.1007/s10664-022-10162-1.)
 //!
-//! Replicas are added to one running group, as in production, so that what each change of the membership costs is seen too.
-//! Keys don't spread evenly over partitions, nor partitions over replicas: no system can do better than the *skew bound*,
-//! which follows from the keys and from who owns what.
+//! Workers are added to one running group, as in production, to show what each membership change costs. Keys don't
+//! spread evenly over partitions, nor partitions over workers: no system can exceed the *skew bound*, which follows
+//! from the keys and the assignment.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -27,46 +27,46 @@ use super::statistics::slope;
 use super::verify::{AlertsReader, expected};
 use super::{BenchError, Tell, go_on};
 
-/// A slope of the lag up to this share of the rate is flat: what is left is noise of the commits.
+/// A lag slope up to this share of the rate counts as flat: the rest is noise of the commits.
 const FLAT: f64 = 0.02;
-/// How far two rates are apart in the search, as a share.
+/// Step between rates in the search, as a share.
 const STEP: f64 = 0.04;
-/// At most so many rates are tried for one number of replicas.
+/// The most rates tried for one number of workers.
 const TRIES: usize = 6;
-/// How often the lag is looked at.
+/// How often to look at the lag.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long the group may take for a change of its members, or for what is left in the log.
+/// The time limit for a membership change, or for the rest of the log.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What is tried.
+/// What to try.
 #[derive(Clone, Debug)]
 pub struct ScaleConfig {
     /// The cluster.
     pub connection: Connection,
-    /// One replica.
+    /// One worker.
     pub worker: Contender,
-    /// How many replicas, in rising order.
+    /// Numbers of workers, ascending.
     pub replicas: Vec<usize>,
     /// Partitions of the topic.
     pub partitions: i32,
     /// Generators that report.
     pub generators: u32,
-    /// What each reading costs.
+    /// Work per reading.
     pub work: Duration,
-    /// Readings a second to begin with; more than one replica holds.
+    /// The first rate, in readings a second; more than one worker holds.
     pub rate: f64,
     /// How long each rate is tried.
     pub duration: Duration,
-    /// How long before, not counted.
+    /// Warm-up before that, not counted.
     pub warm_up: Duration,
-    /// Which of the possible fleets.
+    /// Seed of the fleet.
     pub seed: u64,
 }
 
-/// Measures.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// When a replica fails, an alert is wrong, the cluster fails, or somebody stops it.
+/// When a worker fails, an alert is wrong, the cluster fails, or when stopped.
 pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "scale",
@@ -129,7 +129,7 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
     Ok(report)
 }
 
-/// The fewest replicas, of those tried, whose capacity holds `rate`.
+/// Returns the fewest workers, of those tried, whose capacity holds `rate`.
 #[must_use]
 pub fn demand(report: &Report, rate: f64) -> Option<u64> {
     let holds = |row: &&serde_json::Map<String, serde_json::Value>| {
@@ -149,8 +149,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Adds replicas while readings come in; gives the longest time that a partition stood still meanwhile. The first
-    /// ones interrupt nobody.
+    /// Adds workers while readings come in; returns the longest standstill of a partition meanwhile. The first workers
+    /// interrupt none.
     fn grow_to(&mut self, count: usize) -> Result<Option<Duration>, BenchError> {
         let first = self.replicas.is_empty();
         let job = ContenderJob { work: self.config.work, count: None };
@@ -164,11 +164,11 @@ impl Bench<'_> {
         Ok((!first).then_some(pause))
     }
 
-    /// The highest rate of those tried that is held, and all that were tried with the slope of their lag.
+    /// Returns the highest rate tried that is held, and all rates tried with the slope of their lag.
     fn capacity(&mut self, guess: f64, tell: impl Fn(f64)) -> Result<(f64, Vec<(f64, f64)>), BenchError> {
         let mut tried = Vec::new();
         tell(guess);
-        // Beyond what it holds, a group works as fast as it can: the rate to search from.
+        // Beyond its capacity a group processes as fast as it can: the search starts from that rate.
         let (slope, worked) = self.try_rate(guess)?;
         tried.push((guess, slope));
         let mut rate = if slope <= FLAT * guess { guess * (1.0 + STEP) } else { worked };
@@ -184,7 +184,7 @@ impl Bench<'_> {
                 rate *= 1.0 - STEP;
             } else {
                 held = rate;
-                // What is above was tried already.
+                // Higher rates were tried already.
                 if tried.iter().any(|(other, slope)| *slope > FLAT * other && *other <= rate * (1.0 + STEP)) {
                     break;
                 }
@@ -194,7 +194,7 @@ impl Bench<'_> {
         Ok((held, tried))
     }
 
-    /// Produces at `rate`; gives the slope of the lag, and how many a second were worked.
+    /// Produces at `rate`; returns the slope of the lag, and the readings processed a second.
     fn try_rate(&mut self, rate: f64) -> Result<(f64, f64), BenchError> {
         self.wait_until_worked()?;
         let (warm_up, whole) = (self.config.warm_up, self.config.warm_up + self.config.duration);
@@ -232,7 +232,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Of `n` replicas' ideal, what is left if the one with most readings binds.
+    /// Returns the share of the ideal that is left if the worker with the most readings is the bottleneck.
     fn skew_bound(&self) -> Result<f64, BenchError> {
         let owners = self.group.owners()?.remove(self.group.topic()).unwrap_or_default();
         let mut loads: BTreeMap<&str, f64> = BTreeMap::new();
@@ -253,7 +253,7 @@ fn lag(progress: &BTreeMap<PartitionId, Progress>) -> i64 {
     progress.values().map(Progress::lag).sum()
 }
 
-/// Watches until every replica has partitions and the group has settled; gives the longest standstill of a partition.
+/// Watches until every worker has partitions and the group is stable; returns the longest standstill of a partition.
 fn watch_change(
     group: &Group<'_>,
     replicas: &[Running],
@@ -274,7 +274,7 @@ fn watch_change(
             longest = longest.max(now - *since);
         }
         let working = is_taken(group, replicas.len())?;
-        // No change for as long as the next one would take to come.
+        // Stable means no change for as long as the next one would take to come.
         let quiet = working && begun.elapsed() > Duration::from_secs(6);
         settled = if quiet { settled.or(Some(now)) } else { None };
         if settled.is_some_and(|since| since.elapsed() > Duration::from_secs(4)) {

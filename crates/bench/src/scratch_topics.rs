@@ -1,4 +1,4 @@
-//! Topics and groups of one benchmark: made at its beginning, gone at its end, however it ends.
+//! Topics and groups of one benchmark: created at its start, deleted at its end, however it ends.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -13,12 +13,13 @@ use genwatch_kafka::topics::{Role, Topics};
 use super::verify::VerifiedTopics;
 use super::{BenchError, go_on};
 
-/// How long undelivered records are waited for.
+/// How long to wait for undelivered records.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Who was killed, or doesn't leave its group as some peers don't, is a member until its session has timed out (45 s by default).
+/// A killed program, or a peer that doesn't leave its group, stays a member until its session times out (45 s by
+/// default).
 const DELETE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Topics that only one benchmark knows. Dropping it deletes them and all groups.
+/// Topics used by one benchmark only. Dropping it deletes them and all groups.
 pub struct ScratchTopics {
     /// How the cluster is reached.
     pub connection: Connection,
@@ -27,12 +28,12 @@ pub struct ScratchTopics {
     /// The readings topic; all other names begin with it.
     pub topic: String,
     alerts: String,
-    /// How many groups there are.
+    /// Number of groups.
     groups: AtomicU32,
 }
 
 impl ScratchTopics {
-    /// Makes the topics.
+    /// Creates the topics.
     ///
     /// # Errors
     /// When the cluster doesn't answer or refuses.
@@ -51,14 +52,14 @@ impl ScratchTopics {
         Ok(arena)
     }
 
-    /// Where its readings and alerts are.
+    /// Returns where its readings and alerts are.
     #[must_use]
     pub fn source(&self) -> VerifiedTopics<'_> {
         let ScratchTopics { connection, cluster, topic, alerts, .. } = self;
         VerifiedTopics { connection, cluster, readings: topic, alerts }
     }
 
-    /// A consumer group that nobody has used.
+    /// Returns an unused consumer group.
     #[must_use]
     pub fn new_group(&self) -> String {
         self.group(self.groups.fetch_add(1, Ordering::Relaxed))
@@ -68,10 +69,10 @@ impl ScratchTopics {
         format!("{}-g{number}", self.topic)
     }
 
-    /// Produces `count` readings, as fast as it goes; gives their bytes.
+    /// Produces `count` readings at full speed; returns their bytes.
     ///
     /// # Errors
-    /// When not all of them are delivered, or somebody stops it.
+    /// When not all of them are delivered, or when stopped.
     pub fn fill(
         &self,
         seed: u64,
@@ -95,10 +96,10 @@ impl ScratchTopics {
         finish(producer, count).map(|()| bytes)
     }
 
-    /// Produces at `rate` a second, open-loop, for as long as `watch` takes; gives what that gave.
+    /// Produces at `rate` a second, open-loop, while `watch` runs; returns its result.
     ///
     /// # Errors
-    /// With what `watch` gives, or when not all readings are delivered.
+    /// With the error of `watch`, or when not all readings are delivered.
     pub fn while_producing<T>(
         &self,
         fleet: &mut Fleet,

@@ -1,5 +1,5 @@
-//! How fast the sink writes readings to InfluxDB, beside a bare client that pushes the same lines from memory: what this server
-//! takes at best. In turn, A B A B, each into a bucket of its own whose points are counted.
+//! How fast the sink writes readings to InfluxDB, beside a bare client that pushes the same lines from memory: the
+//! server's limit. In turn, A B A B, each into its own bucket whose points are counted.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,13 +21,13 @@ use super::{BenchError, Tell, go_on};
 const LOOK: Duration = Duration::from_millis(100);
 const SINK: &str = "genwatch sink influx";
 
-/// Writes a request of lines, from several threads at once; else says why not.
+/// Writes a request of lines, from several threads at once; returns the reason if that fails.
 pub type Write = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
-/// Connects to the bucket of this name; else says why not.
+/// Connects to the bucket of this name; returns the reason if that fails.
 pub type Connect = Box<dyn Fn(&str) -> Result<Write, String>>;
 
-/// The bare client: what it is made of belongs to the sink.
+/// The bare client; the sink supplies its parts.
 pub struct BareWriter {
     /// Appends the line of a record.
     pub line: fn(topic: &str, record: &Record<'_>, lines: &mut String) -> Result<(), String>,
@@ -35,7 +35,7 @@ pub struct BareWriter {
     pub connect: Connect,
 }
 
-/// What is to be written, and where.
+/// What to write, and where.
 pub struct SinkBenchConfig {
     /// The cluster.
     pub connection: Connection,
@@ -49,22 +49,22 @@ pub struct SinkBenchConfig {
     pub bare: Vec<usize>,
     /// Points in a request.
     pub batch: usize,
-    /// Readings.
+    /// Number of readings.
     pub count: u64,
-    /// Generators they are of.
+    /// Number of generators that send them.
     pub generators: u32,
     /// Partitions of the topic.
     pub partitions: i32,
     /// How often each writes them.
     pub repetitions: u32,
-    /// Which of the possible fleets.
+    /// Seed of the fleet.
     pub seed: u64,
 }
 
-/// Writes.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// When a contender fails or the bucket doesn't hold each reading once, cluster or database fail, or somebody stops it.
+/// When a contender fails or its bucket doesn't hold each reading once, when cluster or database fail, or when stopped.
 pub fn run(config: &SinkBenchConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(
         "sink",
@@ -117,7 +117,7 @@ fn bare_name(connections: usize) -> String {
     format!("bare client, {connections} connections")
 }
 
-/// The lines as the sink would write them, a request each.
+/// Returns the lines as the sink would write them, one string per request.
 fn requests(
     config: &SinkBenchConfig,
     arena: &ScratchTopics,
@@ -143,7 +143,7 @@ fn requests(
     Ok(requests)
 }
 
-/// Writes all requests by so many connections; gives how long that took.
+/// Writes all requests over `connections` connections; returns how long that took.
 fn write(
     config: &SinkBenchConfig,
     bucket: &str,
@@ -181,7 +181,7 @@ fn write(
     }
 }
 
-/// Runs the sink to the end of the topic; gives how long it wrote, and its CPU time.
+/// Runs the sink to the end of the topic; returns how long it wrote, and its CPU time.
 fn sink(
     config: &SinkBenchConfig,
     arena: &ScratchTopics,
@@ -191,7 +191,7 @@ fn sink(
     let group = arena.new_group();
     let job = ContenderJob { work: Duration::ZERO, count: Some(config.count) };
     let ended = config.sink.with(&["--bucket", bucket]).run(arena, &group, &job, stop);
-    // That of a sink has a name of its own.
+    // A sink derives its own group's name.
     arena.cluster.delete_groups(&[&format!("{group}_influx")])?;
     let ended = ended?;
     if ended.told.records != config.count {

@@ -1,6 +1,6 @@
 //! Medians and slopes.
 
-/// The middle of the values, or between the two in the middle; 0 of none.
+/// The median; of an even number of values the mean of the middle two; 0 of none.
 #[must_use]
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.into_iter().collect();
@@ -13,7 +13,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// The slope of the straight line that fits best (least squares) through `(x, y)`; 0 of fewer than two points.
+/// The slope of the best-fitting straight line (least squares) through `(x, y)`; 0 of fewer than two points.
 #[must_use]
 pub fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;

@@ -1,4 +1,4 @@
-//! The table of what genwatch wants to reach, beside what was measured.
+//! The table of genwatch's targets, beside what was measured.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ enum Target {
 /// Results by the name of their file.
 pub type Results = BTreeMap<String, Value>;
 
-/// One line of the table: what, against what, the target, how it's found in the results.
+/// One line of the table: what, against what, the target, and how to find the figure in the results.
 struct Line {
     what: &'static str,
     against: &'static str,
@@ -158,19 +158,19 @@ fn cell(all: &Results, name: &str, contender: &str, column: &str) -> Option<f64>
     rows(all, name).find(|row| row["contender"] == contender)?[column].as_f64()
 }
 
-/// The faster one of the bare loops.
+/// Returns the name of the faster bare loop.
 fn bare_loop(all: &Results) -> Option<&'static str> {
     let rate = |name: &&str| cell(all, "drain", name, "records_per_s");
     let measured = BARE_LOOPS.into_iter().filter_map(|name| Some((name, rate(&name)?)));
     Some(measured.max_by(|(_, one), (_, other)| one.total_cmp(other))?.0)
 }
 
-/// genwatch's figure to another's, of one run.
+/// The ratio of genwatch's figure to another's, in one run.
 fn ratio(all: &Results, name: &str, other: &str, column: &str) -> Option<f64> {
     Some(cell(all, name, "genwatch", column)? / cell(all, name, other, column)?)
 }
 
-/// With work: who is serial gets fewer readings, in a run of its own.
+/// With work: serial contenders get fewer readings, in their own run.
 fn across(all: &Results, other: &str) -> Option<f64> {
     let rate = cell(all, "work", other, "records_per_s");
     let rate = rate.or_else(|| cell(all, "work-serial", other, "records_per_s"))?;

@@ -1,9 +1,8 @@
 //! What the alerts of a topic must be, and whether they are.
 //!
-//! The two default rules, evaluated serially and naively by `genwatch_oracle`, without any code of the worker's: nobody wins by doing
-//! less.
-//! Alerts are compared by one hash a generator, over its alerts in their order; so an alert that is missing, doubled,
-//! different or out of order is found, and millions need no memory.
+//! The two default rules, evaluated serially and naively by `genwatch_oracle`, without any code of the worker's: no
+//! contender wins by doing less. Alerts are compared by one hash per generator, over its alerts in their order: this
+//! finds alerts that are missing, doubled, different or out of order, and millions need no memory.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -36,11 +35,11 @@ pub struct VerifiedTopics<'a> {
     pub alerts: &'a str,
 }
 
-/// The alerts of a topic, as far as they were read.
+/// The alerts of a topic, as far as read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     chains: HashMap<String, u64>,
-    /// How many.
+    /// Number of alerts.
     pub alerts: u64,
 }
 
@@ -56,7 +55,7 @@ impl Digest {
         self.alerts += 1;
     }
 
-    /// How many generators have other alerts than there.
+    /// Returns how many generators have different alerts in `other`.
     fn differing(&self, other: &Digest) -> usize {
         let here =
             self.chains.iter().filter(|(generator, chain)| other.chains.get(*generator) != Some(chain));
@@ -88,7 +87,7 @@ impl Evaluation {
     fn take(&mut self, record: &Record<'_>) {
         let partition = record.partition;
         let of_partition = self.partitions.entry(partition);
-        // An id isn't compared, so that the topic may have any name.
+        // The id isn't compared, so the topic may have any name.
         let oracle =
             of_partition.or_insert_with(|| Oracle::new("", None, partition.0, &NaiveRule::built_in()));
         let meaning = classify(record.key, record.value);
@@ -104,10 +103,10 @@ impl Evaluation {
     }
 }
 
-/// What the readings call for.
+/// Returns the alerts that the readings call for.
 ///
 /// # Errors
-/// When the topic can't be read, or somebody stops it.
+/// When the topic can't be read, or when stopped.
 pub fn expected(source: &VerifiedTopics<'_>, stop: &AtomicBool) -> Result<Digest, BenchError> {
     let mut tail = TopicReader::new(source.connection, source.cluster, source.readings, StartAt::Beginning)?;
     let mut evaluation = Evaluation::default();
@@ -121,14 +120,14 @@ pub fn expected(source: &VerifiedTopics<'_>, stop: &AtomicBool) -> Result<Digest
     Ok(evaluation.digest)
 }
 
-/// Reads what a program adds to the alerts topic.
+/// Reads the alerts that a program adds to the topic.
 pub struct AlertsReader<'a> {
     tail: TopicReader,
     source: VerifiedTopics<'a>,
 }
 
 impl<'a> AlertsReader<'a> {
-    /// Of what is added from there on.
+    /// Returns a reader of the alerts added from `from` on.
     ///
     /// # Errors
     /// When the topic can't be read.
@@ -137,10 +136,10 @@ impl<'a> AlertsReader<'a> {
         Ok(AlertsReader { tail, source })
     }
 
-    /// What was added up to now, visible to a reader of committed records, is what was expected.
+    /// Checks that the alerts added so far, visible to a reader of committed records, are the expected ones.
     ///
     /// # Errors
-    /// When it isn't, the topic can't be read, or somebody stops it.
+    /// When they aren't, the topic can't be read, or when stopped.
     pub fn check(mut self, name: &str, expected: &Digest, stop: &AtomicBool) -> Result<(), BenchError> {
         self.tail.extend(self.source.cluster, self.source.alerts)?;
         let wrong = |what: String| BenchError::Wrong { name: name.to_owned(), what };

@@ -1,27 +1,27 @@
-//! A pacer: how many are due by now at a given rate.
+//! A pacer: how many items are due by now at a given rate.
 
 use std::time::{Duration, Instant};
 
-/// Unused time is made up for within this span, not beyond: after a pause the rate isn't exceeded for long.
+/// The pacer makes up for unused time within this span only: after a pause it doesn't exceed the rate for long.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Paces anything to a rate, open-loop: it goes by the clock, not by how long things took.
+/// Paces anything to a rate, open-loop: by the clock, not by how long things took.
 #[derive(Clone, Debug)]
 pub struct Pacer {
     rate: f64,
     begun: Instant,
-    /// How many were taken since `begun`.
+    /// Items taken since `begun`.
     taken: f64,
 }
 
 impl Pacer {
-    /// A pacer for `rate` a second.
+    /// A pacer for `rate` items a second.
     #[must_use]
     pub fn new(rate: f64, now: Instant) -> Pacer {
         Pacer { rate, begun: now, taken: 0.0 }
     }
 
-    /// How many are due and not taken.
+    /// How many items are due and not taken.
     pub fn due(&mut self, now: Instant) -> usize {
         let burst = self.rate * BURST.as_secs_f64();
         let earned = self.rate * now.saturating_duration_since(self.begun).as_secs_f64();
@@ -29,12 +29,12 @@ impl Pacer {
         (earned - self.taken).max(0.0) as usize
     }
 
-    /// So many were taken.
+    /// Counts `count` items as taken.
     pub fn took(&mut self, count: usize) {
         self.taken += count as f64;
     }
 
-    /// How long until the next one is due.
+    /// How long until the next item is due.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Duration {
         let at = (self.taken + 1.0) / self.rate;

@@ -1,4 +1,4 @@
-//! The words of a partitioned log: which partition, which offset, when, which generator.
+//! The types of a partitioned log: partition, offset, time, generator.
 //!
 //! Purpose: newtypes, so that an offset can't be passed where a partition is meant.
 //! Must not know: Kafka's client library, clocks, alarms.
@@ -20,13 +20,13 @@ impl fmt::Display for PartitionId {
     }
 }
 
-/// The position of a record in its partition, from 0. A *committed* offset is the next one to be worked.
+/// The position of a record in its partition, from 0. A *committed* offset is the next one to process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(pub i64);
 
 impl Offset {
-    /// The offset behind this one: what is committed when this record is the last one done.
+    /// The next offset: what is committed when this record is the last finished one.
     #[must_use]
     pub fn next(self) -> Offset {
         Offset(self.0 + 1)
@@ -39,8 +39,8 @@ impl fmt::Display for Offset {
     }
 }
 
-/// Names one making of a topic: a topic that is deleted and made again has another, and so has a mirror. As Kafka's tools
-/// print it. Cheap to clone.
+/// Identifies one incarnation of a topic: a recreated topic has another id, and so has a mirror. Printed as Kafka's
+/// tools print it. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(Arc<str>);
 
@@ -76,8 +76,8 @@ impl<'de> Deserialize<'de> for TopicId {
     }
 }
 
-/// Under which leader of its partition a record was written. In an intact log epochs never fall from one offset to the next. An
-/// offset that is used again, after an unclean election has truncated the log, is used under a newer one.
+/// The leader epoch that a record was written under. In an intact log epochs never fall from one offset to the next.
+/// An offset that is reused after an unclean election has truncated the log has a newer epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub i32);
@@ -86,7 +86,7 @@ impl Epoch {
     /// The broker didn't say.
     pub const UNKNOWN: Epoch = Epoch(-1);
 
-    /// Whether there is one.
+    /// Whether the broker gave one.
     #[must_use]
     pub fn is_known(self) -> bool {
         self.0 >= 0
@@ -99,7 +99,7 @@ impl Default for Epoch {
     }
 }
 
-/// A partition of one of several topics; which of them, by its number in the list of whoever reads them.
+/// A partition of one of several topics; its reader numbers the topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
     /// The topic's number.
@@ -108,13 +108,13 @@ pub struct TopicPartition {
     pub partition: PartitionId,
 }
 
-/// Milliseconds since the Unix epoch: event time when it stems from a record, wall clock when a caller passes "now".
+/// Milliseconds since the Unix epoch: event time if it comes from a record, wall clock if a caller passes "now".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Millis(pub i64);
 
 impl Millis {
-    /// Earlier than every record: the `since` of a generator that was never seen.
+    /// Earlier than every record: the `since` of a generator that never reported.
     pub const NEVER: Millis = Millis(i64::MIN);
 
     /// Milliseconds from `earlier` to `self`; saturates, so that [`Millis::NEVER`] is infinitely long ago.
@@ -131,12 +131,12 @@ impl fmt::Display for Millis {
     }
 }
 
-/// Milliseconds of a clock that never goes back, from an origin of its own: for deadlines, back-off and the commit policy.
+/// Milliseconds of a monotonic clock with its own origin: for deadlines, back-off and the commit policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub i64);
 
 impl Mono {
-    /// So many milliseconds later.
+    /// `millis` milliseconds later.
     #[must_use]
     pub fn after(self, millis: i64) -> Mono {
         Mono(self.0.saturating_add(millis))
@@ -149,12 +149,12 @@ impl Mono {
     }
 }
 
-/// The time by both clocks. The wall clock may be set; alerts are stamped by it.
+/// The time by both clocks. The wall clock may be set; it stamps the alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Never goes back.
+    /// Never goes backwards.
     pub mono: Mono,
-    /// What records are stamped with.
+    /// The clock that stamps records.
     pub wall: Millis,
 }
 
@@ -164,7 +164,7 @@ impl Default for Now {
     }
 }
 
-/// A generator's identity: the key of its records. Cheap to clone, as effects carry it.
+/// A generator's identity: the key of its records. Cheap to clone, because effects carry it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GeneratorId(Arc<str>);
 
@@ -182,7 +182,7 @@ impl From<&str> for GeneratorId {
     }
 }
 
-// Lets a map keyed by GeneratorId be asked with a borrowed key, so that the hot path doesn't allocate.
+// Lets a lookup in a map keyed by GeneratorId borrow its key, so that the hot path doesn't allocate.
 impl Borrow<str> for GeneratorId {
     fn borrow(&self) -> &str {
         &self.0

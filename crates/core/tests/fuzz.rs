@@ -1,6 +1,7 @@
-//! The fuzz targets on the stable toolchain: the committed corpus, then seeded mutations of it.
+//! Runs the fuzz targets on the stable toolchain: the committed corpus, then seeded mutations of it.
 //!
-//! `GENWATCH_FUZZ_INPUTS` sets how many (four million readings and a million rules files by default), `GENWATCH_FUZZ_SEED` replays a run.
+//! `GENWATCH_FUZZ_INPUTS` sets the number of inputs (default: four million readings and a million rules files),
+//! `GENWATCH_FUZZ_SEED` replays a run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -13,7 +14,7 @@ use std::path::Path;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Fragments that hand-made mutations would take long to find.
+/// Fragments that random mutations would take long to find.
 const WORDS: [&[u8]; 24] = [
     b"NaN",
     b"1e999",

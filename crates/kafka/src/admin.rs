@@ -1,4 +1,4 @@
-//! Topics: what there is, what is missing. Every command asks here first, so that a mistake is one clear line.
+//! Topics: what exists and what is missing. Every command asks here first, so that a mistake becomes one clear line.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use super::config::{Connection, Context, Isolation};
 use super::error::ClientError;
 use super::topics::{Cleanup, TopicConfig};
 
-/// How long a cluster is waited for at the start. A command that can't begin says so within 15 s.
+/// How long to wait for a cluster at startup. A command that can't start says so within 15 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one answer is waited for.
+/// How long to wait for one answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the brokers may take to tell each other of a topic that has grown.
+/// How long the brokers may take to propagate a topic's growth.
 const METADATA_SPREADS: Duration = Duration::from_secs(3);
 
-/// A cluster that has answered.
+/// A reachable cluster.
 pub struct Cluster {
     brokers: String,
     client: BaseConsumer<Context>,
@@ -47,10 +47,8 @@ pub enum ClusterError {
         /// What librdkafka said.
         reason: String,
     },
-    /// The brokers don't take our credentials.
-    #[error(
-        "the brokers at {brokers} refuse to talk to us: {reason}; check the security settings given by -X"
-    )]
+    /// The brokers reject our credentials.
+    #[error("the brokers at {brokers} reject this client: {reason}; check the security settings given by -X")]
     Refused {
         /// As given by `--brokers`.
         brokers: String,
@@ -69,22 +67,22 @@ pub enum ClusterError {
         /// The topic.
         topic: String,
     },
-    /// Two topics that must have the same number of partitions don't.
+    /// Two topics that must have the same partition count don't.
     #[error(
         "topic {topic} has {found} partitions and {reference} has {expected}: they must be equal, as a generator's \
-         records keep their partition number; delete {topic} (and let it be made anew) or grow {reference} to {found}"
+         records keep their partition number; delete {topic} (and let it be recreated) or grow {reference} to {found}"
     )]
     PartitionMismatch {
-        /// The topic that is wrong.
+        /// The wrong topic.
         topic: String,
         /// How many it has.
         found: usize,
         /// How many it should have.
         expected: usize,
-        /// Whose number is right.
+        /// The topic with the right count.
         reference: String,
     },
-    /// A topic's configuration makes it useless.
+    /// A topic's configuration makes it unusable.
     #[error("topic {topic} has cleanup.policy={found}, it needs {needed}: {consequence}")]
     WrongCleanup {
         /// The topic.
@@ -96,7 +94,7 @@ pub enum ClusterError {
         /// What would happen otherwise.
         consequence: &'static str,
     },
-    /// A topic couldn't be made.
+    /// A topic couldn't be created.
     #[error("topic {topic} could not be created: {reason}")]
     NotCreated {
         /// The topic.
@@ -126,25 +124,25 @@ pub enum ClusterError {
     },
 }
 
-/// Whether the client is connected to librdkafka's mock cluster, which names itself so (rdkafka_mock.c).
+/// Whether the client is connected to librdkafka's mock cluster, by its cluster id (rdkafka_mock.c).
 pub(super) fn is_embedded(client: &BaseConsumer<Context>, timeout: Duration) -> bool {
     client.client().fetch_cluster_id(timeout).is_some_and(|id| id.starts_with("mockCluster"))
 }
 
-/// How a topic is to be made.
+/// The plan of a topic to create.
 #[derive(Clone, Debug)]
 pub struct TopicPlan {
     /// Its name.
     pub name: String,
-    /// How many partitions.
+    /// Partition count.
     pub partitions: i32,
-    /// On how many brokers each record is kept.
+    /// Replication factor.
     pub replication: i32,
     /// Its properties.
     pub config: TopicConfig,
 }
 
-/// What was found about one topic.
+/// The state of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
     /// Its name.
@@ -153,19 +151,19 @@ pub struct TopicInfo {
     pub partitions: Vec<PartitionInfo>,
 }
 
-/// What was found about one partition.
+/// The state of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionInfo {
     /// The broker that leads it; `-1` for none.
     pub leader: i32,
     /// The brokers that keep it.
     pub replicas: Vec<i32>,
-    /// Those of them that are up to date.
+    /// Those that are in sync.
     pub in_sync: Vec<i32>,
 }
 
 impl TopicInfo {
-    /// On how many brokers each record is kept: what the partition with the fewest has.
+    /// Returns the replication factor: the lowest of all partitions.
     #[must_use]
     pub fn replication(&self) -> usize {
         self.partitions.iter().map(|partition| partition.replicas.len()).min().unwrap_or(0)
@@ -173,13 +171,13 @@ impl TopicInfo {
 }
 
 impl Cluster {
-    /// Waits for an answer of the cluster.
+    /// Connects, and waits until the cluster answers.
     ///
     /// # Errors
-    /// When there's none within ten seconds, or it refuses our credentials (then at once).
+    /// When there is no answer within ten seconds, or, at once, when it rejects our credentials.
     pub fn connect(connection: &Connection) -> Result<Cluster, ClusterError> {
         let failed = |error: KafkaError| ClusterError::Failed {
-            what: "the client could not be made".to_owned(),
+            what: "cannot create the client".to_owned(),
             reason: error.to_string(),
         };
         let mut config = connection.reader("genwatch_admin", Isolation::Uncommitted);
@@ -193,8 +191,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// What the error callback was told, which knows more than an answer does. Each log line is an event of its own before the
-    /// error, so all that waits is served.
+    /// Returns the errors of the callback, which say more than a failed request. Log lines queue as events before an
+    /// error, so this serves all pending events.
     fn take_errors(&self) -> Vec<(KafkaError, String)> {
         while self.client.poll(Duration::from_millis(1)).is_some() {}
         self.client.context().take_errors()
@@ -227,7 +225,7 @@ impl Cluster {
         }
     }
 
-    /// How many brokers there are.
+    /// Returns the number of brokers.
     ///
     /// # Errors
     /// When the cluster doesn't answer.
@@ -235,7 +233,7 @@ impl Cluster {
         Ok(self.metadata(None)?.brokers().len())
     }
 
-    /// What there is about a topic; `None` if it doesn't exist.
+    /// Describes a topic; `None` if it doesn't exist.
     ///
     /// # Errors
     /// When the cluster doesn't answer, or we may not see the topic.
@@ -276,7 +274,7 @@ impl Cluster {
         Ok(Some(TopicInfo { name: name.to_owned(), partitions }))
     }
 
-    /// How many partitions a topic has that must exist.
+    /// Returns the partition count of a topic that must exist.
     ///
     /// # Errors
     /// As [`Cluster::topic`], and when it doesn't exist.
@@ -287,7 +285,8 @@ impl Cluster {
             .ok_or_else(|| ClusterError::MissingTopic { topic: name.to_owned() })
     }
 
-    /// Sees to it that a topic has the partitions of another: one with fewer is grown, as where the other has been grown.
+    /// Ensures that a topic has as many partitions as another: grows it if it has fewer, for example after the other
+    /// has grown.
     ///
     /// # Errors
     /// When it doesn't exist, can't be grown, or has more.
@@ -296,7 +295,7 @@ impl Cluster {
         if found < expected {
             return self.grow(name, found, expected);
         }
-        // Where it has more, the other one may have been grown a moment ago.
+        // If it has more, the other one may have just grown.
         let deadline = Instant::now() + METADATA_SPREADS;
         let mut expected = expected;
         while found > expected {
@@ -310,7 +309,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes a topic; `false` if it was there already. Waits until its partitions have leaders.
+    /// Creates a topic; returns `false` if it existed. Waits until its partitions have leaders.
     ///
     /// # Errors
     /// When the broker refuses.
@@ -324,11 +323,11 @@ impl Cluster {
         Ok(created)
     }
 
-    /// Has the broker check a plan, and makes nothing. Gives the plan as this broker takes it: without optional properties
-    /// that it doesn't know.
+    /// Lets the broker check a plan without creating anything. Returns the plan that this broker accepts: without
+    /// optional properties that it doesn't know.
     ///
     /// # Errors
-    /// When the broker would refuse; a property that it doesn't take is named.
+    /// When the broker would refuse; names a property that it doesn't accept.
     pub fn validate(&self, mut plan: TopicPlan) -> Result<TopicPlan, ClusterError> {
         if let Err(RDKafkaErrorCode::InvalidConfig) = self.request(&plan, true)? {
             let refused = self.refused_properties(&plan)?;
@@ -342,7 +341,7 @@ impl Cluster {
         }
     }
 
-    /// One CreateTopics request; the inner result is what the broker said of the topic.
+    /// Sends one CreateTopics request; the inner result is the broker's answer for the topic.
     fn request(
         &self,
         plan: &TopicPlan,
@@ -378,7 +377,7 @@ impl Cluster {
         ClusterError::NotCreated { topic: plan.name.clone(), reason }
     }
 
-    /// The properties that the broker doesn't take. Its answer is for the whole topic, so each is asked for by itself.
+    /// Returns the properties that the broker refuses. Its answer covers the whole topic, so each is tried alone.
     fn refused_properties(&self, plan: &TopicPlan) -> Result<Vec<String>, ClusterError> {
         let mut refused = Vec::new();
         for (key, value) in plan.config.iter() {
@@ -391,7 +390,7 @@ impl Cluster {
         Ok(refused)
     }
 
-    /// Gives a topic that has `found` partitions more, as the readings topic has, and says so.
+    /// Grows a topic from `found` partitions to the count of the readings topic, and logs that.
     ///
     /// # Errors
     /// When the cluster doesn't answer; [`ClusterError::NotGrown`] when it refuses.
@@ -416,7 +415,7 @@ impl Cluster {
         }
     }
 
-    /// Deletes every topic whose name begins so, and tells how many there were.
+    /// Deletes every topic whose name starts with `prefix`, and returns how many there were.
     ///
     /// # Errors
     /// When the cluster doesn't answer or refuses one of them.
@@ -441,7 +440,7 @@ impl Cluster {
         Ok(names.len())
     }
 
-    /// Deletes consumer groups that have no member any more.
+    /// Deletes consumer groups that have no members.
     ///
     /// # Errors
     /// When the cluster doesn't answer or refuses one of them.
@@ -478,13 +477,13 @@ impl Cluster {
         }
     }
 
-    /// One configuration entry of a topic; `None` when the broker doesn't tell (an embedded broker doesn't).
+    /// Returns one configuration entry of a topic; `None` if the broker doesn't report it (an embedded broker doesn't).
     #[must_use]
     pub fn topic_config(&self, topic: &str, key: &str) -> Option<String> {
         self.topic_configs(&[topic]).remove(topic)?.remove(key)
     }
 
-    /// The configuration of these topics, as far as the broker tells.
+    /// Returns the configuration of these topics, as far as the broker reports it.
     #[must_use]
     pub fn topic_configs(&self, topics: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
         if self.embedded || topics.is_empty() {
@@ -494,7 +493,7 @@ impl Cluster {
         let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let described = futures::executor::block_on(self.admin.describe_configs(&resources, &options));
         let told = described.unwrap_or_else(|error| {
-            tracing::debug!(?topics, %error, "the broker does not tell the topics' configuration");
+            tracing::debug!(?topics, %error, "the broker does not report the topics' configuration");
             Vec::new()
         });
         told.into_iter()
@@ -507,10 +506,10 @@ impl Cluster {
             .collect()
     }
 
-    /// Checks a topic's `cleanup.policy`, where the broker tells it.
+    /// Checks a topic's `cleanup.policy`, if the broker reports it.
     ///
     /// # Errors
-    /// When it is another.
+    /// When it isn't `compact`.
     pub fn require_compacted(&self, topic: &str, consequence: &'static str) -> Result<(), ClusterError> {
         match self.topic_config(topic, "cleanup.policy") {
             Some(found) if found != Cleanup::Compact.as_str() => Err(ClusterError::WrongCleanup {
@@ -523,7 +522,7 @@ impl Cluster {
         }
     }
 
-    /// Where a partition begins and ends now, whatever transactions are open.
+    /// Returns a partition's low and high watermark, regardless of open transactions.
     ///
     /// # Errors
     /// When its leader doesn't answer.
@@ -544,7 +543,7 @@ impl Cluster {
                 | RDKafkaErrorCode::OperationTimedOut,
             ) => {
                 let errors = self.take_errors();
-                // That all are down follows from the others.
+                // "All brokers down" follows from the other errors.
                 let knows =
                     |error: &KafkaError| error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
                 let last = errors.into_iter().rev().find(|(error, _)| knows(error)).map(|(_, words)| words);
@@ -560,8 +559,7 @@ impl Cluster {
 }
 
 impl TopicPlan {
-    /// A topic as the cluster can carry it: three replicas with two in sync where there are three brokers, else what there
-    /// is.
+    /// Plans a topic that the cluster can carry: three replicas with two in sync on three or more brokers, else fewer.
     ///
     /// # Errors
     /// When the cluster doesn't answer.
@@ -581,7 +579,7 @@ impl TopicPlan {
     }
 }
 
-/// Replication factor and `min.insync.replicas` for so many brokers.
+/// Returns the replication factor and `min.insync.replicas` for `brokers` brokers.
 #[must_use]
 pub fn default_replication(brokers: usize) -> (i32, i32) {
     match brokers {

@@ -1,4 +1,4 @@
-//! The clocks, in the milliseconds that the engine counts in.
+//! The clocks, in the engine's milliseconds.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
@@ -8,27 +8,27 @@ use genwatch_core::types::{Millis, Mono, Now};
 
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The wall clock.
+/// Returns the wall clock.
 #[must_use]
 pub fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The clock that never goes back, from the first call on.
+/// Returns the monotonic clock, which starts at the first call.
 #[must_use]
 pub fn mono() -> Mono {
     Mono(millis(ORIGIN.elapsed()))
 }
 
-/// Both clocks.
+/// Returns both clocks.
 #[must_use]
 pub fn both() -> Now {
     Now { mono: mono(), wall: now() }
 }
 
-/// Notices that the process stood still: stopped (SIGSTOP), starved, or on a machine that was suspended, where only the wall
-/// clock goes on. It has to be asked far more often than `enough`.
+/// Detects that the process stood still: stopped (SIGSTOP), starved, or on a suspended machine, where only the wall
+/// clock runs. Ask it far more often than every `enough`.
 #[derive(Debug)]
 pub struct Standstill {
     enough: i64,
@@ -36,20 +36,20 @@ pub struct Standstill {
 }
 
 impl Standstill {
-    /// Shorter ones don't matter.
+    /// Ignores pauses up to `enough`.
     #[must_use]
     pub fn new(enough: Duration) -> Standstill {
         Standstill { enough: millis(enough), last: Cell::new(both()) }
     }
 
-    /// Whether it stood still since this was last asked.
+    /// Whether the process stood still since the last call.
     pub fn noticed(&self, now: Now) -> bool {
         let last = self.last.replace(now);
         now.mono.since(last.mono).max(now.wall.since(last.wall)) > self.enough
     }
 }
 
-/// Whole milliseconds.
+/// Converts to whole milliseconds.
 #[must_use]
 pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)

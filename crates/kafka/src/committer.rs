@@ -1,9 +1,9 @@
-//! The committer: makes effects and offsets durable, together.
+//! The committer: makes effects and offsets durable together.
 //!
-//! It runs on a thread of its own and has one [`Commit`] at a time: it makes the calls that an [`Attempt`] asks for, which
-//! knows their order and what each answer means.
+//! It runs on its own thread and handles one [`Commit`] at a time: it makes the calls that an [`Attempt`] asks for,
+//! which knows their order and the meaning of each answer.
 //!
-//! An outage is waited out: a call is made again until it succeeds, is refused, or the worker gives up.
+//! It waits out outages: it repeats a call until the call succeeds, is refused, or the worker gives up.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -32,15 +32,14 @@ use super::topics::Topics;
 use crate::clock::{self, Standstill};
 use crate::log_limit::LogLimiter;
 
-/// How long one step waits before it looks whether to give up.
+/// How long one step waits before it checks whether to give up.
 const STEP_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long the group's offsets are waited for at once, where they have to tell how a commit has ended.
+/// How long one request for the group's offsets may take when they decide how a commit in doubt ended.
 const OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a cluster that answers may take to find a coordinator of transactions when the worker starts: a broker may have
-/// died just before.
+/// How long a reachable cluster may take to find a transaction coordinator at startup: a broker may have just died.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a partition may be unknown to the producer that a topic is said to have.
+/// How long the producer may not know a partition that the topic is said to have.
 const GROWTH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a commit ended.
@@ -48,15 +47,15 @@ const GROWTH_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Outcome {
     /// It is durable.
     Done(CommitId, Duration),
-    /// Nothing of it is visible (exactly-once), or perhaps a part (at-least-once): to be tried again.
+    /// Nothing of it is visible (exactly-once), or perhaps a part (at-least-once): try again.
     Refused {
         /// Which commit.
         id: CommitId,
-        /// What that means for what is held.
+        /// What that means for the held partitions.
         refusal: Refusal,
-        /// Whether the effects are durable, and only the offsets aren't.
+        /// Whether the effects are durable and only the offsets aren't.
         published: bool,
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
     /// No commit can succeed any more.
@@ -69,13 +68,13 @@ pub enum CommitError {
     /// The producer was fenced, or is broken beyond repair.
     #[error("the producer cannot go on: {0}")]
     Producer(String),
-    /// The worker had to end before the cluster said how its last commit has ended.
+    /// The worker stopped while its last commit was in doubt.
     #[error(
-        "the cluster doesn't say how the last commit has ended ({0}); nothing is lost: whoever takes the partitions over \
-         waits for it and goes on from there"
+        "the last commit is in doubt, as the cluster doesn't answer ({0}); nothing is lost: the next owner of the \
+         partitions waits for its outcome and continues from there"
     )]
     InDoubt(String),
-    /// A topic refuses a record, now and for ever.
+    /// A topic refuses a record permanently.
     #[error("topic {topic} refuses a record: {reason}; {advice}")]
     Rejected {
         /// The topic.
@@ -87,34 +86,34 @@ pub enum CommitError {
     },
 }
 
-/// The committer's thread, and the way to it.
+/// The committer's thread and its channels.
 #[derive(Debug)]
 pub struct Committer {
     commits: Option<Sender<Sealed>>,
     outcomes: Receiver<Outcome>,
     flags: Flags,
-    /// The commit under way, should another thread have to find out how it has ended.
+    /// The commit under way, kept so that a replacement thread can find out how it ended.
     under_way: Option<Sealed>,
     setup: Setup,
     waker: Thread,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A commit, and under whom it may leave.
+/// A commit and the membership under which it may be sent.
 #[derive(Clone, Debug)]
 struct Sealed {
     commit: Commit,
     fence: Fence,
 }
 
-/// What the committer and its thread tell each other.
+/// Flags shared by the committer and its thread.
 #[derive(Clone, Debug, Default)]
 struct Flags {
     give_up: Arc<AtomicBool>,
     abandoned: Arc<AtomicBool>,
-    /// The producer is to be made anew.
+    /// Asks the thread to recreate the producer.
     renew: Arc<AtomicBool>,
-    /// Since when the thread is in a call of librdkafka that may not come back.
+    /// When the thread entered a librdkafka call that may hang.
     calling_since: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -129,7 +128,7 @@ impl Flags {
     }
 }
 
-/// What every thread of the committer knows, the first one and its successors.
+/// What the first thread and its replacements share.
 #[derive(Clone, Debug)]
 struct Setup {
     config: ClientConfig,
@@ -137,18 +136,18 @@ struct Setup {
     handle: Arc<Handle>,
     delivery: Delivery,
     encoder: Encoder,
-    /// Tells this process's commits from all others'.
+    /// Distinguishes this process's commits from all others.
     instance: uuid::Uuid,
     /// See [`Connection::doubtful_standstill`].
     doubtful_standstill: Duration,
 }
 
 impl Committer {
-    /// Makes the producer and starts the thread. For exactly-once it registers the transactional id first, which waits for
-    /// the cluster.
+    /// Creates the producer and starts the thread. For exactly-once, registers the transactional id first, which waits
+    /// for the cluster.
     ///
     /// # Errors
-    /// When the producer can't be made or registered.
+    /// When the producer can't be created or registered.
     pub fn start(
         connection: &Connection,
         group: &str,
@@ -162,7 +161,7 @@ impl Committer {
             Delivery::AtLeastOnce => connection.producer(),
         };
         if connection.property("linger.ms").is_none() {
-            // A commit's records come together anyway.
+            // A commit's records arrive together anyway.
             config.set("linger.ms", "0");
         }
         // See `Work::may_have_asked_twice`.
@@ -200,17 +199,17 @@ impl Committer {
         })
     }
 
-    /// Leaves a thread to itself that doesn't come back from librdkafka: adding offsets to a transaction waits for the group's
-    /// coordinator that the producer knows, asks for another only when the state of some broker changes, and heeds
-    /// no timeout (librdkafka 2.12.1, rd_kafka_coord_req_fsm), so a coordinator that is gone can hold it for ever.
+    /// Replaces a producer whose thread hangs inside librdkafka. Adding offsets to a transaction waits for the group
+    /// coordinator that the producer knows, asks for another only when some broker changes state, and ignores its
+    /// timeout (librdkafka 2.12.1, rd_kafka_coord_req_fsm), so a lost coordinator can block it forever.
     ///
-    /// Another thread makes a producer of the same transactional id, which fences the former one, and then looks how
-    /// its commit has ended.
+    /// A new thread creates a producer with the same transactional id, which fences the old one, and then checks how
+    /// the commit ended.
     fn replace_stuck_producer(&mut self) {
         let stuck = self.setup.delivery == Delivery::ExactlyOnce
             && self.flags.calls_for() > self.setup.transaction_timeout;
         let Some(sealed) = self.under_way.as_ref().filter(|_| stuck) else { return };
-        tracing::warn!("the producer waits for a coordinator that is gone: another producer takes over");
+        tracing::warn!("the producer is stuck waiting for a lost coordinator: replacing it");
         let flags = Flags::default();
         flags.abandoned.store(self.flags.abandoned.load(Ordering::Relaxed), Ordering::Relaxed);
         let work = Work::new(&self.setup, &flags, Deliveries::default(), None);
@@ -222,12 +221,12 @@ impl Committer {
                 self.outcomes = outcomes;
                 self.thread = Some(thread);
             }
-            // Tried again at the next turn.
-            Err(error) => tracing::error!(%error, "no other producer"),
+            // Retried on the next turn.
+            Err(error) => tracing::error!(%error, "cannot replace the producer"),
         }
     }
 
-    /// Hands over a commit. The next one only after this one's outcome.
+    /// Hands over a commit. Call it again only after this one's outcome.
     pub fn begin(&mut self, commit: Commit, fence: Fence) {
         self.flags.abandoned.store(false, Ordering::Relaxed);
         let sealed = Sealed { commit, fence };
@@ -238,7 +237,7 @@ impl Committer {
         }
     }
 
-    /// The outcome of the commit under way, if it's known.
+    /// Returns the outcome of the commit under way, if known.
     #[must_use]
     pub fn outcome(&mut self) -> Option<Outcome> {
         let outcome = self.outcomes.try_recv().ok();
@@ -250,14 +249,14 @@ impl Committer {
         outcome
     }
 
-    /// All partitions of the commit under way are lost: nobody waits for its outcome, and joining the group again waits for
-    /// its end. It is refused within a second or two, or has just succeeded.
+    /// Abandons the commit under way, whose partitions are all lost: nobody waits for its outcome, but rejoining the
+    /// group waits for its end. It is refused within a second or two, or has just succeeded.
     pub fn abandon(&self) {
         self.flags.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// The topics aren't the ones that the producer knows: it's made anew, at the next turn of a commit under way, or before the next
-    /// one.
+    /// Asks for a new producer because the topics aren't those that the producer knows. It is recreated at the next
+    /// turn of a commit under way, or before the next commit.
     pub fn renew(&self) {
         self.flags.renew.store(true, Ordering::Relaxed);
     }
@@ -273,20 +272,20 @@ impl Drop for Committer {
         self.give_up();
         self.commits = None;
         let Some(thread) = self.thread.take() else { return };
-        // Who is in a call that doesn't come back can't be waited for; the end of the process ends it.
+        // Don't join a thread that is stuck inside librdkafka; process exit ends it.
         let begun = Instant::now();
         while !thread.is_finished() && begun.elapsed() < 4 * STEP_TIMEOUT {
             std::thread::sleep(Duration::from_millis(5));
         }
         if thread.is_finished() {
-            // A panic in there has been reported by the panic hook.
+            // The panic hook has reported any panic.
             let _ = thread.join();
         }
     }
 }
 
-/// A producer; for exactly-once, its transactional id is registered, which waits for the cluster until `enough`, and until a
-/// transaction of the id's former producer has ended, one way or the other.
+/// Creates a producer. For exactly-once, registers its transactional id, which waits for the cluster until `enough`,
+/// and until a transaction of the id's previous producer has ended, either way.
 fn make_producer(
     config: &ClientConfig,
     deliveries: &Deliveries,
@@ -304,7 +303,7 @@ fn make_producer(
     while let Err(error) = producer.init_transactions(STEP_TIMEOUT) {
         let reason = reason(&error);
         if !Retry::of(&error).retriable || enough() {
-            return Err(CommitError::Producer(format!("no transactional id: {reason}")));
+            return Err(CommitError::Producer(format!("cannot register the transactional id: {reason}")));
         }
         if told.elapsed() > TRANSACTION_TIMEOUT {
             told = Instant::now();
@@ -314,10 +313,10 @@ fn make_producer(
     Ok(producer)
 }
 
-/// The way to a thread of the committer: commits in, outcomes out.
+/// The channels of a committer thread: commits in, outcomes out.
 type Channels = (Sender<Sealed>, Receiver<Outcome>, JoinHandle<()>);
 
-/// Starts a thread. `in_doubt` is a commit of another producer of the same id that may have succeeded.
+/// Starts a thread. `in_doubt` is a commit of an earlier producer with the same id that may have succeeded.
 fn spawn(mut work: Work, in_doubt: Option<Sealed>, waker: Thread) -> Result<Channels, CommitError> {
     let (commits, incoming) = crossbeam_channel::unbounded::<Sealed>();
     let (outgoing, outcomes) = crossbeam_channel::unbounded();
@@ -327,7 +326,7 @@ fn spawn(mut work: Work, in_doubt: Option<Sealed>, waker: Thread) -> Result<Chan
         let begun = incoming.into_iter().map(|sealed| (Attempt::new(delivery), sealed));
         for (attempt, sealed) in taken_over.into_iter().chain(begun) {
             let outcome = work.make(attempt, &sealed);
-            // Nobody but the engine holds its effects any more.
+            // From here on only the engine holds its effects.
             drop(sealed);
             if outgoing.send(outcome).is_err() {
                 return;
@@ -342,7 +341,7 @@ fn spawn(mut work: Work, in_doubt: Option<Sealed>, waker: Thread) -> Result<Chan
 struct Work {
     setup: Setup,
     flags: Flags,
-    /// None: the last one was broken, and the next commit makes another.
+    /// `None` if the last one broke; the next commit creates another.
     producer: Option<ThreadedProducer<Deliveries>>,
     deliveries: Deliveries,
     /// When the commit under way began.
@@ -350,15 +349,15 @@ struct Work {
     standstill: Standstill,
     /// Whether the process stood still since then.
     stood_still: Cell<bool>,
-    /// What was logged of late: an outage is no reason to fill a disk.
+    /// Limits repeated log lines: an outage must not fill a disk.
     log: RefCell<LogLimiter<&'static str>>,
-    /// Why its last call failed.
+    /// Why the last call failed.
     reason: String,
-    /// The topic that refuses a record for ever.
+    /// The topic that refuses a record permanently.
     rejection: Option<CommitError>,
 }
 
-/// Why a call failed: what the attempt is answered, and what people are told.
+/// Why a call failed: the answer for the attempt, and the reason for people.
 struct Failure {
     answer: CallResult,
     reason: String,
@@ -396,7 +395,7 @@ impl Work {
         }
     }
 
-    /// Makes the calls of an attempt, to its end.
+    /// Makes the calls of an attempt until it ends.
     fn make(&mut self, mut attempt: Attempt, sealed: &Sealed) -> Outcome {
         let (id, begun) = (sealed.commit.id, Instant::now());
         self.deliveries.reset();
@@ -405,7 +404,7 @@ impl Work {
         }
         self.standstill.noticed(clock::both());
         self.stood_still.set(false);
-        "its producer doesn't come back".clone_into(&mut self.reason);
+        "its producer hangs".clone_into(&mut self.reason);
         let ended = loop {
             match attempt.next() {
                 Next::Ended(ended) => break ended,
@@ -424,10 +423,10 @@ impl Work {
         }
     }
 
-    /// Whether what the producer has asked of a coordinator may still be on its way, as its connection broke and it asked again: the
-    /// first asking would end, or add to, whatever transaction it finds. The brokers tell the two apart by the producer's epoch alone,
-    /// as librdkafka 2.12.1 doesn't have KIP-890; so another producer takes its place, of a newer one. (`a_late_end...`,
-    /// tests/kafka/late.rs)
+    /// Whether a coordinator request of the producer may still be in flight because its connection broke and the
+    /// request was repeated: the stray first one would end, or add to, whatever transaction it meets. The brokers
+    /// distinguish the two only by producer epoch, as librdkafka 2.12.1 lacks KIP-890; so a producer with a newer epoch
+    /// replaces this one. (`a_late_end...`, tests/kafka/late.rs)
     fn may_have_asked_twice(&self) -> bool {
         self.setup.delivery == Delivery::ExactlyOnce && self.deliveries.reported().disconnected
     }
@@ -449,7 +448,7 @@ impl Work {
             Call::Discard => {
                 if let Some(more) = self.may_log("anew") {
                     let reason = &self.reason;
-                    tracing::warn!(reason, more_since_the_last_line = more, "the producer is made anew");
+                    tracing::warn!(reason, more_since_the_last_line = more, "recreating the producer");
                 }
                 self.producer = None;
                 Ok(())
@@ -474,7 +473,7 @@ impl Work {
         self.log.borrow_mut().allow(about, Instant::now())
     }
 
-    /// What is answered where the worker doesn't wait any longer, if it doesn't.
+    /// Returns the answer to give if the worker has stopped waiting.
     fn interruption(&self) -> Option<CallResult> {
         if self.flags.abandoned.load(Ordering::Relaxed) {
             Some(CallResult::Abandoned)
@@ -483,8 +482,8 @@ impl Work {
         }
     }
 
-    /// Makes a producer where there's none: the same transactional id is registered anew, which ends what the former one
-    /// has left open. An outage is waited out.
+    /// Creates a producer if there is none: registers the same transactional id again, which ends what the previous one
+    /// left open. Waits out outages.
     fn have_producer(&mut self) -> Result<(), Failure> {
         while self.producer.is_none() {
             if let Some(answer) = self.interruption() {
@@ -506,7 +505,8 @@ impl Work {
         Ok(())
     }
 
-    /// Whether any offset bears the commit's token. (Not whether it is there: an alarm raised by silence moves none.)
+    /// Whether any committed offset carries the commit's token. (Comparing offsets isn't enough: an alarm raised by
+    /// silence moves none.)
     fn is_token_committed(&self, commit: &Commit) -> Result<bool, Failure> {
         let partitions: Vec<_> = commit.parts.iter().map(|part| part.partition).collect();
         let token = self.token(commit);
@@ -517,13 +517,13 @@ impl Work {
                 }
                 Err(error) => match self.interruption() {
                     Some(answer) => return Err(Failure::new(answer, error)),
-                    None => tracing::warn!(%error, "a commit waits to know how it has ended"),
+                    None => tracing::warn!(%error, "a commit is in doubt: asking again whether it succeeded"),
                 },
             }
         }
     }
 
-    /// What a commit's offsets bear, so that its end can be told later.
+    /// Returns the commit token, which the commit's offsets carry so that its outcome can be found out later.
     fn token(&self, commit: &Commit) -> String {
         format!("{}/{}", self.setup.instance, commit.id.0)
     }
@@ -561,7 +561,7 @@ impl Work {
         records.try_for_each(|record| self.send(record))
     }
 
-    /// Waits until all that was sent is durable.
+    /// Waits until everything sent is durable.
     fn flush(&self) -> Result<(), Failure> {
         let producer = self.producer()?;
         self.retry_until(
@@ -576,7 +576,7 @@ impl Work {
     fn refuse_after_standstill(&self) -> Result<(), Failure> {
         self.watch_standstill();
         if self.stood_still.get() {
-            let reason = "the process stood still, and the group may have gone on without it";
+            let reason = "the process stood still, and the group may have moved on without it";
             return Err(Failure::new(CallResult::StoodStill, reason));
         }
         Ok(())
@@ -615,7 +615,7 @@ impl Work {
         )
     }
 
-    /// Whether all that was sent is in the log. What the client has given up isn't, or nobody knows.
+    /// Checks that everything sent is in the log. A record that the client gave up is missing or in doubt.
     fn confirm(&self) -> Result<(), Failure> {
         let all_are_reported = native::producer::flush(self.producer()?, STEP_TIMEOUT);
         if all_are_reported && !self.deliveries.reported().any_failed {
@@ -624,10 +624,10 @@ impl Work {
         Err(Failure::new(CallResult::Broken, format!("a record was given up: {}", self.reason)))
     }
 
-    /// Makes nothing of the transaction visible. Should that fail for good, the transaction's timeout does it.
+    /// Aborts the transaction. If that fails permanently, the transaction timeout does it.
     fn abort(&self) -> Result<(), Failure> {
         let producer = self.producer()?;
-        // Whatever the cluster says: an abort that is broken off would block every transaction to come.
+        // Whatever the cluster says: an interrupted abort would block every later transaction.
         self.retry_until(
             "abort",
             || None,
@@ -641,12 +641,12 @@ impl Work {
         }
     }
 
-    /// Whether the broker has ended the transaction under way, or is about to.
+    /// Whether the broker has aborted the open transaction, or is about to.
     fn is_overdue(&self) -> bool {
         self.setup.delivery == Delivery::ExactlyOnce && self.begun.elapsed() > self.setup.transaction_timeout
     }
 
-    /// Tries again what may be tried again, until there's a refusal or the worker gives up. Says so once.
+    /// Repeats a retriable step until it succeeds, is refused, or the worker gives up. Logs the wait once.
     fn retry_until(
         &self,
         what: &str,
@@ -659,7 +659,7 @@ impl Work {
             self.watch_standstill();
             let Err(retry) = step() else {
                 if told {
-                    tracing::info!(waited = ?begun.elapsed(), "commits go on");
+                    tracing::info!(waited = ?begun.elapsed(), "commits continue");
                 }
                 return Ok(());
             };
@@ -673,7 +673,7 @@ impl Work {
                 return Err(Failure::new(CallResult::Refused(retry.refusal), retry.reason));
             }
             if self.flags.renew.swap(false, Ordering::Relaxed) {
-                return Err(Failure::new(CallResult::Broken, "a topic was deleted and made anew"));
+                return Err(Failure::new(CallResult::Broken, "a topic was deleted and recreated"));
             }
             if let Some(answer) = self.interruption() {
                 return Err(Failure::new(answer, retry.reason));
@@ -702,8 +702,8 @@ impl Work {
         }
     }
 
-    /// A dead letter has headers more than its record, so that it may not fit where that did: then it goes without its value, and
-    /// says so.
+    /// Sends a dead letter. It has more headers than its record, so it may exceed the limit that the record kept: then
+    /// it is sent without its value, and says so.
     fn send_dead_letter(&self, record: OutgoingRecord<'_>, letter: Letter) -> Result<(), Failure> {
         if !self.deliveries.reported().too_large.contains(&letter) {
             match self.produce(&record) {
@@ -716,7 +716,7 @@ impl Work {
             offset = letter.1.0,
             bytes = record.value.as_ref().map_or(0, |value| value.len()),
             topic = record.topic,
-            "a dead letter doesn't fit into its topic and goes without its value: raise max.message.bytes there, above that of \
+            "a dead letter is too large for its topic and goes without its value: raise its max.message.bytes above that of \
              the readings topic"
         );
         self.produce(&record.without_value())
@@ -732,7 +732,7 @@ impl Work {
             };
             let interruption = || self.interruption().map(|answer| Failure::new(answer, &error));
             match error.rdkafka_error_code() {
-                // A topic that has just grown: the client looks at its metadata every few minutes only.
+                // A topic that has just grown: the client refreshes metadata only every few minutes.
                 Some(RDKafkaErrorCode::UnknownPartition) if begun.elapsed() < GROWTH_TIMEOUT => {
                     if let Some(failure) = interruption() {
                         return Err(failure);
@@ -765,7 +765,7 @@ impl Work {
         }
     }
 
-    /// A delivery that the broker refused for good.
+    /// Returns a delivery that the broker refused permanently, if any.
     fn rejected(&self) -> Option<Failure> {
         let (topic, code) = self.deliveries.failure()?;
         let is_letter = topic == self.setup.encoder.dead_letters;
@@ -773,7 +773,7 @@ impl Work {
             && is_letter
             && !self.deliveries.reported().bare_too_large
         {
-            let reason = "a dead letter is too large for its topic: it goes again, without its value";
+            let reason = "a dead letter is too large for its topic: it is sent again without its value";
             return Some(Failure::new(CallResult::Refused(Refusal::Other), reason));
         }
         Some(match code {
@@ -811,10 +811,10 @@ fn transaction_failure(error: &KafkaError) -> Failure {
 }
 
 fn overdue(reason: impl std::fmt::Display) -> Failure {
-    Failure::new(CallResult::Overdue, format!("the transaction's time is over: {reason}"))
+    Failure::new(CallResult::Overdue, format!("the transaction has timed out: {reason}"))
 }
 
-/// What it means for what is held that the group's coordinator answered so.
+/// What the group coordinator's answer means for the held partitions.
 fn refusal_of(code: RDKafkaErrorCode) -> Refusal {
     match code {
         RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::FencedInstanceId => Refusal::NotAMember,
@@ -828,16 +828,16 @@ fn rejection(topic: &str, code: RDKafkaErrorCode) -> CommitError {
         RDKafkaErrorCode::MessageSizeTooLarge => {
             "raise its max.message.bytes above that of the readings topic"
         }
-        RDKafkaErrorCode::TopicAuthorizationFailed => "give this principal the right to write to it",
+        RDKafkaErrorCode::TopicAuthorizationFailed => "grant this principal WRITE on it",
         RDKafkaErrorCode::InvalidTimestamp => {
             "set its message.timestamp.before/after.max.ms as wide as the readings topic's"
         }
-        _ => "see what the brokers' logs say",
+        _ => "see the brokers' logs",
     };
     CommitError::Rejected { topic: topic.to_owned(), reason: code.to_string(), advice }
 }
 
-/// A failed step, and whether it may be tried again.
+/// A failed step, and whether to retry it.
 struct Retry {
     retriable: bool,
     fatal: bool,
@@ -863,9 +863,9 @@ impl Retry {
         }
     }
 
-    /// Not everything was delivered in a slice of time.
+    /// Not everything was delivered within one step.
     fn of_delivery() -> Retry {
-        let reason = "the brokers do not take what was sent".to_owned();
+        let reason = "the brokers do not acknowledge the records".to_owned();
         Retry { retriable: true, fatal: false, refusal: Refusal::Other, reason }
     }
 }
@@ -888,24 +888,24 @@ fn reason(error: &KafkaError) -> String {
     }
 }
 
-/// Partition and offset of the record that a dead letter is of.
+/// Partition and offset of a dead letter's record.
 type Letter = (PartitionId, Offset);
 
-/// What was reported of deliveries.
+/// Delivery reports.
 #[derive(Clone, Debug, Default)]
 struct Deliveries(Arc<Mutex<Reported>>);
 
 #[derive(Debug, Default)]
 struct Reported {
-    /// The first one that failed.
+    /// The first failure.
     failure: Option<(String, RDKafkaErrorCode)>,
     /// Whether any record was given up.
     any_failed: bool,
-    /// The dead letters of the present commit that the broker didn't take with their values.
+    /// Dead letters of the current commit that the broker refused with their values.
     too_large: BTreeSet<Letter>,
-    /// Whether one was refused that had no value any more.
+    /// Whether the broker refused one without its value.
     bare_too_large: bool,
-    /// Whether a connection broke since the producer was made.
+    /// Whether a connection broke since the producer was created.
     disconnected: bool,
 }
 
@@ -914,7 +914,7 @@ impl Deliveries {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the next attempt.
+    /// Resets the reports for the next attempt.
     fn reset(&self) {
         let mut reported = self.reported();
         (reported.failure, reported.any_failed) = (None, false);
@@ -926,9 +926,9 @@ impl Deliveries {
 }
 
 impl Reported {
-    /// The broker takes it for too large.
+    /// Notes a dead letter that the broker refused as too large.
     fn is_too_large(&mut self, message: &BorrowedMessage<'_>) {
-        // The last one of a name counts: a dead letter that came back has another before it.
+        // The last header of a name counts: a dead letter that was replayed has an earlier one.
         let header = |name| {
             let all = message.headers()?;
             let found = all.iter().filter(|header| header.key == name).last()?;
@@ -941,8 +941,8 @@ impl Reported {
 }
 
 impl ClientContext for Deliveries {
-    /// Called as a connection breaks, by the thread that has it: nobody asks again before that. It's told once in a while only where
-    /// the reason is the same (`rd_kafka_broker_set_error`, librdkafka 2.12.1), but the first one always.
+    /// Called when a connection breaks, by the thread that owns it, before any request is repeated. librdkafka logs a
+    /// repeated reason only once in a while (`rd_kafka_broker_set_error`, librdkafka 2.12.1), but always the first one.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility == "FAIL" && message.contains("in state UP") {
             self.reported().disconnected = true;
@@ -963,7 +963,7 @@ impl ProducerContext for Deliveries {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
             let mut reported = self.reported();
             reported.any_failed = true;
-            // What is purged was not refused by anybody.
+            // A purged record was not refused.
             if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
                 return;
             }

@@ -1,4 +1,4 @@
-//! One way to configure every Kafka client: defaults of ours, then `-X` of the user, which wins or is refused.
+//! One way to configure every Kafka client: our defaults, then the user's `-X`, which wins or is refused.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +13,13 @@ use secrecy::SecretString;
 
 use super::properties::Properties;
 
-/// The transaction ends by itself this long after it began, should we die: it holds up every reader of committed records till
-/// then.
+/// `transaction.timeout.ms`. If we die mid-transaction, the broker aborts it after this; until then `read_committed`
+/// consumers wait.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A crash is noticed after this long; librdkafka's default of 45 s is a long time for an alarm.
+/// `session.timeout.ms`: how soon a crash is noticed. librdkafka's default of 45 s is too long for an alarm.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest record that a client of ours sends: a dead letter is as large as what somebody else could produce.
+/// The largest record that our clients send: a dead letter is as large as anything that others can produce.
 const MAX_MESSAGE_BYTES: &str = "67108864";
 
 /// How to reach the cluster: `--brokers` and `-X`.
@@ -30,26 +30,26 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Takes `-X` values: `key=value`, or `@file` with one such a line, `#` and `!` for comments.
+    /// Parses `-X` values: `key=value`, or `@file` with one pair per line and comments after `#` or `!`.
     ///
     /// # Errors
-    /// When a value has no `=`, a file can't be read, librdkafka doesn't know the property or its value, or properties don't
-    /// fit together.
+    /// When a value has no `=`, a file can't be read, librdkafka doesn't know a property or its value, or properties
+    /// conflict.
     pub fn new(brokers: &str, properties: &[SecretString]) -> Result<Connection, ConfigError> {
         let mut properties = Properties::read(properties)?;
         // `-X` wins.
         let brokers = properties.take("bootstrap.servers").unwrap_or_else(|| brokers.to_owned());
         let connection = Connection { brokers, properties };
-        // Tried now, so that a mistake is found before anything starts, and by every command.
+        // Tried now, so that every command finds a mistake before anything starts.
         connection.try_out::<BaseConsumer<_>>(connection.reader("genwatch_reader", Isolation::Committed))?;
         connection.try_out::<BaseProducer<_>>(connection.producer())?;
         Ok(connection)
     }
 
-    /// Tries the clients that a worker makes.
+    /// Checks the configuration of a worker's clients.
     ///
     /// # Errors
-    /// When properties don't fit together.
+    /// When properties conflict.
     pub fn check_worker(
         &self,
         group: &str,
@@ -63,7 +63,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Makes a client that knows no broker: librdkafka compares properties with each other only then.
+    /// Creates a client without brokers: only then does librdkafka check properties against each other.
     fn try_out<C: FromClientConfigAndContext<Context>>(
         &self,
         mut config: ClientConfig,
@@ -79,50 +79,50 @@ impl Connection {
         })
     }
 
-    /// The brokers.
+    /// Returns the brokers.
     #[must_use]
     pub fn brokers(&self) -> &str {
         &self.brokers
     }
 
-    /// The properties that the user set by `-X`.
+    /// Returns the properties that the user set by `-X`.
     pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
         self.properties.iter()
     }
 
-    /// A property that the user set by `-X`, under whichever of its names.
+    /// Returns a property that the user set by `-X`, under any of its names.
     #[must_use]
     pub fn property(&self, key: &str) -> Option<&str> {
         self.properties.get(key)
     }
 
-    /// A time that the user set in milliseconds by `-X`, or what it is otherwise.
+    /// Returns a time that the user set in milliseconds by `-X`, or `otherwise`.
     #[must_use]
     pub fn time(&self, key: &str, otherwise: Duration) -> Duration {
         let millis = self.property(key).and_then(|millis| millis.parse().ok());
         millis.map_or(otherwise, Duration::from_millis)
     }
 
-    /// After how long without a heartbeat the group goes on without a member, by the classic protocol.
+    /// Returns how long the group waits for a member's heartbeat before it drops it, in the classic protocol.
     #[must_use]
     pub fn session_timeout(&self) -> Duration {
         self.time("session.timeout.ms", SESSION_TIMEOUT)
     }
 
-    /// Who stood still for longer than this may be no member of its group any more, and not know it: his last heartbeat was
+    /// Returns the pause after which a process may have lost its membership without knowing it: its last heartbeat was
     /// some time before.
     #[must_use]
     pub fn doubtful_standstill(&self) -> Duration {
         self.session_timeout() / 2
     }
 
-    /// What all clients share.
+    /// Returns the configuration that all clients share.
     #[must_use]
     pub(crate) fn client(&self) -> ClientConfig {
         self.complete(ClientConfig::new())
     }
 
-    /// A consumer that belongs to no group: assigns by itself, never pauses, learns where partitions end.
+    /// Configures a consumer without a group: it assigns itself, never pauses, learns where partitions end.
     #[must_use]
     pub(crate) fn reader(&self, group: &str, isolation: Isolation) -> ClientConfig {
         let mut config = self.client();
@@ -141,7 +141,7 @@ impl Connection {
         config
     }
 
-    /// The worker's group consumer.
+    /// Configures the worker's group consumer.
     #[must_use]
     pub(crate) fn group_consumer(&self, group: &str, protocol: GroupProtocol) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -149,14 +149,14 @@ impl Connection {
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // Not wanted here: `rd_kafka_consume_batch_queue` counts the end-of-partition notice as a record, so that after
-            // the next pause (each rebalance makes one) the fetcher goes on one record too far (librdkafka 2.12.1,
+            // Off: `rd_kafka_consume_batch_queue` counts the end-of-partition notice as a record, so after the next
+            // pause (each rebalance makes one) the fetcher skips a record (librdkafka 2.12.1,
             // rd_kafka_q_serve_rkmessages).
             .set("enable.partition.eof", "false")
             .set("allow.auto.create.topics", "false")
-            // How long a topic that has grown goes unnoticed; librdkafka's default is five minutes.
+            // How long a topic's growth goes unnoticed; librdkafka's default is five minutes.
             .set("topic.metadata.refresh.interval.ms", "30000")
-            // Starts are always explicit; should librdkafka ever have to choose, `latest` would lose records.
+            // Starts are always explicit; if librdkafka ever had to choose, `latest` would lose records.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")
             // With a bounded queue the fetcher would sleep a second each time the queue is full.
@@ -175,8 +175,9 @@ impl Connection {
         config
     }
 
-    /// The group consumer of a sink: as the worker's, but each topic is shared out by itself. (`cooperative-sticky` makes the sums
-    /// even: a second sink may get the quiet topics, and the first one keep all readings.)
+    /// Configures a sink's group consumer: like the worker's, but each topic is assigned separately.
+    /// (`cooperative-sticky` balances only totals: a second sink may get the quiet topics while the first one keeps all
+    /// readings.)
     #[must_use]
     pub(crate) fn sink_consumer(&self, group: &str) -> ClientConfig {
         let mut config = self.group_consumer(group, GroupProtocol::Classic);
@@ -186,7 +187,7 @@ impl Connection {
         config
     }
 
-    /// A producer, partitioning like the Java client.
+    /// Configures a producer that partitions like the Java client.
     #[must_use]
     pub(crate) fn producer(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -202,8 +203,8 @@ impl Connection {
         self.complete(config)
     }
 
-    /// The producer of a worker whose commits are transactions. One id a process: fencing goes by the group's generation
-    /// (KIP-447), so ids needn't be stable; the group as a prefix makes one ACL fit all replicas.
+    /// Configures the producer of a worker whose commits are transactions. One id per process: fencing uses the group's
+    /// generation (KIP-447), so ids needn't be stable; with the group as prefix, one ACL fits all workers.
     #[must_use]
     pub(crate) fn transactional_producer(&self, group: &str) -> ClientConfig {
         let mut config = self.producer();
@@ -214,28 +215,28 @@ impl Connection {
         config
     }
 
-    /// What all clients share, as librdkafka takes it; values of secrets are in clear.
+    /// Returns the properties that all clients share, as librdkafka takes them; secrets are in clear.
     pub fn shared_properties(&self) -> impl Iterator<Item = (&str, &str)> {
         let is_said = self.properties.iter().any(|(key, _)| key.starts_with("ssl.ca."));
-        // The OpenSSL that is linked in looks where no system has certificates; this looks where they are.
+        // The linked OpenSSL looks where no system has certificates; `probe` looks where they are.
         let probe = (!is_said && !certificates_by_environment()).then_some(("ssl.ca.location", "probe"));
         let ours = [("bootstrap.servers", self.brokers.as_str()), ("client.id", "genwatch")];
         ours.into_iter().chain(probe).chain(self.properties.iter())
     }
 
     /// Adds what all clients share; the user's properties come last. (Not by copying another configuration:
-    /// `ClientConfig::config_map` gives a placeholder for each password.)
+    /// `ClientConfig::config_map` returns a placeholder for each password.)
     fn complete(&self, mut config: ClientConfig) -> ClientConfig {
         for (key, value) in self.shared_properties() {
             config.set(key, value);
         }
-        // librdkafka tells what it does in its log; errors come by callback.
+        // The log says what librdkafka does; errors come by callback.
         config.set_log_level(RDKafkaLogLevel::Info);
         config
     }
 }
 
-/// Whether OpenSSL's own variables say whom to trust; it heeds them where nothing else is said.
+/// Whether OpenSSL's own variables say what to trust; OpenSSL uses them unless configured otherwise.
 fn certificates_by_environment() -> bool {
     ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
 }
@@ -243,7 +244,7 @@ fn certificates_by_environment() -> bool {
 /// Which records a reader sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// Those of committed transactions, and of none.
+    /// Records of committed transactions, and those outside any.
     Committed,
     /// All, as they're written.
     Uncommitted,
@@ -258,7 +259,7 @@ impl Isolation {
     }
 }
 
-/// How the group agrees on who works which partition.
+/// How the group assigns partitions to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupProtocol {
     /// Join and sync, with the cooperative-sticky assignor.
@@ -279,7 +280,7 @@ impl GroupProtocol {
 /// Why the connection options were refused. No value is shown: it may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Something else than `key=value`.
+    /// Not `key=value`.
     #[error("{origin}: expected key=value with a property of librdkafka (or @file), such as client.id=me")]
     NoPair {
         /// `-X`, or the file and its line.
@@ -293,7 +294,7 @@ pub enum ConfigError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// librdkafka doesn't know it, or not this value.
+    /// librdkafka doesn't know the property or the value.
     #[error("{origin}: {reason} (see librdkafka's CONFIGURATION.md)")]
     Property {
         /// Where the user set which property.
@@ -306,13 +307,13 @@ pub enum ConfigError {
     Managed {
         /// Where the user set which property.
         origin: String,
-        /// What to do in its place, or why.
+        /// What to do instead, or why.
         instead: &'static str,
     },
     /// This build of librdkafka can't do it.
     #[error(
-        "{origin}: {what} is not compiled into genwatch; there are sasl.mechanism PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, and \
-         client certificates (security.protocol=ssl)"
+        "{origin}: {what} is not compiled into genwatch; available: sasl.mechanism PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, \
+         and client certificates (security.protocol=ssl)"
     )]
     NotCompiledIn {
         /// Where the user asked for it.
@@ -320,19 +321,19 @@ pub enum ConfigError {
         /// What is missing.
         what: &'static str,
     },
-    /// Properties don't fit together.
+    /// Properties conflict.
     #[error("-X: {0}")]
     Refused(String),
 }
 
-/// Context of rust-rdkafka's clients: logs go to `tracing`, the last errors are kept for the message a user reads.
+/// Context of rust-rdkafka's clients: logs go to `tracing`; errors are kept for the message that a user reads.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Context {
     errors: Arc<Mutex<Vec<(KafkaError, String)>>>,
 }
 
 impl Context {
-    /// The errors since the last call, oldest first.
+    /// Returns the errors since the last call, oldest first.
     #[must_use]
     pub(crate) fn take_errors(&self) -> Vec<(KafkaError, String)> {
         std::mem::take(&mut *self.errors.lock().unwrap_or_else(PoisonError::into_inner))
@@ -346,7 +347,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        // Bounded: a client that is never asked must not grow.
+        // Bounded: if nobody takes them, they must not grow.
         if errors.len() < 64 {
             errors.push((error, reason.to_owned()));
         }
@@ -361,7 +362,7 @@ impl ProducerContext for Context {
     fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
 }
 
-/// A log line of librdkafka (`level` as in syslog). What an operator must act on comes as an error, so these are for
+/// Logs a line of librdkafka (`level` as in syslog). What an operator must act on comes as an error, so these are for
 /// debugging: `RUST_LOG=librdkafka=debug`.
 pub(crate) fn log(level: i32, facility: &str, message: &str) {
     match level {
@@ -371,7 +372,7 @@ pub(crate) fn log(level: i32, facility: &str, message: &str) {
     }
 }
 
-/// This replica as others see it: host and process.
+/// Returns this worker's name: host and process id.
 #[must_use]
 pub fn replica_name() -> String {
     let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
@@ -380,7 +381,7 @@ pub fn replica_name() -> String {
     format!("{host}-{}", std::process::id())
 }
 
-/// One line for partitions: `0, 3, 5-9`.
+/// Formats partitions in one line: `0, 3, 5-9`.
 #[must_use]
 pub fn ranges(partitions: &[genwatch_core::types::PartitionId]) -> String {
     let mut sorted: Vec<i32> = partitions.iter().map(|p| p.0).collect();

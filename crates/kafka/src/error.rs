@@ -1,8 +1,8 @@
-//! What librdkafka says when it can't, without its types.
+//! librdkafka's errors, without its types.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// An error of a client, in words.
+/// An error of a client, as text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{said}")]
 pub struct ClientError {
@@ -10,20 +10,20 @@ pub struct ClientError {
     said: String,
 }
 
-/// What an error asks for.
+/// How to react to an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The principal may not use the group.
     GroupUnauthorized,
     /// The principal may not use the topic.
     TopicUnauthorized,
-    /// The client is of no use any more; [`Consumer::fatal_error`](crate::consumer::Consumer::fatal_error) says why.
+    /// The client is unusable; [`Consumer::fatal_error`](crate::consumer::Consumer::fatal_error) says why.
     Fatal,
     /// The log doesn't have the offset.
     OutOfRange,
     /// A batch can't be decoded.
     Unreadable,
-    /// The client goes on trying.
+    /// The client keeps trying.
     Other,
 }
 
@@ -33,12 +33,12 @@ impl ClientError {
         ClientError { code, said: format!("{reason} ({code})") }
     }
 
-    /// An error that the system or this crate has found.
+    /// Creates an error that the system or this crate has found.
     pub(crate) fn of_ours(reason: String) -> ClientError {
         ClientError { code: RDKafkaErrorCode::Fail, said: reason }
     }
 
-    /// What it asks for.
+    /// Returns how to react to it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self.code {
@@ -54,7 +54,7 @@ impl ClientError {
         }
     }
 
-    /// librdkafka's number of it, to tell errors apart.
+    /// Returns librdkafka's error number, to distinguish errors.
     #[must_use]
     pub fn number(&self) -> i32 {
         self.code as i32

@@ -1,5 +1,5 @@
-//! Forwards records that somebody else holds until they are durable: each has a number, and its delivery is reported by
-//! that.
+//! Forwards records that their sender keeps until they are durable: each has a number, by which its delivery is
+//! reported.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,13 +19,13 @@ pub struct Forwarder {
     trouble: Trouble,
 }
 
-/// What the client said last of its connections.
+/// The client's latest connection error.
 type Trouble = Arc<Mutex<Option<String>>>;
 
-/// A record that is kept.
+/// A record that the sender keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Where to.
+    /// The target topic.
     pub topic: String,
     /// The generator.
     pub key: Option<Vec<u8>>,
@@ -36,17 +36,17 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// To be forwarded.
+    /// Returns the record to forward.
     #[must_use]
     pub fn record(&self) -> Forwarded<'_> {
         Forwarded { topic: &self.topic, key: self.key.as_deref(), value: self.value.as_deref(), at: self.at }
     }
 }
 
-/// A record to be forwarded.
+/// A record to forward.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarded<'a> {
-    /// Where to.
+    /// The target topic.
     pub topic: &'a str,
     /// The generator.
     pub key: Option<&'a [u8]>,
@@ -56,7 +56,7 @@ pub struct Forwarded<'a> {
     pub at: Millis,
 }
 
-/// What became of the record of this number.
+/// The outcome of one record.
 #[derive(Debug)]
 pub struct DeliveryReport {
     /// As given to [`Forwarder::send`].
@@ -68,11 +68,11 @@ pub struct DeliveryReport {
 /// Why a record can't be delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
-    /// The broker refuses a record for what it is; others may pass. Where it came with others in one request, it may be one of
-    /// them that is meant: sent alone, it is itself.
+    /// The broker refuses this record; others may pass. If it shared a request with others, one of them may be the
+    /// cause; if it was sent alone, it is the cause itself.
     #[error("the broker refuses the record: {0:?}")]
     Record(DeliveryRefusal, Box<Kept>),
-    /// Nothing can be delivered there.
+    /// Nothing can be delivered to the topic.
     #[error("{0}")]
     Refused(String),
 }
@@ -80,34 +80,34 @@ pub enum Undelivered {
 /// What is wrong with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryRefusal {
-    /// Larger than the topic takes.
+    /// Larger than the topic accepts.
     TooLarge,
-    /// Older or newer than the topic takes.
+    /// Older or newer than the topic accepts.
     InvalidTimestamp,
-    /// Not what the topic takes; or another one of its request isn't.
+    /// Not what the topic accepts; or another record of the request isn't.
     InvalidRecord,
     /// A policy of the cluster.
     PolicyViolation,
 }
 
-/// What topics may take of a request.
+/// What topics accept in a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProducerLimits {
-    /// The least `max.message.bytes` of them. It is about the whole that a request has for a partition: one with more would be
-    /// refused with all that is in it.
+    /// The smallest `max.message.bytes` of them. It limits all that a request holds for a partition: a larger batch is
+    /// refused as a whole.
     pub batch_bytes: Option<usize>,
 }
 
-/// What a request has beside its records.
+/// Bytes of a request besides its records.
 const BATCH_OVERHEAD: usize = 1024;
 /// librdkafka's own default.
 const BATCH_BYTES: usize = 1_000_000;
 
 impl Forwarder {
-    /// A producer whose reports go to `report`, on the client's polling thread.
+    /// Creates a producer whose reports go to `report`, on the client's polling thread.
     ///
     /// # Errors
-    /// When the client can't be made.
+    /// When the client can't be created.
     pub fn new(
         connection: &Connection,
         limits: ProducerLimits,
@@ -119,10 +119,10 @@ impl Forwarder {
             .map_or(BATCH_BYTES, |most| most.saturating_sub(BATCH_OVERHEAD).clamp(1, BATCH_BYTES));
         for (key, value) in [
             ("batch.size", batch_bytes.to_string().as_str()),
-            // The sender is told to wait, and the one before it keeps what isn't durable: an outage loses nothing.
+            // The sender waits, and its own source keeps what isn't durable: an outage loses nothing.
             ("message.timeout.ms", "0"),
             ("linger.ms", "5"),
-            // What a sender with more waits for.
+            // With more than this in the queue, the sender waits.
             ("queue.buffering.max.kbytes", "65536"),
         ] {
             if connection.property(key).is_none() {
@@ -134,10 +134,10 @@ impl Forwarder {
         Ok(Forwarder { producer: config.create_with_context(reports)?, trouble })
     }
 
-    /// Queues a record; whether there was room for it.
+    /// Queues a record; returns whether there was room for it.
     ///
     /// # Errors
-    /// When the client refuses it for good.
+    /// When the client refuses it permanently.
     pub fn send(&self, number: u64, record: Forwarded<'_>) -> Result<bool, Undelivered> {
         let tag = Tag { number, at: record.at };
         let mut queued = BaseRecord::<[u8], [u8], Box<Tag>>::with_opaque_to(record.topic, Box::new(tag))
@@ -151,13 +151,13 @@ impl Forwarder {
         }
     }
 
-    /// What keeps records from being delivered, as far as the client has said since the last call.
+    /// Returns what keeps records from being delivered, if the client has reported it since the last call.
     #[must_use]
     pub fn take_trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Records that aren't delivered yet.
+    /// Returns the number of records not yet delivered.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
@@ -188,7 +188,7 @@ fn judge(error: &KafkaError, record: Forwarded<'_>) -> Undelivered {
     Undelivered::Record(refusal, Box::new(kept))
 }
 
-/// What a record is known by on its way. (A record that was refused doesn't tell its timestamp any more.)
+/// Identifies a record in flight. (A refused record no longer has its timestamp.)
 struct Tag {
     number: u64,
     at: Millis,
@@ -207,7 +207,7 @@ impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "producer");
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        // That all brokers are down is said last, and says least.
+        // "All brokers down" comes last, and says least.
         let says_more = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
         if says_more || trouble.is_none() {
             *trouble = Some(reason.to_owned());

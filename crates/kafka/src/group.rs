@@ -1,4 +1,4 @@
-//! What a consumer group has done: who owns which partition, how far it is, how far it is behind.
+//! The state of a consumer group: each partition's owner, progress and lag.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,32 +17,32 @@ use super::native::members::{GroupMember, members};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How far one partition is.
+/// The progress of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// The first offset in the log.
     pub start: Offset,
     /// The end of the log.
     pub end: Offset,
-    /// The committed offset; `None` if there's none yet.
+    /// The committed offset; `None` if there is none.
     pub committed: Option<Offset>,
 }
 
 impl Progress {
-    /// Records from the committed offset to the end; all of them if nothing is committed.
+    /// Returns the number of records from the committed offset to the end; all of them if nothing is committed.
     #[must_use]
     pub fn lag(&self) -> i64 {
         (self.end.0 - self.next().0).max(0)
     }
 
-    /// The next offset to be worked.
+    /// Returns the next offset to process.
     #[must_use]
     pub fn next(&self) -> Offset {
         self.committed.unwrap_or(self.start)
     }
 }
 
-/// Asks about one group and topic.
+/// Queries one group and topic.
 pub struct Group<'c> {
     cluster: &'c Cluster,
     connection: Connection,
@@ -52,10 +52,10 @@ pub struct Group<'c> {
 }
 
 impl<'c> Group<'c> {
-    /// For a group and topic; joins nothing.
+    /// Queries a group and topic; joins nothing.
     ///
     /// # Errors
-    /// When the client can't be made.
+    /// When the client can't be created.
     pub fn new(
         connection: &Connection,
         cluster: &'c Cluster,
@@ -73,7 +73,7 @@ impl<'c> Group<'c> {
         })
     }
 
-    /// The same group, asked about another topic.
+    /// Returns a query of the same group for another topic.
     #[must_use]
     pub fn on(&self, topic: &str) -> Group<'c> {
         Group {
@@ -85,13 +85,13 @@ impl<'c> Group<'c> {
         }
     }
 
-    /// The topic that is asked about.
+    /// Returns the queried topic.
     #[must_use]
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// Whether there is such a topic, as far as we may see.
+    /// Whether the topic exists, as far as we may see.
     ///
     /// # Errors
     /// When the cluster doesn't answer.
@@ -121,7 +121,7 @@ impl<'c> Group<'c> {
         Ok(self.client.committed_offsets(list, REQUEST_TIMEOUT)?)
     }
 
-    /// How far each partition is.
+    /// Returns the progress of each partition.
     ///
     /// # Errors
     /// When the topic doesn't exist or the cluster doesn't answer.
@@ -140,7 +140,7 @@ impl<'c> Group<'c> {
         Ok(progress)
     }
 
-    /// Who owns which partitions, by client id, topic by topic. Empty while the group rebalances.
+    /// Returns each partition's owner by client id, topic by topic. Empty while the group rebalances.
     ///
     /// # Errors
     /// When the coordinator doesn't answer.
@@ -156,7 +156,7 @@ impl<'c> Group<'c> {
         Ok(owners)
     }
 
-    /// The timestamp of the first record that isn't committed, for partitions that have one.
+    /// Returns the timestamp of the first uncommitted record of each partition that has one.
     ///
     /// # Errors
     /// When the broker refuses.
@@ -188,7 +188,7 @@ impl<'c> Group<'c> {
                     Event::Record(record) if waiting.remove(&record.partition).is_some() => {
                         found.insert(record.partition, record.timestamp);
                     }
-                    // What is left before the end are markers of transactions.
+                    // Only transaction markers are left before the end.
                     Event::End(partition, _) => {
                         waiting.remove(&partition);
                     }
@@ -204,10 +204,10 @@ impl<'c> Group<'c> {
     }
 }
 
-/// Why a group couldn't be asked.
+/// Why a query of a group failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
-    /// The cluster or the topic isn't there.
+    /// The cluster or the topic is missing.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The client or the coordinator refuses.

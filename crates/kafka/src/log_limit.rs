@@ -1,13 +1,13 @@
-//! Logs a thing once, and then not more often than is of use: a topic full of bad records, or a lookup that always
-//! hangs, must not fill a disk of logs.
+//! Logs each thing at once, and then only now and then: a topic full of bad records, or a lookup that always hangs,
+//! must not fill a disk.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// At least this long between two lines about the same.
+/// Minimum interval between two lines about the same thing.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// When each thing was last logged, and how often it was passed over since.
+/// When each thing was last logged, and how many lines were skipped since.
 #[derive(Debug)]
 pub struct LogLimiter<K>(BTreeMap<K, (Instant, u64)>);
 
@@ -18,7 +18,7 @@ impl<K> Default for LogLimiter<K> {
 }
 
 impl<K: Ord> LogLimiter<K> {
-    /// Whether it may be logged now; with how many were passed over since it last was, if any were.
+    /// Returns `Some` if it may be logged now, with the number of lines skipped since the last one, if any.
     pub fn allow(&mut self, about: K, now: Instant) -> Option<Option<u64>> {
         let Some((logged, silent)) = self.0.get_mut(&about) else {
             self.0.insert(about, (now, 0));

@@ -1,17 +1,17 @@
 //! A broker in this process: librdkafka's mock cluster, the real protocol over TCP on a loopback port.
 //!
-//! It answers transactions without keeping them, and admin requests not at all (librdkafka 2.12.1).
+//! It answers transactions without keeping them, and ignores admin requests (librdkafka 2.12.1).
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
 use crate::error::ClientError;
 
-/// The broker; it ends when this is dropped.
+/// The broker; it stops when dropped.
 pub struct MockBroker(MockCluster<'static, DefaultProducerContext>);
 
 impl MockBroker {
-    /// Starts it, with topics of so many partitions.
+    /// Starts it, with topics of `partitions` partitions.
     ///
     /// # Errors
     /// When no port is free.
@@ -23,7 +23,7 @@ impl MockBroker {
         Ok(MockBroker(cluster))
     }
 
-    /// Where it listens.
+    /// Returns its address.
     #[must_use]
     pub fn bootstrap_servers(&self) -> String {
         self.0.bootstrap_servers()

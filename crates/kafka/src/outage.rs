@@ -1,6 +1,6 @@
-//! Says that no broker answers and why, as long as that lasts, and that one answers again.
+//! Logs that no broker answers and why, for as long as that lasts, and that one answers again.
 //!
-//! librdkafka reports many times a second; here it becomes a line every half a minute.
+//! librdkafka reports many times a second; this logs a line every half a minute.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-/// Between two lines about the same outage.
+/// Interval between two lines about the same outage.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
-/// A connection that is back this soon is nobody's concern: brokers are restarted, and close idle connections.
+/// A shorter interruption isn't logged: brokers restart, and close idle connections.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What is known of an outage. Shared by the client's callbacks and by the thread that sees answers.
+/// The state of an outage. Shared by the client's callbacks and by the thread that sees answers.
 #[derive(Debug, Default)]
 pub struct Outage {
     /// Read for each delivery, so not behind the mutex.
@@ -25,19 +25,19 @@ pub struct Outage {
 struct State {
     begun: Option<Instant>,
     said: Option<Instant>,
-    /// Why a connection failed; "all brokers are down" says nothing of it.
+    /// Why a connection failed; "all brokers are down" doesn't say.
     reason: Option<String>,
 }
 
 impl Outage {
-    /// The client has reported an error that concerns no single record.
+    /// Notes an error of the client that concerns no single record.
     pub fn error(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
         if let Some(reason) = self.note(code, reason, Instant::now()) {
             tracing::warn!(reason, "no broker answers: waiting");
         }
     }
 
-    /// A broker has answered.
+    /// Notes that a broker has answered.
     pub fn answered(&self) {
         if !self.under_way.load(Ordering::Relaxed) {
             return;
@@ -53,10 +53,10 @@ impl Outage {
         self.under_way.load(Ordering::Relaxed)
     }
 
-    /// The reason, if it is time to say it.
+    /// Returns the reason, if it is time to log it.
     fn note(&self, code: Option<RDKafkaErrorCode>, reason: &str, now: Instant) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Credentials that are refused don't get right by themselves.
+        // Refused credentials don't become valid by themselves.
         let grace = match code {
             Some(RDKafkaErrorCode::AllBrokersDown) => GRACE,
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
@@ -85,7 +85,7 @@ impl Outage {
         Some(state.reason.clone().unwrap_or_else(|| reason.to_owned()))
     }
 
-    /// How long an outage lasted that was said to be there.
+    /// Ends the outage; returns its duration if it was logged.
     fn end(&self, now: Instant) -> Option<Duration> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = std::mem::take(&mut *state);

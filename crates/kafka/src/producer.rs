@@ -1,4 +1,4 @@
-//! Produces readings: as fast as the client goes, a delivery report counted for each record.
+//! Produces readings as fast as the client can, and counts a delivery report for each record.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,9 @@ use super::error::ClientError;
 use super::native;
 use super::outage::Outage;
 
-/// How long one wait takes, before it is asked whether to go on waiting.
+/// How long one wait takes before it checks whether to give up.
 const SLICE: Duration = Duration::from_millis(100);
-/// Records that are given up are reported at once; longer than this, and they aren't.
+/// How long to wait for the reports of purged records: they come at once, or not at all.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A producer of readings, keyed by generatorID.
@@ -27,7 +27,7 @@ pub struct ReadingProducer {
     topic: String,
 }
 
-/// What became of the records.
+/// The outcome of the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Produced {
     /// Acknowledged by all in-sync replicas.
@@ -39,18 +39,18 @@ pub struct Produced {
 }
 
 impl ReadingProducer {
-    /// A producer to a topic that exists. Records wait up to 5 ms for others to share a request with.
+    /// Creates a producer for an existing topic. Records wait up to 5 ms to share a request with others.
     ///
     /// # Errors
-    /// When the client can't be made.
+    /// When the client can't be created.
     pub fn new(connection: &Connection, topic: &str) -> Result<ReadingProducer, ClientError> {
         ReadingProducer::with_linger(connection, topic, "5")
     }
 
-    /// As [`ReadingProducer::new`], and no record waits for others.
+    /// As [`ReadingProducer::new`], but no record waits for others.
     ///
     /// # Errors
-    /// When the client can't be made.
+    /// When the client can't be created.
     pub fn without_linger(connection: &Connection, topic: &str) -> Result<ReadingProducer, ClientError> {
         ReadingProducer::with_linger(connection, topic, "0")
     }
@@ -79,15 +79,15 @@ impl ReadingProducer {
     /// Queues a record; waits while the client's queue is full.
     ///
     /// # Errors
-    /// When the client refuses the record for good.
+    /// When the client refuses the record permanently.
     pub fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), ClientError> {
         self.send_unless(key, value, || false).map(drop)
     }
 
-    /// As [`ReadingProducer::send`], but stops waiting when it is to give up; whether the record was queued.
+    /// As [`ReadingProducer::send`], but stops waiting when `give_up` says so; returns whether the record was queued.
     ///
     /// # Errors
-    /// When the client refuses the record for good.
+    /// When the client refuses the record permanently.
     pub fn send_unless(
         &self,
         key: Option<&[u8]>,
@@ -119,7 +119,7 @@ impl ReadingProducer {
         self.finish_unless(|| Instant::now() > deadline)
     }
 
-    /// Waits for the outstanding delivery reports until it is to give up; what has none then has failed.
+    /// Waits for the outstanding delivery reports until `give_up` says so; records without one have then failed.
     #[must_use]
     pub fn finish_unless(self, give_up: impl Fn() -> bool) -> Produced {
         let counts = &self.reports.0;
@@ -142,7 +142,7 @@ impl ReadingProducer {
         }
     }
 
-    /// Records acknowledged so far.
+    /// Returns the number of records acknowledged so far.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.reports.0.delivered.load(Ordering::Relaxed)

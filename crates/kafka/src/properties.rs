@@ -1,4 +1,5 @@
-//! The properties of librdkafka that a user gives by `-X`: read, each under one name, checked against what genwatch needs.
+//! The librdkafka properties that a user sets by `-X`: parsed, each under one name, checked against what genwatch
+//! needs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,8 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::config::ConfigError;
 
-/// Properties that have two names (librdkafka's CONFIGURATION.md, "Alias for"), with the one that genwatch uses. librdkafka
-/// takes both, and of two that are set the later one: without this the order of a hash map would decide.
+/// Properties with two names (librdkafka's CONFIGURATION.md, "Alias for"), with the one that genwatch uses. librdkafka
+/// accepts both, and the later of two wins: without this the order of a hash map would decide.
 const ALIASES: [(&str, &str); 10] = [
     ("metadata.broker.list", "bootstrap.servers"),
     ("max.in.flight.requests.per.connection", "max.in.flight"),
@@ -22,10 +23,10 @@ const ALIASES: [(&str, &str); 10] = [
     ("auto.commit.enable", "enable.auto.commit"),
 ];
 
-/// A property that the guarantees rest on.
+/// A property that the guarantees depend on.
 struct Managed {
     key: &'static str,
-    /// The values that are right, and may be said.
+    /// The correct values, which may be set.
     right: &'static [&'static str],
     /// What to do instead, or why.
     instead: &'static str,
@@ -43,7 +44,7 @@ const MANAGED_PROPERTIES: [Managed; 12] = [
     Managed {
         key: "partitioner",
         right: &["murmur2_random"],
-        instead: "every producer partitions like the Java client, so that all agree where a generator lives",
+        instead: "every producer partitions like the Java client, so that all agree on a generator's partition",
     },
     Managed { key: "enable.auto.commit", right: &["false"], instead: COMMITTED_WITH_EFFECTS },
     Managed { key: "enable.auto.offset.store", right: &["false"], instead: COMMITTED_WITH_EFFECTS },
@@ -75,24 +76,24 @@ const MANAGED_PROPERTIES: [Managed; 12] = [
     Managed {
         key: "transactional.id",
         right: &[],
-        instead: "each worker makes one of its own from --group: two workers with the same one would end each other",
+        instead: "each worker derives its own from --group: two workers with the same one would fence each other",
     },
     Managed { key: "delivery.report.only.error", right: &["false"], instead: "every delivery is counted" },
 ];
 
-/// Properties by their one name.
+/// Properties by their canonical name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Properties(BTreeMap<String, Property>);
 
 #[derive(Clone, Debug)]
 struct Property {
     value: SecretString,
-    /// As the user finds it: `-X KEY` or `FILE:LINE: KEY`.
+    /// Where the user finds it: `-X KEY` or `FILE:LINE: KEY`.
     origin: String,
 }
 
 impl Properties {
-    /// Reads `-X` values: `key=value`, or `@file` with one such a line.
+    /// Parses `-X` values: `key=value`, or `@file` with one pair per line.
     pub(super) fn read(values: &[SecretString]) -> Result<Properties, ConfigError> {
         let mut properties = Properties::default();
         for (_, pair) in values.iter().flat_map(|value| pairs(value.expose_secret())) {
@@ -159,17 +160,17 @@ impl Properties {
         Ok(())
     }
 
-    /// The value under any of its names.
+    /// Returns the value under any of its names.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.0.get(canonical(key)).map(|property| property.value.expose_secret())
     }
 
-    /// Takes a value out.
+    /// Removes a value and returns it.
     pub(super) fn take(&mut self, key: &str) -> Option<String> {
         self.0.remove(canonical(key)).map(|property| property.value.expose_secret().to_owned())
     }
 
-    /// Where the user has set it.
+    /// Returns where the user set it.
     pub(super) fn origin(&self, key: &str) -> &str {
         self.0.get(canonical(key)).map_or("-X", |property| &property.origin)
     }
@@ -183,8 +184,8 @@ fn canonical(key: &str) -> &str {
     ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name)
 }
 
-/// The pairs of a text, one a line, with their line numbers. Blank lines and comments (`#`, `!`) are left out; a PEM block
-/// belongs to the value before it, all its lines.
+/// Returns the pairs of a text, one per line, with their line numbers. Skips blank lines and comments (`#`, `!`); all
+/// lines of a PEM block belong to the value before it.
 fn pairs(text: &str) -> Vec<(usize, String)> {
     let mut pairs: Vec<(usize, String)> = Vec::new();
     let mut in_block = false;

@@ -1,9 +1,9 @@
-//! The restorer: answers the engine's questions about partitions that are to start ([`genwatch_core::engine::restore`] says which,
-//! in which order and why).
+//! The restorer: answers the engine's questions about partitions to start ([`genwatch_core::engine::restore`] says
+//! which, in which order and why).
 //!
-//! It runs on a thread of its own, so that the worker goes on polling. Each question is about one partition, and is open until
-//! it's answered or forgotten: an outage, or a transaction that a dead owner has left open, is waited out, however long it is,
-//! and holds up the questions about that partition alone. What can be asked together is.
+//! It runs on its own thread, so the worker keeps polling. Each question is about one partition, and stays open until
+//! it is answered or forgotten: the restorer waits out an outage, or a transaction that a dead owner left open, however
+//! long it takes, which delays only that partition's questions. It batches questions where it can.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,16 +25,16 @@ use super::error::ClientError;
 use super::topic_watch::{TopicWatch, TopicsFound};
 use super::topics::Topics;
 
-/// An open transaction of a crashed owner ends after its timeout (10 s) plus the broker's check (10 s); beyond that somebody
-/// should know.
+/// A crashed owner's open transaction ends after its timeout (10 s) plus the broker's check (10 s); a longer wait
+/// deserves a warning.
 const WARN_AFTER: Duration = Duration::from_secs(30);
-/// Not long, as other questions wait meanwhile.
+/// Short, because other questions wait meanwhile.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1000);
-/// The coordinator answers at once unless an offset is unstable: the client then asks again and again within this time.
+/// The coordinator answers at once unless an offset is unstable: then the client keeps asking within this time.
 const OFFSETS_TIMEOUT: Duration = Duration::from_millis(300);
-/// Where offsets can't be had together, so many are asked for one by one in a turn.
+/// If offsets can't be fetched together, how many to fetch one by one per turn.
 const ONE_BY_ONE: usize = 4;
-/// How long a question that had no answer waits before it's asked again.
+/// How long to wait before asking an unanswered question again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// The longest sleep.
 const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
 /// Why nothing can be restored at all.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The broker refuses, for good.
+    /// The broker refuses permanently.
     #[error("the state of partitions could not be restored: {0}")]
     Kafka(String),
 }
@@ -53,19 +53,19 @@ impl From<ClientError> for RestoreError {
     }
 }
 
-/// What the restorer has found.
+/// A result of the restorer.
 #[derive(Debug)]
 pub enum Heard {
     /// The answer to a question.
     Answer(AskId, Answer),
-    /// What there is of the topics; nobody has asked.
+    /// The state of the topics, which nobody asked for.
     Topics(TopicsFound),
 }
 
-/// A question on its channels.
+/// A question on its channel.
 type Asked = (AskId, PartitionId, Question);
 
-/// The restorer's thread, and the way to it.
+/// The restorer's thread and its channels.
 #[derive(Debug)]
 pub struct Restorer {
     questions: Option<Sender<Asked>>,
@@ -75,10 +75,11 @@ pub struct Restorer {
 }
 
 impl Restorer {
-    /// Starts the thread. `waker` is unparked when an answer is there. The companion topics have so many `partitions`, at least.
+    /// Starts the thread, which unparks `waker` when an answer is there. The companion topics have at least
+    /// `partitions` partitions.
     ///
     /// # Errors
-    /// When a client can't be made.
+    /// When a client can't be created.
     pub fn start(
         connection: &Connection,
         group: &str,
@@ -96,7 +97,7 @@ impl Restorer {
         let channels = Channels { incoming, answers, waker, forgotten: Arc::clone(&forgotten) };
         let (topics, connection) = (topics.clone(), connection.clone());
         let thread = std::thread::Builder::new().name("restorer".to_owned()).spawn(move || {
-            // Made here, as it wakes the thread that polls it.
+            // Created here, as it wakes the thread that polls it.
             match Consumer::new(&reader, &topics.state, std::thread::current()) {
                 Ok(client) => {
                     let clients = Clients { reader: client, uncommitted, handle, topics, connection };
@@ -112,7 +113,7 @@ impl Restorer {
         Ok(Restorer { questions: Some(questions), forgotten, answers: outcomes, thread: Some(thread) })
     }
 
-    /// Asks.
+    /// Asks a question.
     pub fn ask(&self, ask: AskId, partition: PartitionId, question: Question) {
         if let Some(questions) = &self.questions {
             // The receiver lives as long as the thread, which ends only after `questions` is dropped.
@@ -121,13 +122,13 @@ impl Restorer {
         self.wake();
     }
 
-    /// Nobody waits for this answer any more.
+    /// Withdraws a question.
     pub fn forget(&self, ask: AskId) {
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).insert(ask);
         self.wake();
     }
 
-    /// The next that it has found, or why nothing can be found.
+    /// Returns the next result, or why there can be no more.
     #[must_use]
     pub fn heard(&self) -> Option<Result<Heard, RestoreError>> {
         self.answers.try_recv().ok()
@@ -144,7 +145,7 @@ impl Drop for Restorer {
     fn drop(&mut self) {
         self.questions = None;
         self.wake();
-        // Detached: a request under way may wait for a broker, and nothing of it matters any more.
+        // Detached: an open request may wait for a broker, and its answer no longer matters.
         drop(self.thread.take());
     }
 }
@@ -159,7 +160,7 @@ struct Channels {
 
 impl Channels {
     fn send(&self, heard: Result<Heard, RestoreError>) {
-        // Whoever is gone needs no answer.
+        // A receiver that is gone needs no answer.
         if self.answers.send(heard).is_ok() {
             self.waker.unpark();
         }
@@ -167,7 +168,7 @@ impl Channels {
 }
 
 struct Clients {
-    /// Of the state topic.
+    /// Reads the state topic.
     reader: Consumer,
     uncommitted: BaseConsumer<Context>,
     handle: Arc<Handle>,
@@ -178,15 +179,15 @@ struct Clients {
 struct Work {
     channels: Channels,
     clients: Clients,
-    /// How many partitions each companion topic is known to have.
+    /// Known partition count of each companion topic.
     companions: BTreeMap<String, usize>,
     watch: TopicWatch,
-    /// How a reader is made.
+    /// Configuration of the reader.
     reader: ClientConfig,
     open: BTreeMap<AskId, Open>,
 }
 
-/// A question without an answer yet.
+/// An unanswered question.
 struct Open {
     partition: PartitionId,
     question: Question,
@@ -197,21 +198,21 @@ struct Open {
     reading: Option<Reading>,
 }
 
-/// The states of one partition, as far as they are read.
+/// The states of one partition that were read so far.
 struct Reading {
     high: Offset,
     states: StateFold,
 }
 
 impl Open {
-    /// Says now and then that something is waited for.
+    /// Schedules a retry; logs a long wait now and then.
     fn wait(&mut self, what: &str, why: &dyn std::fmt::Display) {
         self.due = Instant::now() + RETRY_AFTER;
         tracing::debug!(partition = %self.partition, %why, "no {what} yet");
         if self.told.elapsed() > WARN_AFTER {
             self.told = Instant::now();
             let seconds = self.asked.elapsed().as_secs();
-            tracing::warn!(partition = %self.partition, %why, seconds, "a partition can't be started: it waits for {what}");
+            tracing::warn!(partition = %self.partition, %why, seconds, "cannot start a partition yet: waiting for {what}");
         }
     }
 }
@@ -227,7 +228,7 @@ impl Work {
         }
     }
 
-    /// False when nobody will ask any more.
+    /// Returns false when no more questions can come.
     fn take_questions(&mut self) -> bool {
         loop {
             match self.channels.incoming.try_recv() {
@@ -262,9 +263,9 @@ impl Work {
         Ok(())
     }
 
-    /// The state topic was made anew. A client takes no leader epoch below the one it knows, and a topic that was made anew begins at zero: where another broker
-    /// leads it now, the former one is asked for ever (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1). So there's another
-    /// reader, which begins again what it was reading.
+    /// Replaces the reader after the state topic was recreated. A client rejects a leader epoch below the one it knows,
+    /// and a recreated topic starts at zero: if another broker leads it now, the client keeps asking the old one
+    /// forever (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1). The new reader starts open reads over.
     fn renew_reader(&mut self) -> Result<(), RestoreError> {
         let reader = Consumer::new(&self.reader, &self.clients.topics.state, std::thread::current());
         self.clients.reader = reader.map_err(|error| RestoreError::Kafka(error.to_string()))?;
@@ -299,7 +300,7 @@ impl Work {
         self.channels.send(Ok(Heard::Answer(ask, answer)));
     }
 
-    /// The questions of one kind that are due.
+    /// Returns the due questions of one kind.
     fn due(&self, question: &Question) -> Vec<(AskId, PartitionId)> {
         let now = Instant::now();
         let is_due = |open: &Open| open.question == *question && open.reading.is_none() && open.due <= now;
@@ -352,12 +353,12 @@ impl Work {
                 for (ask, _) in &due {
                     self.wait(*ask, "its committed offset", &why);
                 }
-                // One that is unstable keeps the answer for all of them back.
+                // One unstable offset blocks the answer for all.
                 for (ask, partition) in due.iter().take(if due.len() > 1 { ONE_BY_ONE } else { 0 }) {
                     if let Ok(offsets) = self.clients.committed(&[*partition])? {
                         self.answer(*ask, Answer::Committed(offsets.first().and_then(noted)));
                     } else if let Some(open) = self.open.get_mut(ask) {
-                        // Others are asked for first the next time.
+                        // Next time others go first.
                         open.due += RETRY_AFTER;
                     }
                 }
@@ -386,7 +387,7 @@ impl Work {
         Ok(())
     }
 
-    /// Reads what there is of the state topic, up to the ends.
+    /// Reads the state topic up to the high watermarks.
     fn read(&mut self) -> Result<(), RestoreError> {
         let Work { open, clients, .. } = self;
         let mut reading: BTreeMap<PartitionId, (AskId, &mut Open)> = open
@@ -416,8 +417,8 @@ impl Work {
                         }
                         (record.partition, record.offset.next())
                     }
-                    // The end as a reader of committed records sees it: an open transaction keeps it below the high
-                    // watermark, and another notice follows when it has ended.
+                    // The end for a `read_committed` reader: an open transaction keeps it below the high watermark;
+                    // another notice follows when the transaction has ended.
                     Event::End(partition, end) => (partition, end),
                     Event::Error(_, error) if is_for_good(error.code) => return Err(error.into()),
                     Event::Error(_, error) => {
@@ -433,7 +434,7 @@ impl Work {
             }
         }
         for (_, open) in reading.values_mut() {
-            open.wait("the end of a transaction in the state topic", &"nothing comes");
+            open.wait("the end of a transaction in the state topic", &"nothing arrives");
         }
         for (ask, partition, fault) in done {
             self.clients.reader.remove(&[partition])?;
@@ -449,8 +450,8 @@ impl Work {
         if due.is_empty() {
             return Ok(());
         }
-        // The id first: of a topic that is made anew between the two, the bounds are then told under the former id, and the
-        // next look at the id mends it.
+        // The id first: if the topic is recreated in between, the bounds go with the old id, and the next id check
+        // corrects that.
         let topic = match self.watch.ask(&self.clients.uncommitted) {
             Ok(topic) => topic,
             Err(why) => {
@@ -483,25 +484,25 @@ impl Work {
     }
 }
 
-/// What the group has committed of a partition, as the engine wants it.
+/// Converts a committed offset for the engine.
 fn noted(committed: &GroupOffset) -> Option<start::CommittedOffset> {
     committed.offset.map(|offset| start::CommittedOffset { offset, note: committed.note() })
 }
 
-/// The topics that have a partition for each of the readings topic.
+/// Returns the topics that have a partition for each one of the readings topic.
 fn companions(topics: &Topics) -> [String; 3] {
     [topics.state.clone(), topics.dead_letters.clone(), topics.alerts.clone()]
 }
 
-/// Why a companion topic doesn't have a partition.
+/// Why a companion topic lacks a partition.
 enum NotGrown {
     Yet(String),
     Ever(String),
 }
 
 impl Clients {
-    /// Whether each of these topics has the partition, which they don't as far as is known: asks, and grows those that don't.
-    /// Gives how many partitions each has.
+    /// Asks whether these topics have the partition, which they are not known to have, and grows those that don't.
+    /// Returns each topic's partition count.
     fn grow(&self, lacking: &[String], partition: PartitionId) -> Result<Vec<(String, usize)>, NotGrown> {
         if lacking.is_empty() {
             return Ok(Vec::new());
@@ -527,20 +528,20 @@ impl Clients {
         Ok(counts)
     }
 
-    /// The outer error is for good.
+    /// The outer error is permanent.
     fn committed(
         &self,
         partitions: &[PartitionId],
     ) -> Result<Result<Vec<GroupOffset>, ClientError>, RestoreError> {
         match self.handle.committed(partitions, OFFSETS_TIMEOUT) {
             Err(error) if is_for_good(error.code) => {
-                Err(RestoreError::Kafka(format!("no committed offsets: {error}")))
+                Err(RestoreError::Kafka(format!("cannot fetch committed offsets: {error}")))
             }
             result => Ok(result),
         }
     }
 
-    /// First offset and high watermark, whatever transactions are open. The outer error is for good.
+    /// Returns the first offset and the high watermark, regardless of open transactions. The outer error is permanent.
     fn watermarks(
         &self,
         topic: &str,
@@ -549,12 +550,12 @@ impl Clients {
         match self.uncommitted.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
             Ok((low, high)) => Ok(Ok((Offset(low), Offset(high)))),
             Err(error) if error.rdkafka_error_code().is_some_and(is_for_good) => {
-                Err(RestoreError::Kafka(format!("no watermarks of {topic}: {error}")))
+                Err(RestoreError::Kafka(format!("cannot fetch watermarks of {topic}: {error}")))
             }
             Err(error) => {
-                // librdkafka 2.12.1 takes "no leader", once it's in its cache, for final, and says "unknown partition"
-                // until somebody asks for metadata (rd_kafka_topic_partition_list_get_leaders): this client does nothing
-                // else that would.
+                // librdkafka 2.12.1 treats a cached "no leader" as final, and reports "unknown partition" until
+                // something requests metadata (rd_kafka_topic_partition_list_get_leaders): nothing else in this client
+                // does.
                 if let Err(error) = self.uncommitted.fetch_metadata(Some(topic), REQUEST_TIMEOUT) {
                     tracing::debug!(%error, topic, "no metadata");
                 }
@@ -564,7 +565,7 @@ impl Clients {
     }
 }
 
-/// Errors that waiting doesn't mend.
+/// Errors that waiting doesn't fix.
 fn is_for_good(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,

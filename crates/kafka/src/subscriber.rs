@@ -1,10 +1,10 @@
-//! A member of a consumer group that reads several topics, for sinks: records one by one, rebalances as values, and offsets
+//! A member of a consumer group that reads several topics, for sinks: single records, rebalances as values, and offsets
 //! that are committed when the sink says so.
 //!
-//! Unlike the worker's intake ([`super::consumer`]) it is rust-rdkafka's own consumer: a sink has nothing to restore before
-//! a partition starts and nothing to drain before it goes, so a rebalance is answered at once, during a poll.
+//! Unlike the worker's intake ([`super::consumer`]) this is rust-rdkafka's own consumer: a sink restores nothing before
+//! a partition starts and drains nothing before it goes, so it answers a rebalance at once, during a poll.
 //!
-//! Ownership: one thread. Callbacks run during its polls and only note what has happened.
+//! Ownership: one thread. Callbacks run during its polls and only note what happened.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,26 +28,26 @@ use super::error::ClientError;
 use super::native;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Not long, as nothing else is done meanwhile.
+/// Short, because nothing else runs meanwhile.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
-/// A broker that answers does so at once.
+/// A reachable broker answers at once.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A member of the group. Leaves it when dropped.
 pub struct Subscriber {
     consumer: BaseConsumer<Notes>,
-    /// For the ends of logs whatever transactions are open.
+    /// For high watermarks regardless of open transactions.
     uncommitted: BaseConsumer<Context>,
     topics: Vec<String>,
     group: String,
 }
 
-/// A partition, and what is known of where to begin.
+/// A partition, and the offsets where it can start.
 #[derive(Clone, Copy, Debug)]
 pub struct StartOffset {
     /// The partition.
     pub place: TopicPartition,
-    /// What the group has committed, if it has.
+    /// The group's committed offset, if any.
     pub committed: Option<Offset>,
     /// The first offset in the log.
     pub low: Offset,
@@ -55,14 +55,14 @@ pub struct StartOffset {
     pub high: Offset,
 }
 
-/// What librdkafka has told since it was last asked.
+/// What librdkafka has reported since the last call.
 #[derive(Default)]
 struct Notes {
     topics: Vec<String>,
     changes: Mutex<Vec<Rebalance<TopicPartition>>>,
     has_changes: AtomicBool,
     commits: Mutex<Vec<Result<(), ClientError>>>,
-    /// Some partition can't go on from where it is, or has no place to begin.
+    /// Some partition has no valid offset to continue or start from.
     has_lost_its_place: AtomicBool,
     brokers_down: AtomicBool,
     last_broker_error: Mutex<String>,
@@ -104,16 +104,16 @@ impl SubscribedRecord<'_> {
 /// Why the topics can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscriberError {
-    /// The cluster or a topic isn't as it must be.
+    /// The cluster or a topic isn't as required.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// The client couldn't be made.
-    #[error("the Kafka client could not be made: {0}")]
+    /// The client couldn't be created.
+    #[error("cannot create the Kafka client: {0}")]
     Client(ClientError),
     /// librdkafka refused a call.
     #[error("reading failed: {0}")]
     Read(#[from] ClientError),
-    /// We may not read.
+    /// We lack permission to read.
     #[error(
         "not authorized to read {topics} as group {group}: ask for the ACLs (read on each of them, and on the group)"
     )]
@@ -132,10 +132,10 @@ impl From<KafkaError> for SubscriberError {
 }
 
 impl Subscriber {
-    /// Joins the group for these topics, which must exist. A [`TopicPartition`] names a topic by its number in `topics`.
+    /// Joins the group for these topics, which must exist. A [`TopicPartition`] names a topic by its index in `topics`.
     ///
     /// # Errors
-    /// When one is missing or the client can't be made.
+    /// When one is missing or the client can't be created.
     pub fn new(
         connection: &Connection,
         cluster: &Cluster,
@@ -158,10 +158,10 @@ impl Subscriber {
         Ok(Subscriber { consumer, uncommitted, topics, group: group.to_owned() })
     }
 
-    /// Serves the group, and gives the next record; `None` if there is none within `wait`.
+    /// Serves the group, and returns the next record; `None` if there is none within `wait`.
     ///
     /// # Errors
-    /// When we may not read, or the client is broken for good.
+    /// When we lack permission, or the client is broken permanently.
     pub fn poll(&self, wait: Duration) -> Result<Option<SubscribedRecord<'_>>, SubscriberError> {
         match self.consumer.poll(wait) {
             None => Ok(None),
@@ -175,13 +175,13 @@ impl Subscriber {
                 let (topics, group) = (self.topics.join(", "), self.group.clone());
                 Err(SubscriberError::Unauthorized { topics, group })
             }
-            // There's no `auto.offset.reset`: whoever reads decides.
+            // `auto.offset.reset` is `error`: the caller decides.
             Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
                 self.consumer.context().has_lost_its_place.store(true, Ordering::Relaxed);
                 Ok(None)
             }
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error.into()),
-            // librdkafka mends it by itself.
+            // librdkafka recovers by itself.
             Some(Err(error)) => {
                 tracing::debug!(%error, "reading waits");
                 Ok(None)
@@ -189,21 +189,21 @@ impl Subscriber {
         }
     }
 
-    /// What the group has decided since the last call, in order.
+    /// Returns the group's rebalances since the last call, in order.
     #[must_use]
     pub fn take_rebalances(&self) -> Vec<Rebalance<TopicPartition>> {
         let notes = self.consumer.context();
-        // Asked after each record.
+        // Called after each record.
         if notes.has_changes.swap(false, Ordering::Acquire) { take(&notes.changes) } else { Vec::new() }
     }
 
-    /// Whether some partition has no place to go on from: [`Subscriber::start_at`] gives it one.
+    /// Whether some partition has no offset to continue from: [`Subscriber::start_at`] sets one.
     #[must_use]
     pub fn has_lost_its_place(&self) -> bool {
         self.consumer.context().has_lost_its_place.load(Ordering::Relaxed)
     }
 
-    /// What is known of where these partitions can begin.
+    /// Returns the offsets where these partitions can start.
     ///
     /// # Errors
     /// When the cluster doesn't answer.
@@ -219,8 +219,8 @@ impl Subscriber {
         places.iter().map(start).collect()
     }
 
-    /// Goes on with these partitions, which must be all that are assigned, from here. What was fetched and not handed out is
-    /// fetched again.
+    /// Continues these partitions, which must be all that are assigned, at these offsets. Fetches again what was
+    /// fetched and not handed out.
     ///
     /// # Errors
     /// When the client refuses.
@@ -236,7 +236,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Whether the client has said that no broker answers, since the last call.
+    /// Whether the client has reported since the last call that no broker answers.
     #[must_use]
     pub fn take_brokers_down(&self) -> bool {
         self.consumer.context().brokers_down.swap(false, Ordering::Relaxed)
@@ -249,7 +249,7 @@ impl Subscriber {
         self.consumer.fetch_metadata(topic, PROBE_TIMEOUT).is_ok()
     }
 
-    /// What was wrong with a broker the last time that something was.
+    /// Returns the latest broker error.
     #[must_use]
     pub fn last_broker_error(&self) -> String {
         let notes = self.consumer.context();
@@ -264,7 +264,7 @@ impl Subscriber {
         Ok(self.consumer.pause(&self.list(places))?)
     }
 
-    /// Goes on fetching.
+    /// Resumes fetching.
     ///
     /// # Errors
     /// When the client refuses.
@@ -272,14 +272,14 @@ impl Subscriber {
         Ok(self.consumer.resume(&self.list(places))?)
     }
 
-    /// How far each partition is read: behind the last record handed out, and behind markers of transactions. Partitions of
-    /// which nothing has come yet are left out.
+    /// Returns each partition's position: behind the last record handed out, and behind transaction markers. Omits
+    /// partitions that have delivered nothing yet.
     #[must_use]
     pub fn positions(&self) -> Vec<(TopicPartition, Offset)> {
         self.consumer.position().map(|list| self.offsets(&list).into_iter().collect()).unwrap_or_default()
     }
 
-    /// What the group has committed for these partitions, as far as it has.
+    /// Returns the group's committed offsets of these partitions, as far as there are any.
     ///
     /// # Errors
     /// When the cluster doesn't answer.
@@ -291,7 +291,7 @@ impl Subscriber {
         Ok(self.offsets(&list))
     }
 
-    /// Asks to commit; the answer comes by [`Subscriber::take_commits`].
+    /// Requests a commit; [`Subscriber::take_commits`] returns the answer.
     ///
     /// # Errors
     /// When the client refuses; then no answer comes.
@@ -299,7 +299,7 @@ impl Subscriber {
         Ok(native::subscriber::commit(&self.consumer, &self.list_of_offsets(offsets)?)?)
     }
 
-    /// The answers to commits since the last call, in order.
+    /// Returns the answers to commits since the last call, in order.
     #[must_use]
     pub fn take_commits(&self) -> Vec<Result<(), ClientError>> {
         take(&self.consumer.context().commits)
@@ -337,7 +337,7 @@ impl Subscriber {
     }
 }
 
-/// Where each partition of these topics begins and ends now.
+/// Returns the low and high watermark of each partition of these topics.
 ///
 /// # Errors
 /// When a topic is missing or the cluster doesn't answer.

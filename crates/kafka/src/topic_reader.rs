@@ -1,5 +1,5 @@
-//! Reads a topic without belonging to a group: from the beginning, from now or from a time, to its end or for ever.
-//! What a transaction aborted is never seen.
+//! Reads a topic without a group: from the beginning, from now or from a time, to its end or forever. Never sees
+//! aborted records.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -17,24 +17,25 @@ use super::error::ClientError;
 use super::outage::Outage;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two questions whether an outage is over, and how long an answer is waited for.
+/// Interval between two checks whether an outage is over; each waits half as long for an answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartAt {
-    /// With the first record there is.
+    /// At the first record.
     Beginning,
-    /// With what is written from now on.
+    /// At what is written from now on.
     Now,
-    /// With the first record of this timestamp or a later one.
+    /// At the first record with this timestamp or a later one.
     Time(Millis),
 }
 
 /// A reader of all partitions of a topic.
 pub struct TopicReader {
     consumer: Consumer,
-    /// The partitions that have not reached the end they had when the tail was made, or [`TopicReader::extend`] was called.
+    /// The partitions that have not reached the end they had when the reader was created, or [`TopicReader::extend`]
+    /// was called.
     open: BTreeMap<PartitionId, Offset>,
     /// How far each partition is read.
     reached: BTreeMap<PartitionId, Offset>,
@@ -45,7 +46,7 @@ pub struct TopicReader {
 /// Why a topic can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicReaderError {
-    /// The cluster or the topic isn't there.
+    /// The cluster or the topic is missing.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The client or the broker refuses.
@@ -85,7 +86,7 @@ impl TopicReader {
         Ok(TopicReader { consumer, open, reached, outage: Outage::default(), probed: Instant::now() })
     }
 
-    /// Goes on to the end that the topic has now.
+    /// Continues to the end that the topic has now.
     ///
     /// # Errors
     /// When the cluster doesn't answer.
@@ -99,14 +100,14 @@ impl TopicReader {
         Ok(())
     }
 
-    /// Whether every partition has reached the end that it had when the tail was made, or extended.
+    /// Whether every partition has reached the end it had when the reader was created or extended.
     #[must_use]
     pub fn at_end(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// For a reader that follows: says when an outage is over that [`TopicReader::read`] has noticed, also where there's nothing to
-    /// read.
+    /// For a reader that follows: logs when an outage that [`TopicReader::read`] noticed is over, even if there is
+    /// nothing to read.
     pub fn watch(&mut self, cluster: &Cluster) {
         if !self.outage.is_under_way() || self.probed.elapsed() < PROBE_INTERVAL {
             return;
@@ -117,10 +118,10 @@ impl TopicReader {
         }
     }
 
-    /// Hands the records that are there to `each`; waits up to `wait` if there are none.
+    /// Passes the available records to `each`; waits up to `wait` if there are none.
     ///
     /// # Errors
-    /// With what `each` gives, or when the broker refuses.
+    /// With an error of `each`, or when the broker refuses.
     pub fn read<E: From<TopicReaderError>>(
         &mut self,
         wait: Duration,
@@ -157,8 +158,8 @@ impl TopicReader {
     }
 }
 
-/// Errors that librdkafka mends by itself, or that don't concern who belongs to no group: librdkafka asks for a coordinator
-/// all the same.
+/// Errors that librdkafka recovers from by itself, or that don't concern a reader without a group: librdkafka asks for
+/// a coordinator all the same.
 fn is_passing(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,

@@ -1,8 +1,8 @@
-//! Whether the topics are there, and which makings of them: their ids, asked for at each start of a partition and every few
-//! seconds after.
+//! Whether the topics exist, and whether they were recreated: asks for their ids at each start of a partition and every
+//! few seconds after.
 //!
-//! A topic that is deleted under a running worker is otherwise noticed late, and never told by its name; and where it's made
-//! again, librdkafka goes on at the old offset, in whatever log it finds there.
+//! Otherwise a topic that is deleted under a running worker is noticed late and never reported by name; and if it is
+//! recreated, librdkafka continues at the old offset, in whatever log it finds there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -21,39 +21,39 @@ use super::topics::Topics;
 /// How often a running worker asks.
 const EVERY: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_millis(1000);
-/// Of all topics of a cluster.
+/// For requests about all topics of a cluster.
 const ALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Watches the topics that a worker works with.
+/// Watches the topics that a worker uses.
 #[derive(Debug)]
 pub struct TopicWatch {
     readings: String,
     /// All of them.
     names: Vec<String>,
     asked: Instant,
-    /// The id that each was last seen with.
+    /// The last known id of each.
     ids: BTreeMap<String, TopicId>,
-    /// What was missing when it was last asked. (A broker that has just started may not know of all of them yet.)
+    /// What was missing at the last check. (A broker that has just started may not know all of them yet.)
     suspects: BTreeSet<String>,
     /// What has been missing for longer.
     missing: BTreeSet<String>,
-    /// Whether it was told that the brokers know no ids.
+    /// Whether it was logged that the brokers know no ids.
     told: bool,
 }
 
-/// What there is of the topics.
+/// The state of the topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicsFound {
-    /// The id of the readings topic; none where it's missing, or the brokers know no ids.
+    /// The id of the readings topic; `None` if it is missing or the brokers know no ids.
     pub readings: Option<TopicId>,
     /// The topics that have been missing for some seconds.
     pub missing: BTreeSet<String>,
-    /// Those that were made anew since the last look: they were missing, or have another id.
+    /// Those recreated since the last check: they were missing, or have another id.
     pub anew: BTreeSet<String>,
 }
 
 impl TopicWatch {
-    /// For these topics.
+    /// Watches these topics.
     #[must_use]
     pub fn new(topics: &Topics) -> TopicWatch {
         let names = [&topics.readings, &topics.alerts, &topics.dead_letters, &topics.state];
@@ -68,13 +68,13 @@ impl TopicWatch {
         }
     }
 
-    /// The id of the readings topic; `None` where the brokers know no ids.
+    /// Returns the id of the readings topic; `None` if the brokers know no ids.
     ///
     /// # Errors
     /// When no broker answers, or the topic doesn't exist at the moment.
     pub(crate) fn ask(&mut self, client: &BaseConsumer<Context>) -> Result<Option<TopicId>, ClientError> {
         if is_embedded(client, TIMEOUT) {
-            // It would not answer.
+            // It doesn't answer this request.
             return Ok(None);
         }
         match describe_topics(client, &[&self.readings], TIMEOUT)?.into_iter().next() {
@@ -84,7 +84,7 @@ impl TopicWatch {
             }
             Some(DescribedTopic::Missing { .. }) | None => Err(ClientError::new(
                 RDKafkaErrorCode::UnknownTopicOrPartition,
-                format!("there is no topic {} at the moment", self.readings),
+                format!("topic {} does not exist at the moment", self.readings),
             )),
         }
     }
@@ -93,12 +93,12 @@ impl TopicWatch {
         if none && !std::mem::replace(&mut self.told, none) {
             tracing::warn!(
                 topic = self.readings,
-                "the brokers know no topic ids (before Kafka 2.8): a topic that is deleted and made anew isn't noticed"
+                "the brokers know no topic ids (before Kafka 2.8): a deleted and recreated topic goes unnoticed"
             );
         }
     }
 
-    /// What there is of all the topics, if it's time again and there is an answer.
+    /// Returns the state of all topics, if a check is due and there is an answer.
     pub(crate) fn look(&mut self, client: &BaseConsumer<Context>) -> Option<TopicsFound> {
         if self.asked.elapsed() < EVERY {
             return None;
@@ -109,7 +109,7 @@ impl TopicWatch {
         }
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let topics = describe_topics(client, &names, TIMEOUT)
-            .map_err(|error| tracing::debug!(%error, topic = self.readings, "no word of the topics"))
+            .map_err(|error| tracing::debug!(%error, topic = self.readings, "cannot describe the topics"))
             .ok()?;
         let (mut there, mut missing) = (BTreeMap::new(), BTreeSet::new());
         for topic in topics {
@@ -136,7 +136,7 @@ impl TopicWatch {
         Some(TopicsFound { readings, missing, anew })
     }
 
-    /// The name of a topic that has one of these ids, if there is one that we may see.
+    /// Returns the name of a topic with one of these ids, if there is one that we may see.
     ///
     /// # Errors
     /// When no broker answers.

@@ -1,19 +1,19 @@
-//! The topics: their names, how they are configured, and whether one that exists will do.
+//! The topics: their names, their configuration, and whether an existing one will do.
 
 use std::collections::BTreeMap;
 
 /// `max.message.bytes` of every topic but the dead letters'.
 const MAX_RECORD_BYTES: u32 = 16 << 20;
-/// A dead letter carries what the readings topic took, some headers more, and may be compressed less well.
+/// A dead letter carries a record of the readings topic and some more headers, and may compress worse.
 const MAX_LETTER_BYTES: u32 = MAX_RECORD_BYTES + (1 << 20);
-/// Kafka compacts no segment that is still written to; by default that is a gigabyte or a week of old states, and of a marker
-/// for each commit, which every restore reads. (Kafka Streams makes its changelogs so, too.) A segment takes any batch of states that a
-/// producer makes by itself, which is a megabyte (`batch.size`).
+/// Kafka never compacts the active segment: by default that is a gigabyte or a week of old states, and a marker per
+/// commit, which every restore reads. (Kafka Streams configures its changelogs likewise.) A segment of this size holds
+/// any batch of states that a producer builds, which is a megabyte (`batch.size`).
 const SEGMENT: [(&str, &str); 3] =
     [("segment.bytes", "4194304"), ("segment.ms", "3600000"), ("min.cleanable.dirty.ratio", "0.1")];
-/// Kept until somebody deletes it.
+/// Kept until deleted.
 const FOR_EVER: &str = "-1";
-/// What Kafka takes for "any time in the future".
+/// Kafka's value for "any time in the future".
 const ANY_TIME_MS: &str = "9223372036854775807";
 
 /// The names that derive from `--topic` and `--group`.
@@ -34,7 +34,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// The names for one `--topic` and `--group`.
+    /// Derives the names from one `--topic` and `--group`.
     #[must_use]
     pub fn new(topic: &str, group: &str) -> Topics {
         Topics {
@@ -47,13 +47,13 @@ impl Topics {
         }
     }
 
-    /// All of them, with their cleanup policies, in the order of `docs/formats.md`.
+    /// Returns all of them, with their cleanup policies, in the order of `docs/formats.md`.
     #[must_use]
     pub fn all(&self) -> [(&str, Cleanup); 6] {
         Role::ALL.map(|role| (self.name(role), role.cleanup()))
     }
 
-    /// The topic of this role.
+    /// Returns the topic of this role.
     #[must_use]
     pub fn name(&self, role: Role) -> &str {
         match role {
@@ -66,7 +66,7 @@ impl Topics {
         }
     }
 
-    /// A name that stands for two topics: with `--group g`, `--topic g_state` would hold readings and states.
+    /// Returns a name used for two topics: with `--group g`, `--topic g_state` would hold readings and states.
     #[must_use]
     pub fn clash(&self) -> Option<&str> {
         (self.readings == self.state).then_some(self.readings.as_str())
@@ -95,7 +95,7 @@ impl Role {
     pub const ALL: [Role; 6] =
         [Role::Readings, Role::Alerts, Role::DeadLetters, Role::State, Role::Status, Role::Aggregates];
 
-    /// The word for it on the command line: its suffix, or `readings`.
+    /// Returns its word on the command line: its suffix, or `readings`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -108,7 +108,7 @@ impl Role {
         }
     }
 
-    /// How old records go.
+    /// Returns how old records are removed.
     #[must_use]
     pub fn cleanup(self) -> Cleanup {
         match self {
@@ -117,15 +117,15 @@ impl Role {
         }
     }
 
-    /// How such a topic is made; `min.insync.replicas` is the cluster's matter.
+    /// Returns the configuration of such a topic; `min.insync.replicas` depends on the cluster.
     #[must_use]
     pub fn config(self) -> TopicConfig {
         let mut config = TopicConfig::new(self.cleanup());
         match self {
             Role::DeadLetters => {
                 config.set("max.message.bytes", &MAX_LETTER_BYTES.to_string());
-                // A dead letter keeps its timestamp, whatever it is. Kafka refuses one that is an hour ahead, and a retention
-                // time would delete at once one from long ago.
+                // A dead letter keeps its timestamp. Kafka refuses one that is an hour ahead, and a retention time
+                // would delete a very old one at once.
                 config.set(AFTER_MAX_MS, ANY_TIME_MS);
                 config.set("retention.ms", FOR_EVER);
             }
@@ -135,7 +135,7 @@ impl Role {
         config
     }
 
-    /// Why users can't set this property of such a topic to this value; `None` when they can.
+    /// Returns why users can't set this property of such a topic to this value; `None` if they can.
     #[must_use]
     pub fn refuses(self, key: &str, value: &str) -> Option<String> {
         let own = self.config();
@@ -144,7 +144,7 @@ impl Role {
                 Some(format!("this topic's is {}: {}", self.cleanup().as_str(), self.why_cleanup()))
             }
             TIMESTAMP_TYPE if value != own.get(key) => {
-                Some("a record's timestamp is its event time, set by whoever takes the reading".to_owned())
+                Some("a record's timestamp is its event time, set where the reading is taken".to_owned())
             }
             AFTER_MAX_MS | "message.timestamp.before.max.ms" | "message.timestamp.difference.max.ms"
                 if self == Role::DeadLetters && value != ANY_TIME_MS =>
@@ -161,7 +161,7 @@ impl Role {
             Role::Readings => "compaction would delete readings before they are evaluated",
             Role::Alerts => "compaction would keep a generator's last alert alone",
             Role::DeadLetters => {
-                "a compacted topic takes no record without a key, and many a dead letter has none"
+                "a compacted topic takes no record without a key, and many dead letters have none"
             }
             Role::State => "an alarm's state has to be kept for as long as the alarm stands",
             Role::Status => "a generator's status has to be kept until the next one",
@@ -169,7 +169,8 @@ impl Role {
         }
     }
 
-    /// What is wrong with a topic of this role that has this configuration. What the broker doesn't tell is no fault.
+    /// Returns what is wrong with this configuration of a topic of this role. What the broker doesn't report is no
+    /// fault.
     #[must_use]
     pub fn faults(self, config: &BTreeMap<String, String>) -> Vec<ConfigFault> {
         let mut faults = Vec::new();
@@ -179,7 +180,7 @@ impl Role {
                 "cleanup.policy" if found != wanted => self.why_cleanup(),
                 TIMESTAMP_TYPE if found != wanted => "event time would be when the broker wrote the record",
                 AFTER_MAX_MS if found != wanted => {
-                    "a dead letter whose timestamp is further ahead would end the worker"
+                    "a dead letter whose timestamp is further ahead would stop the worker"
                 }
                 _ => continue,
             };
@@ -193,12 +194,12 @@ impl Role {
     }
 }
 
-/// What is wrong with a topic that exists.
+/// A fault of an existing topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFault {
     /// What it has, what it needs, and why.
     pub text: String,
-    /// It can't be used so at all.
+    /// The topic is unusable.
     pub fatal: bool,
 }
 
@@ -207,12 +208,12 @@ const AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const MIN_INSYNC: &str = "min.insync.replicas";
 
-/// The configuration that a topic is made with.
+/// The configuration of a new topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig(BTreeMap<String, String>);
 
 impl TopicConfig {
-    /// What all topics have, and how records of this one go.
+    /// Returns what all topics share, with this cleanup policy.
     #[must_use]
     pub fn new(cleanup: Cleanup) -> TopicConfig {
         let mut config = TopicConfig::empty();
@@ -222,13 +223,13 @@ impl TopicConfig {
         config
     }
 
-    /// No property at all.
+    /// Returns a configuration without properties.
     #[must_use]
     pub fn empty() -> TopicConfig {
         TopicConfig(BTreeMap::new())
     }
 
-    /// How many replicas must have a record before it counts as written.
+    /// Sets how many replicas must have a record before it counts as written.
     #[must_use]
     pub fn min_insync(mut self, replicas: i32) -> TopicConfig {
         self.set(MIN_INSYNC, &replicas.to_string());
@@ -240,7 +241,7 @@ impl TopicConfig {
         self.0.insert(key.to_owned(), value.to_owned());
     }
 
-    /// A property's value; empty if it isn't set.
+    /// Returns a property's value; empty if it isn't set.
     #[must_use]
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", String::as_str)
@@ -252,20 +253,20 @@ impl TopicConfig {
         self.0.contains_key(key)
     }
 
-    /// All properties, by name.
+    /// Returns all properties, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Without this property.
+    /// Removes this property.
     #[must_use]
     pub fn without(mut self, key: &str) -> TopicConfig {
         self.0.remove(key);
         self
     }
 
-    /// Whether the topic can do without this property on a broker that doesn't know it. Brokers before 3.6 have no guard
-    /// against the future that would have to be lifted.
+    /// Whether the topic works without this property on a broker that doesn't know it. Brokers before 3.6 have no limit
+    /// on future timestamps to lift.
     #[must_use]
     pub fn is_optional(key: &str) -> bool {
         key == AFTER_MAX_MS
@@ -282,7 +283,7 @@ pub enum Cleanup {
 }
 
 impl Cleanup {
-    /// The value of `cleanup.policy`.
+    /// Returns the value of `cleanup.policy`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -322,7 +323,7 @@ mod tests {
         for role in Role::ALL {
             let made = role.config().iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
             assert_eq!(role.faults(&made), [], "{role:?}");
-            assert_eq!(role.faults(&BTreeMap::new()), [], "what isn't told is no fault");
+            assert_eq!(role.faults(&BTreeMap::new()), [], "what isn't reported is no fault");
         }
         let forgetful = BTreeMap::from([("cleanup.policy".to_owned(), "delete".to_owned())]);
         let fault = &Role::State.faults(&forgetful)[0];

@@ -1,9 +1,9 @@
-//! Where partitions end right now, as their leaders say: for the watchdogs, and for deadman rules, as a generator is silent only if
-//! nothing of it waits in the log.
+//! High watermarks of partitions, as their leaders report them: for the watchdogs, and for deadman rules, as a
+//! generator is silent only if none of its readings waits in the log.
 //!
-//! The end that the last fetch saw won't do. While a leader can't be reached it stays as it is; no lag would be seen, and the readings
-//! that wait behind it would be taken for silence. So the leaders are asked, on a thread of their own, and where one doesn't
-//! answer nothing is known.
+//! The one that the last fetch saw won't do: it freezes while the leader is unreachable, so no lag would show, and the
+//! readings that wait behind it would count as silence. So a thread asks the leaders; if one doesn't answer, nothing is
+//! known.
 
 use std::collections::BTreeMap;
 use std::thread::{JoinHandle, Thread};
@@ -20,24 +20,24 @@ use crate::clock::both;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The ends of some partitions: of those whose leader answered.
+/// High watermarks of the partitions whose leader answered.
 pub type HighWatermarks = Vec<(PartitionId, Offset)>;
 
-/// The thread that asks, and the way to it.
+/// The thread that asks, and its channels.
 #[derive(Debug)]
 pub struct WatermarkQuery {
     questions: Option<Sender<Vec<PartitionId>>>,
     answers: Receiver<HighWatermarks>,
-    /// When the question under way was asked: the next one would only queue behind it.
+    /// When the open question was asked: another one would only queue behind it.
     asking: Option<Now>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl WatermarkQuery {
-    /// Starts the thread. `waker` is unparked when an answer is there.
+    /// Starts the thread, which unparks `waker` when an answer is there.
     ///
     /// # Errors
-    /// When the client or the thread can't be made.
+    /// When the client or the thread can't be created.
     pub fn start(
         connection: &Connection,
         group: &str,
@@ -61,7 +61,7 @@ impl WatermarkQuery {
         Ok(WatermarkQuery { questions: Some(questions), answers, asking: None, thread: Some(thread) })
     }
 
-    /// Asks for the ends of these partitions, unless the last question is still open.
+    /// Asks for the high watermarks of these partitions, unless the last question is still open.
     pub fn ask(&mut self, partitions: Vec<PartitionId>) {
         if let Some(questions) =
             self.questions.as_ref().filter(|_| self.asking.is_none() && !partitions.is_empty())
@@ -71,7 +71,7 @@ impl WatermarkQuery {
         }
     }
 
-    /// The answer, if there is one, and when the question was asked.
+    /// Returns the answer, if there is one, and when the question was asked.
     #[must_use]
     pub fn answer(&mut self) -> Option<(Now, HighWatermarks)> {
         let ends = self.answers.try_recv().ok()?;
@@ -82,14 +82,14 @@ impl WatermarkQuery {
 impl Drop for WatermarkQuery {
     fn drop(&mut self) {
         self.questions = None;
-        // Detached: a question under way may wait for a broker, and nobody needs the answer any more.
+        // Detached: an open question may wait for a broker, and nobody needs the answer any more.
         drop(self.thread.take());
     }
 }
 
-/// One question to each leader.
+/// Asks each leader once.
 fn ask(client: &BaseConsumer<Context>, topic: &str, partitions: &[PartitionId]) -> HighWatermarks {
-    // librdkafka takes "no leader", once in its cache, for final until asked for metadata.
+    // librdkafka treats a cached "no leader" as final until metadata is requested.
     let Ok(metadata) = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT) else {
         return HighWatermarks::new();
     };
@@ -102,7 +102,7 @@ fn ask(client: &BaseConsumer<Context>, topic: &str, partitions: &[PartitionId]) 
     for (leader, ids) in by_leader {
         let mut list = TopicPartitionList::with_capacity(ids.len());
         for id in ids {
-            // In the place of a time: the end.
+            // The end instead of a time.
             let _ = list.add_partition_offset(topic, id, KafkaOffset::End);
         }
         match client.offsets_for_times(list, REQUEST_TIMEOUT) {
@@ -115,7 +115,7 @@ fn ask(client: &BaseConsumer<Context>, topic: &str, partitions: &[PartitionId]) 
                 }))
             }
             Err(error) => {
-                tracing::debug!(%error, topic, leader, "a leader doesn't tell where its partitions end")
+                tracing::debug!(%error, topic, leader, "a leader does not report its high watermarks")
             }
         }
     }

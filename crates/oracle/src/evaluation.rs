@@ -1,10 +1,10 @@
 //! The serial evaluation: a partition's records, one after another.
 //!
-//! It has its own rules, phases and records, and shares nothing with the code that it judges. What it says in the order of the log is
-//! what workers have to make visible, whatever happens to them.
+//! It has its own rules, phases and records, and shares nothing with the code that it judges. Its results, in log
+//! order, are what workers must make visible, whatever happens to them.
 //!
-//! Silence (a deadman rule) is measured by the clock of a worker, which the log doesn't hold. So the oracle doesn't
-//! foretell it: it is told what was raised, judges whether that could be, and foretells everything that follows from it.
+//! Silence (a deadman rule) is measured by a worker's clock, which the log doesn't hold. So the oracle doesn't
+//! predict it: it takes what was raised, judges whether that is possible, and predicts everything that follows.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,13 @@ use crate::rule::{Kind, Limit, NaiveRule};
 pub struct LogRecord<'a> {
     /// Its offset.
     pub offset: i64,
-    /// The leader epoch under which it was written; -1 where it isn't known.
+    /// The leader epoch under which it was written; -1 if unknown.
     pub epoch: i32,
     /// Its event time, in milliseconds.
     pub at: i64,
-    /// Whose it is: its key; unused where it is bad.
+    /// Its key: the generator; unused if the record is bad.
     pub generator: &'a str,
-    /// What it means.
+    /// Its meaning.
     pub meaning: &'a Meaning,
 }
 
@@ -64,7 +64,7 @@ impl Phase {
 
 #[derive(Clone, Debug)]
 struct Generator {
-    /// Phase and when it was entered; `None` before the first change.
+    /// The phase and when it was entered; `None` before the first change.
     rules: Vec<(Phase, Option<i64>)>,
     /// The offset of the last record that changed something.
     changed_at: i64,
@@ -83,15 +83,15 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Before the first record of a partition of this topic, by these rules, which stand in the order of the file. `topic_id` is what
-    /// states name beside it.
+    /// The evaluation before the first record of a partition of this topic. The rules are in the order of the file.
+    /// `topic_id` is the id that states name.
     #[must_use]
     pub fn new(topic: &str, topic_id: Option<String>, partition: i32, rules: &[NaiveRule]) -> Oracle {
         let (topic, rules) = (topic.to_owned(), rules.to_vec());
         Oracle { topic, topic_id, partition, rules, generators: BTreeMap::new() }
     }
 
-    /// A generator stands, before its first record, as a stored state says, which is given as its JSON.
+    /// Sets a generator's state before its first record, from the JSON of a stored state.
     pub fn keep(&mut self, state: &Value) {
         let phase = |name: &Value| {
             let named = |phase: &Phase| *name == phase.name();
@@ -107,7 +107,7 @@ impl Oracle {
         self.generators.insert(id, Generator { rules, changed_at, epoch: -1 });
     }
 
-    /// What the next record calls for, in the order in which it must become visible.
+    /// Returns what the next record must make visible, in order.
     pub fn evaluate(&mut self, record: LogRecord<'_>) -> Vec<Expected> {
         match record.meaning {
             Meaning::Bad(code) => vec![Expected::DeadLetter(record.offset, code)],
@@ -116,13 +116,13 @@ impl Oracle {
         }
     }
 
-    /// The state of every generator, as in the state topic; absent where nothing ever changed.
+    /// The state of every generator, as in the state topic; absent if nothing ever changed.
     #[must_use]
     pub fn states(&self) -> BTreeMap<String, Value> {
         self.generators.keys().filter_map(|id| Some((id.clone(), self.state(id)?))).collect()
     }
 
-    /// The generators that are known and whose deadman alarm isn't active.
+    /// The known generators whose deadman alarm isn't active.
     #[must_use]
     pub fn not_silent(&self) -> Vec<&str> {
         let Some(rule) = self.rules.iter().position(|rule| matches!(rule.kind, Kind::Deadman(_))) else {
@@ -132,8 +132,8 @@ impl Oracle {
         lively.map(|(id, _)| id.as_str()).collect()
     }
 
-    /// A worker has raised silence; `alert` is what it says, and `epoch` that of the record that it names. What must become
-    /// visible for it, or why it can't be.
+    /// A worker has raised silence by `alert`, which names a record of this `epoch`. Returns what must become visible
+    /// for it, or why the alert is wrong.
     pub fn silence(&mut self, alert: &Value, epoch: i32) -> Result<Vec<Expected>, String> {
         let id = alert["generatorID"].as_str().unwrap_or_default().to_owned();
         let known = self.rules.iter().position(|rule| alert["rule"] == rule.name.as_str());
@@ -145,7 +145,7 @@ impl Oracle {
             return Err(format!("nothing is known of that generator: {alert}"));
         };
         if generator.rules[index].0.is_active() {
-            return Err(format!("that silence was told before: {alert}"));
+            return Err(format!("that silence was raised before: {alert}"));
         }
         let (at, since) = (alert["at"].as_i64().unwrap_or(0), alert["since"].as_i64().unwrap_or(0));
         if at - since < after {
@@ -159,7 +159,7 @@ impl Oracle {
             (generator.changed_at, generator.epoch) = (offset, epoch);
         }
         let mut expected = alert_json((&self.topic, self.partition), rule, "raised", offset, &id);
-        // Where no reading of this log was seen, the generator and the time stand for it.
+        // If no reading of this log was seen, the generator and the time replace the offset.
         let what = if offset < 0 { format!("{id}-{at}") } else { offset.to_string() };
         expected["id"] = json!(format!("{}-{}-{what}-{}-silent", self.topic, self.partition, rule.name));
         expected["value"] = json!((at - since) as f64 / 1000.0);
@@ -176,8 +176,8 @@ impl Oracle {
         self.generators.len()
     }
 
-    /// A worker has forgotten a generator for its silence; `alert` is the first of those that it clears by that. As
-    /// [`Oracle::silence`].
+    /// A worker has forgotten a generator for its silence; `alert` is the first that it clears for that. Returns the
+    /// same as [`Oracle::silence`].
     pub fn forget(&mut self, alert: &Value) -> Result<Vec<Expected>, String> {
         let id = alert["generatorID"].as_str().unwrap_or_default().to_owned();
         let Some(generator) = self.generators.get(&id) else {
@@ -185,7 +185,7 @@ impl Oracle {
         };
         let mut standings = self.rules.iter().zip(&generator.rules);
         if !standings.any(|(rule, (phase, _))| matches!(rule.kind, Kind::Deadman(_)) && phase.is_active()) {
-            return Err(format!("its silence wasn't told before: {alert}"));
+            return Err(format!("its silence wasn't raised before: {alert}"));
         }
         let (offset, epoch) = (generator.changed_at, generator.epoch);
         let mut expected = self.clear(&id, offset, epoch, &alert["at"]);
@@ -212,7 +212,7 @@ impl Oracle {
             }
         };
         let mut expected = Vec::new();
-        // A deadman rule has to know of a generator from its first reading on.
+        // A deadman rule must know a generator from its first reading on.
         let mut changed = watches_silence && !known;
         for (rule, standing) in self.rules.iter().zip(&mut generator.rules) {
             let told = match &rule.kind {
@@ -220,8 +220,8 @@ impl Oracle {
                     *standing = (Phase::Normal, Some(record.at));
                     Some(("cleared", record.at, None, *after as f64 / 1000.0))
                 }
-                // The state tells when it was last heard of, give or take ten seconds and a quarter of the time that it may be
-                // silent for.
+                // The state says when the generator last reported, to within a quarter of the allowed silence, but
+                // at least ten seconds.
                 Kind::Deadman(after) => {
                     let again =
                         standing.1.map_or(i64::MIN, |since: i64| since.max(-1) + (after / 4).max(10_000));
@@ -271,7 +271,7 @@ impl Oracle {
         self.clear(record.generator, record.offset, record.epoch, &json!(record.at))
     }
 
-    /// The generator is gone.
+    /// The generator is decommissioned.
     fn clear(&mut self, id: &str, offset: i64, epoch: i32, at: &Value) -> Vec<Expected> {
         let Some(generator) = self.generators.remove(id) else {
             return Vec::new();
@@ -287,7 +287,7 @@ impl Oracle {
                 expected.push(Expected::Alert(alert));
             }
         }
-        // Until the committed offset has passed it; then it is deleted.
+        // Kept until the committed offset has passed it, then deleted.
         let mut decommissioned = self.state_json(id, offset, epoch, json!({}));
         decommissioned["decommissioned"] = json!(true);
         expected.push(Expected::State(id.to_owned(), decommissioned));
@@ -299,7 +299,7 @@ impl Oracle {
         let touched = self.rules.iter().zip(&generator.rules).filter_map(|(rule, (phase, since))| {
             let mut standing = json!({"phase": phase.name(), "since": (*since)?});
             if phase.is_active() {
-                // What its cleared alert says of the rule.
+                // The rule as its cleared alert states it.
                 standing["severity"] = json!(rule.severity);
                 standing["threshold"] = clear_threshold(rule);
                 if let Kind::Limit(limit) = &rule.kind {
@@ -324,7 +324,7 @@ impl Oracle {
     }
 }
 
-/// One reading against one rule: moves the phase; what is told, and since when its cause held.
+/// Evaluates one reading against one rule: moves the phase; returns the event, and when its cause began.
 fn step(
     limit: &Limit,
     standing: &mut (Phase, Option<i64>),
@@ -370,7 +370,7 @@ fn clear_threshold(rule: &NaiveRule) -> Value {
     }
 }
 
-/// What all alerts of a record have in common.
+/// The members that all alerts of a record share.
 fn alert_json(
     (topic, partition): (&str, i32),
     rule: &NaiveRule,

@@ -1,8 +1,8 @@
-//! JSON by RFC 8259, read by hand: the members of the outermost object, the grammar of everything.
+//! A hand-written JSON parser by RFC 8259: the members of the outermost object, the grammar of everything.
 //!
-//! Not serde_json, which the worker uses, and which hides duplicate names and refuses numbers that are grammatical.
+//! Not serde_json: the worker uses it, and it hides duplicate names and refuses numbers that are grammatical.
 
-/// The members of an object, in their order; names as bytes, since an escaped lone surrogate is no UTF-8.
+/// The members of an object, in order; names as bytes, because an escaped lone surrogate isn't UTF-8.
 pub type Object = Vec<(Vec<u8>, Shape)>;
 
 /// A value, as far as a reading needs it.
@@ -16,13 +16,13 @@ pub enum Shape {
     Number(f64),
     /// Unescaped.
     String(Vec<u8>),
-    /// Only its grammar was looked at.
+    /// Only the grammar is checked.
     Array,
-    /// Of one within the outermost object, only the grammar was looked at: then it is empty.
+    /// Empty if it is within the outermost object: then only the grammar is checked.
     Object(Object),
 }
 
-/// The value that `text` is, if it's one JSON document.
+/// Returns the value of `text`, if it is one JSON document.
 pub fn parse(text: &str) -> Option<Shape> {
     let mut cursor = Cursor { rest: text.as_bytes() };
     cursor.space();
@@ -88,7 +88,7 @@ impl Cursor<'_> {
         self.take(b':').then_some(name)
     }
 
-    /// A value; of arrays and objects only the grammar. Without recursion: a megabyte of `[` is a fair input.
+    /// A value; of arrays and objects only the grammar. Not recursive: a megabyte of `[` is a legitimate input.
     fn value(&mut self) -> Option<Shape> {
         let shape = match self.peek()? {
             b'[' => Shape::Array,
@@ -114,7 +114,7 @@ impl Cursor<'_> {
             } else {
                 self.scalar()?;
             }
-            // A value has ended, and perhaps what holds it.
+            // A value has ended, and perhaps its container.
             loop {
                 let Some(close) = open.last() else {
                     return Some(shape);
@@ -197,7 +197,7 @@ impl Cursor<'_> {
                 let code = self.low_surrogate(first).unwrap_or(first);
                 match char::from_u32(code) {
                     Some(char) => bytes.extend(char.encode_utf8(&mut [0; 4]).bytes()),
-                    // A lone surrogate: grammatical, and equal to no text.
+                    // A lone surrogate: grammatical, but equal to no text.
                     None => bytes.extend([0xff, (code >> 8) as u8, code as u8]),
                 }
                 return Some(());
@@ -208,7 +208,7 @@ impl Cursor<'_> {
         Some(())
     }
 
-    /// The character that `high` and the escape behind it make, if they do.
+    /// The character of `high` and the escape that follows it, if they form one.
     fn low_surrogate(&mut self, high: u32) -> Option<u32> {
         let mut ahead = Cursor { rest: self.rest.strip_prefix(b"\\u")? };
         let low = ahead.hex()?;

@@ -1,10 +1,12 @@
-//! What a log of readings comes to by `docs/formats.md`: alerts, dead letters and alarm states, by a naive serial evaluation.
+//! The alerts, dead letters and alarm states that a log of readings leads to by `docs/formats.md`: a naive serial
+//! evaluation.
 //!
-//! It is written from that page and depends on nothing else of this project, down to the JSON of a reading: a mistake would have to be made
-//! twice to go unseen. It judges the simulation, the tests on real brokers, the benchmarks and the demo.
+//! It is written from that page and depends on nothing else of this project, not even for the JSON of a reading, so a
+//! mistake stays unseen only if it is made twice. It judges the simulation, the tests on real brokers, the benchmarks
+//! and the demo.
 //!
-//! * [`NaiveRule`]: a rule, as the file of rules states it.
-//! * [`classify`]: what a record means.
+//! * [`NaiveRule`]: a rule, as the rules file states it.
+//! * [`classify`]: the meaning of a record.
 //! * [`Oracle`]: the serial evaluation of one partition.
 
 mod evaluation;

@@ -1,4 +1,5 @@
-//! What a record means: a reading, a decommissioning, or the first code of the list in `docs/formats.md` that applies.
+//! The meaning of a record: a reading, a decommissioning, or the first code in the list of `docs/formats.md` that
+//! applies.
 
 use crate::json::{self, Object, Shape};
 
@@ -22,7 +23,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// By its name in the JSON.
+    /// The number with this name in the JSON.
     pub(crate) fn field(&self, name: &str) -> Option<f64> {
         match name {
             "lat" => Some(self.lat),
@@ -37,21 +38,21 @@ impl Numbers {
     }
 }
 
-/// What a record means.
+/// The meaning of a record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Meaning {
-    /// A reading of the generator that its key names.
+    /// A reading of its key's generator.
     Reading(Numbers),
-    /// No value: the generator that its key names is gone.
+    /// No value: its key's generator is decommissioned.
     Decommissioned,
-    /// Unreadable, for this reason.
+    /// A bad record, with its code.
     Bad(&'static str),
 }
 
 const REQUIRED: [&str; 6] = ["generatorID", "lat", "lon", "temperature", "pressure", "fuel"];
 const NUMBERS: [&str; 7] = ["lat", "lon", "temperature", "pressure", "fuel", "load", "power"];
 
-/// What a record of this key and value means.
+/// Returns the meaning of a record with this key and value.
 #[must_use]
 pub fn classify(key: Option<&[u8]>, value: Option<&[u8]>) -> Meaning {
     let meaning = match value {
@@ -104,7 +105,7 @@ fn reading(key: Option<&[u8]>, value: &[u8]) -> Result<Numbers, &'static str> {
     }
 }
 
-/// A record without a value has only its key to be judged by.
+/// Judges a record without a value by its key.
 fn tombstone(key: Option<&[u8]>) -> Result<(), &'static str> {
     let key = key.ok_or("key_missing")?;
     std::str::from_utf8(key).map_err(|_| "not_utf8")?;

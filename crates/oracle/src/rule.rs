@@ -1,19 +1,19 @@
-//! A rule, as the file of rules states it.
+//! A rule, as the rules file states it.
 
 use std::fmt::Write as _;
 
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct NaiveRule {
-    /// Unique.
+    /// Its name, unique.
     pub name: String,
-    /// Carried into the alert.
+    /// Copied into the alert.
     pub severity: String,
-    /// What it watches.
+    /// What it watches for.
     pub kind: Kind,
 }
 
-/// What a rule watches.
+/// What a rule watches for.
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// A field and its thresholds.
@@ -27,11 +27,11 @@ pub enum Kind {
 pub struct Limit {
     /// The field's name.
     pub field: &'static str,
-    /// Raised below `raise`, else above it.
+    /// Whether it is raised below `raise`, else above it.
     pub below: bool,
     /// The threshold that raises.
     pub raise: f64,
-    /// The threshold that clears, beyond the deadband; `None`: cleared where raise no longer holds.
+    /// The threshold that clears, beyond the deadband; `None`: cleared as soon as raise no longer holds.
     pub clear: Option<f64>,
     /// `on_delay`
     pub on: i64,
@@ -59,7 +59,7 @@ impl NaiveRule {
         NaiveRule { name: name.to_owned(), severity: severity.to_owned(), kind: Kind::Limit(limit) }
     }
 
-    /// The rule as a table of the file of rules.
+    /// Returns the rule as a table of the rules file.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let NaiveRule { name, severity, kind } = self;
@@ -74,7 +74,7 @@ impl NaiveRule {
 }
 
 impl Limit {
-    /// Raised above a value and cleared where it no longer is, at once.
+    /// A rule that is raised above a value and cleared as soon as that no longer holds, without delays.
     #[must_use]
     pub fn above(field: &'static str, raise: f64) -> Limit {
         Limit { field, below: false, raise, clear: None, on: 0, off: 0, realarm: None }

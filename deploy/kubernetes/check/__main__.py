@@ -1,6 +1,6 @@
-"""Renders the manifests of deploy/kubernetes and checks what is rendered: scripts/manifests runs it.
+"""Renders the manifests of deploy/kubernetes and checks the result: scripts/manifests runs it.
 
-By schema and by what schemas can't know (checks.py); then that each check would notice (mutations.py).
+Checks schemas, then what schemas can't know (checks.py), then that each check works (mutations.py).
 """
 
 import argparse
@@ -18,7 +18,7 @@ import schemas
 
 HERE = checks.ROOT / "deploy/kubernetes"
 
-# What is rendered: every folder, alone and as it is combined.
+# The renderings: every folder, alone and combined.
 RENDERINGS = {
     "base": (["base"], []),
     "base with topics, keda, podmonitor": (
@@ -40,13 +40,13 @@ RENDERINGS = {
 def render(kubectl: str, folder: Path) -> list[dict]:
     done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
     if done.returncode != 0 or done.stderr:
-        # Warnings too: they tell of fields that the next version of Kustomize won't know.
+        # Warnings too: they announce fields that the next version of Kustomize drops.
         raise ValueError(done.stderr.strip())
     return [thing for thing in yaml.safe_load_all(done.stdout) if thing]
 
 
 def combine(scratch: Path, resources: list[str], components: list[str]) -> None:
-    """A kustomization of a user's own. Kustomize takes relative paths only."""
+    """A user's own kustomization. Kustomize accepts only relative paths."""
     relative = lambda paths: [os.path.relpath(HERE / path, scratch) for path in paths]
     scratch.joinpath("kustomization.yaml").write_text(
         yaml.safe_dump({"resources": relative(resources), "components": relative(components)})
@@ -54,7 +54,7 @@ def combine(scratch: Path, resources: list[str], components: list[str]) -> None:
 
 
 def from_the_readme(scratch: Path) -> None:
-    """The kustomization that README.md tells users to write."""
+    """The kustomization that README.md describes."""
     (text,) = re.findall(r"^```yaml\n(.*?)^```", (HERE / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     beside = os.path.relpath(checks.ROOT, scratch)
     scratch.joinpath("kustomization.yaml").write_text(re.sub(r"^(  - )genwatch/", rf"\1{beside}/", text, flags=re.MULTILINE))
@@ -63,7 +63,7 @@ def from_the_readme(scratch: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Renders deploy/kubernetes and checks it.")
     parser.add_argument("--kubectl", required=True)
-    parser.add_argument("--out", required=True, type=Path, help="where what is rendered goes")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the rendered manifests")
     arguments = parser.parse_args()
 
     wrong = objects = 0
@@ -75,7 +75,7 @@ def main() -> int:
             from_the_readme(scratch) if name == "README.md" else combine(scratch, *RENDERINGS[name])
             rendering = renderings[name] = checks.Rendering(render(arguments.kubectl, scratch))
         except ValueError as error:
-            print(f"FAILED  {name}: is not rendered: {error}")
+            print(f"FAILED  {name}: can't be rendered: {error}")
             wrong += 1
             continue
         objects += len(rendering.objects)

@@ -1,4 +1,4 @@
-"""The checks. Each is a statement about one rendering, and yields what contradicts it.
+"""The checks. Each is a statement about one rendering, and yields its contradictions.
 
 Facts about genwatch come from its sources and its Dockerfile, so that a change there is noticed here.
 """
@@ -14,7 +14,7 @@ import schemas
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# KEDA's schema takes any metadata of a trigger, and its scaler overlooks what it doesn't know. Of the kafka scaler:
+# KEDA's schema accepts any metadata of a trigger, and its scaler ignores unknown keys. For the kafka scaler:
 TRIGGER_METADATA = {
     *("bootstrapServers", "consumerGroup", "topic", "lagThreshold", "activationLagThreshold", "offsetResetPolicy"),
     *("bootstrapServersFromEnv", "consumerGroupFromEnv", "topicFromEnv", "partitionLimitation", "version"),
@@ -22,22 +22,22 @@ TRIGGER_METADATA = {
     *("ensureEvenDistributionOfPartitions", "tls", "sasl", "unsafeSsl"),
 }
 
-# What names a file in which a secret is, and the file.
+# Settings that name a file with a secret, and the file.
 SECRET_FILE = re.compile(r"GENWATCH_\w+_FILE=/etc/genwatch[\w./-]*")
 SECRET_LIKE = re.compile(r"passw|secret|token|jaas|credential|api.?key|BEGIN [A-Z ]*PRIVATE KEY", re.IGNORECASE)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What genwatch is, by its own sources
+# genwatch, by its own sources
 
 
 def fact(place: str, pattern: str) -> str:
-    """What a file says, or one of a folder's."""
+    """The first match in a file, or in the files of a folder."""
     path = ROOT / place
     text = path.read_text() if path.is_file() else "".join(one.read_text() for one in sorted(path.rglob("*.rs")))
     found = re.search(pattern, text, re.MULTILINE)
     if found is None:
-        sys.exit(f"manifests: error: {place} has nothing like {pattern}; what is checked has moved, so move checks.py with it")
+        sys.exit(f"manifests: error: {place} has nothing like {pattern}; if the code has moved, change checks.py too")
     return found[1]
 
 
@@ -52,17 +52,17 @@ def seconds(text: str) -> float:
 
 DRAIN_TIMEOUT = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_DRAIN_TIMEOUT')
 COMMIT_INTERVAL = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_COMMIT_INTERVAL')
-TRANSACTION_SECONDS = constant("src/kafka", "TRANSACTION_TIMEOUT")
+TRANSACTION_SECONDS = constant("crates/kafka/src", "TRANSACTION_TIMEOUT")
 BRIDGE_SECONDS = constant("src/mqtt", "DRAIN_TIMEOUT")
-SINK_SECONDS = constant("src/influx", "DRAIN_TIMEOUT") + constant("src/influx", "COMMIT_TIMEOUT")
-START_SECONDS = constant("src/kafka", "START_TIMEOUT") + constant("src/kafka", "CONNECT_TIMEOUT")
-ROUTES = set(re.findall(r'\.route\("(/\w+)"', (ROOT / "src/web/mod.rs").read_text()))
+SINK_SECONDS = constant("src/sink", "DRAIN_TIMEOUT") + constant("src/sink", "COMMIT_TIMEOUT")
+START_SECONDS = constant("crates/kafka/src", "START_TIMEOUT") + constant("crates/kafka/src", "CONNECT_TIMEOUT")
+ROUTES = set(re.findall(r'\.route\("(/\w+)"', (ROOT / "src/service/http/mod.rs").read_text()))
 OPTIONS = {name for file in (ROOT / "src/cli").glob("*.rs") for name in re.findall(r'env = "(GENWATCH_\w+)"', file.read_text())}
 COMMANDS = set(re.findall(r"^    (\w+)\(\w+::Options\)", (ROOT / "src/cli/mod.rs").read_text(), re.MULTILINE))
 USER, GROUP = fact("Dockerfile", r"^USER (\d+:\d+)").split(":")
 PORT = int(fact("Dockerfile", r"^EXPOSE (\d+)"))
 IMAGE = fact("Dockerfile", r"docker build -t (\S+)")
-MAX_RECORD_BYTES = constant("src/kafka", "MAX_RECORD_BYTES") << 20
+MAX_RECORD_BYTES = constant("crates/kafka/src", "MAX_RECORD_BYTES") << 20
 MORE_LETTER_BYTES = 1 << 20
 SEGMENT_MS = 3_600_000
 
@@ -83,7 +83,7 @@ class Rendering:
         return only
 
     def pods(self) -> Iterator[tuple[str, dict]]:
-        """Name and template of everything that runs."""
+        """Name and template of each Deployment and Job."""
         for one in self.all("Deployment") + self.all("Job"):
             yield label(one), one["spec"]["template"]
 
@@ -101,7 +101,7 @@ class Rendering:
         return self.named("Deployment", "genwatch")
 
     def settings(self, deployment: dict | None = None) -> dict[str, str]:
-        """What a deployment, else the worker, finds in its environment."""
+        """The environment of a deployment, else of the worker."""
         (container,) = (deployment or self.worker())["spec"]["template"]["spec"]["containers"]
         maps = {one["metadata"]["name"]: one["data"] for one in self.all("ConfigMap")}
         found = {}
@@ -113,11 +113,11 @@ class Rendering:
         return int(self.settings()["GENWATCH_PARTITIONS"])
 
     def topics(self) -> dict[str, str]:
-        """All of them, with their cleanup policies, as src/kafka/topics.rs has them."""
+        """All of them, with their cleanup policies, as crates/kafka/src/topics.rs has them."""
         derived = {"topic": self.settings()["GENWATCH_TOPIC"], "group": self.settings()["GENWATCH_GROUP"]}
-        source = (ROOT / "src/kafka/topics.rs").read_text()
+        source = (ROOT / "crates/kafka/src/topics.rs").read_text()
         names = re.findall(r'format!\("(\{(?:topic|group)\}_\w+)"\)', source)
-        compacted = fact("src/kafka/topics.rs", r"((?:Role::\w+ \| )*Role::\w+) => Cleanup::Compact").lower()
+        compacted = fact("crates/kafka/src/topics.rs", r"((?:Role::\w+ \| )*Role::\w+) => Cleanup::Compact").lower()
         return {"{topic}".format(**derived): "delete"} | {
             name.format(**derived): "compact" if f"role::{name.rpartition('_')[2]}" in compacted else "delete" for name in names
         }
@@ -171,7 +171,7 @@ def probes_ask_what_the_worker_serves(r: Rendering):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         for probe, path in wanted.items():
             if path not in ROUTES:
-                yield f"src/web serves no {path}"
+                yield f"src/service/http doesn't serve {path}"
             asked = container.get(probe, {}).get("httpGet", {})
             if asked.get("path") != path:
                 yield f"{label(deployment)}: {probe} asks {asked.get('path')}, not {path}"
@@ -192,7 +192,7 @@ def image_and_ports_are_those_of_the_dockerfile(r: Rendering):
         if [port["containerPort"] for port in container["ports"]] != [PORT]:
             yield f"{label(deployment)}: its ports are {container['ports']}, the Dockerfile exposes {PORT}"
         if f"0.0.0.0:{PORT}" not in container["args"]:
-            yield f"{label(deployment)} isn't told to serve at 0.0.0.0:{PORT}: {container['args']}"
+            yield f"{label(deployment)} doesn't serve at 0.0.0.0:{PORT}: {container['args']}"
     for rule in r.named("NetworkPolicy", "genwatch")["spec"]["ingress"]:
         if [port["port"] for port in rule["ports"]] != [PORT]:
             yield f"the network policy lets in {rule['ports']}, the worker serves {PORT}"
@@ -205,7 +205,7 @@ def every_container_is_confined(r: Rendering):
         if template["spec"].get("enableServiceLinks") is not False:
             yield f"{name}: a Service named genwatch would set GENWATCH_* in it"
     for name, pod, container in r.containers():
-        # As Kubernetes does: the container's own word counts, then the pod's.
+        # As Kubernetes does: the container's own value wins over the pod's.
         context = pod.get("securityContext", {}) | container.get("securityContext", {})
         wanted = {
             "runAsNonRoot": True,
@@ -287,7 +287,7 @@ def what_is_referred_to_is_there(r: Rendering):
         for source in container.get("envFrom", []):
             if source["configMapRef"]["name"] not in maps:
                 yield f"{name}: there is no ConfigMap {source['configMapRef']['name']}"
-    # By whom the Secrets are made: by hand, by Strimzi's user operator, by its cluster operator.
+    # The makers of the Secrets: a person, Strimzi's user operator, its cluster operator.
     known = {"genwatch-mqtt", "genwatch-influxdb"}
     if r.all("KafkaUser"):
         known |= {user["metadata"]["name"] for user in r.all("KafkaUser")}
@@ -297,7 +297,7 @@ def what_is_referred_to_is_there(r: Rendering):
     for thing in r.objects:
         for secret in _secrets(thing):
             if secret not in known:
-                yield f"{label(thing)}: nobody makes a Secret {secret}"
+                yield f"{label(thing)}: nothing makes a Secret {secret}"
 
 
 def _secrets(thing) -> Iterator[str]:
@@ -341,7 +341,7 @@ def network_policies_let_out_to_what_is_needed_only(r: Rendering):
         yield f"policyTypes are {policy['policyTypes']}: the other direction is open"
     for rule in policy["ingress"]:
         if not rule.get("from"):
-            yield "a rule of the network policy names nobody: everybody may come in"
+            yield "a rule of the network policy names no source: everybody may come in"
     ports = {}
     for one in r.all("NetworkPolicy"):
         ports[one["metadata"]["name"]] = []
@@ -422,7 +422,7 @@ def metrics_are_asked_for_where_they_are(r: Rendering):
     (container,) = r.worker()["spec"]["template"]["spec"]["containers"]
     for monitor in r.all("PodMonitor"):
         if monitor["spec"].get("jobLabel") != "app.kubernetes.io/component":
-            yield f"{label(monitor)}: the alarms go by job, which has to be the component"
+            yield f"{label(monitor)}: the alarms use job, which has to be the component"
         for endpoint in monitor["spec"]["podMetricsEndpoints"]:
             if endpoint["path"] not in ROUTES or endpoint["port"] not in [port["name"] for port in container["ports"]]:
                 yield f"{label(monitor)} asks {endpoint}"
@@ -439,7 +439,7 @@ def alarms_are_those_of_the_compose_stack(r: Rendering):
                 yield f"{label(thing)}: {rule['alert']} is neither critical nor a warning"
             for metric in re.findall(r"genwatch_\w+", rule["expr"]):
                 if metric not in known | {"genwatch_ready"}:
-                    yield f"{label(thing)}: {rule['alert']} goes by {metric}, which nobody has"
+                    yield f"{label(thing)}: {rule['alert']} uses {metric}, which no service has"
 
 
 def the_topics_are_those_that_genwatch_uses(r: Rendering):

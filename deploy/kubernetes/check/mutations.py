@@ -1,4 +1,4 @@
-"""That each check notices what it is there for: one thing is broken in what was rendered, and the check has to complain."""
+"""Proves that each check works: breaks one thing in a rendering, and the check has to complain."""
 
 import copy
 
@@ -17,7 +17,7 @@ SERVICES = "strimzi with bridge and sink"
 NAMED_ONLY = {"matchLabels": {"app.kubernetes.io/name": "genwatch"}}
 OTHERS = {"matchLabels": {"app": "genwatch"}}
 
-# Check, rendering, kind (and name), path in the object, what is put there.
+# Check, rendering, kind (and name), path in the object, new value.
 MUTATIONS = [
     (checks.every_object_is_valid_by_its_schema, "base", "Deployment", f"{POD}/terminationGracePeriod", 45),
     (checks.every_object_is_valid_by_its_schema, "base", "NetworkPolicy", "spec/egress/1/ports/0/endPort", "9098"),
@@ -89,7 +89,7 @@ MUTATIONS = [
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, "strimzi", "KafkaUser", f"{ACL}/0/operations/0", "All"),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, "strimzi", "KafkaUser", f"{ACL}/5/resource/name", "genwatch_"),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, "strimzi", "ConfigMap genwatch-", "data/GENWATCH_GROUP", "other"),
-    # Of the other services.
+    # For the other services.
     (checks.every_object_is_valid_by_its_schema, ALL, "PrometheusRule", "spec/groups/0/rules/0/expression", "1"),
     (checks.the_grace_period_outlasts_draining, ALL, "Deployment genwatch-bridge", f"{POD}/terminationGracePeriodSeconds", 20),
     (checks.the_grace_period_outlasts_draining, ALL, "Deployment genwatch-sink", f"{POD}/terminationGracePeriodSeconds", 15),
@@ -123,7 +123,7 @@ MUTATIONS = [
 
 
 def unnoticed(renderings: dict) -> list[str]:
-    """The mutations that their checks overlooked, and the checks without any."""
+    """The mutations that their checks miss, and the checks without any."""
     found = [f"no mutation breaks '{one.__name__}'" for one in checks.CHECKS if one not in {what[0] for what in MUTATIONS}]
     for notices, name, kind, path, value in MUTATIONS:
         broken = copy.deepcopy(renderings[name])
@@ -131,7 +131,7 @@ def unnoticed(renderings: dict) -> list[str]:
         if notices is checks.every_object_is_valid_by_its_schema:
             broken.objects = [thing]
         if not list(notices(broken)):
-            found.append(f"{name}: '{notices.__name__}' doesn't notice {kind} {path} = {'absent' if value is ABSENT else value}")
+            found.append(f"{name}: '{notices.__name__}' misses {kind} {path} = {'absent' if value is ABSENT else value}")
     return found
 
 

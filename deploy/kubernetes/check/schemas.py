@@ -1,4 +1,4 @@
-"""Whether an object is one that its API server would take. Strict: a field that nobody knows is a mistake, not a wish.
+"""Whether an API server would accept an object. Strict: an unknown field is a mistake.
 
 Schemas come in packages: Kubernetes' own in kubernetes-validate, KEDA's and the Prometheus operator's as models generated
 from their CRDs. Strimzi's come in none; strimzi.yaml beside this is ours, of what we use.
@@ -12,7 +12,7 @@ import kubernetes_validate
 import pydantic
 import yaml
 
-# The oldest and the newest that are validated against: what base uses is stable in all between.
+# The oldest and the newest version to validate against: base uses only fields that are stable in all between.
 KUBERNETES = ("1.30", "1.37")
 
 UNCHECKED = (
@@ -22,7 +22,7 @@ UNCHECKED = (
 
 
 def complaints(thing: dict) -> list[str]:
-    """What is wrong with it by its schema."""
+    """What its schema finds wrong with it."""
     group = thing["apiVersion"].rpartition("/")[0]
     if group == "kafka.strimzi.io":
         return _by_ours(thing)
@@ -57,7 +57,7 @@ def _by_model(thing: dict, models) -> list[str]:
         understood = model.model_validate(thing)
     except pydantic.ValidationError as error:
         return [f"{_where(one['loc'])}: {one['msg']}" for one in error.errors()]
-    # The models skip fields that they don't know, and take "15" for 15. What comes out again tells.
+    # The models skip unknown fields, and accept "15" for 15. The output shows both.
     again = understood.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return [f"{where}: unknown, or of the wrong type" for where in _differences(thing, again)]
 

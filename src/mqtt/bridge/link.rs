@@ -1,4 +1,4 @@
-//! The connection to the MQTT broker, as the broker tells of it: up or not, subscribed or not, the session resumed or lost.
+//! The connection to the MQTT broker: up or down, subscribed or not, session resumed or lost.
 
 use std::time::{Duration, Instant};
 
@@ -9,36 +9,36 @@ use super::{Bridge, BridgeError};
 use crate::mqtt::broker;
 use crate::mqtt::topic::filters_of;
 
-/// How long the first connection may take.
+/// The time limit for the first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that ends sooner was hardly one, and so many of them in a row have a cause: brokers give a session to the
-/// client that came last, and not all say so to the one before.
+/// A connection that ends sooner is suspicious, and `SUSPICIOUS` of them in a row have a cause: brokers give a session
+/// to the latest client, and not all notify the previous one.
 const SHORT_LIVED: Duration = Duration::from_secs(2);
 const SUSPICIOUS: u32 = 3;
-/// How often the log is told that there's still no connection.
+/// How often to log that there is still no connection.
 const STILL_AWAY: Duration = Duration::from_secs(30);
-/// After a subscription was refused that had been granted before.
+/// Pause after a refusal of a subscription that was granted before.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(5);
-/// Messages of an old subscription come for a while after it is gone: those that had been queued.
+/// Queued messages of an old subscription still arrive for a while after it ends.
 const UNSUBSCRIBE_AGAIN: Duration = Duration::from_secs(10);
 
-/// How the connection stands.
+/// The state of the connection.
 pub(super) struct Link {
-    /// From the broker's word on the session to the connection's end.
+    /// True from the CONNACK to the end of the connection.
     up: bool,
     ever_up: bool,
     ever_subscribed: bool,
-    /// When the last connection was made, and how many in a row have ended at once.
+    /// When the last connection was made, and how many in a row ended at once.
     up_since: Instant,
     short_lived: u32,
     outage: Outage,
-    /// When to ask for the subscriptions again.
+    /// When to subscribe again.
     subscribe_at: Option<Instant>,
-    /// When the broker was asked last to end subscriptions that aren't ours, and to which filters.
+    /// When we last asked the broker to end foreign subscriptions, and with which filters.
     left: Option<(Instant, Vec<String>)>,
 }
 
-/// Since when there's no connection, why, and when the log was told last.
+/// An outage: since when, why, and when it was last logged.
 struct Outage {
     since: Instant,
     reason: String,
@@ -63,7 +63,7 @@ impl Link {
         self.up
     }
 
-    /// Why, if the first connection takes too long.
+    /// Returns the reason if the first connection takes too long.
     pub(super) fn never_came_up(&self) -> Option<String> {
         let late = !self.ever_up && self.outage.since.elapsed() > CONNECT_TIMEOUT;
         late.then(|| self.outage.reason.clone())
@@ -73,7 +73,7 @@ impl Link {
         self.up && self.subscribe_at.is_some_and(|at| Instant::now() >= at)
     }
 
-    /// Which subscriptions were not ours any more.
+    /// Logs which old subscriptions have ended.
     pub(super) fn unsubscribed(&mut self, answer: &UnsubAck) {
         let Some((_, filters)) = &self.left else { return };
         let ended =
@@ -102,11 +102,11 @@ impl Bridge {
         self.link.up_since = Instant::now();
         self.not_ready.not_connected.set(false);
         self.unacked.connected(resumed);
-        // Also to a session that is there: the topics may be others than at the last start.
+        // Also in a resumed session: the topics may differ from the last start's.
         self.subscribe();
     }
 
-    /// Asks for readings that are new, and for what is known of statuses where the subscription is new.
+    /// Subscribes to new readings, and to retained statuses if the subscription is new.
     pub(super) fn subscribe(&mut self) {
         self.link.subscribe_at = None;
         let filter = |pattern: &crate::mqtt::topic::TopicPattern, retained| {
@@ -143,7 +143,7 @@ impl Bridge {
         Ok(())
     }
 
-    /// HighWatermarks the subscriptions by which messages of this topic may have come, but for ours.
+    /// Ends the subscriptions that may have delivered messages of this topic, except ours.
     pub(super) fn leave(&mut self, topic: &str) {
         if self.link.left.as_ref().is_some_and(|(at, _)| at.elapsed() < UNSUBSCRIBE_AGAIN) {
             return;
@@ -158,7 +158,8 @@ impl Bridge {
 
     pub(super) fn disconnected(&mut self, error: &ConnectionError) -> Result<(), BridgeError> {
         let refusal = broker::refusal(error);
-        // Who was let in before may be again: the broker's users may be away for a moment. But not two of one name.
+        // A client that was accepted once may be again: the broker's user database may be away for a moment. A
+        // duplicate client id stays fatal.
         if let Some(reason) = &refusal
             && (!self.link.ever_up || broker::is_taken_over(error))
         {

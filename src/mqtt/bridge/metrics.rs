@@ -1,4 +1,4 @@
-//! The bridge's metrics. Written once a turn by the bridge, read by HTTP.
+//! The bridge's metrics. The bridge writes them once per loop, HTTP reads them.
 
 use prometheus::{IntCounter, IntGauge};
 
@@ -20,7 +20,7 @@ pub(super) struct BridgeMetrics {
 }
 
 impl BridgeMetrics {
-    /// All at zero.
+    /// Returns metrics that are all zero.
     pub(super) fn register(registry: &MetricsRegistry) -> Result<BridgeMetrics, MetricsError> {
         let messages = registry.counters(
             "genwatch_bridge_messages_total",
@@ -60,7 +60,7 @@ impl BridgeMetrics {
         })
     }
 
-    /// What the bridge has done, and how it stands.
+    /// Copies the bridge's counts and state into the metrics.
     pub(super) fn observe(&self, summary: &BridgeSummary, unacknowledged: usize, connected: bool) {
         let dropped_by = self
             .dropped_by

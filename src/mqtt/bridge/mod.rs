@@ -1,15 +1,15 @@
-//! The bridge: what generators say by MQTT goes to Kafka. The way of a message, top-down:
+//! The bridge: forwards the generators' MQTT messages to Kafka. A message's path, top-down:
 //!
 //! ```text
 //! subscription ─► translate ─► Kafka (all in-sync replicas) ─► acknowledge, in the order of arrival
 //! ```
 //!
-//! A message is acknowledged to the MQTT broker when Kafka has it, and not before: what the bridge hasn't forwarded when it
-//! ends, or while Kafka is away, stays with the MQTT broker, in the session of the bridge's client id. At least once: after a
-//! crash of the bridge what was in Kafka and not yet acknowledged comes again.
+//! A message is acknowledged to the MQTT broker only once Kafka has it. What isn't forwarded when the bridge ends, or
+//! while Kafka is away, stays with the MQTT broker, in the session of the bridge's client id. Delivery is at least
+//! once: after a crash of the bridge, messages that were in Kafka and not yet acknowledged come again.
 //!
-//! One task owns everything here; Kafka's delivery reports come to it as messages. `link` has what the MQTT broker says of the
-//! connection, `passing` what a message becomes, [`summary`] the numbers.
+//! One task owns everything here; it receives Kafka's delivery reports as messages. `link` handles the MQTT connection,
+//! `passing` turns messages into records, [`summary`] has the counts.
 
 mod link;
 mod metrics;
@@ -38,31 +38,31 @@ use metrics::BridgeMetrics;
 use passing::{Oldest, Suspects};
 use summary::BridgeSummary;
 
-/// Messages that the broker may give before we acknowledge one (MQTT 5 receive maximum): what a round trip to Kafka needs at
-/// some ten thousand a second, and what an outage of Kafka makes us hold.
+/// Messages that the broker may send before we acknowledge one (MQTT 5 receive maximum): enough for a round trip to
+/// Kafka at some ten thousand a second, and the most we hold during an outage of Kafka.
 const RECEIVE_MAXIMUM: u16 = 1000;
 /// Acknowledgements that wait for the connection.
 const REQUESTS: u16 = 1000;
-/// Messages, and acknowledgements, that are read or written together.
+/// Messages or acknowledgements read or written together.
 const BATCH: usize = 128;
-/// How long the broker keeps the session, and with it what comes in, while the bridge is away.
+/// How long the broker keeps the session and its messages while the bridge is away.
 const SESSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Between attempts to connect again; and where the broker refuses us.
+/// Pauses between attempts to reconnect, in general and after a refusal.
 const RECONNECT: Duration = Duration::from_millis(500);
 const RECONNECT_REFUSED: Duration = Duration::from_secs(5);
-/// How long what is under way may take when the bridge is told to stop.
+/// The time limit for messages in flight after a stop request.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long the broker may take to close a connection that we have sent DISCONNECT on.
+/// How long the broker may take to close the connection after our DISCONNECT.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A wait for Kafka that is worth a line in the log, and how often it is worth another.
+/// How long a wait for Kafka lasts before it is logged, and before it is logged again.
 const SLOW: Duration = Duration::from_secs(5);
 const STILL_SLOW: Duration = Duration::from_secs(30);
-/// How late a stop request may be seen.
+/// The longest delay before a stop request is seen.
 const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
-/// Delivery reports that are taken at a time.
+/// Delivery reports taken at a time.
 const REPORTS: usize = 256;
 
-/// What a bridge needs to know.
+/// The configuration of a bridge.
 pub struct BridgeConfig {
     /// Kafka.
     pub connection: Connection,
@@ -70,19 +70,19 @@ pub struct BridgeConfig {
     pub topics: Topics,
     /// MQTT.
     pub broker: Broker,
-    /// Names the session: unique among the broker's clients, and the same after a restart.
+    /// Names the session: unique among the broker's clients, the same after a restart.
     pub client_id: String,
     /// Where generators report.
     pub tree: TopicPatterns,
-    /// Which generators are this bridge's own.
+    /// Which generators this bridge forwards.
     pub share: Share,
 }
 
-/// What may be in the way of being ready; what says most comes first.
+/// What may prevent readiness; the most telling reason first.
 struct Conditions {
-    /// It is on its way out.
+    /// The bridge is stopping.
     draining: NotReady,
-    /// The MQTT broker isn't there.
+    /// No connection to the MQTT broker.
     not_connected: NotReady,
     /// Kafka takes no records at the moment.
     kafka_away: NotReady,
@@ -101,10 +101,10 @@ impl Conditions {
 /// Why a bridge ended.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
-    /// Kafka or a topic isn't there.
+    /// Kafka or a topic is missing.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// A client can't be made of the configuration.
+    /// The configuration yields no client.
     #[error("the producer can't be made: {0}")]
     Client(ClientError),
     /// The MQTT broker wasn't reached in time.
@@ -112,37 +112,37 @@ pub enum BridgeError {
     NoBroker {
         /// `--mqtt`
         address: String,
-        /// What happened last.
+        /// The last error.
         reason: String,
     },
-    /// The MQTT broker refuses for good.
+    /// A permanent refusal by the MQTT broker.
     #[error("MQTT broker {address}: {reason}")]
     Refused {
         /// `--mqtt`
         address: String,
-        /// In words.
+        /// What the broker refused.
         reason: String,
     },
-    /// Kafka refuses for good. What it refused stays with the MQTT broker.
+    /// A permanent refusal by Kafka. The refused message stays with the MQTT broker.
     #[error("Kafka refuses: {0}")]
     Kafka(Undelivered),
-    /// Kafka refuses what was said just now as too old or too new.
+    /// Kafka refuses a current timestamp as too old or too new.
     #[error(
         "Kafka refuses a message of this moment for its timestamp: compare the clock of this machine with the brokers'"
     )]
     Clock,
-    /// A mistake in the code.
+    /// A bug.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// The system refuses.
+    /// A system error.
     #[error("the bridge can't run: {0}")]
     Io(#[from] std::io::Error),
 }
 
-/// Runs a bridge on this thread until it's told to stop, or fails.
+/// Runs a bridge on this thread until it is stopped or fails.
 ///
 /// # Errors
-/// With what a user must mend: Kafka, a topic, the MQTT broker, permissions.
+/// With what the user must fix: Kafka, a topic, the MQTT broker, permissions.
 pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, BridgeError> {
     let metrics = BridgeMetrics::register(&context.metrics)?;
     let not_ready = Conditions::register(&context.health);
@@ -163,12 +163,12 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (reported, reports) = tokio::sync::mpsc::unbounded_channel();
-        // A receiver that is gone has no more use for reports.
+        // Without a receiver nobody needs the report.
         let forwarder = Forwarder::new(&config.connection, limits, move |report| drop(reported.send(report)))
             .map_err(BridgeError::Client)?;
         let mut options = config.broker.options(&config.client_id, SESSION);
         options.set_receive_maximum(Some(RECEIVE_MAXIMUM)).set_ack_mode(AckMode::Manual);
-        // It publishes nothing; and what it reads and acknowledges goes by many a system call's worth.
+        // It publishes nothing; it reads and acknowledges in batches to save system calls.
         options.set_outgoing_inflight_upper_limit(1).set_read_batch_size(BATCH).set_max_request_batch(BATCH);
         let socket = Socket::of(&mut options);
         let (client, events) = client::new(options, usize::from(REQUESTS))?;
@@ -203,16 +203,16 @@ struct Bridge {
     client: AsyncClient,
     forwarder: Forwarder,
     unacked: Unacked,
-    /// The message that Kafka's producer had no room for.
+    /// The message that didn't fit into the producer's queue.
     held: Option<(u64, Publish)>,
-    /// Records that Kafka refused, perhaps for others that were with them.
+    /// Records that Kafka refused, perhaps because of others in the same request.
     suspects: Suspects,
     oldest: Oldest,
     link: Link,
-    /// Since when nothing was delivered though something waits.
+    /// Since when nothing was delivered although something waits.
     slow: Option<Slow>,
     draining: Option<Instant>,
-    /// The broker is being told that we go.
+    /// DISCONNECT was sent to the broker.
     disconnect_sent: bool,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -221,7 +221,7 @@ struct Bridge {
 
 struct Slow {
     since: Instant,
-    /// When the log was told last.
+    /// When it was last logged.
     told: Option<Instant>,
 }
 
@@ -238,7 +238,7 @@ impl Bridge {
         mut reports: UnboundedReceiver<DeliveryReport>,
         socket: &Socket,
     ) -> Result<BridgeSummary, BridgeError> {
-        // A poll that is dropped half-way could lose what it was to send: the stream keeps it between our turns.
+        // A poll dropped half-way could lose what it was about to send: the stream keeps it between iterations.
         let mut events = std::pin::pin!(futures::stream::unfold(
             (events, Duration::ZERO),
             |(mut events, pause)| async move {
@@ -258,7 +258,7 @@ impl Bridge {
         let mut reported = Vec::with_capacity(REPORTS);
         loop {
             tokio::select! {
-                // While there's no room for a message, none is taken in; should the connection end for that, they come again.
+                // Without room for a message none is taken in; if the connection ends because of that, they come again.
                 Some(event) = events.next(), if self.takes_messages() => match event {
                     Ok(Event::Incoming(packet)) => self.take_in(packet)?,
                     Ok(Event::Outgoing(Outgoing::Disconnect)) => {
@@ -312,8 +312,8 @@ impl Bridge {
         }
     }
 
-    /// Acknowledges what is due, as far as there's room: brokers may have more outstanding than the receive maximum
-    /// (Mosquitto 2.0.11 has, after a queue has built up). The rest is due at the next turn.
+    /// Acknowledges the durable messages as far as there is room: brokers may have more in flight than the receive
+    /// maximum (Mosquitto 2.0.11 does, after a queue has built up). The rest follows in the next iteration.
     fn acknowledge(&mut self) {
         while self.link.is_up()
             && let Some(packet) = self.unacked.due()
@@ -361,7 +361,7 @@ impl Bridge {
         );
     }
 
-    /// Told to stop: takes in no more, and when all is acknowledged sends DISCONNECT. Whether it's time to go without one.
+    /// Stops taking messages in, and sends DISCONNECT once all are acknowledged. Returns true to end without one.
     fn drained(&mut self) -> bool {
         let since = *self.draining.get_or_insert_with(|| {
             tracing::info!("stopping; what is under way is finished");
@@ -373,7 +373,7 @@ impl Bridge {
         }
         let late = since.elapsed() > DRAIN_TIMEOUT;
         if self.unacked.is_empty() && self.forwarder.in_flight() == 0 && self.suspects.is_empty() && !late {
-            // Where there's no room for it, at the next turn.
+            // Without room for it, retries in the next iteration.
             self.disconnect_sent = self.disconnect_sent || self.client.try_disconnect().is_ok();
             return false;
         }

@@ -1,8 +1,8 @@
-//! From a message to a record, and what becomes of it.
+//! Turns messages into records and handles their delivery.
 //!
-//! Kafka refuses a request whole when one record in it is wrong. So records that were refused are suspects: each is sent again,
-//! alone, in order and before anything new; what is refused then is itself what is wrong, and left out. What was on its way
-//! behind them has overtaken them by then: so what can be known before (too old, too large) is kept out of requests at once.
+//! Kafka refuses a whole request if one record in it is invalid. So refused records are suspects: each is sent again,
+//! alone, in order and before any new one; what is refused then is invalid itself, and left out. By then, records in
+//! flight behind the suspects have overtaken them: so checks that can be made before sending (too old, too large) are.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
@@ -19,15 +19,15 @@ use super::{Bridge, BridgeError, Slow};
 use crate::mqtt::message::{self, Translation};
 use crate::mqtt::unacked::{Fingerprint, Receipt};
 
-/// For messages that need no acknowledgement (QoS 0).
+/// The number of messages that need no acknowledgement (QoS 0).
 const UNNUMBERED: u64 = u64::MAX >> 1;
-/// What is refused for its timestamp though it is said to be of this moment was judged by another clock than ours.
+/// If a timestamp this close to now is refused, the broker's clock differs from ours.
 const THIS_MOMENT_MS: i64 = 2 * 60 * 1000;
 
-/// By what Kafka reports on a record.
+/// Identifies a record in delivery reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ticket {
-    /// In [`super::Unacked`], or [`UNNUMBERED`].
+    /// Number in [`super::Unacked`], or [`UNNUMBERED`].
     number: u64,
     is_status: bool,
 }
@@ -42,11 +42,11 @@ impl Ticket {
     }
 }
 
-/// Records that were refused in company.
+/// Records that were refused together with others.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     waiting: VecDeque<(Ticket, Kept)>,
-    /// The one that is sent alone.
+    /// The one that is in flight alone.
     alone: Option<Ticket>,
 }
 
@@ -56,12 +56,12 @@ impl Suspects {
     }
 }
 
-/// How old a reading may be for its topic.
+/// The maximum age of a reading in its topic.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Oldest(Option<i64>);
 
 impl Oldest {
-    /// Of the topic's `message.timestamp.before.max.ms`.
+    /// From the topic's `message.timestamp.before.max.ms`.
     pub(super) fn of(before_max_ms: Option<String>) -> Oldest {
         Oldest(before_max_ms.and_then(|value| value.parse().ok()))
     }
@@ -72,14 +72,14 @@ impl Oldest {
 }
 
 impl Bridge {
-    /// Whether a message can be taken in: while some are held back, their order would be lost.
+    /// Whether messages can be taken in: not while some are held back, to keep their order.
     pub(super) fn takes_messages(&self) -> bool {
         self.held.is_none() && self.suspects.is_empty()
     }
 
-    /// Takes a message in, unless it's a repeat.
+    /// Takes a message in, unless it is a repeat.
     pub(super) fn forward(&mut self, publish: &Publish) -> Result<(), BridgeError> {
-        // What isn't taken in comes again: to the next connection, or the next start.
+        // A message not taken in comes again: on the next connection, or at the next start.
         if !self.link.is_up() || self.draining.is_some() {
             return Ok(());
         }
@@ -102,21 +102,21 @@ impl Bridge {
         self.pass_on(number, publish)
     }
 
-    /// Gives a message to Kafka's producer; keeps it where there's no room.
+    /// Hands a message to Kafka's producer; holds it if there is no room.
     fn pass_on(&mut self, number: u64, publish: &Publish) -> Result<(), BridgeError> {
         let now = clock::now();
         let at = message::taken_at(user_properties(publish), now);
-        // Topics are UTF-8 (MQTT 5.0, 1.5.4); should one not be, it's none of ours.
+        // Topics are UTF-8 (MQTT 5.0, 1.5.4); any other isn't ours.
         let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
         let translation = self.config.tree.translate(topic, &publish.payload, at);
         let (ticket, record) = match &translation {
             Translation::Reading { key } => {
                 let key = key.as_deref().map(str::as_bytes);
-                // Who isn't named stays together with its topic.
+                // Messages without a generator stay together by topic.
                 if !self.config.share.has(key.unwrap_or(topic.as_bytes())) {
                     return self.leave_to_others(number);
                 }
-                // Brokers were asked for none; it was forwarded when it was new.
+                // We asked brokers not to send retained readings; it was forwarded when it was new.
                 if publish.retain {
                     return self.leave_out(number, DropReason::Retained, topic);
                 }
@@ -150,7 +150,7 @@ impl Bridge {
         Ok(())
     }
 
-    /// Goes on with what was held back, as far as it's time for it. `all_told`: no report waits to be taken in.
+    /// Continues with what was held back, if possible. `all_told`: no report is waiting.
     pub(super) fn go_on(&mut self, all_told: bool) -> Result<(), BridgeError> {
         if !self.suspects.is_empty() {
             return if all_told { self.try_a_suspect() } else { Ok(()) };
@@ -172,13 +172,13 @@ impl Bridge {
                 self.suspects.waiting.pop_front();
                 Ok(())
             }
-            // Nothing is in flight, so there's room at the next turn.
+            // Nothing is in flight, so there is room in the next iteration.
             Ok(false) => Ok(()),
             Err(error) => Err(BridgeError::Kafka(error)),
         }
     }
 
-    /// Learns what became of a record.
+    /// Handles the delivery report of a record.
     pub(super) fn delivered(&mut self, report: DeliveryReport) -> Result<(), BridgeError> {
         let ticket = Ticket::of(report.number);
         let alone = self.suspects.alone.take_if(|alone| *alone == ticket).is_some();
@@ -199,14 +199,14 @@ impl Bridge {
             let seconds = since.elapsed().as_secs();
             tracing::info!(seconds, "Kafka takes readings again");
             self.not_ready.kafka_away.set(false);
-            // What was wrong is over.
+            // The trouble is over.
             let _ = self.forwarder.take_trouble();
         }
         self.slow = (self.forwarder.in_flight() > 0).then_some(Slow { since: now, told: None });
         Ok(())
     }
 
-    /// This record is what Kafka refuses.
+    /// Handles a record that Kafka refuses for itself.
     fn refuse(&mut self, ticket: Ticket, refusal: DeliveryRefusal, record: &Kept) -> Result<(), BridgeError> {
         let reason = match refusal {
             DeliveryRefusal::TooLarge => DropReason::TooLarge,
@@ -221,8 +221,8 @@ impl Bridge {
         self.leave_out(ticket.number, reason, &generator)
     }
 
-    /// Leaves a message out; `of`: its topic or generator. The first for each reason has a line in the log: who sends one may
-    /// send many. The metrics count them.
+    /// Leaves a message out; `of`: its topic or generator. Only the first for each reason is logged, as a sender may
+    /// repeat it often. The metrics count them.
     fn leave_out(&mut self, number: u64, reason: DropReason, of: &str) -> Result<(), BridgeError> {
         if self.summary.dropped(reason) {
             let why = reason.in_words();

@@ -7,30 +7,30 @@ use serde::Serialize;
 /// What a bridge did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BridgeSummary {
-    /// Messages that came in, repeats included.
+    /// Messages received, repeats included.
     pub received: u64,
-    /// Readings that Kafka has.
+    /// Readings that are in Kafka.
     pub readings: u64,
-    /// Changes of status, as well.
+    /// Status changes that are in Kafka.
     pub statuses: u64,
-    /// Messages that the broker sent again though they were forwarded already; they weren't, twice.
+    /// Repeats sent by the broker of messages already forwarded; they weren't forwarded twice.
     pub repeats: u64,
     /// Messages of generators that other bridges forward (`--share`).
     pub of_others: u64,
-    /// Messages that were not forwarded and never will be, by reason.
+    /// Messages that were never forwarded.
     pub dropped: u64,
-    /// As above.
+    /// The same, by reason.
     pub dropped_by: BTreeMap<DropReason, u64>,
-    /// Messages that Kafka hadn't confirmed when the bridge ended. By QoS 1 they come again at the next start.
+    /// Messages that Kafka hadn't confirmed when the bridge ended. Those of QoS 1 come again at the next start.
     pub unacknowledged: u64,
-    /// How often the MQTT broker had forgotten the session, and with it what it held.
+    /// How often the MQTT broker had forgotten the session and its messages.
     pub sessions_lost: u64,
-    /// From the first message to the last acknowledgement of Kafka.
+    /// Time from the first message to Kafka's last acknowledgement.
     pub seconds: f64,
 }
 
 impl BridgeSummary {
-    /// Counts a message that is left out; whether it's the first for this reason.
+    /// Counts a message that is left out; returns whether it is the first for this reason.
     pub(super) fn dropped(&mut self, reason: DropReason) -> bool {
         self.dropped += 1;
         let count = self.dropped_by.entry(reason).or_default();
@@ -45,15 +45,15 @@ impl BridgeSummary {
 pub enum DropReason {
     /// A status that is neither online nor offline.
     NotAStatus,
-    /// A reading that the broker had retained: it was forwarded when it was new.
+    /// A retained reading: it was forwarded when it was new.
     Retained,
     /// In a topic that isn't subscribed to (any more).
     NotSubscribed,
-    /// Larger than the topic takes (`max.message.bytes`).
+    /// Larger than the topic allows (`max.message.bytes`).
     TooLarge,
-    /// Older or newer than the topic takes (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`).
+    /// Older or newer than the topic allows (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`).
     InvalidTimestamp,
-    /// Refused by Kafka for what it is.
+    /// Refused by Kafka as invalid.
     InvalidRecord,
     /// Refused by a policy of the cluster.
     PolicyViolation,
@@ -71,7 +71,7 @@ impl DropReason {
         DropReason::PolicyViolation,
     ];
 
-    /// As metrics and the summary have it.
+    /// The name in metrics and the summary.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,7 +85,7 @@ impl DropReason {
         }
     }
 
-    /// For the log.
+    /// The text in the log.
     pub(super) fn in_words(self) -> &'static str {
         match self {
             DropReason::NotAStatus => "a status that is neither online nor offline",

@@ -1,4 +1,4 @@
-//! Where HTTP is served and asked: `HOST:PORT` with a name or an IP address, or `:PORT`.
+//! Address of an HTTP server: `HOST:PORT` with a name or an IP address, or `:PORT`.
 
 use std::fmt;
 use std::io;
@@ -22,7 +22,7 @@ impl FromStr for HttpAddress {
         let port = port.parse().map_err(|_| wrong())?;
         let host = match host.strip_prefix('[') {
             Some(address) => address.strip_suffix(']').ok_or_else(wrong)?,
-            // An IPv6 address without brackets would leave open what is its port.
+            // In an IPv6 address without brackets the port is ambiguous.
             None if host.contains(':') => return Err(wrong()),
             None => host,
         };
@@ -44,17 +44,17 @@ impl fmt::Display for HttpAddress {
 }
 
 impl HttpAddress {
-    /// Listens there.
+    /// Listens at this address.
     pub(super) fn listen(&self) -> io::Result<TcpListener> {
         match &self.host {
             Some(host) => TcpListener::bind((host.as_str(), self.port)),
-            // IPv6's own "all" takes IPv4 too; where there's no IPv6, IPv4 alone.
+            // IPv6's wildcard takes IPv4 too; without IPv6, IPv4 alone.
             None => TcpListener::bind(("::", self.port))
                 .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.port))),
         }
     }
 
-    /// Where a client of the same machine finds the server that listens there.
+    /// Returns where a client on this machine reaches the server.
     ///
     /// # Errors
     /// When the name is unknown.

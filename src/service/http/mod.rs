@@ -1,4 +1,4 @@
-//! HTTP of a service: `/metrics`, `/livez`, `/readyz`. Reads what its thread writes, decides nothing.
+//! HTTP of a service: `/metrics`, `/livez`, `/readyz`. Only reads what the service's threads write.
 
 mod address;
 
@@ -14,10 +14,10 @@ use axum::routing::get;
 
 use super::{Context, Health};
 
-/// Serves on a thread of its own until the process ends; gives the address it listens on (the port may have been 0).
+/// Serves on a thread of its own until the process ends; returns the bound address (the port may have been 0).
 ///
 /// # Errors
-/// When the address can't be listened on.
+/// When it can't listen at the address.
 pub fn serve(address: &HttpAddress, context: &Context) -> std::io::Result<SocketAddr> {
     let listener = address.listen()?;
     listener.set_nonblocking(true)?;
@@ -51,7 +51,7 @@ fn routes(context: &Context) -> Router {
         .route("/readyz", get(move || async move { probe(ready.ready()) }))
 }
 
-/// What `/readyz` says, for alarms that are made from metrics alone.
+/// Returns the answer of `/readyz` as a metric, for alerting rules.
 fn readiness(health: &Health) -> String {
     let ready = u8::from(health.ready().is_ok());
     format!(
@@ -59,7 +59,7 @@ fn readiness(health: &Health) -> String {
     )
 }
 
-/// What is known of any process.
+/// Returns the metrics that every process has.
 fn process_metrics() -> String {
     format!(
         "# HELP genwatch_log_lines_dropped_total Log lines that could not be written, as to a full disk.\n\

@@ -1,6 +1,6 @@
-//! The write API of InfluxDB v2: where it is, how to ask it, on connections that are kept.
+//! A client of InfluxDB v2's write API, with kept-alive connections.
 //!
-//! The token is in here and in the requests, and nowhere else: neither in a message nor behind `Debug`.
+//! The token is only in here and in the requests: never in a message, never shown by `Debug`.
 
 use std::fmt;
 use std::io::Write as _;
@@ -16,17 +16,17 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use super::line_protocol::Precision;
 use super::response::{Verdict, judge};
 
-/// A server that doesn't take our connection within this is taken for away.
+/// A server that doesn't accept our connection within this counts as away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A write that isn't answered within this is repeated.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// More of an answer isn't read.
+/// The rest of a longer answer isn't read.
 const ANSWER_BYTES: u64 = 64 * 1024;
 
-/// Where points go.
+/// The target of points.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// Where InfluxDB is: `http://HOST:PORT`, as given.
+    /// The address of InfluxDB: `http://HOST:PORT`, as given.
     pub url: String,
     /// The organization.
     pub org: String,
@@ -36,15 +36,15 @@ pub struct Destination {
     pub precision: Precision,
 }
 
-/// What proves that we may write. Not shown by `Debug`.
+/// The token that grants write access. Not shown by `Debug`.
 #[derive(Clone)]
 pub struct Token(HeaderValue, String);
 
 impl Token {
-    /// Takes the token as InfluxDB gives it out.
+    /// Takes the token as InfluxDB issues it.
     ///
     /// # Errors
-    /// When no request could carry it.
+    /// When no HTTP header can hold it.
     pub fn new(token: &str) -> Result<Token, InfluxConfigError> {
         let mut value =
             HeaderValue::try_from(format!("Token {token}")).map_err(|_| InfluxConfigError::Token)?;
@@ -52,7 +52,7 @@ impl Token {
         if token.is_empty() { Err(InfluxConfigError::Token) } else { Ok(Token(value, token.to_owned())) }
     }
 
-    /// As a request carries it.
+    /// Returns the token as a request header.
     #[must_use]
     pub fn header(&self) -> &HeaderValue {
         &self.0
@@ -68,12 +68,12 @@ impl fmt::Debug for Token {
 /// Why the options for InfluxDB were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum InfluxConfigError {
-    /// Not an address. It isn't shown: it may hold a password.
+    /// Not an address. Not shown: it may contain a password.
     #[error(
         "--url: expected http://HOST:PORT or https://HOST:PORT, and a path if there is one in front of /api/v2"
     )]
     Url,
-    /// The address holds a password.
+    /// The address contains a password.
     #[error("--url: no user or password here; use --token or --token-file")]
     Login,
     /// A token that no HTTP header can hold.
@@ -86,17 +86,17 @@ pub enum InfluxConfigError {
         option: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
     /// A file without certificates.
     #[error("--ca-file {}: there is no certificate in it (PEM is expected)", .0.display())]
     NoCertificate(PathBuf),
     /// A CA without TLS.
-    #[error("--ca-file is for https://; --url is without TLS")]
+    #[error("--ca-file is for https://; --url has no TLS")]
     CaWithoutTls,
     /// The system has no certificates to trust.
-    #[error("this system has no certificates to trust ({0}); name some by --ca-file")]
+    #[error("this system has no certificates to trust ({0}); name some with --ca-file")]
     NoCertificates(String),
 }
 
@@ -109,10 +109,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to nothing yet.
+    /// Creates a client, without connecting.
     ///
     /// # Errors
-    /// When the address is none, or there are no certificates to trust.
+    /// When the address is invalid, or there are no certificates to trust.
     pub fn new(
         destination: Destination,
         token: Option<Token>,
@@ -123,19 +123,19 @@ impl Client {
         Ok(Client { agent, endpoint, destination, token })
     }
 
-    /// Where points go.
+    /// Returns the target of points.
     #[must_use]
     pub fn destination(&self) -> &Destination {
         &self.destination
     }
 
-    /// Whether there is a token at all.
+    /// Whether there is a token.
     #[must_use]
     pub fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// Asks to write these lines, and waits for the answer.
+    /// Writes these lines, and waits for the answer.
     #[must_use]
     pub fn write(&self, lines: &str) -> Verdict {
         match self.send(lines) {
@@ -163,14 +163,14 @@ impl Client {
             request = request.header(header::AUTHORIZATION, header);
         }
         let mut answer = request.send(&body[..])?;
-        // Read to its end, so that the connection can be used again. An answer that breaks off has its status all the same.
+        // Read to the end, so that the connection can be reused. An answer that breaks off still has its status.
         let words = answer.body_mut().with_config().limit(ANSWER_BYTES).lossy_utf8(true).read_to_string();
         let words = self.without_token(words.unwrap_or_default());
         let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         Ok(judge(answer.status().as_u16(), retry_after, &words))
     }
 
-    /// A server might tell us what we sent.
+    /// Removes our token from an answer: a server might echo it.
     fn without_token(&self, words: String) -> String {
         match &self.token {
             Some(Token(_, token)) => words.replace(token, "<token>"),
@@ -179,10 +179,10 @@ impl Client {
     }
 }
 
-/// A client for this address, which must be one of InfluxDB's.
+/// Creates an HTTP client for this address, which must be InfluxDB's.
 ///
 /// # Errors
-/// When the address is none, or there are no certificates to trust.
+/// When the address is invalid, or there are no certificates to trust.
 pub fn agent(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<ureq::Agent, InfluxConfigError> {
     let base = url.trim_end_matches('/');
     let uri: Uri = base.parse().map_err(|_| InfluxConfigError::Url)?;
@@ -199,7 +199,7 @@ pub fn agent(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<ure
         return Err(InfluxConfigError::Url);
     }
     let mut config = ureq::Agent::config_builder()
-        // An answer that is no success has words for us, too.
+        // Keep the body of an error: it has the reason.
         .http_status_as_error(false)
         // A redirected write would be a GET elsewhere.
         .max_redirects(0)
@@ -215,7 +215,7 @@ pub fn agent(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<ure
     Ok(config.build().new_agent())
 }
 
-/// Why the server can't be taken for the one that is meant, if TLS is what failed.
+/// Returns why the server can't be trusted, if TLS failed.
 fn distrust(error: &ureq::Error) -> Option<String> {
     let error = match error {
         ureq::Error::Rustls(error) => error,

@@ -1,21 +1,21 @@
 //! A record as a point in InfluxDB's line protocol.
 //!
-//! What becomes what: a point's tags are the generator (and of an alert its rule, severity and state), its time is the
-//! event time: the record's timestamp, of an alert its `at`. Every number of the JSON object is a float field, so that a
-//! field never changes its type, whoever writes `80` today and `80.5` tomorrow. Objects in the object are flattened with
-//! `_`; null, lists and what has no name are left out.
+//! A point's tags are the generator (for an alert also its rule, severity and state). Its time is the event time: the
+//! record's timestamp, or an alert's `at`. Every number of the JSON object becomes a float field, so that a field never
+//! changes its type, whether a producer writes `80` or `80.5`. Nested objects are flattened with `_`; null, lists and
+//! members without a name are left out.
 //!
-//! InfluxDB keeps one type for each field and drops the whole point that has another one. So a reading is written only if
-//! the worker takes it for one ([`genwatch_core::reading::parse`]), and members that genwatch doesn't know, which may be of any
-//! type, go on a line of their own: where they are refused, the reading is there all the same.
+//! InfluxDB keeps one type for each field and drops a whole point with another type. So a reading is written only if
+//! the worker accepts it ([`genwatch_core::reading::parse`]), and members that genwatch doesn't know, which may have
+//! any type, go on a line of their own: if InfluxDB refuses that line, the reading is still there.
 //!
-//! At a precision of nanoseconds a reading's time has the offset in its last six digits: two readings of one generator
+//! At nanosecond precision a reading's time has the offset in its last six digits: two readings of one generator
 //! within a millisecond stay two points, a repeat stays one. An alert has the offset of its reading, hence its time. An
 //! aggregate has none, so that a correction overwrites it.
 //!
-//! What the format can't say: a line feed, or a backslash before a delimiter or another backslash, outside of a quoted
-//! string (its readers disagree there). A tag with one makes no point, as the point would be another generator's; a
-//! field's name with one leaves out the field; in a quoted string a line feed is written as `\n`.
+//! The format can't express a line feed, or a backslash before a delimiter or another backslash, outside a quoted
+//! string (its readers disagree there). A tag with one makes no point, because the point would be another generator's;
+//! a field whose name has one is left out; in a quoted string a line feed is written as `\n`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,17 +27,17 @@ use serde_json::{Map, Value};
 
 use crate::sink::SourceRecord;
 
-/// The member of the object that names the generator; the record's key is the tag.
+/// The object's member that names the generator; the record's key is the tag.
 const GENERATOR: &str = "generatorID";
 
-/// The member of an alert that is its event time; the record's timestamp is when it was written.
+/// An alert's member with its event time; the record's timestamp is the time of writing.
 const AT: &str = "at";
 
-/// The member of an alert that holds the place of its reading, and the offset in it.
+/// An alert's member with the place of its reading, and the offset in it.
 const SOURCE: &str = "source";
 const OFFSET: &str = "offset";
 
-/// The times that InfluxDB takes, in whole milliseconds: it keeps nanoseconds in 64 bits.
+/// The times that InfluxDB accepts, in whole milliseconds: it keeps nanoseconds in 64 bits.
 const TIMES: std::ops::RangeInclusive<i64> = -9_223_372_036_854..=9_223_372_036_853;
 
 /// A reading's numbers in the order of their names, as InfluxDB sorts them.
@@ -53,12 +53,12 @@ pub enum Precision {
     S,
     /// Microseconds.
     Us,
-    /// Nanoseconds, the last six digits from the record's offset: no reading overwrites another.
+    /// Nanoseconds, with the record's offset as the last six digits: no reading overwrites another.
     Ns,
 }
 
 impl Precision {
-    /// As the write API calls it.
+    /// Returns the write API's name of it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl Precision {
         }
     }
 
-    /// The time in this unit, with the offset where there is room for it; `None` if InfluxDB can't keep it.
+    /// Converts a time to this unit, with the offset if there is room for it; `None` if InfluxDB can't keep it.
     fn ticks(self, at: Millis, offset: Offset) -> Option<i64> {
         if !TIMES.contains(&at.0) {
             return None;
@@ -86,23 +86,23 @@ impl Precision {
 /// Why a record makes no point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum SkipReason {
-    /// The generator was decommissioned: nothing to write.
+    /// A tombstone, which decommissions a generator: nothing to write.
     #[error("a tombstone")]
     Tombstone,
-    /// No key, so nobody knows whose it is.
+    /// No key, so its generator is unknown.
     #[error("it has no key")]
     NoKey,
     /// A key, or another tag, that a tag can't hold.
     #[error("a tag can't hold its key, rule, state or severity")]
     BadTag,
-    /// No reading: the worker makes it a dead letter, with this code.
-    #[error("it is no reading, but a dead letter: {0}")]
+    /// Not a reading: the worker makes it a dead letter, with this code.
+    #[error("it is not a reading, but a dead letter: {0}")]
     DeadLetter(ErrorCode),
     /// Not one JSON document, or a number too large for a float.
     #[error("it is not JSON")]
     NotJson,
-    /// JSON, but no object.
-    #[error("it is no JSON object")]
+    /// JSON, but not an object.
+    #[error("it is not a JSON object")]
     NotObject,
     /// `generatorID` differs from the key.
     #[error("its generatorID is not its key")]
@@ -110,13 +110,13 @@ pub enum SkipReason {
     /// No timestamp, or one that InfluxDB can't keep.
     #[error("it has no timestamp that InfluxDB can keep")]
     BadTime,
-    /// An object without anything to write.
+    /// An object without a field to write.
     #[error("it has no field")]
     NoField,
 }
 
 impl SkipReason {
-    /// The reason, as a label of metrics.
+    /// Returns the reason as a metric label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -133,7 +133,7 @@ impl SkipReason {
     }
 }
 
-/// How the records of one topic become points.
+/// The shape of the points that one topic's records become.
 #[derive(Clone, Debug)]
 pub struct PointShape {
     measurement: String,
@@ -149,7 +149,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// In the order that InfluxDB sorts them in.
+    /// Returns the tags in InfluxDB's sort order.
     fn tags(self) -> &'static [&'static str] {
         match self {
             Kind::Readings | Kind::Aggregates => &[],
@@ -159,28 +159,28 @@ impl Kind {
 }
 
 impl PointShape {
-    /// Readings.
+    /// Returns the shape of readings.
     #[must_use]
     pub fn of_readings(measurement: &str, precision: Precision) -> PointShape {
         PointShape { measurement: escaped(measurement, MEASUREMENT), kind: Kind::Readings, precision }
     }
 
-    /// Alert events.
+    /// Returns the shape of alert events.
     #[must_use]
     pub fn of_alerts(measurement: &str, precision: Precision) -> PointShape {
         PointShape { kind: Kind::Alerts, ..PointShape::of_readings(measurement, precision) }
     }
 
-    /// Aggregates.
+    /// Returns the shape of aggregates.
     #[must_use]
     pub fn of_aggregates(measurement: &str, precision: Precision) -> PointShape {
         PointShape { kind: Kind::Aggregates, ..PointShape::of_readings(measurement, precision) }
     }
 
-    /// Appends the record as lines, each with its line feed: one, or two of the same point.
+    /// Appends the record as one line, or as two lines of the same point, each with its line feed.
     ///
     /// # Errors
-    /// When it makes no point; then nothing is appended.
+    /// When the record makes no point; then nothing is appended.
     pub fn append(&self, record: &SourceRecord<'_>, lines: &mut String) -> Result<(), SkipReason> {
         if self.kind == Kind::Readings {
             self.append_reading(record, lines)
@@ -243,7 +243,7 @@ impl PointShape {
         let tags = self.tags(&object)?;
         let mut fields = BTreeMap::new();
         for (name, value) in &object {
-            // A field of a tag's name could only be asked for by tricks.
+            // A field with a tag's name is hard to query.
             let is_told = name == GENERATOR
                 || self.kind.tags().contains(&name.as_str())
                 || (self.kind == Kind::Alerts && name == AT);
@@ -293,15 +293,15 @@ impl PointShape {
     }
 }
 
-/// Whether there may be members that the worker doesn't know. Each of them has a name in quotes, and nothing else of a reading
-/// has any but the known names and the value of one. (`null` counts as unknown here, and is left out later.)
+/// Whether there may be members that the worker doesn't know. Each has a name in quotes, and otherwise a reading has
+/// quotes only around the known names and one value. (`null` counts as unknown here, and is left out later.)
 fn may_have_unknown_members(value: &[u8], values: &Values) -> bool {
     let known = 1 + FIELDS.iter().filter(|field| values.get(**field).is_some()).count();
     value.iter().filter(|byte| **byte == b'"').count() != 2 * (known + 1)
 }
 
-/// What else is in a reading. A member that can't be read (nested too deep, a number too large) is left out; of one that is there
-/// twice, the last stays.
+/// Returns a reading's unknown members. Leaves out a member that it can't read (nested too deep, a number too large);
+/// of a repeated member, the last one stays.
 fn unknown_members(value: &[u8]) -> BTreeMap<String, Value> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(value).unwrap_or_default();
     let mut fields = BTreeMap::new();
@@ -316,7 +316,7 @@ fn unknown_members(value: &[u8]) -> BTreeMap<String, Value> {
     fields
 }
 
-/// Of two members that come to one name, as `{"a":{"b":1},"a_b":2}`, the first stays.
+/// Collects flattened fields. If two members get one name, as in `{"a":{"b":1},"a_b":2}`, the first stays.
 fn collect(prefix: &str, name: &str, value: &Value, fields: &mut BTreeMap<String, Value>) {
     if name.is_empty() || !is_representable(name) {
         return;
@@ -335,18 +335,18 @@ fn collect(prefix: &str, name: &str, value: &Value, fields: &mut BTreeMap<String
     }
 }
 
-/// Whether a measurement can have this name: what the format can say, and InfluxDB doesn't take for a comment.
+/// Whether a measurement can have this name: the format can express it, and InfluxDB doesn't read it as a comment.
 #[must_use]
 pub fn is_measurement(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('#') && is_representable(name)
 }
 
-/// What a measurement's name must have escaped.
+/// The characters to escape in a measurement's name.
 const MEASUREMENT: &[char] = &[',', ' '];
-/// What the names of tags and fields and the values of tags must have escaped.
+/// The characters to escape in names of tags and fields and in values of tags.
 const NAME: &[char] = &[',', '=', ' '];
 
-/// Whether a name, or a tag's value, reads back as it is written.
+/// Whether a name, or a tag's value, reads back unchanged.
 fn is_representable(text: &str) -> bool {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -419,7 +419,7 @@ fn append_field(lines: &mut String, value: &Value) {
     }
 }
 
-/// A number without a suffix is a float. In the shortest form that reads back the same.
+/// Appends a number without a suffix, so a float, in the shortest form that reads back the same.
 fn append_number(lines: &mut String, number: f64) {
     lines.push_str(zmij::Buffer::new().format(number));
 }

@@ -1,6 +1,6 @@
 //! InfluxDB v2 as the store of a sink: readings, alerts and aggregates as points.
 //!
-//! * [`line_protocol`]: the line of a record. * [`client`]: the write API. * [`response`]: what its answers mean.
+//! * [`line_protocol`]: a record as a line. * [`client`]: the write API. * [`response`]: the meaning of its answers.
 //!
 //! A point's identity is its measurement, tags and time, so a repeat overwrites itself.
 
@@ -13,14 +13,14 @@ use client::Client;
 use line_protocol::PointShape;
 use response::Verdict;
 
-/// InfluxDB, and how the records of each topic become points there.
+/// InfluxDB, and the shape of each topic's points there.
 pub struct InfluxStore {
     client: Client,
     shapes: Vec<PointShape>,
 }
 
 impl InfluxStore {
-    /// Points of these shapes, one for each topic of the sink, in its order.
+    /// Creates a store with one shape for each topic of the sink, in its order.
     #[must_use]
     pub fn new(client: Client, shapes: Vec<PointShape>) -> InfluxStore {
         InfluxStore { client, shapes }
@@ -67,7 +67,7 @@ impl Store for InfluxStore {
         appended.map_err(|skip| Skipped { label: skip.as_str(), reason: skip.to_string() })
     }
 
-    /// By writing nothing: that needs no more rights than writing does. InfluxDB calls it a bad request, others take it.
+    /// Writes nothing, which needs no more rights than a write. InfluxDB calls it a bad request, others accept it.
     fn check(&self) -> WriteAnswer {
         self.write("")
     }
@@ -77,15 +77,15 @@ impl Store for InfluxStore {
     }
 }
 
-/// InfluxDB refuses all that we send.
+/// Why InfluxDB refuses everything.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// It wants a token.
-    #[error("InfluxDB at {url} wants a token ({reason}): give one by --token or --token-file")]
+    /// It requires a token.
+    #[error("InfluxDB at {url} wants a token ({reason}): pass --token or --token-file")]
     NoToken {
         /// As given by `--url`.
         url: String,
-        /// What it said.
+        /// Its answer.
         reason: String,
     },
     /// It doesn't know the token.
@@ -95,10 +95,10 @@ pub enum Refused {
     Unauthorized {
         /// As given by `--url`.
         url: String,
-        /// What it said.
+        /// Its answer.
         reason: String,
     },
-    /// It knows the token and doesn't let it write.
+    /// It knows the token, which has no write access.
     #[error(
         "InfluxDB at {url} does not let our token write to bucket {bucket} of organization {org} ({reason}): give it \
          write access there, or look at --token, --org and --bucket"
@@ -110,10 +110,10 @@ pub enum Refused {
         org: String,
         /// As given by `--bucket`.
         bucket: String,
-        /// What it said.
+        /// Its answer.
         reason: String,
     },
-    /// There is no such thing.
+    /// The bucket or the organization doesn't exist.
     #[error(
         "there is no bucket {bucket} or no organization {org} at {url}, or no InfluxDB v2 ({reason}): make them, or look \
          at --bucket, --org and --url"
@@ -125,26 +125,26 @@ pub enum Refused {
         org: String,
         /// As given by `--bucket`.
         bucket: String,
-        /// What it said.
+        /// Its answer.
         reason: String,
     },
-    /// It can't be taken for the server that is meant.
+    /// Its identity can't be verified.
     #[error(
-        "InfluxDB at {url} is not to be trusted, so nothing was sent ({reason}): name the CA of its certificate by \
+        "InfluxDB at {url} is not to be trusted, so nothing was sent ({reason}): name the CA of its certificate with \
          --ca-file, and look at the host name in --url"
     )]
     Untrusted {
         /// As given by `--url`.
         url: String,
-        /// What is wrong.
+        /// The TLS error.
         reason: String,
     },
-    /// Some other server.
+    /// It isn't InfluxDB v2.
     #[error("what is at {url} does not take writes as InfluxDB v2 does ({reason}): look at --url")]
     Unexpected {
         /// As given by `--url`.
         url: String,
-        /// What it said.
+        /// Its answer.
         reason: String,
     },
 }

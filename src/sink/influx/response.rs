@@ -1,42 +1,42 @@
-//! What an answer of the write API means for what was sent.
+//! Judges the answers of the write API.
 
 use std::time::Duration;
 
-/// Longer than this nobody is waited for before asking again.
+/// The longest wait before asking again.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// A server's words are cut off here: a proxy may send a page.
+/// Longer answers are cut off: a proxy may send a page.
 const REASON_CHARS_MAX: usize = 300;
 
-/// What is to be done with the lines.
+/// What to do with the lines of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// They are written.
     Written,
-    /// They are written but for some that the server has dropped, and will drop again.
+    /// They are written except some that the server has dropped, and would drop again.
     Partly {
-        /// How many it has dropped, as it says.
+        /// The dropped lines, as the server counts them.
         dropped: usize,
-        /// What the server said.
+        /// The server's reason.
         reason: String,
     },
-    /// There is a bad one among them: none can be taken for written.
+    /// At least one is bad: none counts as written.
     Bad(String),
-    /// Fewer at a time.
+    /// They are too many: write fewer at a time.
     TooLarge(String),
-    /// The same again, later.
+    /// Write the same again, later.
     Wait {
-        /// When, if the server says so.
+        /// The delay, if the server names one.
         after: Option<Duration>,
-        /// What the server said, or what is wrong with the way there.
+        /// The server's reason, or the connection error.
         reason: String,
     },
-    /// Nothing was sent: the server's certificate isn't one that is trusted, or it doesn't speak TLS.
+    /// Nothing was sent: the server's certificate isn't trusted, or it doesn't speak TLS.
     Untrusted(String),
-    /// No waiting mends it.
+    /// Waiting doesn't help.
     Refused {
         /// The status.
         status: u16,
-        /// What the server said.
+        /// The server's reason.
         reason: String,
     },
 }
@@ -51,7 +51,7 @@ pub fn judge(status: u16, retry_after: Option<&str>, body: &str) -> Verdict {
             Some(dropped) => Verdict::Partly { dropped, reason },
             None => Verdict::Bad(reason),
         },
-        // Anything else that speaks HTTP may answer 400, too: that says nothing about the lines.
+        // Any other HTTP server may answer 400, too: without JSON it says nothing about the lines.
         400 if serde_json::from_str::<serde_json::Map<_, _>>(body).is_ok() => Verdict::Bad(reason),
         413 => Verdict::TooLarge(reason),
         408 | 429 | 500..=599 => Verdict::Wait { after: retry_after.and_then(seconds), reason },
@@ -59,20 +59,20 @@ pub fn judge(status: u16, retry_after: Option<&str>, body: &str) -> Verdict {
     }
 }
 
-/// `... partial write: field type conflict: ... dropped=3`
+/// Reads the count from `... partial write: field type conflict: ... dropped=3`.
 fn dropped(body: &str) -> Option<usize> {
     let (_, number) = body.rsplit_once("dropped=")?;
     let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
     number[..digits].parse().ok()
 }
 
-/// A date, the other form that HTTP allows, is left to our own back-off.
+/// Reads `Retry-After` in seconds. A date, HTTP's other form, falls back to our own back-off.
 fn seconds(retry_after: &str) -> Option<Duration> {
     let seconds = retry_after.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
-/// `503: the words of the server`, on one line.
+/// Formats `503: the server's message`, on one line.
 fn reason(status: u16, body: &str) -> String {
     let message = serde_json::from_str::<serde_json::Value>(body)
         .ok()

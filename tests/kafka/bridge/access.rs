@@ -1,4 +1,4 @@
-//! Whom an MQTT broker lets in, and what becomes of a bridge that it doesn't let in for a while.
+//! Which clients an MQTT broker lets in, and how a bridge behaves that is refused for a while.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn a_broker_that_asks_for_certificates_lets_in_who_has_one() {
     for identity in [&[][..], &["--mqtt-cert-file", &strange, "--mqtt-key-file", &strange]] {
         world.run("bridge", &[&trusted[..], identity].concat()).refused(1, &["--mqtt-cert-file"]);
     }
-    // The key of another certificate, a file without one, one without the other.
+    // The key of another certificate, a file without a key, one without the other.
     let other = authority.issue("other", "DNS:other");
     for (key, words) in [(&other, "--mqtt-key-file"), (&ca, "no private key")] {
         let identity = ["--mqtt-cert-file", &client, "--mqtt-key-file", key];
@@ -132,7 +132,7 @@ fn a_session_that_the_broker_forgot_is_told_and_begun_again() {
     let address = bridge.http();
     mqtt.stop_and_forget();
     mqtt.start_again();
-    until("the metrics tell", || {
+    until("the metrics show it", || {
         http::get(&address, "/metrics").1.contains("genwatch_bridge_sessions_lost_total 1")
     });
     let mut device = Device::connect(&mqtt, "device");

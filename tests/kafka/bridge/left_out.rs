@@ -1,4 +1,4 @@
-//! A message that can't be forwarded is left out and counted; all others go on, in order.
+//! A message that can't be forwarded is dropped and counted; all others go on, in order.
 
 use serde_json::json;
 
@@ -51,12 +51,12 @@ fn a_reading_that_is_too_old_for_kafka_stops_no_other() {
     assert_eq!(fuels(&world.readings(), "g2"), [1, 2, 3]);
 }
 
-/// Kafka refuses the whole of what it is given at once, when one record in it is wrong.
+/// Kafka refuses a whole batch when one record in it is wrong.
 #[test]
 fn what_was_refused_only_for_its_company_is_delivered() {
     let (mqtt, world) = (Mosquitto::start(), World::new(1));
     let mut bridge = bridge(&world, &mqtt, &["-X", "linger.ms=2000"]);
-    // The bridge has asked for the topic's limits by now: it can't know better.
+    // The bridge has read the topic's limits by now: it can't know of a change.
     configure(&world, "message.timestamp.before.max.ms=3600000,max.message.bytes=20000");
     let mut device = Device::connect(&mqtt, "device");
     let old = (now_ms() - 2 * 3_600_000).to_string();
@@ -64,7 +64,7 @@ fn what_was_refused_only_for_its_company_is_delivered() {
     device.say_at("generators/g1/telemetry", &reading("g1", 1), Some(&old));
     device.say("generators/g2/telemetry", &reading("g2", 2));
     until("both of the other one are in Kafka", || world.readings().len() == 2);
-    // Together too large, one of them alone too.
+    // Together too large; one of them is too large alone.
     for (fuel, bytes) in [(3, 12_000), (4, 30_000), (5, 12_000), (6, 0)] {
         device.say("generators/g2/telemetry", &noise(padded_reading("g2", fuel, bytes)));
     }
@@ -104,7 +104,7 @@ fn a_message_larger_than_kafka_takes_is_counted() {
     assert_eq!(fuels(&world.readings(), "g1"), [2]);
 }
 
-/// Its padding made incompressible: limits are on what is sent.
+/// With incompressible padding: limits hold for what is sent.
 fn noise(mut reading: Vec<u8>) -> Vec<u8> {
     let mut state = 88_172_645_463_325_252_u64;
     for byte in reading.iter_mut().filter(|byte| **byte == b'x') {

@@ -1,4 +1,4 @@
-//! What the MQTT broker keeps for whoever subscribes is not new.
+//! Messages that the MQTT broker retains for later subscribers aren't new.
 
 use super::{bridge, reading};
 use crate::world::mosquitto::{Device, Mosquitto};
@@ -16,7 +16,7 @@ fn a_reconnect_brings_no_retained_reading_or_status_again() {
     first.wait_until_it_says("is lost");
     mqtt.start_again();
     mark(&world, &mqtt, 1);
-    // Nor does a new start in the old session.
+    // Nor does a restart in the old session deliver them.
     first.stop();
     let second = bridge(&world, &mqtt, &[]);
     mark(&world, &mqtt, 2);
@@ -43,7 +43,7 @@ fn a_first_start_learns_statuses_and_no_old_readings() {
     assert_eq!(of_g1.json()["at"], a_week_ago, "since when it is offline");
 }
 
-/// Waits until what is said now has arrived; so what came before it has arrived too.
+/// Waits until a message sent now has arrived; so all earlier ones have arrived too.
 fn mark(world: &World, mqtt: &Mosquitto, number: usize) {
     let mut device = Device::connect(mqtt, "mark");
     device.say("generators/mark/telemetry", &reading("mark", 1));
@@ -55,7 +55,7 @@ fn mark(world: &World, mqtt: &Mosquitto, number: usize) {
     });
 }
 
-/// All that was ever said, not only the last word.
+/// All statuses, not only the last one.
 fn statuses(world: &World) -> Vec<String> {
     let records = world.read(&format!("{}_status", world.topic));
     let said = |json: serde_json::Value| json["status"].as_str().unwrap().to_owned();

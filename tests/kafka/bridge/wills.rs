@@ -1,5 +1,5 @@
-//! MQTT keeps the order of each topic only: a last will may come before the last reading, which was said before it, and a birth
-//! soon behind it. Who is online in the end is what counts.
+//! MQTT keeps order only within a topic: a last will may overtake the last reading, which was sent before it, and a
+//! birth may follow it soon. What counts is who is online in the end.
 
 use super::{bridge, reading, statuses};
 use crate::world::mosquitto::{Device, Mosquitto};
@@ -15,7 +15,7 @@ fn a_last_will_that_overtakes_the_last_reading_leaves_the_generator_offline() {
     until("it is online", || statuses(&world).get("g1").is_some_and(|word| word == "online"));
     drop(generator);
     until("it is offline", || statuses(&world)["g1"] == "offline");
-    // What was still on its way.
+    // A reading that was still on its way.
     let mut network = Device::connect(&mqtt, "network");
     network.say("generators/g1/telemetry", &reading("g1", 2));
     until("its last reading is in Kafka", || world.readings().len() == 2);
@@ -32,7 +32,7 @@ fn a_generator_that_connects_anew_before_its_old_connection_has_died_is_online()
     let bridge = bridge(&world, &mqtt, &[]);
     let mut old = Device::connect_with_will(&mqtt, "g1", "generators/g1/status");
     old.say_retained("generators/g1/status", b"online", None);
-    // The broker ends the old connection for the new one, and says its will.
+    // The broker closes the old connection for the new one, and publishes its will.
     let mut new = Device::connect_with_will(&mqtt, "g1", "generators/g1/status");
     new.say_retained("generators/g1/status", b"online", None);
     new.say("generators/g1/telemetry", &reading("g1", 1));

@@ -1,4 +1,4 @@
-//! All that can break on the way, one after the other, while a million readings go through.
+//! Everything that can break on the way, one after the other, during a million readings.
 
 use super::{progress, sink};
 use crate::world::influxdb::Server;
@@ -48,7 +48,7 @@ fn a_million_readings_are_a_million_points_though_sink_database_and_kafka_are_ki
     }
 }
 
-/// As [`until`], as long as it goes on: a million readings take their time.
+/// As [`until`], as long as there is progress: a million readings take their time.
 #[track_caller]
 fn until_done(world: &World, wanted: i64) {
     let mut done = progress(world).done();

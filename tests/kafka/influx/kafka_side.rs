@@ -1,4 +1,4 @@
-//! What Kafka may do to a sink: delete what it has not read, and go away.
+//! Faults on the side of Kafka: it deletes records before the sink has read them, and goes away.
 
 use std::time::{Duration, Instant};
 

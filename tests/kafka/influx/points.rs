@@ -1,4 +1,4 @@
-//! What a record comes to be in InfluxDB.
+//! How a record becomes a point in InfluxDB.
 
 use std::collections::BTreeSet;
 
@@ -66,7 +66,7 @@ fn readings_alerts_and_aggregates_become_points_once() {
         states,
         [["low_fuel", "warning", "cleared", "400"], ["low_fuel", "warning", "raised", "150.5"]]
     );
-    // At the time of its reading, to the nanosecond, and not of when the worker got to it.
+    // At the time of its reading, to the nanosecond, not the time of processing.
     let times = |measurement: &str, field: &str| -> BTreeSet<i64> {
         bucket.points(measurement, field).into_keys().map(|(_, time)| time).collect()
     };
@@ -75,7 +75,7 @@ fn readings_alerts_and_aggregates_become_points_once() {
     assert_eq!(times(&format!("{topic}_1m"), "fuel_min"), BTreeSet::from([at * 1_000_000]));
 
     for topic in [topic, &world.alerts_topic(), &aggregates] {
-        // Of transactions' markers, too, there's nothing left to read.
+        // Transaction markers aren't left as lag, either.
         assert_eq!(progress_of(&world, topic).lag(), 0, "{topic}");
     }
     assert_eq!(sink_to_the_end(&world, &bucket, &[]).number("records"), 0);
@@ -135,7 +135,7 @@ fn a_member_that_devices_type_differently_costs_no_reading() {
 fn readings_of_one_millisecond_stay_points_of_their_own_also_when_written_twice() {
     let mut world = World::new(3);
     let bucket = shared().bucket();
-    // 200 generators, 100 readings a second of each: and five of each in every millisecond that there is.
+    // 200 generators, 100 readings a second each: and five of each in every millisecond.
     let second = now_ms() - 10_000;
     let readings: Vec<_> = readings(200, 100_000)
         .into_iter()
@@ -168,7 +168,7 @@ fn points_beyond_the_retention_are_counted_as_the_server_counts_them() {
     let hours = 3_600_000;
     let bucket = shared().bucket_for(3600);
     let old = readings(10, 4000).into_iter().map(|reading| reading.at(now_ms() - 3 * hours));
-    // And a device whose clock has lost its battery.
+    // And a device that has lost its clock.
     let of_1970 = [Outgoing::reading("generator1", 80.0, 1.0).at(86_400_000)];
     let new = readings(10, 6000).into_iter().map(|reading| reading.at(now_ms() - 1000));
     world.produce(&old.chain(of_1970).chain(new).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Who may write where, and whom a sink trusts.
+//! A sink's rights in the database, and the certificates that it trusts.
 
 use super::{progress, readings, sink_to_the_end};
 use crate::world::World;
@@ -80,7 +80,7 @@ fn https_is_written_to_by_who_knows_the_ca_and_by_nobody_else() {
         .expect("openssl runs");
     assert!(made.status.success(), "{made:?}");
 
-    // The certificate is not for this name; it's of no CA that is trusted; and there's no TLS in one of the two.
+    // The certificate is not for this name; it's of an untrusted CA; only one of the two speaks TLS.
     let trusted = ["--ca-file", ca_file.as_str()];
     let other_name = server.url.replace("127.0.0.1", "localhost");
     run(&other_name, &trusted).refused(1, &["is not to be trusted", "certificate", "localhost"]);
@@ -95,7 +95,7 @@ fn https_is_written_to_by_who_knows_the_ca_and_by_nobody_else() {
     sink_to_the_end(&world, &bucket, &[]);
     assert_eq!(bucket.count_and_sum(&world.topic, "fuel").0, 100);
 
-    // A CA of the system's store has no need to be named; without it there, nothing else would do.
+    // A CA in the system's store needs no option; without it there, nothing else helps.
     let bucket = server.bucket();
     let by_the_system = |mut command: std::process::Command, group: &str| {
         command

@@ -1,4 +1,4 @@
-//! What a real InfluxDB can't be made to do: answer late, or with what a test calls for.
+//! Answers that a real InfluxDB can't be made to give: late ones, or any that a test needs.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use crate::world::process::{Ended, Process};
 use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, http, now_ms, until};
 
-/// The sink's arguments: the usual ones, and others or in place of them.
+/// The sink's arguments: the usual ones, replaced or extended by these.
 fn arguments<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let usual = [
         ["--url", url],
@@ -50,7 +50,7 @@ fn assert_all_arrived(world: &World, influx: &Influx) {
     assert!(missing.is_empty() && strange.is_empty(), "missing: {missing:?}, strange: {strange:?}");
 }
 
-/// Whatever is below a committed offset is a point.
+/// Everything below a committed offset is a point.
 #[track_caller]
 fn assert_not_ahead(world: &World, influx: &Influx) {
     let committed = progress(world).partitions;
@@ -73,7 +73,7 @@ fn a_sink_that_is_killed_loses_nothing_and_commits_nothing_unwritten() {
     let world = World::new(3);
     let influx = Influx::start();
     world.produce(&readings(50, 20_000));
-    // Answers come slowly enough that there is a middle to be killed in.
+    // Slow answers, so that the sink can be killed in the middle.
     influx.answer(|_| {
         std::thread::sleep(Duration::from_millis(10));
         None
@@ -113,11 +113,11 @@ fn what_is_not_acknowledged_is_not_committed_and_memory_is_bounded() {
     until("batches wait", || taken() >= 5200.0);
     let committed = progress(&world).done();
     assert_eq!(committed, 5000, "nothing is committed that isn't acknowledged");
-    // Paused by now, as this takes longer than it waits before it pauses.
+    // By now it has paused: this takes longer than it waits before a pause.
     let until_then = Instant::now() + Duration::from_secs(1);
     until("a second has passed", || Instant::now() > until_then);
-    // Eight full batches wait, on whichever of the four lanes; the two that are used have one that fills and one under way. A record
-    // may be on its way when a partition is paused.
+    // Eight full batches wait, on any of the four lanes; the two used ones have one that fills and one in flight. A
+    // record may be on its way when a partition is paused.
     assert!(taken() <= 6210.0, "{} records taken in", taken());
     hold.store(false, Ordering::SeqCst);
     until("all is written", || progress(&world).lag() == 0);
@@ -151,7 +151,7 @@ fn an_acknowledgement_that_comes_after_the_partition_has_gone_commits_nothing() 
     until("the other sink has written what it was given", || gone() > 0);
     assert!(gone() < 4, "the slow one still has some");
     free.store(true, Ordering::SeqCst);
-    // A late commit would set back what the quick one has committed, and nobody would commit that again.
+    // A late commit would move the quick one's offset back, and no one would commit it again.
     until("all is committed", || progress(&world).lag() == 0);
     slow.stop();
     quick.stop();
@@ -165,7 +165,7 @@ fn an_outage_is_waited_out_while_the_group_is_served() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{address}");
     world.produce(&readings(10, 500));
-    // The sink is there before the database is.
+    // The sink starts before the database.
     let more = [
         "--batch",
         "50",
@@ -196,7 +196,7 @@ fn an_outage_is_waited_out_while_the_group_is_served() {
     assert_eq!(sink.assignments().len(), 1, "{}", sink.stderr());
     assert!(!sink.stderr().contains("lost="), "{}", sink.stderr());
 
-    // Now it's there and has no time for us.
+    // Now it is up, but too busy to serve us.
     let refused = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&refused);
     influx.answer(move |_| {
@@ -303,7 +303,7 @@ fn sigterm_while_the_database_is_away_leaves_the_rest_to_the_next_sink() {
     let told = Instant::now();
     let ended = waiting.stop();
     assert!(told.elapsed() < Duration::from_secs(15), "{:?}", told.elapsed());
-    assert!(ended.stderr.contains("read again by the next sink"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the next sink reads the rest again"), "{}", ended.stderr);
     assert_eq!((ended.number("points"), progress(&world).done()), (0, 0));
     influx.recover();
     sink_to_the_end(&world, &influx, &[]);
@@ -342,7 +342,7 @@ fn records_that_retention_took_while_the_sink_waited_are_an_error_unless_accepte
 
     let committed = progress(&world).partitions[&0].0.unwrap_or(0);
     let ended = sink_to_the_end(&world, &influx, &["--on-out-of-range", "earliest"]);
-    // Where nothing was committed yet, the group begins, and nothing was promised.
+    // Without a committed offset the group only begins, and nothing was promised.
     let lost = if committed == 0 { 0 } else { 3000 - committed as u64 };
     assert_eq!([ended.number("records"), ended.number("lost")], [2000, lost], "{ended:#?}");
     assert_eq!(progress(&world).lag(), 0);

@@ -1,5 +1,5 @@
-//! Where the broker comes from: the one that `GENWATCH_TEST_BROKERS` names, or one started here; or one of a test's own,
-//! to be broken.
+//! The source of the broker: the one that `GENWATCH_TEST_BROKERS` names, or one started here; or a test's own, to be
+//! broken.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ pub fn shared() -> &'static str {
     brokers
 }
 
-/// A broker of one test's own. Stopped when dropped.
+/// A test's own broker. Stopped when dropped.
 pub struct Cluster {
     dir: String,
     /// `--brokers`
@@ -45,8 +45,8 @@ impl Cluster {
         Cluster { dir, brokers, _reaper: reaper }
     }
 
-    /// Starts one node with these properties that also listens on a port for those who come by another one, on which a relay has to
-    /// listen; gives the relay's port and the node's.
+    /// Starts one node with these properties and an extra listener that clients reach by another port, on which a relay
+    /// has to listen; returns the relay's port and the node's.
     pub fn start_behind_a_relay(name: &str, properties: &[&str]) -> (Cluster, u16, u16) {
         let dir = folder(name);
         let reaper = stop_when_we_have_ended(&dir);
@@ -58,14 +58,14 @@ impl Cluster {
         (Cluster { dir, brokers, _reaper: reaper }, here, there)
     }
 
-    /// Where it takes passwords over TLS, and where it takes certificates.
+    /// Its ports for passwords over TLS, and for certificates.
     pub fn secure_ports(&self) -> (String, String) {
         let text = std::fs::read_to_string(format!("{}/secure", self.dir)).expect("a secure cluster");
         let mut ports = text.split_whitespace().skip(1).map(|port| format!("127.0.0.1:{port}"));
         (ports.next().expect("a port"), ports.next().expect("a port"))
     }
 
-    /// A file that `scripts/certs` has made.
+    /// A file made by `scripts/certs`.
     pub fn secret(&self, name: &str) -> String {
         format!("{}/secrets/{name}", self.dir)
     }
@@ -116,8 +116,8 @@ fn script(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
 }
 
-/// A test binary has no last moment of its own, and may be killed. So a child waits for the end of its standard input,
-/// which is the end of this process, however it comes, and stops the cluster.
+/// A test binary has no exit hook, and may be killed. So a child waits for the end of its standard input, which is the
+/// end of this process, however it comes, and stops the cluster.
 fn stop_when_we_have_ended(dir: &str) -> Child {
     Command::new("setsid")
         .args(["sh", "-c", "cat >/dev/null; exec \"$0\" stop --dir \"$1\""])

@@ -1,13 +1,13 @@
-//! A certificate authority of a test's own.
+//! A test's own certificate authority.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Its folder goes when it's dropped.
+/// Its folder is deleted when it's dropped.
 pub struct Authority(tempfile::TempDir);
 
 impl Authority {
-    /// One that nobody knows.
+    /// Creates an unknown one.
     pub fn new() -> Authority {
         let authority = Authority(tempfile::tempdir().unwrap());
         let (key, certificate) = (authority.path("ca.key"), authority.path("ca.pem"));
@@ -23,8 +23,7 @@ impl Authority {
         self.path("ca.pem")
     }
 
-    /// A file with certificate and key, both in PEM, of somebody by this name, who may be reached at these addresses
-    /// (`DNS:localhost,IP:127.0.0.1`).
+    /// A file with certificate and key, both in PEM, for this name and these addresses (`DNS:localhost,IP:127.0.0.1`).
     pub fn issue(&self, name: &str, addresses: &str) -> String {
         let file = |ending: &str| self.path(&format!("{name}.{ending}"));
         let (key, request, certificate, more) = (file("key"), file("csr"), file("crt"), file("ext"));

@@ -1,7 +1,8 @@
-//! A link that breaks for some: for a record that the broker has written, and whose answer is lost on the way; or for all that only
-//! the leader of a partition can answer.
+//! A link that breaks for some requests: for a record that the broker has written, and whose answer is lost on the way;
+//! or for everything that only the leader of a partition can answer.
 //!
-//! A relay that reads the protocol: size, then for a request its kind, version and number; an answer begins with the number.
+//! A relay that reads the protocol: size, then for a request its kind, version and number; an answer begins with the
+//! number.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -24,9 +25,9 @@ pub struct Cut(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// Whether what only leaders are asked for is lost.
+    /// Whether requests that only leaders answer are lost.
     leader_away: AtomicBool,
-    /// Whether the next answer to a heartbeat that bears an assignment is lost (KIP-848).
+    /// Whether the next heartbeat answer that carries an assignment is lost (KIP-848).
     lose_assignment: AtomicBool,
     /// How many heartbeats of KIP-848 were answered.
     heartbeats: AtomicUsize,
@@ -36,14 +37,14 @@ struct Shared {
 enum State {
     #[default]
     Whole,
-    /// The next records for this topic are written, and the producer isn't told.
+    /// The next records for this topic are written, and the producer gets no answer.
     Armed(String),
-    /// Who wants to connect is sent away: so often.
+    /// New connections are closed; counts how many.
     Broken(usize),
 }
 
 impl Cut {
-    /// Passes on what comes to a port of this machine to another one, for as long as the test's process lives.
+    /// Forwards a port of this machine to another one, for as long as the test's process lives.
     pub fn start(here: u16, there: u16) -> Cut {
         let cut = Cut::default();
         let relay = cut.clone();
@@ -58,31 +59,31 @@ impl Cut {
         cut
     }
 
-    /// The next records for this topic are written and its producer isn't told. Their connection is gone then, and nobody gets
-    /// another one until the link is whole again. Who wants to add a group's offsets to a transaction is refused when that has
-    /// been noticed, and mends the link by it.
+    /// The next records for this topic are written and their answer is lost. Their connection closes then, and new ones
+    /// are refused until the link is whole again. Once a client has noticed that, a request to add a group's offsets to
+    /// a transaction is refused, and mends the link by it.
     pub fn break_when_written(&self, topic: &str) {
         *self.state() = State::Armed(topic.to_owned());
     }
 
-    /// Waits until that has happened and somebody has tried to connect, so has noticed it.
+    /// Waits until that has happened and a client has tried to connect, so has noticed it.
     pub fn until_noticed(&self) {
         let unnoticed = |state: &mut State| !matches!(state, State::Broken(1..));
         drop(self.0.changed.wait_while(self.state(), unnoticed).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// All is as before.
+    /// Restores the link.
     pub fn mend(&self) {
         *self.state() = State::Whole;
     }
 
-    /// Whether fetches, and questions for the ends of partitions, get no answer, as if their leader couldn't be reached; all others
-    /// do.
+    /// Sets whether fetches, and queries for the ends of partitions, get no answer, as if their leader couldn't be
+    /// reached; all other requests do.
     pub fn hide_leaders(&self, hidden: bool) {
         self.0.leader_away.store(hidden, Ordering::Relaxed);
     }
 
-    /// The next answer to a heartbeat of KIP-848 that bears an assignment is lost, and its connection stays.
+    /// Loses the next answer to a heartbeat of KIP-848 that carries an assignment; its connection stays.
     pub fn lose_assignment(&self) {
         self.0.lose_assignment.store(true, Ordering::Relaxed);
     }
@@ -101,7 +102,7 @@ impl Cut {
         lock(&self.0.state)
     }
 
-    /// Whether the answer to these records is the one to be lost.
+    /// Whether the answer to these records is to be lost.
     fn is_about(&self, frame: &[u8]) -> bool {
         let state = self.state();
         let State::Armed(topic) = &*state else { return false };
@@ -143,7 +144,7 @@ impl Cut {
         let _ = broker.shutdown(Shutdown::Both);
     }
 
-    /// The coordinator refuses just then, as when the group's generation is over; and all is well again.
+    /// The coordinator refuses at that moment, as when the group's generation is over; then all is well again.
     fn refuse_when_noticed(&self, number: [u8; 4], connection: Arc<Connection>) {
         let relay = self.clone();
         thread::spawn(move || {
@@ -180,7 +181,7 @@ struct Connection {
     to_client: Mutex<TcpStream>,
     /// The request whose answer is to be lost.
     lost: Mutex<Option<[u8; 4]>>,
-    /// Those of KIP-848 that weren't answered.
+    /// Heartbeats of KIP-848 that weren't answered.
     heartbeats: Mutex<Vec<[u8; 4]>>,
 }
 
@@ -195,7 +196,7 @@ impl Connection {
     }
 }
 
-/// Also where another thread has panicked.
+/// Also if another thread has panicked.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@ pub fn get(address: &str, path: &str) -> (u16, String) {
     try_get(address, path).unwrap_or_else(|error| panic!("GET {path} from {address}: {error}"))
 }
 
-/// As [`get`], for a server that may be gone.
+/// As [`get`], for a server that may have ended.
 pub fn try_get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

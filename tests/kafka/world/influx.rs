@@ -1,5 +1,6 @@
-//! A stand-in for InfluxDB's v2 write API that answers when and as a test tells it to. Otherwise it does as InfluxDB does: keeps
-//! points by their identity and fields by their types, and writes the good part of a batch that it refuses.
+//! A stand-in for InfluxDB's v2 write API with the answers, and their timing, that a test chooses. Otherwise it behaves as
+//! InfluxDB: it keeps points by their identity and fields by their types, and writes the good part of a batch that it
+//! refuses.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,10 +11,10 @@ use std::time::Instant;
 
 use flate2::read::GzDecoder;
 
-/// The token that it takes.
+/// The token that it accepts.
 pub const TOKEN: &str = "s3cr3t-t0k3n==";
 
-/// A server on a port of its own. Stops, and breaks its connections, when dropped.
+/// A server on its own port. Stops, and breaks its connections, when dropped.
 pub struct Influx {
     /// `--url`
     pub url: String,
@@ -24,15 +25,15 @@ pub struct Influx {
 /// A write request.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// What follows the `?`.
+    /// The query string.
     pub query: String,
     /// Its lines.
     pub lines: Vec<String>,
-    /// When it had come.
+    /// When it arrived.
     pub at: Instant,
 }
 
-/// What to answer in place of taking the lines.
+/// An answer that replaces taking the lines.
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<u32>,
@@ -47,7 +48,7 @@ struct Shared {
     writes: Mutex<Vec<Write>>,
     /// Measurement, tags and time; and the fields.
     points: Mutex<BTreeMap<(String, i64), String>>,
-    /// Of each field of a measurement whether it is a number, a string or a truth.
+    /// For each field of a measurement whether it is a number, a string or a boolean.
     types: Mutex<BTreeMap<(String, String), char>>,
     streams: Mutex<Vec<TcpStream>>,
     stopped: AtomicBool,
@@ -59,7 +60,7 @@ impl Influx {
         Influx::at("127.0.0.1:0".parse().unwrap())
     }
 
-    /// On this port, on which nobody else may listen.
+    /// On this port, which must be free.
     pub fn at(address: SocketAddr) -> Influx {
         let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().unwrap();
@@ -103,7 +104,7 @@ impl Influx {
 impl Drop for Influx {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the one who accepts, who then closes the port.
+        // Wakes the accepting thread, which then closes the port.
         drop(TcpStream::connect(self.address));
         for stream in self.shared.streams.lock().unwrap().drain(..) {
             drop(stream.shutdown(std::net::Shutdown::Both));
@@ -145,7 +146,7 @@ impl Shared {
             let answer = if header("authorization") == Some(format!("Token {TOKEN}")) {
                 self.judge(&write)
             } else {
-                // As some proxies do, it gives back what it was sent.
+                // As some proxies do, it returns the request's body.
                 Some(Answer { status: 401, retry_after: None, message: "unauthorized access".to_owned() })
             };
             let (status, retry_after, message) = match answer {
@@ -173,7 +174,7 @@ impl Shared {
         if write.lines.is_empty() {
             let rule = self.rule.lock().unwrap().clone();
             let answer = rule.and_then(|rule| rule(write)).filter(|answer| answer.status != 204);
-            // As InfluxDB, it wants points.
+            // As InfluxDB, it requires points.
             return answer.or(Some(Answer {
                 status: 400,
                 retry_after: None,
@@ -188,7 +189,7 @@ impl Shared {
         let mut points = self.points.lock().unwrap();
         let mut dropped = 0;
         for line in &write.lines {
-            // The tests' points have no space within.
+            // The tests' points contain no spaces.
             let parts: Vec<&str> = line.split(' ').collect();
             let [series, fields, time] = parts[..] else { panic!("not a point: {line}") };
             if self.has_other_types(series, fields) {

@@ -1,5 +1,5 @@
-//! A real InfluxDB: the one that `GENWATCH_TEST_INFLUXDB` names (what `scripts/influxdb start` prints), or one started here;
-//! or one of a test's own, to be broken. Asked by HTTP and Flux, so that nothing of the crate checks the crate.
+//! A real InfluxDB: the one that `GENWATCH_TEST_INFLUXDB` names (what `scripts/influxdb start` prints), or one started
+//! here; or a test's own, to be broken. Queried by HTTP and Flux, so that the crate is not checked by itself.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -10,22 +10,22 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-/// A server, and how to reach it as its operator.
+/// A server, and its operator's access to it.
 pub struct Server {
     /// `--url`
     pub url: String,
     /// `--org`
     pub org: String,
-    /// A token that may do everything.
+    /// A token with all rights.
     pub token: String,
-    /// `--ca-file`, where it speaks HTTPS.
+    /// `--ca-file`, if it speaks HTTPS.
     pub ca_file: Option<String>,
     dir: Option<String>,
     agent: ureq::Agent,
     _reaper: Option<Child>,
 }
 
-/// A bucket that no other test knows.
+/// A bucket that no other test uses.
 pub struct Bucket<'s> {
     pub server: &'s Server,
     pub name: String,
@@ -42,7 +42,7 @@ pub fn shared() -> &'static Server {
 }
 
 impl Server {
-    /// Starts one of the test's own. Stopped when dropped, or when this process ends.
+    /// Starts a test's own server. Stopped when dropped, or when this process ends.
     pub fn start(name: &str, options: &[&str]) -> Server {
         let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("influxdb-{name}"));
         let dir = dir.to_str().expect("a path in UTF-8").to_owned();
@@ -98,7 +98,7 @@ impl Server {
         self.bucket_for(0)
     }
 
-    /// A new bucket that keeps points for so many seconds; 0 is for ever.
+    /// A new bucket that keeps points for this many seconds; 0 is for ever.
     pub fn bucket_for(&self, seconds: u64) -> Bucket<'_> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test {}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -149,7 +149,7 @@ impl Server {
         assert!(status.is_success(), "{status}: {text}\n{flux}");
         let mut names: Vec<&str> = Vec::new();
         let mut rows = Vec::new();
-        // Nothing that tests write has commas or quotes. A table begins with its names, after an empty line.
+        // No test data contains commas or quotes. A table begins with its column names, after an empty line.
         for line in text.lines() {
             let cells: Vec<&str> = line.split(',').collect();
             if line.is_empty() {
@@ -174,7 +174,7 @@ impl Drop for Server {
 }
 
 impl Bucket<'_> {
-    /// How the sink writes to it.
+    /// The sink's options to write to it.
     pub fn options(&self) -> Vec<String> {
         let Server { url, org, token, ca_file, .. } = self.server;
         let mut options = vec!["--url", url, "--org", org, "--bucket", &self.name, "--token", token];
@@ -182,7 +182,7 @@ impl Bucket<'_> {
         options.into_iter().map(str::to_owned).collect()
     }
 
-    /// A token that may write to it and do nothing else.
+    /// A token with write access to it and no other right.
     pub fn write_only_token(&self) -> String {
         let org = self.server.org_id();
         let resource = json!({ "type": "buckets", "id": self.id, "orgID": org });

@@ -1,5 +1,6 @@
-//! A link on which the end of a transaction gets stuck: its connection breaks, the client asks again by another one and is
-//! answered, and what was stuck comes when the next transaction has written its records and not its offsets.
+//! A link on which the end of a transaction gets stuck: its connection breaks, the client repeats the request on
+//! another one and gets its answer, and the stuck request arrives when the next transaction has written its records and
+//! not its offsets.
 //!
 //! A relay that reads the protocol, see `cut`.
 
@@ -28,16 +29,16 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// How many are to get stuck yet.
+    /// How many are still to get stuck.
     to_come: usize,
     stuck: Option<Stuck>,
-    /// How many have come late and were answered.
+    /// How many came late and were answered.
     arrived: usize,
     /// Whether records were written since the last end of a transaction.
     written: bool,
 }
 
-/// What was asked on one connection and not answered, by number.
+/// Unanswered requests of one connection, by number.
 #[derive(Default)]
 struct Connection {
     produces: Mutex<Vec<[u8; 4]>>,
@@ -51,7 +52,7 @@ struct Stuck {
 }
 
 impl Late {
-    /// Passes on what comes to a port of this machine to another one, for as long as the test's process lives.
+    /// Forwards a port of this machine to another one, for as long as the test's process lives.
     pub fn start(here: u16, there: u16) -> Late {
         let late = Late::default();
         let relay = late.clone();
@@ -65,7 +66,7 @@ impl Late {
         late
     }
 
-    /// So many ends of transactions get stuck, one after the other.
+    /// Makes the next `count` ends of transactions get stuck, one after the other.
     pub fn expect(&self, count: usize) {
         lock(&self.0.state).to_come = count;
     }
@@ -94,7 +95,7 @@ impl Late {
                     }
                 }
                 TXN_OFFSET_COMMIT => {
-                    // The records may go by the same connection.
+                    // The records may use the same connection.
                     let (relay, broker) = (self.clone(), Arc::clone(&broker));
                     thread::spawn(move || {
                         relay.let_arrive();
@@ -111,7 +112,7 @@ impl Late {
         let _ = lock(&broker).shutdown(Shutdown::Both);
     }
 
-    /// What is stuck arrives, and is answered, before anything else goes on.
+    /// The stuck request arrives, and is answered, before anything else goes on.
     fn let_arrive(&self) {
         let mut state = lock(&self.0.state);
         if state.stuck.is_none() {

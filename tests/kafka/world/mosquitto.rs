@@ -1,4 +1,4 @@
-//! A Mosquitto of the test's own, and a device that speaks to it.
+//! A test's own Mosquitto, and a device that publishes to it.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Lets everybody in, and keeps what comes for sessions that are away.
+    /// Lets every client in, and keeps messages for absent sessions.
     pub fn start() -> Mosquitto {
         Mosquitto::configured(|_| "allow_anonymous true".to_owned())
     }
@@ -64,13 +64,13 @@ impl Mosquitto {
         self.port
     }
 
-    /// Ends it as a machine that is shut down does: sessions and what waits in them are written.
+    /// Ends it as a shutdown of its machine does: it saves sessions and their queued messages.
     pub fn stop(&mut self) {
         signal::send(&self.process, Signal::TERM);
         self.process.wait().unwrap();
     }
 
-    /// As [`Mosquitto::stop`], and the sessions are gone.
+    /// As [`Mosquitto::stop`], and deletes the sessions.
     pub fn stop_and_forget(&mut self) {
         self.stop();
         std::fs::remove_file(self.folder.path().join("mosquitto.db")).expect("it had written its sessions");
@@ -94,7 +94,7 @@ impl Drop for Mosquitto {
     }
 }
 
-/// A device that says what the test wants.
+/// A device that publishes on request.
 pub struct Device {
     client: Client,
     connection: Connection,
@@ -133,7 +133,7 @@ impl Device {
         self.publish(topic, payload, at, false);
     }
 
-    /// As [`Device::say_at`], and the broker keeps it for whoever subscribes later.
+    /// As [`Device::say_at`], and the broker keeps it for later subscribers.
     pub fn say_retained(&mut self, topic: &str, payload: &[u8], at: Option<&str>) {
         self.publish(topic, payload, at, true);
     }

@@ -39,12 +39,12 @@ impl Process {
     pub fn start(name: &str, arguments: &[&str]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_genwatch"));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // What the one who runs the tests has set for his own cluster is not for them.
+        // The caller's settings for his own cluster are not for these processes.
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("GENWATCH_") || key == "RUST_LOG")
         {
             command.env_remove(key);
         }
-        // For whoever looks for the cause of a failure: GENWATCH_TEST_LOG=debug.
+        // To find the cause of a failure: GENWATCH_TEST_LOG=debug.
         if let Ok(level) = std::env::var("GENWATCH_TEST_LOG") {
             command.env("RUST_LOG", level);
         }
@@ -102,22 +102,22 @@ impl Process {
         ended
     }
 
-    /// Whether it has not ended.
+    /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
     }
 
-    /// What it has said so far.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// What it has printed so far.
+    /// Its stdout so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// Waits until it has said this.
+    /// Waits until its log contains this.
     #[track_caller]
     pub fn wait_until_it_says(&self, words: &str) {
         until(&format!("{} says '{words}'", self.name), || self.stderr().contains(words));
@@ -145,7 +145,7 @@ impl Process {
         values.map(str::to_owned).collect()
     }
 
-    /// Where it serves HTTP.
+    /// Its HTTP address.
     pub fn http(&self) -> String {
         until_some("the worker serves HTTP", || {
             let text = self.stderr();
@@ -191,7 +191,7 @@ impl Ended {
         self.json()[name].as_u64().unwrap_or_else(|| panic!("no {name} in {self:#?}"))
     }
 
-    /// Fails the test unless it ended with this code after one line for people that contains these words.
+    /// Fails the test unless it ended with this code after one line of plain text that contains these words.
     #[track_caller]
     pub fn refused(self, code: i32, words: &[&str]) -> Ended {
         let ended = self.exited(code);

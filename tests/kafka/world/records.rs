@@ -62,8 +62,8 @@ impl Outgoing {
     }
 }
 
-/// `count` readings of so many generators in turn, a second apart for each of them, the last ones now. Tanks are emptied and
-/// filled and engines run hot all the time, so that about one reading in six changes some alarm.
+/// `count` readings of some generators in turn, a second apart for each of them, the last ones now. Tanks are emptied
+/// and filled and engines run hot all the time, so that about one reading in six changes some alarm.
 pub fn stormy_readings(generators: usize, count: usize) -> Vec<Outgoing> {
     let begun = now_ms() - 1000 * i64::try_from(count / generators + 1).unwrap();
     (0..count)
@@ -108,7 +108,7 @@ pub fn produce(brokers: &str, topic: &str, records: &[Outgoing]) {
     producer.flush(PATIENCE).expect("all acknowledged");
 }
 
-/// What a group has committed, partition by partition.
+/// A group's committed offsets, by partition.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// Committed offset (`None`: nothing yet), first offset, end.
@@ -116,12 +116,12 @@ pub struct Group {
 }
 
 impl Group {
-    /// Records between what is committed and the end.
+    /// Records between the committed offset and the end.
     pub fn lag(&self) -> i64 {
         self.partitions.values().map(|(committed, low, high)| high - committed.unwrap_or(*low)).sum()
     }
 
-    /// Records below what is committed.
+    /// Records below the committed offset.
     pub fn done(&self) -> i64 {
         self.partitions.values().map(|(committed, low, _)| committed.unwrap_or(*low)).sum()
     }
@@ -132,7 +132,7 @@ impl Group {
     }
 }
 
-/// What a group has committed.
+/// A group's committed offsets.
 pub fn progress(brokers: &str, topic: &str, group: &str) -> Group {
     let client = consumer(brokers, group, "read_uncommitted");
     let mut list = TopicPartitionList::new();
@@ -140,15 +140,15 @@ pub fn progress(brokers: &str, topic: &str, group: &str) -> Group {
         list.add_partition(topic, partition);
     }
     // Refused for a moment while the group's coordinator moves or a transaction is open.
-    let committed = until_some("committed offsets are told", || {
+    let committed = until_some("the committed offsets are known", || {
         client
             .committed_offsets(list.clone(), REQUEST)
             .ok()
             .filter(|list| list.elements().iter().all(|element| element.error().is_ok()))
     });
     let partitions = committed.elements().into_iter().map(|element| {
-        // A partition that has just been made has no leader yet.
-        let (low, high) = until_some("the watermarks are told", || {
+        // A new partition has no leader yet.
+        let (low, high) = until_some("the watermarks are known", || {
             client.fetch_watermarks(topic, element.partition(), REQUEST).ok()
         });
         let committed = match element.offset() {

@@ -1,10 +1,11 @@
-//! Relays between a worker and its broker; one is a slow link, that passes so many bytes a second on the way there.
+//! Relays between a worker and its broker; one is a slow link with a limited rate towards the broker.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Connects who comes to a port of this machine to another one, for as long as the test's process lives: `serve` is given the client's
+/// Forwards a port of this machine to another one, for as long as the test's process lives: `serve` gets the client's
+/// end and the broker's.
 /// end and the broker's.
 pub fn accept(here: u16, there: u16, serve: impl Fn(TcpStream, TcpStream) + Send + 'static) {
     let listener = TcpListener::bind(("127.0.0.1", here)).expect("the relay's port is free");
@@ -17,7 +18,7 @@ pub fn accept(here: u16, there: u16, serve: impl Fn(TcpStream, TcpStream) + Send
     });
 }
 
-/// A slow link. Each connection has the whole rate; what comes back isn't held up.
+/// A slow link. Each connection has the whole rate; answers aren't delayed.
 pub fn start(here: u16, there: u16, bytes_per_second: f64) {
     accept(here, there, move |client, broker| {
         let (Ok(from_broker), Ok(to_client)) = (broker.try_clone(), client.try_clone()) else { return };

@@ -1,8 +1,8 @@
-//! The certificates that the system trusts, as a test wants them.
+//! The certificates that the system trusts, as a test needs them.
 
 use std::process::Command;
 
-/// Where Debian and its like keep the certificates of CAs.
+/// Where Debian and its derivatives keep the certificates of CAs.
 const STORE: &str = "/etc/ssl/certs";
 
 /// genwatch, without the variables that name other certificates.
@@ -10,8 +10,8 @@ pub fn genwatch() -> Command {
     without_variables(Command::new(env!("CARGO_BIN_EXE_genwatch")))
 }
 
-/// genwatch where this CA is the only one that the system trusts. `None`, loudly, where that can't be had: a mount namespace
-/// takes root, or users of one's own.
+/// genwatch on a system that trusts only this CA. `None`, with a message, if that isn't possible: a mount namespace
+/// takes root, or user namespaces.
 pub fn genwatch_in_a_system_with(ca_file: &str) -> Option<Command> {
     // In memory, and gone with the namespace.
     let script =

@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a step may take that takes a second on a quiet machine.
+/// The timeout of a step that takes a second on a quiet machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` holds; fails the test with `what` when it doesn't in time.
+/// Waits until `condition` holds; fails the test with `what` at the deadline.
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     until_some(what, || condition().then_some(()));
 }
 
-/// Waits until there is something.
+/// Waits until there is a value.
 #[track_caller]
 pub fn until_some<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;

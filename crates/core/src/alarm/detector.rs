@@ -1,4 +1,4 @@
-//! All rules applied to one generator: a reading, a decommissioning, a silence; gives effects.
+//! Applies all rules to one generator: a reading, a decommissioning or a silence becomes effects.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::alarm::effect::{Effect, StateChange};
 use crate::reading::Values;
 use crate::types::{Epoch, GeneratorId, Millis, Now, Offset, PartitionId, TopicId};
 
-/// Where and when the record stands that is being applied.
+/// The position and time of the record that is being applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReadingPosition {
     /// Its partition.
@@ -21,31 +21,31 @@ pub struct ReadingPosition {
     pub at: Millis,
 }
 
-/// The log that it stands in, as state records name it.
+/// The log that holds the record, as state records name it.
 #[derive(Clone, Copy, Debug)]
 pub struct LogIdentity<'a, E> {
-    /// The id of its topic, if that is known.
+    /// The id of its topic, if known.
     pub topic: Option<&'a TopicId>,
-    /// Gives the record's leader epoch. It's called only where the state changes, or may hold the record already.
+    /// Returns the record's leader epoch. Called only where the state changes or may already cover the record.
     pub epoch: E,
 }
 
-/// When and where silence is looked for.
+/// Where and up to when to check for silence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Silence {
     /// The generator's partition.
     pub partition: PartitionId,
-    /// The offset of the last reading seen of it.
+    /// The offset of the generator's last reading.
     pub last: Offset,
     /// Its leader epoch.
     pub epoch: Epoch,
-    /// The moment up to which it is known that no reading of it waits in the log.
+    /// The time up to which the log is known to hold no unread reading of the generator.
     pub asked: Now,
-    /// The time.
+    /// The current time.
     pub now: Now,
 }
 
-/// The rules in force, ready to be applied. Stateless: the state is the caller's.
+/// The rules in force, ready to apply. Stateless: the caller owns the state.
 #[derive(Debug)]
 pub struct Detector {
     rules: Rules,
@@ -62,8 +62,9 @@ impl Detector {
         Detector { rules, watch_silence, forget_after: None }
     }
 
-    /// Has generators forgotten that have been silent for so many milliseconds, if any, as if they were decommissioned. Nobody is forgotten
-    /// before each deadman rule has missed it; without such a rule, whose states tell when a generator was last heard of, nobody is.
+    /// Forgets generators after `millis` of silence, if any, as if they were decommissioned. A generator is forgotten
+    /// only after each deadman rule has raised its alarm, and never without such a rule, whose state holds the time
+    /// of the last reading.
     #[must_use]
     pub fn forget_silent_after(self, millis: Option<i64>) -> Detector {
         let forget_after =
@@ -77,14 +78,14 @@ impl Detector {
         &self.rules
     }
 
-    /// Whether there's a rule that misses generators.
+    /// Whether there is a deadman rule.
     #[must_use]
     pub fn watches_silence(&self) -> bool {
         self.watch_silence
     }
 
     /// Applies a reading: updates `state`, appends the effects, counts late evaluations by rule index. A reading that
-    /// is part of the state already (a repeat after a crash) changes nothing.
+    /// the state already covers (a repeat after a crash) changes nothing.
     #[allow(clippy::too_many_arguments)]
     pub fn reading(
         &self,
@@ -97,7 +98,7 @@ impl Detector {
         effects: &mut Vec<Effect>,
         late: &mut [u64],
     ) {
-        // A repeat shows life too: what this errs by is a silence that is noticed later.
+        // A repeat is a sign of life too; at worst, a silence is noticed later.
         state.last_seen = now.mono;
         if state.covers(source.offset, &log.epoch) {
             return;
@@ -107,7 +108,7 @@ impl Detector {
             let rule_state = &mut state.rule_states[index];
             let (now, event) = match &rule.condition {
                 Condition::Threshold { field, limits, delays } => {
-                    // An optional field that is absent says nothing either way.
+                    // An absent optional field neither raises nor clears.
                     let Some(value) = values.get(*field) else { continue };
                     let (now, told) = match step(*limits, *delays, *rule_state, value, source.at) {
                         Step::Same => continue,
@@ -121,12 +122,12 @@ impl Detector {
                     };
                     (now, told.map(|(state, began)| (state, Some(value), began)))
                 }
-                // Any reading ends a silence, late or not: it shows that the generator is there.
+                // Any reading ends a silence, even a late one: the generator is alive.
                 Condition::Deadman { .. } if rule_state.phase.is_active() => (
                     RuleState { phase: Phase::Normal, since: source.at },
                     Some((AlertKind::Cleared, None, source.at)),
                 ),
-                // Written down now and then, so that the next owner knows. By event time, as all states are.
+                // Stored now and then, so that the next owner knows. In event time, as all states are.
                 Condition::Deadman { after } => {
                     let again = rule_state.since.0.max(-1).saturating_add(heard_again_after(*after));
                     if source.at.0 < 0 || (*rule_state != RuleState::INITIAL && source.at.0 < again) {
@@ -152,8 +153,8 @@ impl Detector {
                 })));
             }
         }
-        // Only what changes is remembered: `applied` moves with the state record, so that a restored state and the
-        // offset it stands for are one thing.
+        // Only changes are stored: `applied` moves with the state record, so that a restored state always matches its
+        // offset.
         if changed {
             (state.applied, state.epoch) = (source.offset, (log.epoch)());
             state.stored = true;
@@ -161,8 +162,9 @@ impl Detector {
         }
     }
 
-    /// The generator is decommissioned: active alarms are cleared, a decommissioned state takes the state's place. Whether it is; a
-    /// record that is part of the state already (a repeat after a crash) changes nothing, as the generator has come back since.
+    /// Decommissions the generator: clears its active alarms and replaces its state by a decommissioned state.
+    /// Returns whether it did. A record that the state already covers (a repeat after a crash) changes nothing,
+    /// because the generator has reported again since.
     pub fn decommission(
         &self,
         generator: &GeneratorId,
@@ -180,8 +182,8 @@ impl Detector {
         true
     }
 
-    /// Looks whether the generator has been silent for too long. Gives the effects of the alarms that are raised by it; or
-    /// those of a decommissioning, if it's to be forgotten. Whether it is.
+    /// Checks whether the generator has been silent for too long. Appends the effects of the alarms that this raises,
+    /// or those of a decommissioning if the generator is to be forgotten. Returns whether it is.
     pub fn silence(
         &self,
         generator: &GeneratorId,
@@ -193,7 +195,7 @@ impl Detector {
         if !state.stored {
             return false;
         }
-        // Measured by a clock that nobody sets, and told by the other one as it is now.
+        // Measured by the monotonic clock, which nobody sets; reported by the wall clock as it is now.
         let quiet = asked.mono.since(state.last_seen);
         let at = Millis(now.wall.0 - now.mono.since(asked.mono));
         let mut changed = false;
@@ -221,15 +223,16 @@ impl Detector {
             })));
         }
         if changed {
-            // The silence came after the last reading. Were that evaluated again after a crash, it would end the silence.
+            // The silence came after the last reading. Evaluating that reading again after a crash would end the
+            // silence.
             if !state.covers(last, || epoch) {
                 (state.applied, state.epoch) = (last, epoch);
             }
             effects.push(self.state_change(generator, partition, topic, state));
             return false;
         }
-        // Each deadman alarm has been told, as none waits for longer. So the state covers the last reading, and whoever owns the
-        // partition next makes the same of it.
+        // Each deadman rule has raised its alarm, as none waits for longer. So the state covers the last reading, and
+        // the partition's next owner decides the same.
         if self.forget_after.is_none_or(|limit| quiet < limit) {
             return false;
         }
@@ -240,7 +243,8 @@ impl Detector {
         true
     }
 
-    /// Clears what is active, for this reason that holds since then, and leaves a decommissioned state in the state's place.
+    /// Clears the active alarms for `reason`, which has held since `since`; replaces the state by a decommissioned
+    /// state.
     #[allow(clippy::too_many_arguments)]
     fn forget(
         &self,
@@ -280,7 +284,7 @@ impl Detector {
         }
     }
 
-    /// The record of the generator's state, as it is.
+    /// The record of the generator's current state.
     #[must_use]
     pub fn state_change(
         &self,
@@ -315,7 +319,7 @@ mod tests {
         Detector::new(detector_rules())
     }
 
-    /// Both clocks, of which the wall clock is set to so much more.
+    /// Both clocks; the wall clock is set `set` ahead.
     fn both(mono: i64, set: i64) -> Now {
         Now { mono: Mono(mono), wall: Millis(mono + set) }
     }
@@ -324,7 +328,7 @@ mod tests {
         read_record(detector, state, offset, 0, now)
     }
 
-    /// A reading that is worked as soon as it is written.
+    /// A reading that is processed as soon as it is written.
     fn read_at(detector: &Detector, state: &mut AlarmState, offset: i64, at: i64) -> Vec<Effect> {
         read_record(detector, state, offset, at, at)
     }
@@ -391,7 +395,7 @@ mod tests {
         let detector = detector();
         let mut state = AlarmState::new(detector.rules(), Mono(0));
         read(&detector, &mut state, 5, 0);
-        assert!(look(&detector, &mut state, 5, 9_999, 60_000).is_none(), "nobody knows what came since");
+        assert!(look(&detector, &mut state, 5, 9_999, 60_000).is_none(), "what came since is unknown");
         read(&detector, &mut state, 5, 8_000);
         assert!(look(&detector, &mut state, 5, 17_999, 17_999).is_none());
         assert!(look(&detector, &mut state, 5, 18_000, 18_000).is_some());
@@ -416,11 +420,11 @@ mod tests {
             };
             assert_eq!(silent(&mut state, 10_999), None);
             let told = (Some(10.0), 11_000 + set, 1_000 + set);
-            assert_eq!(silent(&mut state, 11_000), Some(told), "by the clock as it stands");
+            assert_eq!(silent(&mut state, 11_000), Some(told), "by the current wall clock");
         }
     }
 
-    /// Misses a generator after 10 s, and forgets it after a minute.
+    /// Raises after 10 s of silence, and forgets a generator after a minute.
     fn forgetful() -> Detector {
         let rules =
             format!("{DEADMAN}[[rule]]\nname = \"low_fuel\"\nfield = \"fuel\"\nraise_below = 200.0\n");
@@ -457,7 +461,7 @@ mod tests {
             let told = names.iter().map(|name| (format!("t-3-9-{name}"), at, 1_000));
             (is_forgotten, told.collect::<Vec<_>>())
         };
-        // It was away for long, as its partition was: it's missed all the same, and then forgotten.
+        // A long absence, as its partition was away: its alarm is raised all the same, and then it is forgotten.
         let (is_forgotten, alerts, _) = look_at_all(&detector, &mut state.clone(), 9, both(99_000, 0));
         assert_eq!((is_forgotten, alerts), told(false, &["gone-silent"], 99_000));
 
@@ -480,7 +484,7 @@ mod tests {
         read_at(&detector, &mut state, 5, 1_000);
         let (_, _, raised) = look_at_all(&detector, &mut state, 5, both(11_000, 0));
         let raised = raised.expect("raised");
-        // Each owner lives for a second, its own clock begins at zero.
+        // Each owner lives for a second; its own clock begins at zero.
         let forgotten = (12..200).find(|second| {
             let now = Now { mono: Mono(0), wall: Millis(second * 1_000) };
             let mut state = AlarmState::restore(raised.clone(), detector.rules(), now);
@@ -517,7 +521,7 @@ mod tests {
         let last = stored(read_at(&detector, &mut state, 3, 4 * HOUR)).expect("after a quarter of the time");
         assert_eq!((first.rules["gone"].since.0, last.rules["gone"].since.0), (HOUR, 4 * HOUR));
 
-        // The generator reports no more. Each owner lives for an hour, its own clock begins at zero.
+        // The generator reports no more. Each owner lives for an hour; its own clock begins at zero.
         let raised = (5..40).find(|hour| {
             let now = Now { mono: Mono(0), wall: Millis(hour * HOUR) };
             let mut state = AlarmState::restore(last.clone(), detector.rules(), now);
@@ -567,13 +571,13 @@ mod tests {
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[1].contains(r#""severity":"critical","field":"fuel","value":null,"threshold":25.5"#));
 
-        // Of a worker that runs neither rule, and has written the state once more.
+        // A worker that runs neither rule, and has written the state once more.
         let mut state = AlarmState::restore(stored, hot.rules(), both(20_000, 0));
         let carried = last_state(&read(&hot, &mut state, 10, 20_000));
         let elsewhere =
             goodbye(&running(&["[[rule]]\nname = \"far\"\nfield = \"lat\"\nraise_above = 80.0\n"]), &carried);
         let (hot, other): (Vec<_>, Vec<_>) = elsewhere.into_iter().partition(|alert| alert.contains("hot"));
-        assert_eq!((hot.len(), other), (1, told), "the same alerts, whoever tells them");
+        assert_eq!((hot.len(), other), (1, told), "the same alerts from either worker");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What leaves the worker: the effects that a record calls for, held until a commit makes them durable.
+//! What leaves the worker: the effects of a record, held until a commit makes them durable.
 //!
-//! Nothing leaves in any other way, so that a replica whose commits are refused has said nothing.
+//! There is no other way out, so a worker whose commits are refused publishes nothing.
 
 use crate::alarm::event::AlertEvent;
 use crate::reading::BadRecord;
@@ -20,33 +20,33 @@ pub enum Effect {
 /// The new state of a generator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateChange {
-    /// Whose state.
+    /// The generator.
     pub generator: GeneratorId,
-    /// The partition its readings come from; the record goes to the one of the same number.
+    /// The partition of its readings, and that of this record in the state topic.
     pub partition: PartitionId,
-    /// It stands for the state of a decommissioned generator, until the offset has passed it.
+    /// Whether it replaces the state of a decommissioned generator, until the committed offset has passed it.
     pub is_decommissioned: bool,
     /// The record's value, JSON; `None` deletes the state.
     pub json: Option<Vec<u8>>,
-    /// The offset of the record that brought it; of the last reading, where silence did; where the partition begins, if
-    /// its start did.
+    /// The offset of the record that caused it; after a silence, that of the last reading; at the start of a
+    /// partition, where the partition begins.
     pub offset: Offset,
 }
 
-/// A bad record, as it came, and why it is one.
+/// A bad record, unchanged, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
-    /// The partition it came from; it goes to the one of the same number.
+    /// The partition it came from, and that of this record in the dead letter queue.
     pub partition: PartitionId,
     /// Its offset there.
     pub offset: Offset,
     /// Its timestamp.
     pub timestamp: Millis,
-    /// Its key, as it came.
+    /// Its key, unchanged.
     pub key: Option<Vec<u8>>,
-    /// Its value, as it came.
+    /// Its value, unchanged.
     pub value: Option<Vec<u8>>,
-    /// Its headers, as they came.
+    /// Its headers, unchanged.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// What is wrong with it.
     pub error: BadRecord,
@@ -62,11 +62,11 @@ impl Effect {
         }
     }
 
-    /// Bytes that it takes, in memory and on its way; roughly, for the bounds of the buffer and the size of a commit.
+    /// Approximate bytes in memory and on the wire, for the limits of the buffer and of a commit.
     #[must_use]
     pub fn bytes(&self) -> usize {
         const OVERHEAD: usize = 192;
-        /// The JSON of an alert with its headers: some 600 with the overhead.
+        /// The JSON of an alert with its headers: about 600 with the overhead.
         const ALERT: usize = 408;
         let payload = match self {
             Effect::Alert(_) => ALERT,

@@ -1,4 +1,4 @@
-//! An alert event: what leaves for the alerts topic when an alarm is raised or cleared.
+//! An alert event: the record in the alerts topic for an alarm that is raised or cleared.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::rules::{Condition, Rule};
 use crate::types::{GeneratorId, Millis, Offset, PartitionId};
 
-/// Which way an alarm went.
+/// Whether an alarm was raised or cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AlertKind {
@@ -28,7 +28,7 @@ impl AlertKind {
     }
 }
 
-/// What decided, beyond a value that crossed a threshold.
+/// The cause of an event other than a value that crossed a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reason {
@@ -36,7 +36,7 @@ pub enum Reason {
     Decommissioned,
     /// No reading for the time a deadman rule allows.
     Silent,
-    /// No reading for so long that the generator is forgotten, as if it were decommissioned.
+    /// So long without a reading that the generator is forgotten, as if it were decommissioned.
     #[serde(rename = "decommissioned")]
     Forgotten,
 }
@@ -44,9 +44,9 @@ pub enum Reason {
 /// One alert event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertEvent {
-    /// Whose alarm.
+    /// The generator.
     pub generator: GeneratorId,
-    /// By which rule.
+    /// The rule.
     pub rule: Arc<Rule>,
     /// Raised or cleared.
     pub state: AlertKind,
@@ -67,9 +67,9 @@ pub struct AlertEvent {
 }
 
 impl AlertEvent {
-    /// The event's id: the same whenever the same reading leads to the same event, so that a consumer downstream can
-    /// deduplicate. Silence has no reading of its own, hence the suffix beside the event of the last reading. Where there is
-    /// no last reading either, as the log was begun anew, whose silence it is stands in its place, and when.
+    /// The event's id. The same reading always leads to the same id, so that a downstream consumer can deduplicate.
+    /// Silence has no reading of its own, hence the suffix after the last reading's event. If there is no last
+    /// reading either, because the log was re-created, generator and time replace the offset.
     #[must_use]
     pub fn id(&self, topic: &str) -> String {
         let Self { partition, offset, rule, generator, at, .. } = self;
@@ -86,7 +86,7 @@ impl AlertEvent {
         }
     }
 
-    /// The event's value in the alerts topic, as `docs/formats.md` says. `topic` is the readings topic.
+    /// The event's value in the alerts topic, as in `docs/formats.md`. `topic` is the readings topic.
     #[must_use]
     pub fn to_json(&self, topic: &str) -> Vec<u8> {
         let (field, threshold) = self.rule.condition.told(self.state);
@@ -106,13 +106,13 @@ impl AlertEvent {
             reason: self.reason,
             source: SourceJson { topic, partition: self.partition, offset: self.offset },
         };
-        // Strings and finite numbers alone: serializing them into memory can't fail.
+        // Only strings and finite numbers: serializing them into memory can't fail.
         serde_json::to_vec(&json).unwrap_or_default()
     }
 }
 
 impl Condition {
-    /// What an event says of it: the field and the threshold.
+    /// The field and the threshold that an event states.
     pub(super) fn told(&self, state: AlertKind) -> (Option<&'static str>, f64) {
         match self {
             Condition::Threshold { field, limits, .. } => (

@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::Millis;
 
-/// Where a rule stands for one generator.
+/// The phase of one rule for one generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// No alarm.
     Normal,
-    /// The raise condition holds, its on-delay isn't over.
+    /// The raise condition holds; its on-delay isn't over.
     Pending,
     /// The alarm is active.
     Raised,
-    /// The alarm is active, the clear condition holds, its off-delay isn't over.
+    /// The alarm is active, the clear condition holds; its off-delay isn't over.
     Clearing,
 }
 
 impl Phase {
-    /// Whether a raised event stands without its cleared event.
+    /// Whether a raised event has no cleared event yet.
     #[must_use]
     pub fn is_active(self) -> bool {
         matches!(self, Phase::Raised | Phase::Clearing)
@@ -40,11 +40,11 @@ pub struct RuleState {
 }
 
 impl RuleState {
-    /// How a generator starts that no reading has touched.
+    /// The state of a generator that no reading has touched.
     pub const INITIAL: RuleState = RuleState { phase: Phase::Normal, since: Millis::NEVER };
 }
 
-/// What a rule compares: a limit and the side of it that is bad.
+/// What a rule compares: a limit and its bad side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limits {
     /// Raised below `raise` (strict), cleared above `clear` (strict), or where raise no longer holds when `None`.
@@ -113,23 +113,23 @@ pub struct Delays {
     pub realarm: Option<i64>,
 }
 
-/// What one step brought.
+/// The outcome of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The reading is older than the phase: not evaluated.
     Late,
     /// Nothing changed.
     Same,
-    /// Another phase (or the same one entered anew), and nothing to tell.
+    /// The phase changed or was entered again; no event.
     Moved(RuleState),
-    /// Raised: an event leaves. `began`: when the condition began to hold.
+    /// The alarm is raised: an event leaves. `began`: when the condition began to hold.
     Raised {
         /// The new rule state.
         now: RuleState,
         /// When the condition began to hold.
         began: Millis,
     },
-    /// Cleared: an event leaves. `began`: when the clear condition began to hold.
+    /// The alarm is cleared: an event leaves. `began`: when the clear condition began to hold.
     Cleared {
         /// The new rule state.
         now: RuleState,
@@ -138,7 +138,7 @@ pub enum Step {
     },
 }
 
-/// One step: the rule's `limits` and `delays`, where it stands, a value measured `at` some event time.
+/// Evaluates a value measured `at` some event time, by the rule's `limits`, `delays` and current state.
 #[inline]
 #[must_use]
 pub fn step(limits: Limits, delays: Delays, rule_state: RuleState, value: f64, at: Millis) -> Step {
@@ -161,7 +161,7 @@ pub fn step(limits: Limits, delays: Delays, rule_state: RuleState, value: f64, a
         Raised if limits.clears(value) && delays.off > 0 => Step::Moved(enter(Clearing)),
         Raised if limits.clears(value) => Step::Cleared { now: enter(Normal), began: at },
         Raised => match delays.realarm {
-            // Entered anew, so that `since` alone tells when the next repeat is due.
+            // Entered again, so that `since` alone says when the next repeat is due.
             Some(every) if held >= every => Step::Raised { now: enter(Raised), began: rule_state.since },
             _ => Step::Same,
         },
@@ -184,7 +184,7 @@ mod tests {
         RuleState { phase, since: Millis(since) }
     }
 
-    /// Feeds `(at, value)` pairs and gives the phases that follow and a mark for each event.
+    /// Feeds `(at, value)` pairs; returns the phases that follow and a label for each event.
     fn run(limits: Limits, delays: Delays, readings: &[(i64, f64)]) -> Vec<(Phase, &'static str)> {
         let mut now = RuleState::INITIAL;
         readings

@@ -1,4 +1,5 @@
-//! The rules file: TOML, read once at start, checked so that an operator learns of a mistake before it costs an alarm.
+//! The rules file: TOML, read once at start and checked, so that an operator learns of a mistake before it costs an
+//! alarm.
 
 use std::fmt;
 use std::ops::Range;
@@ -28,7 +29,7 @@ clear_below = 95.0
 severity = "critical"
 "#;
 
-/// The longest rule name: it becomes a part of event ids and a metric label.
+/// The longest rule name; names are part of event ids and a metric label.
 const MAX_NAME_BYTES: usize = 64;
 
 /// One enabled rule.
@@ -36,7 +37,7 @@ const MAX_NAME_BYTES: usize = 64;
 pub struct Rule {
     /// Its name, unique in the file.
     pub name: String,
-    /// `info`, `warning`, `critical` or whatever the operator's paging calls it.
+    /// `info`, `warning`, `critical`, or any name that the operator's paging uses.
     pub severity: String,
     /// What it watches for.
     pub condition: Condition,
@@ -45,13 +46,13 @@ pub struct Rule {
 /// What a rule watches for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
-    /// A field against thresholds, by event time.
+    /// A field against thresholds, in event time.
     Threshold {
         /// Which field.
         field: Field,
         /// The thresholds and the side that is bad.
         limits: Limits,
-        /// How long conditions must hold.
+        /// How long the conditions must hold.
         delays: Delays,
     },
     /// A deadman rule: no reading for this many milliseconds of wall clock.
@@ -76,7 +77,7 @@ impl Rules {
         Rules::parse(&text, path)
     }
 
-    /// Checks the text of a rules file; `path` is only named in messages.
+    /// Checks the text of a rules file; `path` only appears in messages.
     ///
     /// # Errors
     /// As [`Rules::load`].
@@ -121,14 +122,14 @@ impl Rules {
         Ok(Rules(rules))
     }
 
-    /// The enabled rules, in the order of the file; a rule's index is its place in a generator's state.
+    /// The enabled rules, in the order of the file; a rule's index is also that of its state in a generator's state.
     #[inline]
     #[must_use]
     pub fn as_slice(&self) -> &[Arc<Rule>] {
         &self.0
     }
 
-    /// Whether some rule needs a generator to be known although no alarm of it changed: a deadman rule does.
+    /// Whether some rule needs to know a generator that has had no alarm yet: a deadman rule does.
     #[must_use]
     pub fn watch_silence(&self) -> bool {
         self.longest_silence().is_some()
@@ -148,7 +149,7 @@ impl Rules {
 impl Default for Rules {
     /// The built-in [`DEFAULT_RULES`].
     fn default() -> Self {
-        // The text is a constant and a test parses it; an empty set would be the only other answer.
+        // The text is a constant, parsed in a test; an empty set would be the only other answer.
         Rules::parse(DEFAULT_RULES, Path::new("built-in rules")).unwrap_or(Rules(Vec::new()))
     }
 }
@@ -161,17 +162,17 @@ pub enum RulesError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// Something in it makes no sense.
+    /// It makes no sense.
     #[error("{}:{line}: {message}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong and what would be right.
+        /// The mistake and the remedy.
         message: String,
     },
 }
@@ -210,7 +211,7 @@ fn enabled_by_default() -> bool {
     true
 }
 
-/// A mistake in one rule; `span` where a single value is to blame.
+/// A mistake in one rule; `span` is set where a single value is to blame.
 struct Mistake {
     span: Option<Range<usize>>,
     message: String,
@@ -296,7 +297,7 @@ fn low(field: Field, raise: &Spanned<f64>, entry: &RuleEntry) -> Result<Limits, 
     if let Some(clear) = &entry.clear_below {
         return Err(Mistake::at(
             clear,
-            "it can never clear: what is raised by raise_below is cleared by clear_above, not clear_below",
+            "it can never clear: raise_below is cleared by clear_above, not clear_below",
         ));
     }
     let (min, max) = field.range();
@@ -333,7 +334,7 @@ fn high(field: Field, raise: &Spanned<f64>, entry: &RuleEntry) -> Result<Limits,
     if let Some(clear) = &entry.clear_above {
         return Err(Mistake::at(
             clear,
-            "it can never clear: what is raised by raise_above is cleared by clear_below, not clear_above",
+            "it can never clear: raise_above is cleared by clear_below, not clear_above",
         ));
     }
     let (min, max) = field.range();

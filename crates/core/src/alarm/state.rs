@@ -1,6 +1,6 @@
 //! The alarm state of one generator, and its record in the state topic.
 //!
-//! Owned by the partition the generator's readings come from; nobody shares it.
+//! Owned by the partition that the generator's readings come from; never shared.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, TopicId};
 /// The alarm state of one generator in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlarmState {
-    /// One rule state a rule, by the rule's index. Two fit inline: the default rules.
+    /// One state per rule, by the rule's index. Two fit inline: the default rules.
     pub rule_states: SmallVec<[RuleState; 2]>,
-    /// Standings of rules that this replica doesn't run (disabled, or known to a newer release only), kept as they are
-    /// so that a rolling change of the rules doesn't raise an alarm twice.
+    /// Stored states of rules that this worker doesn't run (disabled, or known only to a newer release). They are
+    /// kept unchanged, so that a rolling change of the rules doesn't raise an alarm twice.
     carried: BTreeMap<String, StoredStanding>,
-    /// The offset of the last reading that is part of this state; a reading at or before it is a repeat.
+    /// The offset of the last reading that this state covers; a reading at or before it is a repeat.
     pub applied: Offset,
-    /// The leader epoch of that reading, or a newer one that was there when it was the last; see [`AlarmState::covers`].
+    /// The leader epoch of that reading, or a newer one seen while it was the last; see [`AlarmState::covers`].
     pub epoch: Epoch,
-    /// When this replica last saw a reading; what a deadman rule measures from.
+    /// When this worker last saw a reading; a deadman rule measures from here.
     pub last_seen: Mono,
     /// Whether the state topic knows this generator.
     pub stored: bool,
@@ -46,8 +46,9 @@ impl AlarmState {
         }
     }
 
-    /// The state as another owner left it. Silence goes on: a deadman rule's rule state says when the generator was last heard of, give
-    /// or take what it isn't written anew for (see [`heard_again_after`]); the generator gets the benefit of that.
+    /// Restores the state that another owner left. Silence continues: a deadman rule's state says when the generator
+    /// last reported, to within the interval of its rewrites (see [`heard_again_after`]); the generator gets the
+    /// benefit of that.
     #[must_use]
     pub fn restore(stored: StoredState, rules: &Rules, now: Now) -> AlarmState {
         let mut state = AlarmState::new(rules, now.mono);
@@ -60,7 +61,7 @@ impl AlarmState {
         state.carried = carried;
         let heard = rules.as_slice().iter().zip(&state.rule_states).filter_map(|(rule, rule_state)| {
             let Condition::Deadman { after } = rule.condition else { return None };
-            // When an alarm was raised, the silence was that old already.
+            // When an alarm was raised, the silence was already that old.
             let before = if rule_state.phase.is_active() { after } else { 0 };
             (rule_state.since.0 >= 0)
                 .then(|| rule_state.since.0.saturating_add(heard_again_after(after)).saturating_sub(before))
@@ -74,29 +75,29 @@ impl AlarmState {
         state
     }
 
-    /// Whether it is as one that no reading has touched.
+    /// Whether it is still the state of a generator that no reading has touched.
     #[must_use]
     pub fn is_new(&self) -> bool {
         let untouched = self.rule_states.iter().all(|rule_state| *rule_state == RuleState::INITIAL);
         !self.stored && untouched && self.carried.is_empty() && self.applied < Offset(0)
     }
 
-    /// Of each rule that this replica doesn't run and whose alarm is active: what a cleared event says of it.
+    /// The rules that this worker doesn't run and whose alarm is active, with what a cleared event says of them.
     pub fn carried_alarms(&self) -> impl Iterator<Item = Arc<Rule>> + '_ {
         let active = self.carried.iter().filter(|(_, stored)| stored.phase.is_active());
         active.map(|(name, stored)| Arc::new(stored.to_clear(name)))
     }
 
-    /// Whether a record of this offset is part of the state already. The leader `epoch` is asked for where that matters: a
-    /// newer one than the state's says that the offset is used again, for another record. Where either isn't known the
-    /// offset alone decides.
+    /// Whether the state already covers a record of this offset. A leader `epoch` newer than the state's means that
+    /// the offset is used again for another record; `epoch` is called only where that matters. If either epoch is
+    /// unknown, the offset alone decides.
     #[inline]
     #[must_use]
     pub fn covers(&self, offset: Offset, epoch: impl Fn() -> Epoch) -> bool {
         offset <= self.applied && (!self.epoch.is_known() || epoch() <= self.epoch)
     }
 
-    /// The record for the state topic: JSON, as [`StoredState`] reads it. `topic` is that of the readings.
+    /// Returns the record for the state topic: JSON, as [`StoredState`] reads it. `topic` is the readings topic.
     #[must_use]
     pub fn to_json(&self, generator: &GeneratorId, rules: &Rules, topic: Option<&TopicId>) -> Vec<u8> {
         let mut all = self.carried.clone();
@@ -117,9 +118,9 @@ impl AlarmState {
     }
 }
 
-/// How much later than the last time a reading has to be for a deadman rule's rule state to say so, in milliseconds: a quarter of what
-/// the rule waits for, so that silence outlives any number of restarts; and at most each ten seconds, as it's a record of the
-/// state topic for each generator.
+/// How much later than the stored time a reading must be to have a deadman rule's state rewritten, in milliseconds: a
+/// quarter of what the rule waits for, so that silence outlives any number of restarts; but at least ten seconds,
+/// because each rewrite is a record of the state topic for each generator.
 #[must_use]
 pub fn heard_again_after(silent_for: i64) -> i64 {
     (silent_for / 4).max(10_000)
@@ -127,7 +128,7 @@ pub fn heard_again_after(silent_for: i64) -> i64 {
 
 /// A record of the state topic:
 /// `{"generatorID":"generator4","topic":"fXb3ZTPHT7y5Iq7LgnAqLQ","offset":1042,"epoch":3,"rules":{"low_fuel":{"phase":"raised","since":1766400000000,"severity":"warning","field":"fuel","threshold":250.0}}}`.
-/// A rule that is absent stands as if no reading had touched it.
+/// An absent rule is in its initial state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredState {
     /// The generator, as in the key.
@@ -136,21 +137,21 @@ pub struct StoredState {
     /// The id of the readings topic; the offset means nothing in another. Absent where the broker knows no ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<TopicId>,
-    /// The offset of the reading that made this state, in the partition of the same number of the readings topic.
+    /// The offset of the reading that led to this state, in the readings partition of the same number.
     pub offset: Offset,
     /// The leader epoch of that reading.
     #[serde(default, skip_serializing_if = "is_unknown")]
     pub epoch: Epoch,
-    /// Where each rule stands.
+    /// The state of each rule.
     pub rules: BTreeMap<String, StoredStanding>,
     /// The generator is gone and this record is about to be deleted; see [`StoredState::of_decommissioned`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decommissioned: bool,
 }
 
-/// Where a rule stands, in a record. While its alarm is active also what a cleared event says of the rule, as the generator
-/// may be decommissioned where the rule isn't run. Records of older releases don't have that, nor do those that such a
-/// release has carried on.
+/// The state of one rule in a record. While its alarm is active, it also holds what a cleared event says of the rule,
+/// because the generator may be decommissioned where the rule isn't run. Records of older releases lack that, and so
+/// do records that such a release has carried on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredStanding {
     /// The phase.
@@ -180,7 +181,8 @@ impl StoredStanding {
         }
     }
 
-    /// The rule as far as a cleared event says it; it is never evaluated. What isn't known is as a rules file leaves it, or 0.
+    /// The rule as far as a cleared event needs it; it is never evaluated. Unknown parts get a rules file's default,
+    /// or 0.
     fn to_clear(&self, name: &str) -> Rule {
         let threshold = self.threshold.unwrap_or(0.0);
         let condition = match self.field.as_deref().and_then(Field::from_name) {
@@ -205,9 +207,9 @@ impl StoredState {
         serde_json::from_slice(value)
     }
 
-    /// What stands for the state of a decommissioned generator until the committed offset has passed the decommissioning:
-    /// were the state deleted at once, a crash before that would have the next owner evaluate readings again that it can't
-    /// tell from new ones. See [`crate::pool::outbox`].
+    /// The placeholder for the state of a decommissioned generator until the committed offset has passed the
+    /// decommissioning. If the state were deleted at once and we crashed before that, the next owner would evaluate
+    /// old readings again, because it couldn't tell them from new ones. See [`crate::pool::outbox`].
     #[must_use]
     pub fn of_decommissioned(
         generator: &GeneratorId,
@@ -228,7 +230,7 @@ impl StoredState {
     /// The record's value.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        // Strings and finite numbers alone: serializing them into memory can't fail.
+        // Only strings and finite numbers: serializing them into memory can't fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }

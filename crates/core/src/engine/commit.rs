@@ -1,25 +1,26 @@
 //! One attempt at a commit: which calls it takes, in which order, and what each answer means.
 //!
-//! The executor (the committer's thread, or the simulation) makes the [`Call`] that [`Attempt::next`] names, waits as long as
-//! the cluster needs, and tells [`Attempt::answered`] how it ended, until the attempt has [`Ended`].
+//! The executor (the committer's thread, or the simulation) makes the [`Call`] that [`Attempt::next`] names, waits as
+//! long as the cluster needs, and passes the result to [`Attempt::answered`], until the attempt has [`Ended`].
 //!
 //! ```text
 //! exactly-once   begin ─► write all ─► offsets ─► end ─► done
-//!                   any of these refused ─► settle ─► abort
-//!                   the producer broken, or some record not settled ─► discard it
-//!                   no answer to `end` ─► discard ─► register another ─► does anything bear our token?
+//!                   any of these refused ─► confirm ─► abort
+//!                   the producer broken, or some record unconfirmed ─► discard it
+//!                   no answer to `end` ─► discard ─► register another ─► find our token
 //! at-least-once  write all but states ─► flush ─► write states ─► flush ─► offsets ─► done
 //!                   any of these refused ─► purge
 //! ```
 //!
-//! A producer that has given up a record isn't used again: the record may be in the log, and the next one would bear its sequence
-//! number (`rd_kafka_toppar_purge_queues`, librdkafka 2.12.1), so that the broker took it for a repeat and wrote nothing.
+//! A producer that has given up a record isn't used again: the record may be in the log, and the next one would have
+//! its sequence number (`rd_kafka_toppar_purge_queues`, librdkafka 2.12.1), so the broker would take it for a repeat
+//! and write nothing.
 //!
-//! Without transactions nobody stops a process that stood still, and that the group threw out meanwhile, from writing states on
-//! top of its successor's: so it backs out by itself.
+//! Without transactions, nothing stops a process that stood still, and was thrown out of the group meanwhile, from
+//! overwriting its successor's states: so it backs out by itself.
 //!
-//! Under at-least-once the order is the promise: an alert is durable before the state that says so, and both before the
-//! offset, so a crash between them repeats an alert (with the same id) and loses none.
+//! Under at-least-once the order is the promise: an alert is durable before its state, and both before the offset, so
+//! a crash between them repeats an alert (with the same id) and loses none.
 
 use super::membership::Refusal;
 use crate::alarm::effect::Effect;
@@ -27,44 +28,44 @@ use crate::alarm::effect::Effect;
 /// The promise about effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Every effect is visible once to a reader of committed records.
+    /// A `read_committed` consumer sees every effect once.
     ExactlyOnce,
-    /// None is lost; after a crash some are repeated, with the same id.
+    /// No effect is lost; after a crash some are repeated, with the same id.
     AtLeastOnce,
 }
 
-/// What is to be done next.
+/// The next call to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Begin a transaction.
     Begin,
-    /// Hand these effects to the producer, in their order.
+    /// Pass these effects to the producer, in their order.
     Write(Portion),
-    /// Wait until all that was handed over is durable.
+    /// Wait until all passed records are durable.
     Flush,
-    /// Have the group take the offsets, under the commit's fence: in the transaction, or at once where there is none.
+    /// Commit the offsets to the group under the commit's fence: in the transaction, or at once if there is none.
     Offsets,
-    /// End the transaction so that all of it becomes visible.
+    /// End the transaction and make all of it visible.
     End,
-    /// Wait, for a moment, until it's known of each record that was handed over that it's in the log.
+    /// Wait briefly until every passed record is known to be in the log.
     Confirm,
-    /// End the transaction so that nothing of it becomes visible.
+    /// End the transaction and make nothing of it visible.
     Abort,
-    /// Forget what was handed over and isn't delivered: it must not arrive later, on top of what the next owner writes.
+    /// Drop the undelivered records: they must not arrive later and overwrite what the next owner writes.
     Purge,
-    /// Do without this producer.
+    /// Discard this producer.
     Discard,
-    /// Have another producer of the same transactional id, which ends what the former one has left open.
+    /// Register another producer with the same transactional id, which ends the former one's open transaction.
     Register,
-    /// See whether the committed offset of any of its partitions bears this commit's token. The offsets are a part of the
-    /// transaction, so one that does says that all is done; another's may stand where the partition has a new owner.
+    /// Look for this commit's token at the committed offset of any of its partitions. The offsets are part of the
+    /// transaction, so one token proves the commit; a partition with a new owner may have another's token.
     FindToken,
 }
 
 /// Which effects of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Portion {
-    /// All.
+    /// All effects.
     All,
     /// Alerts and dead letters.
     ButStates,
@@ -73,7 +74,7 @@ pub enum Portion {
 }
 
 impl Portion {
-    /// Whether the effect is one of them.
+    /// Whether the effect belongs to this portion.
     #[must_use]
     pub fn holds(self, effect: &Effect) -> bool {
         match self {
@@ -87,23 +88,23 @@ impl Portion {
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallResult {
-    /// As it should.
+    /// It succeeded.
     Done,
-    /// It was refused, and the producer can go on.
+    /// It was refused; the producer is usable.
     Refused(Refusal),
-    /// A topic refuses a record now and for ever.
+    /// A topic refuses a record permanently.
     Rejected,
-    /// This producer can't go on; another may.
+    /// This producer can't go on; another one may.
     Broken,
-    /// It wasn't done within the time that a transaction has, and the broker is about to end it.
+    /// It didn't finish within the transaction timeout; the broker is about to abort the transaction.
     Overdue,
-    /// It isn't done, and the worker can't wait any longer.
+    /// It didn't finish, and the worker can't wait any longer.
     GivenUp,
-    /// It isn't done, and nothing that the commit holds is ours any more.
+    /// It didn't finish, and no partition of the commit is ours any more.
     Abandoned,
-    /// It's done, but the process stood still meanwhile, for longer than its membership may have lasted.
+    /// It succeeded, but meanwhile the process stood still for longer than its membership may have lasted.
     StoodStill,
-    /// To [`Call::FindToken`]: whether anything bears it.
+    /// The answer to [`Call::FindToken`]: whether the token is there.
     TokenFound(bool),
 }
 
@@ -112,16 +113,16 @@ pub enum CallResult {
 pub enum Ended {
     /// All of it is durable.
     Done,
-    /// Nothing of it is visible (exactly-once), or perhaps a part (at-least-once).
+    /// Nothing of it is visible (exactly-once), or perhaps a part of it (at-least-once).
     Refused {
         /// Why.
         refusal: Refusal,
-        /// All effects are durable, the offsets aren't: at-least-once only.
+        /// All effects are durable, but not the offsets: at-least-once only.
         published: bool,
     },
-    /// No attempt can succeed: a topic refuses a record for ever.
+    /// No attempt can succeed: a topic refuses a record permanently.
     Rejected,
-    /// It isn't known whether it is done, so it must not be made again. Nobody may go on but who asks the group anew.
+    /// The outcome is unknown, so the commit must not be repeated. Only an owner that asks the group again may go on.
     InDoubt,
 }
 
@@ -134,13 +135,13 @@ impl Ended {
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// A call, whose answer is waited for.
+    /// Make this call and answer it.
     Call(Call),
-    /// Nothing.
+    /// The attempt is over.
     Ended(Ended),
 }
 
-/// One attempt.
+/// One attempt at a commit.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
     delivery: Delivery,
@@ -161,7 +162,7 @@ enum Step {
     Abort(Ended),
     Purge(Ended),
     Discard(Ended),
-    /// The broker was asked to end the transaction, and has not answered.
+    /// We asked the broker to end the transaction and got no answer.
     DiscardInDoubt(Refusal),
     Register(Refusal),
     FindToken(Refusal),
@@ -169,7 +170,7 @@ enum Step {
 }
 
 impl Attempt {
-    /// From the beginning.
+    /// A new attempt.
     #[must_use]
     pub fn new(delivery: Delivery) -> Attempt {
         let step = match delivery {
@@ -179,14 +180,14 @@ impl Attempt {
         Attempt { delivery, step }
     }
 
-    /// One that somebody else has begun, who doesn't come back from a call, longer than a transaction may last: by another
+    /// Takes over an attempt whose thread is stuck in a call for longer than a transaction may last, with another
     /// producer.
     #[must_use]
     pub fn taken_over() -> Attempt {
         Attempt { delivery: Delivery::ExactlyOnce, step: Step::Register(Refusal::Overdue) }
     }
 
-    /// What is to be done.
+    /// What to do next.
     #[must_use]
     pub fn next(&self) -> Next {
         Next::Call(match self.step {
@@ -207,7 +208,7 @@ impl Attempt {
         })
     }
 
-    /// The call has ended.
+    /// Takes the answer to the call.
     pub fn answered(&mut self, answer: CallResult) {
         self.step = match (self.step, answer) {
             (Step::Begin, CallResult::Done) => Step::All,
@@ -226,12 +227,12 @@ impl Attempt {
             (Step::End, answer) => Step::DiscardInDoubt(refusal(answer)),
             (Step::Confirm(ended), CallResult::Done) => Step::Abort(ended),
             (Step::Confirm(ended), _) => Step::Discard(ended),
-            // An abort that isn't done is done by the broker, when the next producer registers or the time is over.
+            // If we can't abort, the broker does, when the next producer registers or the transaction times out.
             (Step::Abort(ended), CallResult::Done) => Step::Ended(ended),
             (Step::Abort(ended), _) => Step::Discard(ended),
             (Step::Purge(ended) | Step::Discard(ended), _) => Step::Ended(ended),
             (Step::DiscardInDoubt(refusal), _) => Step::Register(refusal),
-            // Only now: registering is what ends the old transaction, one way or the other.
+            // Only now: registering ends the old transaction, one way or the other.
             (Step::Register(refusal), CallResult::Done) => Step::FindToken(refusal),
             (Step::FindToken(_), CallResult::TokenFound(true)) => Step::Ended(Ended::Done),
             (Step::FindToken(refusal), CallResult::TokenFound(false)) => Step::Ended(Ended::refused(refusal)),
@@ -239,7 +240,7 @@ impl Attempt {
                 Step::Ended(Ended::refused(Refusal::Other))
             }
             (Step::Register(_) | Step::FindToken(_), _) => Step::Ended(Ended::InDoubt),
-            // All else is durable.
+            // Everything but the offsets is durable.
             (Step::Offsets, answer) if self.delivery == Delivery::AtLeastOnce => {
                 Step::Ended(Ended::Refused { refusal: refusal(answer), published: true })
             }
@@ -255,12 +256,12 @@ impl Attempt {
         };
         match (self.delivery, self.step) {
             (Delivery::AtLeastOnce, _) => Step::Purge(ended),
-            // A matter of the client alone: one that refuses to begin always will.
+            // Begin involves the client alone: a producer that refuses once always will.
             (Delivery::ExactlyOnce, Step::Begin) if matches!(answer, CallResult::Refused(_)) => {
                 Step::Discard(ended)
             }
             (Delivery::ExactlyOnce, Step::Begin) => Step::Ended(ended),
-            // The broker ends it by itself, and takes nothing more from this producer.
+            // The broker aborts the transaction by itself, and accepts nothing more from this producer.
             (Delivery::ExactlyOnce, _) if answer == CallResult::Overdue => Step::Discard(ended),
             (Delivery::ExactlyOnce, _) => Step::Confirm(ended),
         }
@@ -280,7 +281,7 @@ fn refusal(answer: CallResult) -> Refusal {
 mod tests {
     use super::*;
 
-    /// The calls of an attempt that is given these answers, and how it ends.
+    /// The calls of an attempt that gets these answers, and how it ends.
     fn calls(mut attempt: Attempt, answers: &[CallResult]) -> (Vec<Call>, Ended) {
         let mut calls = Vec::new();
         let mut answers = answers.iter();
@@ -354,7 +355,7 @@ mod tests {
             assert_eq!(after(&[DONE, CallResult::TokenFound(false)]), (doubt.clone(), OTHER));
             assert_eq!(after(&[DONE, CallResult::GivenUp]).1, Ended::InDoubt);
             assert_eq!(after(&[CallResult::GivenUp]).1, Ended::InDoubt);
-            assert_eq!(after(&[CallResult::Abandoned]).1, OTHER, "who takes over asks the group");
+            assert_eq!(after(&[CallResult::Abandoned]).1, OTHER, "the next owner asks the group");
         }
         let late = calls(
             attempt,

@@ -6,12 +6,12 @@ use crate::alarm::effect::{DeadLetter, Effect, StateChange};
 use crate::alarm::event::AlertEvent;
 use crate::types::{Millis, Offset, PartitionId};
 
-/// The header that holds the offset of a dead letter's record.
+/// The header with the offset of a dead letter's record.
 pub const DLQ_OFFSET: &str = "dlq.offset";
-/// The header that holds the size of the value that a dead letter goes without, in bytes.
+/// The header with the size in bytes of the value that a dead letter left out.
 pub const DLQ_VALUE_DROPPED: &str = "dlq.value.dropped";
 
-/// The names that records bear: the same for all of a worker's.
+/// The names in a worker's records.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     /// The readings topic.
@@ -22,7 +22,7 @@ pub struct Encoder {
     pub state: String,
     /// The dead letter queue.
     pub dead_letters: String,
-    /// The consumer group; `ce_source` derives from it.
+    /// The consumer group; part of `ce_source`.
     pub group: String,
     /// `dlq.worker`
     pub worker: String,
@@ -31,20 +31,20 @@ pub struct Encoder {
 /// Name and value of a header.
 pub type Header<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
 
-/// A record to be written, borrowed from its effect as far as possible.
+/// A record to write, borrowed from its effect as far as possible.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutgoingRecord<'a> {
-    /// Where it goes.
+    /// Its topic.
     pub topic: &'a str,
-    /// To which partition; `None` lets the key decide.
+    /// Its partition; `None`: the key decides.
     pub partition: Option<PartitionId>,
     /// Its key.
     pub key: Option<&'a [u8]>,
-    /// Its value; `None` is a tombstone.
+    /// Its value; `None`: a tombstone.
     pub value: Option<Cow<'a, [u8]>>,
     /// Its headers.
     pub headers: Vec<Header<'a>>,
-    /// Its timestamp; `None` is the time of writing.
+    /// Its timestamp; `None`: the time of writing.
     pub timestamp: Option<Millis>,
 }
 
@@ -59,7 +59,7 @@ impl Encoder {
         }
     }
 
-    /// By the CloudEvents Kafka binding, binary mode.
+    /// Follows the CloudEvents Kafka binding, binary mode.
     fn alert<'a>(&'a self, event: &'a AlertEvent) -> OutgoingRecord<'a> {
         let time = jiff::Timestamp::from_millisecond(event.at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         let headers: [(&str, Cow<'a, str>); 7] = [
@@ -92,7 +92,7 @@ impl Encoder {
         }
     }
 
-    /// As it came, with the names of Kafka Connect's dead letter queues for what is added.
+    /// The record as it came, plus headers named as in Kafka Connect's dead letter queues.
     fn dead_letter<'a>(&'a self, letter: &'a DeadLetter) -> OutgoingRecord<'a> {
         let own = letter.headers.iter();
         let own = own.map(|(name, value)| (name.as_str().into(), value.as_deref().map(Cow::Borrowed)));
@@ -116,7 +116,8 @@ impl Encoder {
 }
 
 impl OutgoingRecord<'_> {
-    /// What it's known by again, if it is a dead letter: it has headers more than its record, so that it may not fit where that did.
+    /// The partition and offset of a dead letter's record; `None` for other records. A dead letter has more headers
+    /// than its record, so it may be too large where that one fitted.
     #[must_use]
     pub fn dead_letter(&self) -> Option<(PartitionId, Offset)> {
         let (_, offset) = self.headers.iter().rev().find(|(name, _)| name == DLQ_OFFSET)?;
@@ -124,7 +125,7 @@ impl OutgoingRecord<'_> {
         Some((self.partition?, Offset(offset)))
     }
 
-    /// Without its value, and with a header that says so.
+    /// Drops the value and adds a header that says so.
     #[must_use]
     pub fn without_value(mut self) -> Self {
         let bytes = self.value.take().map_or(0, |value| value.len());
@@ -166,7 +167,7 @@ mod tests {
             timestamp: Millis(-1),
             key: None,
             value: Some(vec![b'x'; 9]),
-            // Somebody else's dead letter that came back: the last header of a name counts.
+            // Somebody else's dead letter that was produced again: the last header of a name counts.
             headers: vec![("dlq.offset".to_owned(), Some(b"1".to_vec())), ("a".to_owned(), None)],
             error: BadRecord { code: ErrorCode::NotJson, message: "why".to_owned() },
         };

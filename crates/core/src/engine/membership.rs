@@ -1,32 +1,32 @@
-//! Who a worker is in its group, and what a commit is compared with.
+//! The worker's membership in its group, and the fence of a commit.
 
 use std::sync::Arc;
 
 /// A membership of the group, as the client knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The member id; with another one everything held is somebody else's.
+    /// The member id. If it changes, all held partitions belong to others.
     pub id: Arc<str>,
     /// The generation, or the epoch under KIP-848.
     pub generation: i32,
 }
 
-/// Under whom a commit's partitions are held. It's compared with the very membership that the commit's offsets are sent
-/// under, as Kafka looks at member and generation, and not at who owns a partition.
+/// The membership under which a commit's partitions are held. It is compared with the very membership that sends the
+/// offsets, because Kafka checks member and generation, not who owns a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// The member id.
     pub member: Arc<str>,
-    /// Set if a partition in the commit drains: it may be another's in the next generation. Others stay, whatever the
-    /// generation.
+    /// Set if a partition in the commit drains: it may have another owner in the next generation. The others stay
+    /// ours in any generation.
     pub generation: Option<i32>,
 }
 
 impl Fence {
-    /// Whether offsets may be sent as this member.
+    /// Checks whether this member may send the offsets.
     ///
     /// # Errors
-    /// With the refusal that it amounts to.
+    /// Returns the refusal that Kafka would give.
     pub fn check(&self, member: Option<&Member>) -> Result<(), Refusal> {
         let member = member.filter(|member| member.id == self.member).ok_or(Refusal::NotAMember)?;
         match self.generation {
@@ -36,17 +36,17 @@ impl Fence {
     }
 }
 
-/// Why a commit was refused, as far as it matters for what is held.
+/// Why a commit was refused, as far as it matters for the held partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// We are no member, or another one.
+    /// We aren't a member, or are another one.
     NotAMember,
-    /// Another generation. That is ordinary: the client may have taken its membership just before a rebalance ended
-    /// (`rd_kafka_cgrp_op_handle_OffsetCommit`, librdkafka 2.12.1), so nothing is dropped for it.
+    /// Another generation. That is ordinary: the client may have read its membership just before a rebalance ended
+    /// (`rd_kafka_cgrp_op_handle_OffsetCommit`, librdkafka 2.12.1), so no partition is dropped for it.
     StaleGeneration,
-    /// A transaction has a time to be done in, and it was over: smaller commits may be.
+    /// The transaction timed out: a smaller commit may succeed.
     Overdue,
-    /// Anything else: it's tried again.
+    /// Anything else: the commit is retried.
     Other,
 }
 

@@ -1,18 +1,19 @@
-//! The engine: every decision that a worker takes. Worker and simulation are its two executors.
+//! The engine: every decision of a worker. Worker and simulation are its two executors.
 //!
-//! Calls tell it what happened (the group's word, answers of the restorer, outcomes of commits, the time), [`Action`]s and
-//! commits say what to do about it. There is no Kafka in it, no clock, thread or randomness, and nothing that a record
-//! passes but the [`Pool`].
+//! Calls report what happened (rebalances, answers of the restorer, outcomes of commits, the time); [`Action`]s and
+//! commits say what to do about it. The engine has no Kafka, clock, thread or randomness. Records pass only through
+//! it and the [`Pool`].
 //!
-//! * `slot`: one partition that the group says is ours, and the phase it is in.
-//! * [`restore`]: what is asked of the cluster before a partition starts, and in which order.
-//! * [`start`]: where it then starts, and with which states. [`note`]: what is left beside an offset, for then.
-//! * `rebalance`: what librdkafka waits for an answer to.
+//! * `slot`: one partition that is assigned to us, and its phase.
+//! * [`restore`]: what a partition asks of the cluster before it starts, and in which order.
+//! * [`start`]: where it then starts, and with which states. [`note`]: the metadata of a committed offset, read at
+//!   that time.
+//! * `rebalance`: revocations and losses that librdkafka waits for.
 //! * [`commit`]: the steps of a commit.
-//! * [`membership`]: who we are in the group, and the fence that a commit carries.
-//! * this file: how they change one another.
+//! * [`membership`]: our membership in the group, and the fence of a commit.
+//! * this file: how these affect one another.
 //!
-//! What the group does and what it means for a partition:
+//! What the group does, and what that means for a partition:
 //!
 //! ```text
 //! assigned ─► waiting ─► restoring ─► active ─► draining ─► given back
@@ -20,10 +21,11 @@
 //!                             └► refused ◄┴► dropped ┴► given back, or restored again
 //! ```
 //!
-//! The one rule behind them all: a partition is held *under a membership*. When that is over (another member id, or none;
-//! for one that drains, also another generation) everything of it is dropped, whatever librdkafka says or keeps to itself
-//! about the loss (`rd_kafka_cgrp_handle_heartbeat_error_op`, librdkafka 2.12.1: a member that is thrown out while a
-//! revocation is unanswered isn't told). The same is compared once more as a commit leaves, see [`Fence`].
+//! One rule governs them all: a partition is held *under a membership*. When that ends (another member id, or none;
+//! for a draining partition also another generation) everything of the partition is dropped, whatever librdkafka
+//! reports about the loss (`rd_kafka_cgrp_handle_heartbeat_error_op`, librdkafka 2.12.1: a member that is thrown out
+//! while a revocation is unanswered isn't notified). The membership is checked once more as a commit leaves, see
+//! [`Fence`].
 
 pub mod commit;
 pub mod encode;
@@ -48,23 +50,23 @@ use start::{Log, Policies, Start};
 
 pub use slot::{SlotStatus, SlotView};
 
-/// With `--exit-at-end`, how long a worker without partitions waits for some, in milliseconds.
+/// With `--exit-at-end`, how long a worker without partitions waits for an assignment, in milliseconds.
 const EMPTY_HANDED: i64 = 10_000;
-/// After a refused commit the next one waits this long, in milliseconds.
+/// How long the next commit waits after a refused one, in milliseconds.
 const COMMIT_BACKOFF: i64 = 100;
-/// How long beyond its drain a partition may wait for its last commit, in milliseconds.
+/// How long a partition may wait for its last commit after its drain timeout, in milliseconds.
 const LAST_COMMIT: i64 = 3_000;
-/// A seek that was refused is asked for again after so many milliseconds.
+/// How long a refused seek waits before it is repeated, in milliseconds.
 const SEEK_AGAIN: i64 = 100;
 
-/// What an engine is told once.
+/// Settings that never change.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// How long a partition that is given up may drain, in milliseconds.
     pub drain: i64,
-    /// What to do where a user has a choice.
+    /// The user's choices.
     pub policies: Policies,
-    /// Stop by itself when every partition has reached the end it had when it was assigned.
+    /// Stop when every partition has reached the end that it had when it was assigned.
     pub exit_at_end: bool,
 }
 
@@ -73,9 +75,9 @@ pub struct Settings {
 pub enum Action {
     /// Do the work of this reading, then call [`Engine::finished`].
     Run {
-        /// To be given back.
+        /// To pass back.
         ticket: Ticket,
-        /// Whose reading.
+        /// The reading's generator.
         generator: GeneratorId,
         /// Its offset.
         offset: Offset,
@@ -84,129 +86,130 @@ pub enum Action {
     Pause(PartitionId),
     /// Go on fetching.
     Resume(PartitionId),
-    /// Answer the assignment that was told: at once, always.
+    /// Answer the assignment: at once, always.
     Acknowledge,
     /// Start fetching at this offset.
     Add(PartitionId, Offset),
-    /// Fetch from this offset on; what was fetched and not handed out is void. Then call [`Engine::sought`].
+    /// Fetch from this offset on and drop what was prefetched. Then call [`Engine::sought`].
     Seek(PartitionId, Offset),
-    /// The same, of a partition that the client has stopped fetching: it's unassigned and assigned again. Then call
+    /// The same, for a partition that the client has stopped fetching: unassign it and assign it again. Then call
     /// [`Engine::sought`].
     Reassign(PartitionId, Offset),
-    /// Answer the oldest revocation or loss: these are fetched no more.
+    /// Answer the oldest revocation or loss: stop fetching these.
     Unassign(Vec<PartitionId>),
     /// Ask the cluster, then call [`Engine::answered`].
     Ask(AskId, PartitionId, Question),
-    /// Nobody waits for this answer any more.
+    /// Nothing waits for this answer any more.
     Forget(AskId),
-    /// Nothing that the commit under way holds is ours any more: it's to end soon, however.
+    /// No partition of the commit under way is ours any more: end it soon, with any outcome.
     Abandon,
-    /// The time to drain is over: no commit is to wait for the cluster any more.
+    /// The drain timeout is over: no commit may wait for the cluster any more.
     GiveUp,
-    /// A partition is ours no more, or not for now: metrics of it are void.
+    /// A partition isn't ours any more, or not for now: remove its metrics.
     Gone(PartitionId),
-    /// Worth a line in the log.
+    /// Write a log line about this.
     Report(PartitionId, Reported),
 }
 
-/// What a user is to know of a partition.
+/// What a user should know about a partition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reported {
-    /// It is worked from this offset on.
+    /// It is processed from this offset on.
     Started {
         /// The first offset.
         start: Offset,
-        /// Generators whose state came with it.
+        /// Generators whose state was restored.
         generators: usize,
     },
-    /// Its committed offset isn't in the log: it starts at the first offset that is.
+    /// Its committed offset isn't in the log: it starts at the log's first offset.
     Skipped {
-        /// Where the group was.
+        /// The committed offset.
         committed: Offset,
         /// The first offset in the log.
         low: Offset,
     },
-    /// It's another log than the one that was worked: it's worked from its first reading.
+    /// The log is of another topic than the one processed before: it is processed from its first reading.
     NewTopic {
-        /// The topic's id as it was.
+        /// The former topic id.
         was: TopicId,
-        /// The topic's id.
+        /// The topic's id now.
         now: TopicId,
-        /// Generators whose state stands as it stood.
+        /// Generators that keep their state.
         kept: usize,
         /// Generators whose state is deleted.
         forgotten: usize,
     },
-    /// The offset that it starts from is none that a worker has committed: readings that a state covers are skipped.
+    /// No worker has committed the offset that it starts from: readings that a state covers are skipped.
     StatesAhead {
-        /// Whose states are ahead of it.
+        /// Generators whose state is ahead of it.
         generators: usize,
         /// The offset.
         start: Offset,
     },
-    /// States cover readings that the log doesn't have: it has lost its end.
+    /// States cover readings that the log doesn't have: the log was truncated.
     StatesBeyondTheEnd {
-        /// Whose states.
+        /// Generators with such a state.
         generators: usize,
         /// The end of the log.
         high: Offset,
     },
-    /// It isn't worked, until the fault is mended and the worker started again.
+    /// It isn't processed until the fault is fixed and the worker restarted.
     Refused(Fault),
-    /// What isn't committed of it is dropped: the membership that it was held under is over, or its time is.
+    /// Its uncommitted work is dropped: the membership that held it is over, or its time is.
     Dropped,
-    /// What was still being worked of it when its time was over is left to the next owner.
+    /// Readings that were in process when its time was over are left to the next owner.
     Abandoned,
 }
 
-/// What stands in the way of work, as probes ask.
+/// What keeps the worker from processing, as probes ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The group has given an assignment, and not taken it all back.
+    /// The group has given an assignment and not taken all of it back.
     pub joined: bool,
-    /// Some partition waits for its state.
+    /// Some partition waits for its restore.
     pub restoring: bool,
     /// Some partition is refused.
     pub refused: bool,
-    /// On its way out.
+    /// The worker is stopping.
     pub draining: bool,
 }
 
-/// A notice of the client about one partition, in the place of a record.
+/// A notice of the client about one partition, in place of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// It mends itself. The client has moved on to behind the offset that it bears, as if there had been a record
+    /// It resolves itself. The client has moved on past the notice's offset, as if there had been a record
     /// (`rd_kafka_q_serve_rkmessages`, librdkafka 2.12.1).
     Transient,
-    /// The offset that we are at isn't in the log any more.
+    /// Our next offset isn't in the log any more.
     OutOfRange,
-    /// What is there can't be read.
+    /// The data there can't be read.
     Unreadable(String),
 }
 
-/// All partitions of a worker and what is under way about them. Owned by the one thread that drives it.
+/// All partitions of a worker and what is under way for them. Owned by the one thread that drives it.
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
     pool: Pool,
     now: Now,
-    /// The readings topic that the client has known first.
+    /// The id of the readings topic that the client knew first.
     topic: Option<TopicId>,
     is_void: bool,
     member: Option<Member>,
     slots: BTreeMap<PartitionId, Slot>,
-    /// What the client fetches.
+    /// The partitions that the client fetches.
     added: BTreeSet<PartitionId>,
-    /// Given to us anew before we have given it back: a topic that grows makes the client join again whatever is unanswered.
+    /// Assigned again before we have given them back: when a topic grows, the client rejoins with a revocation
+    /// unanswered.
     returning: BTreeSet<PartitionId>,
     rebalances: Rebalances,
     asks: u64,
     committing: Option<Committing>,
     commit_not_before: Mono,
-    /// When the group first said what is ours, and not since.
+    /// The group has given an assignment, and no loss or end of the membership came after it.
     joined: bool,
     assigned_at: Option<Mono>,
-    /// Set once it's stopping: until when it may drain.
+    /// Set once it's stopping: the end of its drain.
     stop_by: Option<Mono>,
     given_up: bool,
     actions: Vec<Action>,
@@ -246,16 +249,16 @@ impl Engine {
         }
     }
 
-    /// Tells the time, once a turn.
+    /// Sets the time, once per loop iteration.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
         self.pool.set_now(now);
     }
 
     // ----------------------------------------------------------------------------------------------------------------
-    // Records. What isn't active is dropped by the pool, which doesn't hold it.
+    // Records. The pool drops records of partitions that aren't active: it doesn't hold those.
 
-    /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` gives its leader epoch, if that is asked for.
+    /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` returns its leader epoch, if needed.
     pub fn take_in(
         &mut self,
         id: PartitionId,
@@ -273,12 +276,12 @@ impl Engine {
         self.pool.take_in_bad(letter);
     }
 
-    /// The work of a reading is done.
+    /// Takes note that the work of a reading is done.
     pub fn finished(&mut self, ticket: Ticket) {
         self.pool.finished(ticket);
     }
 
-    /// Hands out readings while there is concurrency left. Call it after taking in and finishing.
+    /// Starts readings while there is concurrency left. Call it after taking in and finishing.
     pub fn schedule(&mut self) {
         self.pool.schedule();
     }
@@ -286,14 +289,14 @@ impl Engine {
     // ----------------------------------------------------------------------------------------------------------------
     // The group.
 
-    /// Whether it matters now who we are in the group; in steady state it doesn't.
+    /// Whether our membership matters now; in steady state it doesn't.
     #[must_use]
     pub fn asks_for_member(&self) -> bool {
         let unsettled = |slot: &Slot| !matches!(slot.phase, Phase::Active | Phase::Refused);
         !self.rebalances.is_empty() || self.slots.values().any(unsettled)
     }
 
-    /// Who we are in the group, as the client knows it; `None`: no member.
+    /// Takes our membership, as the client knows it; `None`: not a member.
     pub fn member(&mut self, member: Option<Member>) {
         let same = match (&self.member, &member) {
             (Some(old), Some(new)) => old.id == new.id,
@@ -311,8 +314,9 @@ impl Engine {
         self.follow_pool();
     }
 
-    /// The metadata of the topic may make librdkafka join anew whatever is unanswered
-    /// (`rd_kafka_cgrp_metadata_update_check`, librdkafka 2.12.1): what drains may then be somebody else's, who doesn't wait.
+    /// The topic's metadata may make librdkafka rejoin with a revocation unanswered
+    /// (`rd_kafka_cgrp_metadata_update_check`, librdkafka 2.12.1): a draining partition may then have an owner that
+    /// doesn't wait.
     fn drop_draining_of_another_generation(&mut self) {
         let Some(generation) = self.member.as_ref().map(|member| member.generation) else { return };
         let is_stale = |(id, slot): (&PartitionId, &Slot)| match slot.phase {
@@ -342,8 +346,8 @@ impl Engine {
         }
     }
 
-    /// The process stood still for so long that the group may have gone on without it, which the client has not heard yet. What
-    /// is held may be old: it is dropped, and what stays ours restored anew.
+    /// The process stood still for so long that the group may have gone on without it, and the client hasn't heard of
+    /// that yet. What is held may be out of date: it is dropped, and partitions that stay ours are restored again.
     pub fn stood_still(&mut self) {
         for id in self.slots.keys().copied().collect::<Vec<_>>() {
             match self.slots.get(&id).map(|slot| &slot.phase) {
@@ -359,7 +363,7 @@ impl Engine {
         self.follow_pool();
     }
 
-    /// These are ours now.
+    /// Takes an assignment: these are ours now.
     pub fn assigned(&mut self, partitions: &[PartitionId]) {
         self.actions.push(Action::Acknowledge);
         self.assigned_at = Some(self.now.mono);
@@ -381,7 +385,7 @@ impl Engine {
         self.follow_pool();
     }
 
-    /// These are to be given up; the client waits until they are unassigned.
+    /// Takes a revocation: these are to be given up; the client waits until they are unassigned.
     pub fn revoked(&mut self, partitions: &[PartitionId]) {
         let generation = self.member.as_ref().map(|member| member.generation);
         self.give_back(partitions, |engine, id| {
@@ -390,7 +394,7 @@ impl Engine {
         });
     }
 
-    /// These are somebody else's already.
+    /// Takes a loss: these already belong to others.
     pub fn lost(&mut self, partitions: &[PartitionId]) {
         self.joined = false;
         self.give_back(partitions, |engine, id| engine.drop_then(id, Then::Gone));
@@ -424,8 +428,8 @@ impl Engine {
     // ----------------------------------------------------------------------------------------------------------------
     // Restoring.
 
-    /// Any assignment, be it empty, says that all else that we had stays ours. One that was under way when the membership
-    /// ended is told all the same, and doesn't.
+    /// Any assignment, even an empty one, confirms that everything else we had stays ours. One that was under way
+    /// when the membership ended still arrives, but confirms nothing.
     fn restore_what_waits(&mut self) {
         if self.member.is_none() {
             return;
@@ -447,7 +451,7 @@ impl Engine {
         self.set_phase(id, Phase::Restoring(restore));
     }
 
-    /// An answer to a question; to one that was forgotten it's ignored.
+    /// Takes the answer to a question; ignores it if the question was forgotten.
     pub fn answered(&mut self, ask: AskId, answer: Answer) {
         let asked = |slot: &Slot| matches!(&slot.phase, Phase::Restoring(restore) if restore.ask == ask);
         let Some(id) = self.slots.iter().find(|(_, slot)| asked(slot)).map(|(id, _)| *id) else { return };
@@ -478,7 +482,7 @@ impl Engine {
         self.actions.extend(told.into_iter().map(|told| Action::Report(id, told)));
         let generators = beginning.states.len();
         self.actions.push(Action::Report(id, Reported::Started { start: offset, generators }));
-        // The pool first: a record may come as soon as it's asked for.
+        // The pool first: a record may come as soon as the client fetches.
         self.pool.assign(id, beginning);
         if self.added.insert(id) {
             slot.stopped = None;
@@ -496,18 +500,18 @@ impl Engine {
     // ----------------------------------------------------------------------------------------------------------------
     // The client's fetcher.
 
-    /// The client has put a notice in the place of a record. Call it when all records of the same poll are taken in.
+    /// Takes a notice in place of a record. Call it when all records of the same poll are taken in.
     pub fn notice(&mut self, id: PartitionId, offset: Offset, notice: Notice) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         match (&slot.phase, notice) {
             (Phase::Active | Phase::Draining { .. }, Notice::Transient) => {
                 let next = self.pool.next_offset(id).unwrap_or(offset);
-                // A record behind the notice has put the client's position right.
+                // A record after the notice has corrected the client's position.
                 if next <= offset {
                     self.seek(id);
                 }
             }
-            // Retention, a log that has lost its end, or another one: what is found then decides.
+            // Retention, a truncated log, or another topic: the restore finds out and decides.
             (Phase::Active, Notice::OutOfRange) => {
                 slot.stopped = Some(offset);
                 self.drop_then(id, Then::Restore);
@@ -520,8 +524,8 @@ impl Engine {
         self.follow_pool();
     }
 
-    /// Puts the fetcher where the pool is. It stays paused until that is done: what comes from elsewhere would be taken for what
-    /// is next.
+    /// Seeks the fetcher to the pool's offset. The partition stays paused until then: records from elsewhere would be
+    /// taken for the next ones.
     fn seek(&mut self, id: PartitionId) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.suspect = Some(self.now.mono);
@@ -538,14 +542,14 @@ impl Engine {
                 if slot.stopped.is_none() {
                     self.actions.push(Action::Seek(*id, next));
                 } else if self.rebalances.is_empty() {
-                    // While a revocation is open, to unassign anything is to answer it.
+                    // While a revocation is open, any unassign would answer it.
                     self.actions.push(Action::Reassign(*id, next));
                 }
             }
         }
     }
 
-    /// A seek has been done.
+    /// Takes note that a seek is done.
     pub fn sought(&mut self, id: PartitionId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.stopped = None;
@@ -555,7 +559,7 @@ impl Engine {
         }
     }
 
-    /// The client stands at `position`: what lies between the last record and it holds nothing to work.
+    /// Takes the client's position: between the last record and `position` there is nothing to process.
     pub fn position(&mut self, id: PartitionId, position: Offset) {
         let trusted = |slot: &&Slot| matches!(slot.phase, Phase::Active) && slot.suspect.is_none();
         if self.slots.get(&id).filter(trusted).is_some() {
@@ -563,24 +567,25 @@ impl Engine {
         }
     }
 
-    /// A partition ended there when that was asked: looks for generators that had fallen silent then.
+    /// Looks for generators that had fallen silent at `asked`, when the partition ended at `end`.
     pub fn end(&mut self, id: PartitionId, end: Offset, asked: Now) {
         self.pool.watch_silence(id, end, asked);
     }
 
-    /// The readings topic has this id. A client that knows another may never find this one's leaders: it heeds no leader epoch below
-    /// the one that it knows, and a topic made anew begins at 0 (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1).
+    /// Takes the id of the readings topic. A client that knows another id may never find the leaders of this one: it
+    /// ignores leader epochs below the one it knows, and a recreated topic begins at 0
+    /// (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1).
     pub fn topic(&mut self, topic: &TopicId) {
         let known = self.topic.get_or_insert_with(|| topic.clone());
         self.is_void |= known != topic && self.stop_by.is_none();
     }
 
-    /// The state topic was made anew: all states that are held are written to it again. Gives how many.
+    /// Writes all held states again, after the state topic was recreated. Returns how many.
     pub fn store_states(&mut self) -> usize {
         self.pool.store_states()
     }
 
-    /// Whether the client can't be used any more: another one, of which nothing is known, and another engine are to take its place.
+    /// Whether the client is unusable: a new client and a new engine must replace them.
     #[must_use]
     pub fn is_void(&self) -> bool {
         self.is_void
@@ -589,7 +594,7 @@ impl Engine {
     // ----------------------------------------------------------------------------------------------------------------
     // Commits.
 
-    /// The next commit, if one is due, with what it has to be compared with as it leaves.
+    /// The next commit, if one is due, and the fence to check as it leaves.
     pub fn take_commit(&mut self) -> Option<(Commit, Fence)> {
         if self.now.mono < self.commit_not_before {
             return None;
@@ -606,7 +611,7 @@ impl Engine {
         Some((commit, Fence { member, generation }))
     }
 
-    /// When [`Engine::take_commit`] is to be asked next; `None` while there's nothing to commit, or one is under way.
+    /// When to call [`Engine::take_commit`] next; `None` while there's nothing to commit, or a commit is under way.
     #[must_use]
     pub fn next_commit(&self) -> Option<Mono> {
         self.pool.next_commit().map(|due| due.max(self.commit_not_before))
@@ -618,7 +623,7 @@ impl Engine {
         self.committing.is_some()
     }
 
-    /// The commit is durable. The next one may begin after `pause` milliseconds.
+    /// Takes note that the commit is durable. The next one may begin after `pause` milliseconds.
     pub fn committed(&mut self, id: CommitId, pause: i64) -> Committed {
         self.committing.take_if(|committing| committing.id == id);
         self.commit_not_before = self.now.mono.after(pause);
@@ -627,12 +632,13 @@ impl Engine {
         committed
     }
 
-    /// The commit was refused; whether its effects are durable all the same.
+    /// Takes note that the commit was refused. `published`: its effects are durable all the same.
     pub fn refused(&mut self, id: CommitId, refusal: Refusal, published: bool) {
         let committing = self.committing.take_if(|committing| committing.id == id);
         self.commit_not_before = self.now.mono.after(COMMIT_BACKOFF);
         self.pool.refused(id, published, refusal == Refusal::Overdue);
-        // Of what stays ours we are told, or who we are has changed. Of what drains nobody says a word.
+        // We hear of a loss of partitions that stay ours, or of a new membership. Of draining partitions we hear
+        // nothing.
         if let (Refusal::NotAMember, Some(committing)) = (refusal, committing) {
             for id in committing.partitions {
                 if self.slots.get(&id).is_some_and(|slot| matches!(slot.phase, Phase::Draining { .. })) {
@@ -651,7 +657,7 @@ impl Engine {
         self.pool.forget_idle(idle);
     }
 
-    /// What time does: drains that take too long, ends that are reached. Once a turn.
+    /// Acts on the time: drains that take too long, ends that are reached. Once per loop iteration.
     pub fn tick(&mut self) {
         if self.settings.exit_at_end && self.has_reached_end() {
             self.stop();
@@ -661,7 +667,7 @@ impl Engine {
         self.follow_pool();
     }
 
-    /// Finish what has begun, commit it, take in nothing more.
+    /// Stops: finishes what has begun, commits it, takes in nothing more.
     pub fn stop(&mut self) {
         if self.stop_by.is_some() {
             return;
@@ -695,8 +701,8 @@ impl Engine {
         }
     }
 
-    /// What hasn't drained in time is worked again by the next owner; what isn't committed in time is dropped: an answer
-    /// that is owed to the group can't wait for ever.
+    /// The next owner processes again what hasn't drained in time; what isn't committed in time is dropped: the
+    /// answer that we owe the group can't wait forever.
     fn give_up_overdue(&mut self) {
         let now = self.now.mono;
         let (mut abandoned, mut dropped) = self.rebalances.overdue(now);
@@ -709,7 +715,7 @@ impl Engine {
             dropped.extend(self.pool.partitions());
         }
         if self.is_out_of_time() {
-            // A client that is owed an answer can't be closed.
+            // A client that waits for an answer can't be closed.
             self.rebalances.wait_no_longer();
         }
         for id in abandoned {
@@ -721,8 +727,8 @@ impl Engine {
         }
     }
 
-    /// Whether nothing is left to be done: the group can be left, as no answer is owed to it. Some time after the drain is
-    /// over that is true whatever is left.
+    /// Whether the worker can leave the group: nothing is left to do, and it owes no answer. Some time after the
+    /// drain timeout that is true whatever is left.
     #[must_use]
     pub fn is_done(&self) -> bool {
         let settled = self.pool.partitions().next().is_none() && self.rebalances.is_empty();
@@ -742,7 +748,7 @@ impl Engine {
         }
     }
 
-    /// Everything of the partition is dropped; when no commit holds it any more, `then` is next.
+    /// Drops everything of the partition; `then` follows when no commit holds it any more.
     fn drop_then(&mut self, id: PartitionId, then: Then) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         match &mut slot.phase {
@@ -764,7 +770,7 @@ impl Engine {
         self.actions.push(Action::Gone(id));
     }
 
-    /// Passes on what the pool asks for, and follows the partitions that it has let go of.
+    /// Passes on the pool's actions, and follows up on the partitions that it has released.
     fn follow_pool(&mut self) {
         let mut released = Vec::new();
         for action in self.pool.actions() {
@@ -792,7 +798,7 @@ impl Engine {
         self.take_back_what_returns();
     }
 
-    /// What was given back is ours again: restored as if it came for the first time.
+    /// Restores partitions that we have given back and got again, as if they came for the first time.
     fn take_back_what_returns(&mut self) {
         if self.stop_by.is_some() || self.member.is_none() {
             return;
@@ -833,7 +839,7 @@ impl Engine {
         }
     }
 
-    /// The actions since the last call.
+    /// Returns the actions since the last call.
     pub fn actions(&mut self) -> Vec<Action> {
         self.follow_pool();
         std::mem::take(&mut self.actions)
@@ -842,7 +848,7 @@ impl Engine {
     // ----------------------------------------------------------------------------------------------------------------
     // Views.
 
-    /// What stands in the way of work.
+    /// What keeps the worker from processing.
     #[must_use]
     pub fn status(&self) -> Status {
         let any = |is: fn(&Phase) -> bool| self.slots.values().any(|slot| is(&slot.phase));
@@ -863,19 +869,19 @@ impl Engine {
         !self.rebalances.is_empty()
     }
 
-    /// Every partition that the group says is ours, also one that isn't worked.
+    /// Every partition that is assigned to us, whether or not it is processed.
     pub fn slots(&self) -> impl Iterator<Item = SlotView> {
         self.slots.iter().map(|(id, slot)| slot.view(*id, self.pool.committed_offset(*id)))
     }
 
-    /// Where the client is to fetch what it has been given: for a protocol that always names its whole assignment. What is being
-    /// restored in place is paused, and sought when it starts again.
+    /// Where to fetch each fetched partition: for a protocol that always sends the whole assignment. A partition that
+    /// is being restored in place is paused, and sought when it starts again.
     pub fn added(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
         let began = |id: &PartitionId| self.slots.get(id).and_then(|slot| slot.began);
         self.added.iter().filter_map(move |id| Some((*id, self.pool.next_offset(*id).or_else(|| began(id))?)))
     }
 
-    /// The pool, to look at.
+    /// The pool, read-only.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool

@@ -1,27 +1,27 @@
-//! What a worker leaves beside each offset that it commits, as its metadata: which commit of whom it was, and of which topic.
+//! The metadata that a worker commits with each offset: which commit of which process it was, and of which topic.
 //!
-//! By the token a worker learns how a commit has ended whose answer it never got. By the topic the next owner learns whether
-//! the offset means anything in the log that it finds: Kafka forgets the offsets of a topic that is deleted, but a late commit
-//! brings one back, and a mirror takes them along.
+//! The token shows a worker how a commit ended if it never got the answer. The topic shows the next owner whether the
+//! offset means anything in the log that it finds: Kafka forgets the offsets of a deleted topic, but a late commit
+//! brings one back, and a mirror copies them.
 
 use std::fmt;
 
 use crate::types::TopicId;
 
-/// `INSTANCE/COMMIT/TOPIC`; without the topic where the broker knows no ids.
+/// `INSTANCE/COMMIT/TOPIC`; without the topic if the broker knows no ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// Which commit of which process: `INSTANCE/COMMIT`.
     pub token: String,
-    /// The id of the topic that the offset is of.
+    /// The id of the offset's topic.
     pub topic: Option<TopicId>,
 }
 
-/// As long as a UUID is in text.
+/// The length of a UUID as text.
 const INSTANCE_CHARS: usize = 36;
 
 impl Note {
-    /// Reads metadata of an offset; `None` where it's none of ours, as with an offset that somebody has set by a tool.
+    /// Parses the metadata of an offset; `None` if it isn't ours, such as that of an offset set by a tool.
     #[must_use]
     pub fn parse(metadata: &str) -> Option<Note> {
         let mut parts = metadata.split('/');

@@ -1,7 +1,7 @@
 //! Revocations and losses that the client waits for an answer to.
 //!
-//! Any call that unassigns answers the open one, whatever it lists (`rd_kafka_cgrp_handle_assign_op`, librdkafka 2.12.1),
-//! so they are answered one after another, and there is no other reason to unassign.
+//! Any call that unassigns answers the open one, whatever it lists (`rd_kafka_cgrp_handle_assign_op`, librdkafka
+//! 2.12.1), so they are answered one after another, and we unassign for no other reason.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -13,12 +13,12 @@ struct Open {
     waiting: BTreeSet<PartitionId>,
     /// The partitions to unassign: those that the client fetches.
     listed: Vec<PartitionId>,
-    /// When what still runs is forgotten, and when what isn't committed is dropped.
+    /// When running readings are forgotten, and when uncommitted work is dropped.
     run_by: Option<Mono>,
     commit_by: Option<Mono>,
 }
 
-/// All that are open, oldest first.
+/// All open ones, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Rebalances(VecDeque<Open>);
 
@@ -43,7 +43,7 @@ impl Rebalances {
         }
     }
 
-    /// What is to be unassigned, for each that can be answered now.
+    /// Returns the partitions to unassign, for each one that can be answered now.
     pub(super) fn answers(&mut self) -> Vec<Vec<PartitionId>> {
         let mut answers = Vec::new();
         while self.0.front().is_some_and(|open| open.waiting.is_empty()) {
@@ -52,12 +52,12 @@ impl Rebalances {
         answers
     }
 
-    /// The group is left whatever is still held: nothing is waited for any more.
+    /// Waits for no partition any more: we leave the group whatever is still held.
     pub(super) fn wait_no_longer(&mut self) {
         self.0.iter_mut().for_each(|open| open.waiting.clear());
     }
 
-    /// Partitions whose drain has taken too long since the last call, and those whose last commit has.
+    /// Partitions whose drain has become overdue since the last call, and those whose last commit has.
     pub(super) fn overdue(&mut self, now: Mono) -> (Vec<PartitionId>, Vec<PartitionId>) {
         let (mut run, mut commit) = (Vec::new(), Vec::new());
         for open in &mut self.0 {

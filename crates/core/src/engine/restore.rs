@@ -1,9 +1,9 @@
-//! What is asked before a partition starts, in which order, and where it then starts.
+//! The questions before a partition starts, in their order; the answers decide where it starts.
 //!
-//! The order matters (KIP-447). A previous owner's last transaction writes its markers to the group's offsets and to the
-//! state partition at different moments, so the committed offset comes first, and while a transaction on it is open it is
-//! waited for; *then* the states, up to the high watermark of this moment. The log comes last: its bounds must not be older
-//! than the offsets that they are compared with. What follows from it all is decided by `start`.
+//! The order matters (KIP-447). A previous owner's last transaction writes its markers to the group's offsets and to
+//! the state partition at different moments. So the committed offset comes first, after waiting for any open
+//! transaction on it; *then* the states, up to the high watermark of this moment. The log comes last: its bounds must
+//! not be older than the offsets that they are compared with. `start` decides what follows from the answers.
 
 use std::collections::HashMap;
 
@@ -11,31 +11,31 @@ use super::start::{CommittedOffset, Found, Log, Policies, Start, States};
 use crate::alarm::state::StoredState;
 use crate::types::{GeneratorId, Offset, PartitionId, TopicId};
 
-/// Names one question.
+/// Identifies one question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AskId(pub u64);
 
-/// What is asked about one partition. Each is answered however long it takes, or forgotten.
+/// A question about one partition. It is answered, however long that takes, or forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Do the topics that follow the readings topic have this partition? They are grown if not.
+    /// Do the topics that follow the readings topic have this partition? If not, they are grown.
     Companions,
-    /// What has the group committed?
+    /// Which offset has the group committed?
     Committed,
     /// Which alarm states are stored?
     States,
-    /// Which log is it, and where does it begin and end?
+    /// Which topic's log is it, and where does it begin and end?
     Log,
-    /// Does a topic with one of these ids exist? States of theirs are in our state topic.
+    /// Does a topic with one of these ids exist? Our state topic has states of theirs.
     Owner(Vec<TopicId>),
 }
 
 /// The answer to a question.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// They have it.
+    /// They have the partition.
     Companions,
-    /// The stable offset; `None` where nothing is committed.
+    /// The stable offset; `None` if nothing is committed.
     Committed(Option<CommittedOffset>),
     /// The states of the partition's generators.
     States(States),
@@ -43,17 +43,17 @@ pub enum Answer {
     Log(Log),
     /// The name of a topic that has one of the ids.
     Owner(Option<String>),
-    /// It can't be answered, now or later.
+    /// There is no answer, now or later.
     Never(Fault),
 }
 
-/// Why a partition can't be worked.
+/// Why a partition can't be processed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Retention has overtaken the group.
+    /// Retention has deleted readings that the group hadn't processed.
     #[error(
-        "was committed up to offset {committed}, but the log has {low} to {high}: readings were deleted before they were \
-         worked; pass --on-out-of-range earliest to go on from offset {low}"
+        "was committed up to offset {committed}, but the log has {low} to {high}: readings were deleted before they \
+         were processed; pass --on-out-of-range earliest to go on from offset {low}"
     )]
     OutOfRange {
         /// The committed offset.
@@ -63,79 +63,80 @@ pub enum Fault {
         /// The end of the log.
         high: Offset,
     },
-    /// The log has lost its end while it was worked.
+    /// The log was truncated while it was processed.
     #[error(
-        "was to be read on from offset {offset}, but the log ends at {high}: readings were lost before they were worked (an \
-         unclean leader election?); pass --on-out-of-range earliest to go on with those there are"
+        "should go on from offset {offset}, but the log ends at {high}: readings were lost before they were processed \
+         (an unclean leader election?); pass --on-out-of-range earliest to go on with the remaining ones"
     )]
     Truncated {
-        /// The next offset to be read.
+        /// The next offset to read.
         offset: Offset,
         /// The end of the log.
         high: Offset,
     },
-    /// The log is another than the one that was worked.
+    /// The log is of another topic than the one processed before.
     #[error(
-        "is not the log that this group has worked: the topic was deleted and made anew, or is a mirror (its id is {now}, \
-         states or offsets are of {was}). Choose by --on-new-topic: keep-states works it from its first reading with \
-         alarms as they stand, forget-states does so with no alarm known, fail (the default) ends the worker"
+        "is not the log that this group has processed: the topic was deleted and recreated, or is a mirror (its id \
+         is {now}, states or offsets are of {was}). Choose with --on-new-topic: keep-states processes it from its \
+         first reading with alarms as they are, forget-states does so with no alarm known, fail (the default) ends \
+         the worker"
     )]
     NewTopic {
-        /// The topic's id as it was.
+        /// The former topic id.
         was: TopicId,
-        /// The topic's id.
+        /// The topic's id now.
         now: TopicId,
     },
-    /// The states are those of another topic that is worked by the same group.
+    /// The states are of another topic that the same group processes.
     #[error(
-        "has alarm states of topic {topic}: two topics are worked by one group, whose states would be taken for each \
-         other's; give each topic a --group of its own"
+        "has alarm states of topic {topic}: one group processes two topics, whose states would be taken for each \
+         other's; give each topic its own --group"
     )]
     SharedGroup {
         /// The other topic.
         topic: String,
     },
-    /// A batch that can't be decoded.
+    /// A batch can't be decoded.
     #[error(
-        "can't be read at offset {offset} ({reason}): nothing behind it is worked; look at the broker's disk, or delete the \
-         records up to there"
+        "can't be read at offset {offset} ({reason}): nothing after it is processed; check the broker's disk, or \
+         delete the records up to there"
     )]
     Unreadable {
-        /// Where.
+        /// The batch's offset.
         offset: Offset,
-        /// What the client said.
+        /// The client's reason.
         reason: String,
     },
-    /// Somebody else's record among the states.
-    #[error("has no readable alarm state: {reason}: the state topic must be written by genwatch alone")]
+    /// The state topic has a record that genwatch didn't write.
+    #[error("has an unreadable alarm state: {reason}: only genwatch may write to the state topic")]
     Foreign {
         /// Which record, and what is wrong with it.
         reason: String,
     },
-    /// A topic that must have this partition doesn't.
-    #[error("can't be worked: {reason}")]
+    /// A topic that must have this partition lacks it.
+    #[error("can't be processed: {reason}")]
     Companion {
-        /// Which, and what to do.
+        /// Which topic, and what to do.
         reason: String,
     },
 }
 
 impl Fault {
-    /// Whether it's the whole topic's, so that there's nothing for this worker to do.
+    /// Whether the fault concerns the whole topic, so that this worker has nothing to do.
     #[must_use]
     pub fn is_of_the_topic(&self) -> bool {
         matches!(self, Fault::NewTopic { .. } | Fault::SharedGroup { .. })
     }
 }
 
-/// What comes next.
+/// What to do next.
 #[derive(Debug)]
 pub enum RestoreStep {
-    /// Another question.
+    /// Ask another question.
     Ask(Question),
-    /// Work.
+    /// Start the partition.
     Start(Start),
-    /// Nothing.
+    /// Don't process it.
     Refuse(Fault),
 }
 
@@ -149,11 +150,11 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// Asked first.
+    /// The first question.
     pub const FIRST: Question = Question::Companions;
 
-    /// With [`Restore::FIRST`] asked by this name. What this worker knows from having worked the partition before: the topic
-    /// that it was of, and the offset at which it was told that there is nothing.
+    /// A restore that has asked [`Restore::FIRST`] as `ask`. `worked` and `stopped` are what this worker knows if it
+    /// has processed the partition before: its topic then, and the offset at which the client found no record.
     #[must_use]
     pub fn new(ask: AskId, worked: Option<TopicId>, stopped: Option<Offset>) -> Restore {
         Restore { ask, found: Found { worked, stopped, ..Found::default() }, log: None }
@@ -187,7 +188,7 @@ impl Restore {
     }
 
     fn decide(&mut self, policies: Policies) -> RestoreStep {
-        // It's asked for before anything is decided.
+        // It is asked before anything is decided.
         let Some(log) = self.log.take() else { return RestoreStep::Ask(Question::Log) };
         match std::mem::take(&mut self.found).start(&log, policies) {
             Ok(start) => RestoreStep::Start(start),
@@ -196,15 +197,15 @@ impl Restore {
     }
 }
 
-/// The states of one partition, as far as the records of the state topic are read.
+/// The states of one partition, from the records of the state topic read so far.
 #[derive(Debug, Default)]
 pub struct StateFold(HashMap<GeneratorId, StoredState>);
 
 impl StateFold {
-    /// Takes the next record of the partition.
+    /// Applies the next record of the partition.
     ///
     /// # Errors
-    /// When it isn't a state: somebody else writes to the topic.
+    /// Fails if the record isn't a state: somebody else writes to the topic.
     pub fn apply(
         &mut self,
         topic: &str,
@@ -214,10 +215,10 @@ impl StateFold {
         value: Option<&[u8]>,
     ) -> Result<(), Fault> {
         let foreign = |reason: String| Fault::Foreign {
-            reason: format!("offset {offset} of partition {partition} of {topic} is none ({reason})"),
+            reason: format!("offset {offset} of partition {partition} of {topic} ({reason})"),
         };
         let key = key.and_then(|key| std::str::from_utf8(key).ok());
-        let generator = key.ok_or_else(|| foreign("its key is no generatorID".to_owned()))?;
+        let generator = key.ok_or_else(|| foreign("its key isn't a generatorID".to_owned()))?;
         match value {
             None => {
                 self.0.remove(generator);
@@ -230,7 +231,7 @@ impl StateFold {
         Ok(())
     }
 
-    /// All that are there.
+    /// All states read.
     #[must_use]
     pub fn into_states(self) -> States {
         self.0.into_iter().collect()

@@ -1,35 +1,35 @@
-//! One partition that the group says is ours.
+//! One partition that is assigned to us.
 
 use super::restore::{Fault, Restore};
 use crate::types::{Mono, Offset, PartitionId, TopicId};
 
-/// What a partition is in.
+/// The phase of a partition.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
-    /// There is no membership that it could be worked under.
+    /// We have no membership to process it under.
     Waiting,
-    /// Its state is on its way.
+    /// Its state is being restored.
     Restoring(Restore),
-    /// It's worked. The pool holds it, as in the next two.
+    /// It is processed. The pool holds it, as in the next two phases.
     Active,
-    /// What has begun is finished and committed; nothing new is begun.
+    /// Finishes and commits what has begun; begins nothing new.
     Draining {
-        /// The one it was asked back in; none where we go by ourselves.
+        /// The generation in which the group revoked it; `None` if we stop by ourselves.
         generation: Option<i32>,
     },
-    /// Nothing of it counts any more; it waits for the end of a commit that holds it.
+    /// Its work is dropped; it waits for the end of a commit that holds it.
     Dropping(Then),
-    /// It can't be worked.
+    /// It can't be processed.
     Refused,
 }
 
-/// What comes after a partition was dropped.
+/// What follows after a partition is dropped.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Then {
     Gone,
-    /// The group has to say first whether it's ours under the next membership.
+    /// Wait until the group confirms that it's ours under the next membership.
     Wait,
-    /// It's ours: restored anew from what is committed.
+    /// It's ours: restore it again from the committed offset.
     Restore,
     Refuse(Fault),
 }
@@ -37,15 +37,15 @@ pub(super) enum Then {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) phase: Phase,
-    /// The end of the log when it was started.
+    /// The end of the log when it was first started.
     pub(super) end: Option<Offset>,
-    /// Where it was last started.
+    /// The offset where it was last started.
     pub(super) began: Option<Offset>,
-    /// The topic that it was last started of.
+    /// The topic of the log that it was last started on.
     pub(super) topic: Option<TopicId>,
-    /// The client's position can't be trusted; when to seek.
+    /// When to seek, because the client's position can't be trusted.
     pub(super) suspect: Option<Mono>,
-    /// The client has stopped fetching, as this offset isn't in the log.
+    /// The offset at which the client has stopped fetching, because it isn't in the log.
     pub(super) stopped: Option<Offset>,
 }
 
@@ -55,7 +55,7 @@ impl Slot {
     }
 
     pub(super) fn begin(&mut self, start: Offset, end: Offset, topic: Option<TopicId>) {
-        // The end of another log says nothing about this one.
+        // The end of another topic's log says nothing about this one.
         let end = self.end.filter(|_| self.topic == topic).unwrap_or(end);
         *self = Slot {
             phase: Phase::Active,
@@ -77,26 +77,26 @@ impl Slot {
     }
 }
 
-/// How a partition of ours stands.
+/// The status of a partition that is assigned to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotStatus {
-    /// It's worked.
+    /// It is processed.
     Worked,
-    /// Not yet: its state is on its way.
+    /// Not yet processed: its state is being restored.
     Awaited,
-    /// Not until a fault is mended.
+    /// Not processed until a fault is fixed.
     Refused,
 }
 
-/// A partition of ours, as metrics show it.
+/// A partition that is assigned to us, as metrics show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotView {
     /// Its number.
     pub partition: PartitionId,
-    /// How it stands.
+    /// Its status.
     pub status: SlotStatus,
-    /// The committed offset; `None` while that isn't known.
+    /// The committed offset; `None` if unknown.
     pub committed: Option<Offset>,
-    /// The end it had when it was first started.
+    /// The end of the log when it was first started.
     pub end: Option<Offset>,
 }

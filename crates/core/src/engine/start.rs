@@ -1,11 +1,12 @@
-//! Where a partition starts, and with which states: decided from all that its restore has found.
+//! Where a partition starts, and with which states: decided from the answers of its restore.
 //!
-//! Offsets mean something in one log alone. A readings topic that is deleted and made again, or a mirror of it, is another
-//! log under the same name, and its offsets begin anew: readings would be taken for repeats of others. So the states and the
-//! note of the committed offset name the topic's id, and where they name another than the log has, [`OnNewTopic`] decides.
+//! Offsets mean something in one log only. A readings topic that is deleted and recreated, or a mirror of it, is
+//! another log under the same name whose offsets begin at 0 again: readings would be taken for repeats of others. So
+//! the states and the note of the committed offset name the topic's id; if it isn't the log's, [`OnNewTopic`]
+//! decides.
 //!
-//! Of the same topic, an offset may be used twice, after an unclean election. The leader epochs in the states tell these
-//! apart, reading by reading: see [`AlarmState::covers`](crate::alarm::state::AlarmState::covers).
+//! Within one topic, an unclean election can cause an offset to be used twice. The leader epochs in the states tell
+//! such readings apart: see [`AlarmState::covers`](crate::alarm::state::AlarmState::covers).
 
 use super::Reported;
 use super::note::Note;
@@ -14,68 +15,68 @@ use crate::alarm::state::StoredState;
 use crate::pool::Beginning;
 use crate::types::{Epoch, GeneratorId, Offset, TopicId};
 
-/// What to do where a user has a choice.
+/// The user's choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policies {
     /// When the committed offset isn't in the log.
     pub on_out_of_range: OnOutOfRange,
-    /// When the log is another than the one that was worked.
+    /// When the log is of another topic than the one processed before.
     pub on_new_topic: OnNewTopic,
 }
 
 /// What to do when the committed offset isn't in the log any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnOutOfRange {
-    /// Don't work the partition: readings were lost before they were worked.
+    /// Don't process the partition: readings were lost before they were processed.
     Fail,
-    /// Go on with the earliest record there is, loudly.
+    /// Go on with the earliest record in the log, and log an error.
     Earliest,
 }
 
-/// What to do when the readings topic was deleted and made again, or is a mirror.
+/// What to do when the readings topic was deleted and recreated, or is a mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnNewTopic {
     /// End the worker.
     Fail,
-    /// Work the new log from its first reading; alarms stand as they stood.
+    /// Process the new log from its first reading; alarms stay as they are.
     KeepStates,
-    /// Work the new log from its first reading, with no generator known.
+    /// Process the new log from its first reading, with no generator known.
     ForgetStates,
 }
 
-/// A log: one partition of one making of a topic.
+/// A log: one partition of one incarnation of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// The topic's id; `None` where the broker knows no ids.
+    /// The topic's id; `None` if the broker knows no ids.
     pub topic: Option<TopicId>,
     /// The first offset in it.
     pub low: Offset,
-    /// The offset behind the last.
+    /// The offset after the last one in it.
     pub high: Offset,
 }
 
-/// What the group has committed.
+/// The group's committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedOffset {
     /// The offset.
     pub offset: Offset,
-    /// What it bears; `None` where no worker has committed it.
+    /// Its note; `None` if no worker has committed it.
     pub note: Option<Note>,
 }
 
 /// The states of a partition's generators.
 pub type States = Vec<(GeneratorId, StoredState)>;
 
-/// All that is found about a partition.
+/// Everything found about a partition.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// The group's offset, if there's one.
+    /// The group's offset, if there is one.
     pub committed: Option<CommittedOffset>,
     /// The stored states.
     pub states: States,
-    /// The topic that the partition was worked of before, by this very worker.
+    /// The topic of the partition when this same worker processed it before.
     pub worked: Option<TopicId>,
-    /// Where this worker was to read on, and was told that there is nothing.
+    /// Where this worker should have read on, but the client found no record.
     pub stopped: Option<Offset>,
 }
 
@@ -84,14 +85,14 @@ pub struct Found {
 pub struct Start {
     /// What the pool begins with.
     pub beginning: Beginning,
-    /// The end of the log at this moment.
+    /// The end of the log now.
     pub end: Offset,
     /// What a user should know.
     pub told: Vec<Reported>,
 }
 
 impl Found {
-    /// Topics that stored states name, and that this log isn't one of.
+    /// The topics that stored states name, other than this log's.
     #[must_use]
     pub fn other_topics(&self, log: &Log) -> Vec<TopicId> {
         let mut others: Vec<TopicId> =
@@ -101,10 +102,10 @@ impl Found {
         others
     }
 
-    /// Where to start, and with what.
+    /// Decides where to start, and with which states.
     ///
     /// # Errors
-    /// With what is to be mended before the partition can be worked.
+    /// Returns the fault to fix before the partition can be processed.
     pub fn start(self, log: &Log, policies: Policies) -> Result<Start, Fault> {
         let noted = self.committed.as_ref().and_then(|committed| committed.note.as_ref());
         let noted = noted.and_then(|note| other(note.topic.as_ref(), log));
@@ -116,7 +117,7 @@ impl Found {
         if policies.on_new_topic == OnNewTopic::Fail {
             return Err(Fault::NewTopic { was, now });
         }
-        // An offset that doesn't name the other log was committed in this one, or set by somebody who knew why.
+        // An offset that doesn't name the other topic was committed in this log, or set by somebody who knew why.
         let committed = self.committed.filter(|_| !is_noted).map(|committed| committed.offset);
         let (start, skipped) = first(committed, log, policies.on_out_of_range)?;
         let (mut states, others): (States, States) =
@@ -125,7 +126,7 @@ impl Found {
         let mut kept = 0;
         for (generator, state) in others {
             let keeps = policies.on_new_topic == OnNewTopic::KeepStates && !state.decommissioned;
-            // It covers no reading of this log. (Nor does it name one: an alert by silence bears the offset in its id.)
+            // It covers no reading of this log. (Nor does it name one: a deadman alert has the offset in its id.)
             let renewed = keeps.then(|| StoredState {
                 topic: log.topic.clone(),
                 offset: Offset(-1),
@@ -143,7 +144,7 @@ impl Found {
         Ok(Start { beginning, end: log.high, told })
     }
 
-    /// In the log that was worked before, as far as is known.
+    /// Starts in the log that was processed before, as far as is known.
     fn go_on(self, log: &Log, policies: Policies) -> Result<Start, Fault> {
         if let Some(offset) = self.stopped.filter(|offset| *offset > log.high)
             && policies.on_out_of_range == OnOutOfRange::Fail
@@ -154,7 +155,7 @@ impl Found {
         let (start, skipped) = first(committed, log, policies.on_out_of_range)?;
         let mut told: Vec<Reported> = skipped.into_iter().collect();
         let from = |offset: Offset| self.states.iter().filter(|(_, state)| state.offset >= offset).count();
-        // A worker's own offset is often behind the states that go with it; anybody else's has no states that do.
+        // States are often ahead of a worker's own offset; for an offset set by others that is unusual.
         let is_noted = self.committed.as_ref().is_some_and(|committed| committed.note.is_some());
         let (ahead, beyond) = (from(start), from(log.high));
         if beyond > 0 {
@@ -168,13 +169,13 @@ impl Found {
     }
 }
 
-/// The topic, if it's known and the log is none of it.
+/// The topic, if it is known and isn't the log's.
 fn other(topic: Option<&TopicId>, log: &Log) -> Option<TopicId> {
     let known = topic.filter(|topic| log.topic.as_ref().is_some_and(|now| now != *topic));
     known.cloned()
 }
 
-/// Where to start by the offset that was committed, and what to tell where that isn't in the log.
+/// Where to start for the committed offset, and what to report if it isn't in the log.
 fn first(
     committed: Option<Offset>,
     log: &Log,
@@ -247,7 +248,7 @@ mod tests {
             let fault = found.clone().start(&log(), FAIL).expect_err("another log");
             assert!(matches!(fault, Fault::NewTopic { .. }), "{fault}");
             let start = found.clone().start(&log(), on_new_topic(OnNewTopic::KeepStates)).expect("accepted");
-            assert_eq!(start.beginning.start, Offset(10), "of the old offset nothing is known here");
+            assert_eq!(start.beginning.start, Offset(10), "the old offset means nothing here");
             assert!(matches!(start.told[..], [Reported::NewTopic { .. }]), "{:?}", start.told);
             let unknown = Log { topic: None, ..log() };
             assert!(found.start(&unknown, FAIL).is_ok(), "the broker knows no ids");

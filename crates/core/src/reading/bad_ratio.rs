@@ -1,13 +1,13 @@
-//! `--max-bad-ratio`: many bad records at once mean that a producer is broken, not a record. The worker then stops, so that the topic
-//! isn't emptied into the dead letter queue.
+//! `--max-bad-ratio`: many bad records at once mean a broken producer, not a bad record. The worker then stops, so
+//! that it doesn't empty the topic into the dead letter queue.
 
-/// Records by which the ratio is measured.
+/// The number of records over which the ratio is measured.
 pub const WINDOW: u32 = 1000;
 
 /// Counts bad records in windows of [`WINDOW`] records. Owned by the worker's thread.
 #[derive(Debug)]
 pub struct BadRatioLimit {
-    /// Bad records that a window may have.
+    /// Bad records that a window may hold.
     allowed: u32,
     records: u32,
     bad: u32,
@@ -20,7 +20,7 @@ impl BadRatioLimit {
         BadRatioLimit { allowed: (max_ratio.clamp(0.0, 1.0) * f64::from(WINDOW)) as u32, records: 0, bad: 0 }
     }
 
-    /// Counts a record; the number of bad ones in this window if these are too many.
+    /// Counts a record. Returns the number of bad records in this window if there are too many.
     #[must_use]
     pub fn count(&mut self, bad: bool) -> Option<u32> {
         if self.records == WINDOW {

@@ -1,9 +1,8 @@
-//! The thorough look at a record: reads every form that a good one may have, and tells what is wrong with a
-//! bad one.
+//! The thorough parser: reads every form of a good record, and says what is wrong with a bad one.
 //!
-//! JSON is serde_json's business, in one pass that keeps the raw text of the known fields and checks only the
-//! grammar of the others, however deep they nest. The faults are looked for afterwards, each step of
-//! [`reading`] in its turn. Owns nothing; must not know what is done with a bad record.
+//! serde_json parses the JSON, in one pass that keeps the raw text of the known fields and checks only the grammar of
+//! the others, however deep they nest. The checks follow, one after another, as the steps of [`reading`]. Owns
+//! nothing; must not know what happens to a bad record.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -14,10 +13,10 @@ use serde_json::value::RawValue;
 
 use super::{BadRecord, ErrorCode, Field, MAX_ID_BYTES, MAX_VALUE_BYTES, Name, Values};
 
-/// How much of a record a message quotes at once, in characters.
+/// The longest excerpt of a record in a message, in characters.
 const EXCERPT_CHARS: usize = 40;
 
-/// The generator and the values of a good reading, or the first fault in the order of [`ErrorCode`].
+/// Returns the generator and the values of a good reading, or the first fault in the order of [`ErrorCode`].
 pub(super) fn reading<'a>(key: Option<&'a [u8]>, value: &[u8]) -> Result<(&'a str, Values), BadRecord> {
     let text = text(value)?;
     let document = object(text)?;
@@ -29,7 +28,7 @@ pub(super) fn reading<'a>(key: Option<&'a [u8]>, value: &[u8]) -> Result<(&'a st
     Ok((generator, Values(numbers)))
 }
 
-/// The generator that a record without a value decommissions: its key is all there is, and has to be an
+/// Returns the generator that a record without a value decommissions: there is only its key, which must be an
 /// identity.
 pub(super) fn decommissioning(key: Option<&[u8]>) -> Result<&str, BadRecord> {
     let Some(key) = key else {
@@ -65,15 +64,14 @@ fn object(text: &str) -> Result<Document<'_>, BadRecord> {
         return Err(BadRecord::new(ErrorCode::NotJson, "the value is empty, which is no JSON document"));
     }
     if text.starts_with('\u{feff}') {
-        // Invisible in most viewers, hence a message of its own. RFC 8259 section 8.1 forbids to send it.
+        // Invisible in most viewers, hence its own message. RFC 8259 section 8.1 forbids sending it.
         let message = "the value begins with a byte order mark, which is no part of a JSON document";
         return Err(BadRecord::new(ErrorCode::NotJson, message));
     }
     if Kind::of(text.trim_start_matches([' ', '\n', '\r', '\t'])) == Kind::Object {
         return serde_json::from_str(text).map_err(not_json);
     }
-    // Not by the error of the above: serde_json refuses `[` for an object before it sees whether a `]`
-    // follows.
+    // Not by the error above: serde_json refuses `[` for an object before it sees whether a `]` follows.
     serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
     let found = Kind::of(text.trim_start_matches([' ', '\n', '\r', '\t']));
     Err(BadRecord::new(ErrorCode::NotObject, format!("the document must be an object; found {found}")))
@@ -94,7 +92,7 @@ fn without_duplicates(document: Document<'_>) -> Result<Document<'_>, BadRecord>
     }
 }
 
-/// Step 6: every required field is there. Gives the raw `generatorID`.
+/// Step 6: every required field is there. Returns the raw `generatorID`.
 fn complete<'v>(document: &Document<'v>) -> Result<&'v str, BadRecord> {
     let id = required(Name::Id, document.id)?;
     for field in Field::ALL.into_iter().filter(|field| !field.is_optional()) {
@@ -112,7 +110,7 @@ fn required(name: Name, raw: Option<&str>) -> Result<&str, BadRecord> {
     Err(BadRecord::new(ErrorCode::MissingField, format!("required field `{}` is {found}", name.as_str())))
 }
 
-/// Step 7: every known field is what it should be. Gives the nearest doubles, NaN where a field is absent.
+/// Step 7: every known field has the right type. Returns the nearest doubles, NaN where a field is absent.
 fn typed(id: &str, document: &Document<'_>) -> Result<[f64; Field::ALL.len()], BadRecord> {
     if Kind::of(id) != Kind::String {
         return Err(wrong_type(Name::Id, Kind::String, id));
@@ -121,10 +119,10 @@ fn typed(id: &str, document: &Document<'_>) -> Result<[f64; Field::ALL.len()], B
     for field in Field::ALL {
         let raw = document.numbers[field as usize].unwrap_or("null");
         numbers[field as usize] = match Kind::of(raw) {
-            // Only optional fields get here with it.
+            // Only an optional field gets here with null.
             Kind::Null => continue,
-            // Correctly rounded, and of a larger grammar than JSON's, which the text has been checked for
-            // already.
+            // Correctly rounded. This accepts a larger grammar than JSON's, but the text is already checked for that
+            // one.
             Kind::Number => raw.parse().map_err(|_| wrong_type(Name::Number(field), Kind::Number, raw))?,
             _ => return Err(wrong_type(Name::Number(field), Kind::Number, raw)),
         };
@@ -137,7 +135,7 @@ fn wrong_type(name: Name, wanted: Kind, raw: &str) -> BadRecord {
     BadRecord::new(ErrorCode::WrongType, format!("field `{name}` must be {wanted}; found {found}: {excerpt}"))
 }
 
-/// Step 8: every known field is within its limits. Gives the `generatorID` itself.
+/// Step 8: every known field is within its limits. Returns the `generatorID` itself.
 fn in_range<'v>(id: &'v str, numbers: &[f64], document: &Document<'v>) -> Result<Cow<'v, [u8]>, BadRecord> {
     let id = unescaped(id).map_err(not_json)?;
     check_id("field `generatorID`", &id)?;
@@ -170,7 +168,8 @@ fn check_id(what: &str, id: &[u8]) -> Result<(), BadRecord> {
     Err(BadRecord::new(ErrorCode::OutOfRange, message))
 }
 
-/// Steps 9 and 10: the key is the identity. Gives it as text; one that isn't can't be a `generatorID` either.
+/// Steps 9 and 10: the key is the identity. Returns it as text; a key that isn't text can't be a `generatorID`
+/// either.
 fn identified<'a>(key: Option<&'a [u8]>, id: &[u8]) -> Result<&'a str, BadRecord> {
     let Some(key) = key else {
         let message = format!("the record has no key; it must be the generatorID, {}", Excerpt(id));
@@ -186,12 +185,12 @@ fn identified<'a>(key: Option<&'a [u8]>, id: &[u8]) -> Result<&'a str, BadRecord
     }
 }
 
-/// A JSON object, as far as the worker reads it: the raw text of each known field where it is first given.
+/// A JSON object, as far as the worker reads it: the raw text of each known field's first occurrence.
 #[derive(Default)]
 struct Document<'v> {
     id: Option<&'v str>,
     numbers: [Option<&'v str>; Field::ALL.len()],
-    /// The first field to be given again.
+    /// The first field that occurs again.
     duplicate: Option<Name>,
 }
 
@@ -210,11 +209,10 @@ impl<'v> Visitor<'v> for DocumentVisitor {
         f.write_str("an object")
     }
 
-    /// Fails only where the grammar does, so that any error of it means "no JSON".
+    /// Fails only where the grammar does, so any error of it means "not JSON".
     fn visit_map<A: MapAccess<'v>>(self, mut map: A) -> Result<Document<'v>, A::Error> {
         let mut document = Document::default();
-        // Raw, since a name may hold a lone surrogate, which is grammatical (RFC 8259 section 8.2) but no
-        // `str`.
+        // Raw, because a name may hold a lone surrogate, which is grammatical (RFC 8259 section 8.2) but not a `str`.
         while let Some(name) = map.next_key::<&RawValue>()? {
             let name = unescaped(name.get()).map_err(A::Error::custom)?;
             let Some(name) = Name::of(&name) else {
@@ -236,17 +234,17 @@ impl<'v> Visitor<'v> for DocumentVisitor {
     }
 }
 
-/// What a raw JSON string says, in UTF-8; a lone surrogate becomes three bytes that no UTF-8 has (the WTF-8
-/// encoding), so that it equals nothing that is text.
+/// The content of a raw JSON string, in UTF-8. A lone surrogate becomes three bytes that UTF-8 never has (the WTF-8
+/// encoding), so it equals no text.
 fn unescaped(raw: &str) -> Result<Cow<'_, [u8]>, serde_json::Error> {
-    /// A string taken as bytes: serde_json refuses lone surrogates only where it has to give a `str`.
+    /// A string read as bytes: serde_json refuses lone surrogates only when it must produce a `str`.
     #[derive(Deserialize)]
     struct Bytes<'v>(#[serde(borrow)] Cow<'v, [u8]>);
 
     serde_json::from_str(raw).map(|Bytes(bytes)| bytes)
 }
 
-/// What sort of value a raw JSON value is.
+/// The type of a raw JSON value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Null,
@@ -258,7 +256,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// By the first character, which tells in JSON. The text has been checked or will be.
+    /// Decides by the first character, which suffices in JSON. The text has been checked or will be.
     fn of(raw: &str) -> Kind {
         match raw.as_bytes().first() {
             Some(b'{') => Kind::Object,
@@ -284,13 +282,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The beginning of what a record says, fit for a terminal and a header: of bounded length, nothing
-/// invisible.
+/// The beginning of a raw value, safe for a terminal and a header: bounded in length, nothing invisible.
 struct Excerpt<'v>(&'v [u8]);
 
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A character has at most four bytes: this is enough, and no long value is converted.
+        // A character has at most four bytes, so this is enough, and no long value is converted.
         let enough = self.0.len().min(4 * (EXCERPT_CHARS + 1));
         let beginning = String::from_utf8_lossy(&self.0[..enough]);
         f.write_char('`')?;

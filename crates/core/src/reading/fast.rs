@@ -1,17 +1,16 @@
-//! The quick look at a reading that is written as nearly all are: one pass over the bytes, no allocation,
-//! half of what serde_json's derived form takes.
+//! The fast parser for readings in the usual form: one pass over the bytes, no allocation, half the time of
+//! serde_json's derived parser.
 //!
-//! It knows a strict subset of JSON and takes no decision against a record: whatever it isn't sure about (an
-//! escape, an exponent, `null`, a nested value, anything wrong) it leaves to the thorough look, so that it
-//! can only ever be as right as that one. The tests hold the two against each other. Owns nothing; must not
-//! know error codes.
+//! It knows a strict subset of JSON and never rejects a record: whatever it isn't sure about (an escape, an exponent,
+//! `null`, a nested value, anything wrong) it leaves to the thorough parser, so it can't be wrong where that one is
+//! right. The tests compare the two. Owns nothing; must not know error codes.
 
 use super::{Field, MAX_ID_BYTES, MAX_VALUE_BYTES, Name, Values};
 
 /// The bit of `generatorID` in a set of known fields; a number's is its index.
 const ID_BIT: u8 = 1 << Field::ALL.len();
 
-/// The set of the fields that have to be there.
+/// The set of the required fields.
 const REQUIRED: u8 = ID_BIT
     | 1 << Field::Lat as u8
     | 1 << Field::Lon as u8
@@ -19,7 +18,7 @@ const REQUIRED: u8 = ID_BIT
     | 1 << Field::Pressure as u8
     | 1 << Field::Fuel as u8;
 
-/// What the simulator and most producers write, without whitespace.
+/// The form that the simulator and most producers write, without whitespace.
 const USUAL: [(&[u8], Name); 6] = [
     (b"\"generatorID\":", Name::Id),
     (b"\"lat\":", Name::Number(Field::Lat)),
@@ -38,7 +37,7 @@ const EXACT_TENS: [f64; 23] = [
     1e19, 1e20, 1e21, 1e22,
 ];
 
-/// The generator and the values of a good reading; `None` says nothing about the record.
+/// Returns the generator and the values of a good reading; `None` says nothing about the record.
 pub(super) fn reading<'a>(key: &'a [u8], value: &[u8]) -> Option<(&'a str, Values)> {
     if value.len() > MAX_VALUE_BYTES || key.is_empty() || key.len() > MAX_ID_BYTES {
         return None;
@@ -49,7 +48,7 @@ pub(super) fn reading<'a>(key: &'a [u8], value: &[u8]) -> Option<(&'a str, Value
     text.take(b'{')?;
     let mut usual = USUAL.iter();
     loop {
-        // Nearly all readings name the same fields in the same order: one comparison instead of a look at each byte.
+        // Nearly all readings name the same fields in the same order: compare once instead of byte by byte.
         let name = match usual.next().filter(|(written, _)| text.skip(written)) {
             Some((_, name)) => Ok(*name),
             None => {
@@ -91,13 +90,13 @@ pub(super) fn reading<'a>(key: &'a [u8], value: &[u8]) -> Option<(&'a str, Value
     if seen & REQUIRED != REQUIRED || text.next_token().is_some() {
         return None;
     }
-    // All but the identity is ASCII, and the identity is the key byte for byte: this checks the whole value
-    // for UTF-8.
+    // All but the identity is ASCII, and the identity equals the key byte for byte: this checks the whole value for
+    // UTF-8.
     let generator = str::from_utf8(key).ok()?;
     Some((generator, Values(numbers)))
 }
 
-/// The text, and how far it has been read.
+/// The text and the read position.
 struct Text<'v> {
     bytes: &'v [u8],
     at: usize,
@@ -108,7 +107,7 @@ impl<'v> Text<'v> {
         self.bytes.get(self.at).copied()
     }
 
-    /// The next byte that isn't whitespace; `None` at the end.
+    /// Reads the next byte that isn't whitespace; `None` at the end.
     fn next_token(&mut self) -> Option<u8> {
         loop {
             let byte = self.peek()?;
@@ -119,12 +118,12 @@ impl<'v> Text<'v> {
         }
     }
 
-    /// Goes past `token`, if it is next.
+    /// Skips `token`, if it is next.
     fn take(&mut self, token: u8) -> Option<()> {
         (self.next_token()? == token).then_some(())
     }
 
-    /// Goes past `literal`, if exactly that is next.
+    /// Skips `literal`, if exactly that is next.
     fn skip(&mut self, literal: &[u8]) -> bool {
         let is_next = self.bytes[self.at..].starts_with(literal);
         if is_next {
@@ -133,7 +132,7 @@ impl<'v> Text<'v> {
         is_next
     }
 
-    /// A string without escapes. Not checked for UTF-8: the caller compares it with what is.
+    /// Reads a string without escapes. Doesn't check for UTF-8: the caller compares it with text that is.
     fn string(&mut self) -> Option<&'v [u8]> {
         self.take(b'"')?;
         let start = self.at;
@@ -149,9 +148,8 @@ impl<'v> Text<'v> {
         }
     }
 
-    /// Goes past the value of an unknown field if name and value are ASCII, the value a string or a number.
-    /// Cold, as is [`nearest`], to keep their code out of the loop: inlined, they slow the usual reading by a
-    /// fifth.
+    /// Skips the value of an unknown field if the name and the value are ASCII and the value is a string or a number.
+    /// Cold, like [`nearest`], to keep their code out of the loop: inlined, they slow the usual reading by a fifth.
     #[cold]
     fn scalar(&mut self, name: &[u8]) -> Option<()> {
         if !name.is_ascii() {
@@ -165,9 +163,9 @@ impl<'v> Text<'v> {
         self.number().map(|_| ())
     }
 
-    /// A number without exponent, as the nearest double. Where digits and scale are both exact as doubles,
-    /// which is nearly everywhere, it is their quotient, since IEEE 754 rounds a division correctly (W. D.
-    /// Clinger, How to Read Floating Point Numbers Accurately, 1990).
+    /// Reads a number without exponent, as the nearest double. If digits and scale are both exact as doubles, as they
+    /// nearly always are, it is their quotient, because IEEE 754 rounds a division correctly (W. D. Clinger, How to
+    /// Read Floating Point Numbers Accurately, 1990).
     fn number(&mut self) -> Option<f64> {
         let first = self.next_token()?;
         let negative = first == b'-';
@@ -177,7 +175,7 @@ impl<'v> Text<'v> {
         let start = self.at;
         let mut mantissa = self.digits(0);
         let whole = self.at - start;
-        // RFC 8259 section 6: at least one digit, and none after a zero in front.
+        // RFC 8259 section 6: at least one digit, and none after a leading zero.
         if whole == 0 || (whole > 1 && self.bytes.get(start) == Some(&b'0')) {
             return None;
         }
@@ -192,17 +190,17 @@ impl<'v> Text<'v> {
             }
         }
         let magnitude = match EXACT_TENS.get(scale) {
-            // A division by one takes as long as any.
+            // A division by one costs as much as any other.
             Some(_) if scale == 0 && whole <= 19 && mantissa <= EXACT_INTEGERS => mantissa as f64,
             // Nineteen digits can't have wrapped: 10¹⁹ < 2⁶⁴.
             Some(ten) if whole + scale <= 19 && mantissa <= EXACT_INTEGERS => mantissa as f64 / ten,
             _ => nearest(self.bytes.get(start..self.at)?)?,
         };
-        // Also for zero: "-0" is -0.0 to every reader of IEEE 754.
+        // Zero too: "-0" is -0.0 to every IEEE 754 reader.
         Some(if negative { -magnitude } else { magnitude })
     }
 
-    /// Appends digits to `mantissa`, which may wrap: the caller counts them.
+    /// Appends digits to `mantissa`, which may wrap: the caller counts the digits.
     fn digits(&mut self, mut mantissa: u64) -> u64 {
         while let Some(next) = self.peek().and_then(digit) {
             mantissa = mantissa.wrapping_mul(10).wrapping_add(next);
@@ -230,10 +228,10 @@ mod tests {
     use super::super::{ErrorCode, Parsed, classify, parse};
     use super::*;
 
-    /// What a byte is exchanged for: those that mean something in JSON, and those that never stand in it.
+    /// Replacement bytes: those that mean something in JSON, and those that never occur in it.
     const BYTES: &[u8] = b"\"\\{}[]:,.-+eE0123456789 \nunltrfas\x00\x1f\x7f\x80\xc3\xff";
 
-    /// A good document of generator "g" but for these further members.
+    /// A good document of generator "g", except for these additional members.
     fn with(members: &str) -> String {
         format!(r#"{{"generatorID":"g","lat":1,"lon":-2.5,"temperature":74,"pressure":198{members}}}"#)
     }
@@ -275,12 +273,12 @@ mod tests {
         }
     }
 
-    /// A JSON value of a generated document: how it is written, and what it is to the worker.
+    /// A JSON value of a generated document: its text, and its meaning to the worker.
     #[derive(Clone, Debug)]
     enum Json {
         Null,
         Number(String),
-        /// Raw, and what it says.
+        /// Raw text and meaning.
         Text(String, String),
         Other(&'static str),
     }
@@ -295,7 +293,7 @@ mod tests {
         }
     }
 
-    /// Any number, those near the borders of exactness, of the globe and of doubles more often.
+    /// Any number; more often one near the limits of exactness, of the globe or of doubles.
     fn number() -> impl Strategy<Value = String> {
         prop_oneof![
             4 => (-89.0..89.0).prop_map(|value: f64| format!("{value}")),
@@ -329,7 +327,7 @@ mod tests {
         ]
     }
 
-    /// One thing done to a good document.
+    /// One change to a good document.
     #[derive(Clone, Debug)]
     enum Change {
         Drop(Index),
@@ -351,7 +349,7 @@ mod tests {
         ]
     }
 
-    /// A member: its name, the name as it is written, its value.
+    /// A member: its name, the name's raw text, its value.
     type Member = (String, String, Json);
 
     fn members() -> impl Strategy<Value = Vec<Member>> {
@@ -394,7 +392,7 @@ mod tests {
         )
     }
 
-    /// What `docs/formats.md` says of these members, without a look at any text.
+    /// The result for these members by `docs/formats.md`, without looking at any text.
     fn expected(members: &[Member], key: Option<&[u8]>) -> Result<[Option<f64>; 7], ErrorCode> {
         let all = |name: &'static str| members.iter().filter(move |member| member.0 == name);
         let of = |name| all(name).map(|member| &member.2).next();
@@ -433,7 +431,7 @@ mod tests {
         }
     }
 
-    /// The document with this whitespace between its tokens.
+    /// The document's text with this whitespace between its tokens.
     fn written(members: &[Member], space: &str) -> String {
         let members: Vec<String> = members
             .iter()
@@ -446,7 +444,7 @@ mod tests {
         Field::ALL.map(|field| values.get(field).map(f64::to_bits))
     }
 
-    /// The quick look and the thorough one agree: invariant 1, and what follows from it for [`parse`].
+    /// Asserts that both parsers agree: invariant 1, and what follows from it for [`parse`].
     fn assert_agreement(key: Option<&[u8]>, value: &[u8]) {
         let thorough = classify::reading(key, value);
         if let Some((generator, values)) = key.and_then(|key| reading(key, value)) {

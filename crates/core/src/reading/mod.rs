@@ -1,16 +1,15 @@
-//! What a record says: a reading, that a generator is decommissioned, or why the record is bad.
+//! What a record says: a reading, a decommissioned generator, or the reason why the record is bad.
 //!
-//! A pure function of a record's key and value, [`parse`], and the vocabulary of its answer. There are two
-//! ways to the same answer: `fast` reads the form that nearly every reading has, allocates nothing and says
-//! only "yes, these values" or "not sure"; `classify` reads everything, and is the only judge of what is
-//! wrong with a record.
+//! A pure function of a record's key and value, [`parse`], and the types of its result. Two parsers give the same
+//! result: `fast` reads the form of nearly every reading, allocates nothing and says only "yes, these values" or "not
+//! sure"; `classify` reads every form, and it alone judges what is wrong with a record.
 //!
 //! # Invariants
 //!
 //! 1. `fast` accepts nothing that `classify` doesn't accept with the same values, to the bit.
 //! 2. The code of a bad record is the first that applies in the order of [`ErrorCode`], over all of it.
 //! 3. No input panics, overflows the stack or takes more than linear time.
-//! 4. What is told of a bad record is bounded, whatever the record holds.
+//! 4. A bad record's message is bounded, whatever the record holds.
 //! 5. Every number in [`Values`] is finite, the position is on the globe.
 //!
 //! # Must not know
@@ -25,7 +24,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// The longest value of a record that is looked at, in bytes: 1 MiB.
+/// The longest value of a record that is parsed, in bytes: 1 MiB.
 pub const MAX_VALUE_BYTES: usize = 1 << 20;
 
 /// The longest `generatorID`, in bytes of UTF-8.
@@ -34,8 +33,7 @@ pub const MAX_ID_BYTES: usize = 256;
 /// The name of the field that names the generator.
 const ID_NAME: &str = "generatorID";
 
-/// The numeric fields of a reading by a dense index, so that a rule names its field once at start and reads
-/// an array afterwards.
+/// The numeric fields of a reading by a dense index: a rule resolves its field once at start and then reads an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Field {
@@ -56,7 +54,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// Every field; the place of each is its index.
+    /// Every field, at its index.
     pub const ALL: [Field; 7] =
         [Field::Lat, Field::Lon, Field::Temperature, Field::Pressure, Field::Fuel, Field::Load, Field::Power];
 
@@ -74,7 +72,7 @@ impl Field {
         }
     }
 
-    /// The field of this name; names are case-sensitive.
+    /// The field with this name; names are case-sensitive.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Field> {
         match Name::of(name.as_bytes()) {
@@ -89,9 +87,8 @@ impl Field {
         matches!(self, Field::Load | Field::Power)
     }
 
-    /// The least and the greatest value that is accepted, both inclusive. A position has to be on the globe;
-    /// anything else only has to be a finite double, since what is plausible differs from one generator to
-    /// the next.
+    /// The least and the greatest accepted value, both inclusive. A position must be on the globe; any other field
+    /// must only be a finite double, because plausible values differ from one generator to the next.
     #[must_use]
     pub fn range(self) -> (f64, f64) {
         match self {
@@ -109,7 +106,7 @@ impl Field {
     }
 }
 
-/// A field's name as a reading gives it, if it is one that the worker reads.
+/// A field of a reading that the worker reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     /// `generatorID`.
@@ -126,7 +123,7 @@ impl Name {
         }
     }
 
-    /// Takes bytes, since a name in JSON may hold a lone surrogate, which no `str` can.
+    /// Takes bytes, because a JSON name may hold a lone surrogate, which no `str` can.
     fn of(name: &[u8]) -> Option<Name> {
         match name {
             b"generatorID" => Some(Name::Id),
@@ -142,17 +139,17 @@ impl Name {
     }
 }
 
-/// The numbers of one reading. Copied wherever they go: 56 bytes, no heap.
+/// The numbers of one reading. Copied freely: 56 bytes, no heap.
 ///
 /// Two are equal when the same fields are present with equal numbers.
 #[derive(Clone, Copy)]
 pub struct Values(
-    /// By [`Field`]; NaN where an optional field is absent, which JSON has no way to say.
+    /// By [`Field`]; NaN where an optional field is absent: JSON can't express NaN.
     [f64; Field::ALL.len()],
 );
 
 impl Values {
-    /// The values of a reading, in the units of [`Field`]. All have to be finite, which [`parse`] ensures.
+    /// The values of a reading, in the units of [`Field`]. All must be finite, which [`parse`] ensures.
     #[must_use]
     pub fn new(
         lat: f64,
@@ -189,7 +186,7 @@ impl Values {
 }
 
 impl PartialEq for Values {
-    /// Not derived: the NaN of an absent field would make a reading differ from itself.
+    /// Not derived: with the NaN of an absent field a reading would differ from itself.
     fn eq(&self, other: &Values) -> bool {
         Field::ALL.iter().all(|&field| self.get(field) == other.get(field))
     }
@@ -202,43 +199,41 @@ impl fmt::Debug for Values {
     }
 }
 
-/// What a good record means to the worker. The generator is borrowed from the record's key, which is its
-/// identity.
+/// The meaning of a good record. The generator is borrowed from the record's key, which is its identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Parsed<'a> {
     /// A reading.
     Reading {
-        /// Whose reading it is.
+        /// The generator.
         generator: &'a str,
-        /// What was read.
+        /// Its values.
         values: Values,
     },
     /// The generator sends no more readings: a record without a value.
     Decommissioned {
-        /// Which generator it is.
+        /// The generator.
         generator: &'a str,
     },
 }
 
-/// Why a record is bad. In the order of precedence: the first that applies is the record's code.
+/// Why a record is bad, in order of precedence: the first that applies is the record's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorCode {
     /// The value is longer than [`MAX_VALUE_BYTES`].
     TooLarge,
-    /// The value isn't UTF-8 (RFC 3629), which RFC 8259 section 8.1 calls for; or the key of a
-    /// decommissioning isn't.
+    /// The value isn't UTF-8 (RFC 3629), which RFC 8259 section 8.1 requires; or the key of a decommissioning isn't.
     NotUtf8,
-    /// The value isn't one JSON document (RFC 8259 section 2) and nothing else. `NaN`, a byte order mark and
-    /// an empty value are no JSON.
+    /// The value isn't exactly one JSON document (RFC 8259 section 2). `NaN`, a byte order mark and an empty value
+    /// aren't JSON.
     NotJson,
-    /// The document is another JSON value than an object.
+    /// The document isn't a JSON object.
     NotObject,
-    /// A field that the worker reads is given twice, whatever its values: readers differ in which one they
-    /// take (RFC 8259 section 4).
+    /// A field that the worker reads occurs twice, with whatever values: readers differ in which one they take (RFC
+    /// 8259 section 4).
     DuplicateField,
     /// A required field is absent or `null`.
     MissingField,
-    /// A field that the worker reads isn't a string or a number as called for.
+    /// A field that the worker reads isn't a string or a number, as required.
     WrongType,
     /// A `generatorID` that is empty or longer than [`MAX_ID_BYTES`], a number outside of [`Field::range`] or
     /// too large for a double.
@@ -250,7 +245,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// Every code, in the order of precedence.
+    /// Every code, in order of precedence.
     pub const ALL: [ErrorCode; 10] = [
         ErrorCode::TooLarge,
         ErrorCode::NotUtf8,
@@ -264,7 +259,7 @@ impl ErrorCode {
         ErrorCode::KeyMismatch,
     ];
 
-    /// The code as it stands in headers and metrics.
+    /// The code as in headers and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -288,14 +283,14 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A record that can't be read, and why.
+/// A record that can't be read, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{code}: {message}")]
 pub struct BadRecord {
-    /// Why, for machines.
+    /// The reason, for machines.
     pub code: ErrorCode,
-    /// Why, for whoever reads the dead letter queue: names the field, what was found and the limit. Holds at
-    /// most a short excerpt of what the record says, with control characters escaped.
+    /// The reason, for readers of the dead letter queue: names the field, the value found and the limit. Quotes at
+    /// most a short excerpt of the record, with control characters escaped.
     pub message: String,
 }
 
@@ -305,16 +300,15 @@ impl BadRecord {
     }
 }
 
-/// Reads a record of the readings topic from its key and value; `None` stands for null, which isn't the same
-/// as empty.
+/// Reads a record of the readings topic from its key and value; `None` stands for null, which isn't the same as
+/// empty.
 ///
-/// A good reading is read without allocation if it is written as nearly all are; the cost of a thorough look
-/// is paid by the others.
+/// A good reading in the usual form is read without allocation; only other records pay for the thorough parser.
 ///
 /// # Errors
 ///
-/// [`BadRecord`] with the first code that applies in the order of [`ErrorCode`]. A record without a value is
-/// judged by its key: `key_missing`, `not_utf8`, or `out_of_range` when the key is no possible `generatorID`.
+/// [`BadRecord`] with the first code that applies in the order of [`ErrorCode`]. A record without a value is judged
+/// by its key: `key_missing`, `not_utf8`, or `out_of_range` when the key can't be a `generatorID`.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! The parser against `docs/formats.md`, its own thorough path and hostile bytes.
+//! Tests the parser against `docs/formats.md`, its own thorough path and hostile bytes.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn code_of(key: Option<&[u8]>, value: &[u8]) -> Option<ErrorCode> {
     parse(key, Some(value)).err().map(|bad| bad.code)
 }
 
-/// A good document of generator "g" with these members in place of, or after, its own.
+/// A good document of generator "g" with these members replacing its own or added after them.
 fn with(members: &[(&str, &str)]) -> String {
     let mut all = vec![
         ("generatorID", r#""g""#),
@@ -355,7 +355,7 @@ fn an_identity_is_1_to_256_bytes() {
             Some(ErrorCode::OutOfRange)
         );
     }
-    // Bytes of UTF-8, neither characters nor what an escape takes.
+    // Bytes of UTF-8, not characters or the bytes of an escape.
     let accents = with(&[("generatorID", &format!("\"{}\"", "é".repeat(129)))]);
     assert_eq!(code_of(Some(b"x"), accents.as_bytes()), Some(ErrorCode::OutOfRange));
     let escapes = with(&[("generatorID", &format!("\"{}\"", "\\u0067".repeat(256)))]);
@@ -374,7 +374,7 @@ fn a_key_that_isnt_the_identity_byte_for_byte_is_a_mismatch() {
     for key in [b"".as_slice(), b"G", b"g ", b" g", b"gg", b"\"g\"", b"g\0", b"\xff", b"g\xff"] {
         assert_eq!(code_of(Some(key), with(&[]).as_bytes()), Some(ErrorCode::KeyMismatch), "{key:?}");
     }
-    // The same letter to a reader, but composed otherwise.
+    // The same letter to a reader, but composed differently.
     let composed = with(&[("generatorID", "\"\u{e9}\"")]);
     assert_eq!(code_of(Some("e\u{301}".as_bytes()), composed.as_bytes()), Some(ErrorCode::KeyMismatch));
 }
@@ -410,7 +410,7 @@ fn a_lone_surrogate_is_grammatical_but_names_no_generator() {
         assert_good(&with(&[(raw.trim_matches('"'), "1")]));
         assert_good(&with(&[("site", &format!("[{{{raw}:{raw}}}]"))]));
     }
-    // Not cut off from a name: this isn't `fuel`.
+    // The surrogate isn't cut off the name: this isn't `fuel`.
     assert_good(&with(&[(r"fuel\ud800", "1")]));
     assert_bad(&with(&[("load", r#""\ud800""#)]), ErrorCode::WrongType);
 }
@@ -432,7 +432,7 @@ fn unknown_fields_are_ignored_however_deep_they_nest() {
             .iter()
             .map(|raw| with(&[("site", raw)]))
             .collect();
-    // A stack on which one frame a level wouldn't fit.
+    // This stack is too small for one frame per level.
     let small = std::thread::Builder::new().stack_size(256 << 10);
     let checked = small.spawn(move || {
         for document in documents {
@@ -470,7 +470,7 @@ fn a_record_without_a_value_decommissions_the_generator_of_its_key() {
     assert_eq!(code_of(Some(b"g"), b""), Some(ErrorCode::NotJson), "an empty value isn't null");
 }
 
-/// A document with each of these faults, and its key; the faults don't hide one another.
+/// Returns a document with each of these faults, and its key; the faults don't hide one another.
 fn faulty(faults: &[ErrorCode]) -> (Option<&'static [u8]>, Vec<u8>) {
     let has = |code| faults.contains(&code);
     let mut document = with(&[]);

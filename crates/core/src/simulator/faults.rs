@@ -1,39 +1,40 @@
-//! Bad records, every code in several forms. They come beside good ones, never in their place.
+//! Bad records, every code in several forms. They are added beside good records and never replace one.
 
 use std::io::Write as _;
 
 use rand::Rng as _;
 use rand_pcg::Pcg32;
 
-/// Which faults are mixed in.
+/// Which faults to mix in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Faults {
     /// None.
     None,
     /// Every kind, about one record in a hundred.
     All,
-    /// Every kind but records of more than 1 MiB, which a topic's `max.message.bytes` may refuse.
+    /// Every kind except records of more than 1 MiB, which a topic's `max.message.bytes` may refuse.
     WithoutTooLarge,
 }
 
-/// One record in so many is bad.
+/// One record in this many is bad.
 const ONE_IN: u32 = 100;
-/// A record of more than 1 MiB costs as much as ten thousand others: one in so many, the first after a quarter of that.
+/// One record in this many is larger than 1 MiB, the first after a quarter of it: such a record costs as much as ten
+/// thousand others.
 const TOO_LARGE_ONE_IN: u64 = 20_000;
 /// Bytes of such a record's value.
 const TOO_LARGE_BYTES: usize = (1 << 20) + 1;
 
-/// When the next fault comes.
+/// Decides when the next fault comes.
 #[derive(Debug)]
 pub(super) struct FaultPlan {
     random: Pcg32,
     faults: Faults,
     records: u64,
-    /// A fault is followed by the good record that it came before.
+    /// A fault is always followed by the good record that it preceded.
     just_had_one: bool,
 }
 
-/// What was written.
+/// A bad record that was written.
 pub(super) struct Bad {
     /// The code that a worker must find.
     pub(super) code: &'static str,
@@ -41,14 +42,14 @@ pub(super) struct Bad {
     pub(super) keyed: bool,
 }
 
-/// One bad record to be written.
+/// One bad record to write.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     TooLarge,
     Form(&'static Form),
 }
 
-/// A form of bad record: its code, its key (`{}` stands for the generator), its value.
+/// A form of bad record: its code, its key, its value.
 #[derive(Debug)]
 pub(super) struct Form {
     code: &'static str,
@@ -58,9 +59,9 @@ pub(super) struct Form {
 
 #[derive(Clone, Copy, Debug)]
 enum Key {
-    /// The generator's.
+    /// The id of the generator.
     Own,
-    /// Another generator's.
+    /// The id of another generator.
     Another,
     Empty,
     Null,
@@ -114,11 +115,11 @@ static FORMS: &[Form] = &[
 
 impl FaultPlan {
     pub(super) fn new(seed: u64, faults: Faults) -> FaultPlan {
-        // A stream of its own, so that faults don't change what generators report.
+        // A separate stream, so that faults don't change what generators report.
         FaultPlan { random: super::random(seed, u64::MAX), faults, records: 0, just_had_one: false }
     }
 
-    /// The fault that the next record is; `None` for a good one.
+    /// The next record's fault; `None` for a good record.
     pub(super) fn next(&mut self) -> Option<Fault> {
         if self.faults == Faults::None {
             return None;
@@ -133,7 +134,7 @@ impl FaultPlan {
 }
 
 impl Fault {
-    /// Writes the record; `key` holds the generator's id already.
+    /// Writes the record; `key` already holds the generator's id.
     pub(super) fn write(self, number: usize, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Bad {
         match self {
             Fault::TooLarge => {

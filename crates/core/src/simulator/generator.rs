@@ -7,7 +7,7 @@ use rand_pcg::Pcg32;
 pub const STEP_SECONDS: u32 = 60;
 const STEPS_A_DAY: u32 = 86_400 / STEP_SECONDS;
 
-/// Sites: hospitals, data centres and pumping stations stand where people live. Latitude and longitude in 1e-5 degrees.
+/// Sites of hospitals, data centres and pumping stations: where people live. Latitude and longitude in 1e-5 degrees.
 const REGIONS: [(i32, i32); 6] = [
     (4_065_995, -11_199_633),
     (4_776_000, 1_132_000),
@@ -19,20 +19,20 @@ const REGIONS: [(i32, i32); 6] = [
 /// Tanks, in litres.
 const CAPACITIES: [f64; 4] = [800.0, 1000.0, 1250.0, 1500.0];
 
-/// Litres an hour at full load, for each 1000 litres of tank: tanks are sized for nine hours.
+/// Litres per hour at full load per 1000 litres of tank: tanks are sized for nine hours.
 const BURN: f64 = 110.0;
-/// Litres a step that a leaking pipe loses.
+/// Litres per step that a leaking pipe loses.
 const LEAK: f64 = 3.0;
-/// °C above ambient of the coolant: idling, for each percent of load, without the fan.
+/// °C of the coolant above ambient: idling, per percent of load, without the fan.
 const IDLE_HEAT: f64 = 42.0;
 const LOAD_HEAT: f64 = 0.22;
 const FAN_HEAT: f64 = 42.0;
-/// The share of the way to its equilibrium that the coolant goes in a step.
+/// The share of the distance to its equilibrium that the coolant covers per step.
 const HEATING: f64 = 0.18;
-/// The truck is called below this many litres.
+/// Below this many litres the truck is called.
 const CALL_TRUCK_BELOW: f64 = 230.0;
 
-/// One generator of the model.
+/// One simulated generator.
 #[derive(Debug)]
 pub struct Generator {
     random: Pcg32,
@@ -40,27 +40,27 @@ pub struct Generator {
     lon_e5: i32,
     capacity: f64,
     fuel: f64,
-    /// Runs always, instead of in outages only.
+    /// Always runs, not only in outages.
     prime_power: bool,
     /// Reports load and power, as newer controllers do.
     electrical: bool,
-    /// Steps that the mains stay out.
+    /// Steps until the mains return.
     outage: u32,
-    /// Percent, 0 while standing by.
+    /// Percent, 0 while on standby.
     load: f64,
     coolant: f64,
-    /// °C at the middle of the day's wave.
+    /// °C at the middle of the daily wave.
     climate: f64,
     time_of_day: u32,
     /// Steps until the fan is repaired.
     fan_failed: u32,
-    /// Steps until the leak is mended.
+    /// Steps until the leak is repaired.
     leaking: u32,
     /// Steps until the truck comes.
     truck: Option<u32>,
 }
 
-/// What a generator measures.
+/// The measurements of a generator.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
     /// Latitude in 1e-5 degrees.
@@ -73,18 +73,18 @@ pub struct Reading {
     pub pressure: f64,
     /// Litres.
     pub fuel: f64,
-    /// Load in percent and power in kW, where the controller tells them.
+    /// Load in percent and power in kW, where the controller reports them.
     pub electrical: Option<(f64, f64)>,
 }
 
 impl Generator {
-    /// The generator of this index in the fleet of this seed.
+    /// The generator with this index in the fleet of this seed.
     #[must_use]
     pub fn new(seed: u64, index: u32) -> Generator {
         let mut random = super::random(seed, u64::from(index));
         let (lat, lon) = REGIONS[random.random_range(0..REGIONS.len())];
         let capacity = CAPACITIES[random.random_range(0..CAPACITIES.len())];
-        // Some are found when their tank is nearly due.
+        // Some start with their tank nearly due.
         let fuel = if random.random_ratio(1, 20) {
             random.random_range(198.0..225.0)
         } else {
@@ -112,7 +112,7 @@ impl Generator {
         }
     }
 
-    /// Lives on for a step, and measures.
+    /// Advances by a step, and measures.
     pub fn step(&mut self) -> Reading {
         self.time_of_day = (self.time_of_day + 1) % STEPS_A_DAY;
         self.take_load();
@@ -127,7 +127,7 @@ impl Generator {
         self.prime_power || self.outage > 0
     }
 
-    /// The mains go and come; load wanders while running.
+    /// The mains fail and return; load wanders while running.
     fn take_load(&mut self) {
         match self.outage {
             0 if self.random.random_ratio(1, 300) => self.outage = self.random.random_range(20..240),
@@ -142,7 +142,7 @@ impl Generator {
         };
     }
 
-    /// Fans fail and pipes leak, now and then, until somebody repairs them.
+    /// Fans fail and pipes leak now and then, until they are repaired.
     fn wear(&mut self) {
         self.fan_failed = match self.fan_failed {
             0 if self.is_running() && self.random.random_ratio(1, 900) => self.random.random_range(10..45),
@@ -154,7 +154,7 @@ impl Generator {
         };
     }
 
-    /// The coolant goes towards an equilibrium of ambient and load, with a lag.
+    /// The coolant approaches an equilibrium of ambient and load, with a lag.
     fn heat(&mut self) {
         let above_ambient = match self.is_running() {
             false => 12.0,
@@ -164,7 +164,7 @@ impl Generator {
         self.coolant += (equilibrium - self.coolant) * HEATING + self.random.random_range(-0.6..0.6);
     }
 
-    /// A triangle wave over the day, 7 °C up and down.
+    /// A triangle wave over the day, ±7 °C.
     fn ambient(&self) -> f64 {
         let phase = f64::from(self.time_of_day) / f64::from(STEPS_A_DAY);
         let wave = if phase < 0.5 { 4.0 * phase - 1.0 } else { 3.0 - 4.0 * phase };
@@ -192,11 +192,11 @@ impl Generator {
 
     fn measure(&mut self) -> Reading {
         let noise = self.random.random_range(-4.0..4.0);
-        // Oil thins as it gets hot.
+        // Hot oil is thinner.
         let hot = (self.coolant - 80.0).max(0.0);
         let pressure =
             if self.is_running() { (190.0 + 1.6 * self.load - 1.5 * hot + noise).max(40.0) } else { 0.0 };
-        // A sender in the tank sloshes by a litre while running, none while standing.
+        // The tank's sender sloshes by a litre while running, not at all otherwise.
         let slosh = if self.is_running() { noise / 4.0 } else { 0.0 };
         let rated = self.capacity * 0.4;
         Reading {

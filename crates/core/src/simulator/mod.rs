@@ -1,12 +1,12 @@
-//! A fleet of model generators that report, and faults that mix into their reports.
+//! A simulated fleet of generators that report, and faults mixed into their reports.
 //!
 //! * [`generator`]: the physics of one generator: tank, load, ambient temperature, cooling, wear.
 //! * [`faults`]: every kind of bad record.
-//! * this file: the fleet takes turns, and readings become records.
+//! * this file: the turns of the fleet, and readings as records.
 //!
-//! Pure: no Kafka, clock, thread or global randomness. The same seed gives the same bytes on every platform: a generator's
-//! sequence depends on the seed and its number alone, so neither the size of the fleet nor faults change it; arithmetic
-//! is `+ - * /` on `f64` (exact by IEEE 754), never a function whose last bit is the platform's.
+//! Pure: no Kafka, clock, thread or global randomness. The same seed gives the same bytes on every platform. A
+//! generator's sequence depends only on the seed and its number, so neither the size of the fleet nor faults change
+//! it. Arithmetic is `+ - * /` on `f64` (exact by IEEE 754), never a function whose last bit depends on the platform.
 
 pub mod faults;
 pub mod generator;
@@ -18,7 +18,7 @@ use rand_pcg::Pcg32;
 
 pub use faults::Faults;
 
-/// The fleet. Generators take turns, so that each reports once a round.
+/// The fleet. Generators take turns: each reports once per round.
 #[derive(Debug)]
 pub struct Fleet {
     generators: Vec<Generator>,
@@ -28,7 +28,7 @@ pub struct Fleet {
     value: Vec<u8>,
 }
 
-/// A record to be produced, borrowed from the fleet until the next one is made.
+/// A record to produce, borrowed from the fleet until the next one is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimulatedRecord<'a> {
     /// The key; `None` only in a bad record.
@@ -52,7 +52,7 @@ impl Fleet {
         }
     }
 
-    /// The next record.
+    /// Makes the next record.
     // Not an iterator: the record borrows from the fleet.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> SimulatedRecord<'_> {
@@ -76,7 +76,7 @@ impl Fleet {
     }
 }
 
-/// A generator of random numbers that is small (a fleet has many) and the same on every platform.
+/// A random number generator that is small (a fleet has many) and the same on every platform.
 fn random(seed: u64, stream: u64) -> Pcg32 {
     Pcg32::new(seed, stream)
 }
@@ -96,7 +96,7 @@ fn write_reading(out: &mut Vec<u8>, number: usize, reading: &Reading) {
     out.push(b'}');
 }
 
-/// To one decimal, which is left out where it's 0.
+/// Rounds to one decimal, which is left out where it is 0.
 fn write_tenths(out: &mut Vec<u8>, value: f64) {
     let tenths = (value * 10.0) as i64;
     if tenths % 10 == 0 {
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// What a newcomer sees: serially, the two default rules over so many rounds of a thousand generators.
+    /// Runs the two default rules serially over `rounds` rounds of a thousand generators, as a newcomer sees them.
     fn incidents(rounds: usize) -> [[usize; 2]; 2] {
         let mut fleet = Fleet::new(1, 1000, Faults::None);
         let mut active = vec![[false; 2]; 1000];

@@ -1,6 +1,6 @@
-//! Kafka in memory: logs of readings, and what readers of committed records see.
+//! Kafka in memory: logs of readings, and what `read_committed` readers see.
 //!
-//! Owns everything that survives a replica. What replicas write comes by their producers ([`crate::producer`]).
+//! Owns everything that outlives a worker. Workers write through their producers ([`crate::producer`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,35 +20,35 @@ use crate::producer::{Producer, Request, Sent, Token};
 use crate::records::{Entry, TOPIC};
 use crate::scenario::Scenario;
 
-/// One partition of the readings topic, and of those that follow it.
+/// One partition of the readings topic, and the same partition of the derived topics.
 #[derive(Debug)]
 pub struct Partition {
     id: i32,
-    /// The topic that it is a partition of.
+    /// The topic of the partition.
     topic: TopicId,
-    /// The records, by offset; offsets may be left out.
+    /// The records, by offset; offsets may be skipped.
     pub log: Vec<Entry>,
-    /// The first offset that retention has left.
+    /// The first offset that retention has kept.
     low: i64,
-    /// The offset behind the last record or marker.
+    /// The offset after the last record or marker.
     pub end: i64,
-    /// Of its leader.
+    /// The leader epoch.
     epoch: i32,
     /// The group's committed offset.
     committed: Option<Committed>,
     /// The state partition of the same number, compacted.
     states: BTreeMap<String, Vec<u8>>,
     judge: Judge,
-    /// Evaluates the log as it is appended; `None` where a clock has a say in it.
+    /// Evaluates the log as it is appended; `None` where results depend on a clock.
     serial: Option<Oracle>,
-    /// The offsets of the readings that call for effects.
+    /// The offsets of the readings that have effects.
     calling: BTreeSet<i64>,
 }
 
 #[derive(Clone, Debug)]
 struct Committed {
     offset: i64,
-    /// What it bears: which commit brought it, and of which topic.
+    /// Its metadata: the commit that wrote it, and the topic it belongs to.
     token: Token,
     topic: Option<TopicId>,
 }
@@ -60,23 +60,23 @@ enum Judge {
 }
 
 impl Partition {
-    /// Where the first record at or behind `offset` stands in the log.
+    /// The index in the log of the first record at or after `offset`.
     pub fn index(&self, offset: i64) -> usize {
         self.log.partition_point(|entry| entry.offset < offset)
     }
 
-    /// Whether the reading at `offset` calls for effects; false where that isn't known beforehand.
+    /// Whether the reading at `offset` has effects; false if that isn't known beforehand.
     pub fn calls_for_effects(&self, offset: i64) -> bool {
         self.calling.contains(&offset)
     }
 
-    /// The committed offset, if it is one of this topic.
+    /// The committed offset, if it belongs to this topic.
     pub fn committed(&self) -> Option<i64> {
         let committed = self.committed.as_ref();
         committed.filter(|of| of.topic.as_ref() == Some(&self.topic)).map(|of| of.offset)
     }
 
-    /// Whether everything in the log is committed, and nothing is left in the states that is to go.
+    /// Whether everything in the log is committed, and the states hold nothing that must be deleted.
     fn is_drained(&self) -> bool {
         let is_reached = match &self.committed {
             Some(_) => self.committed() == Some(self.end),
@@ -90,20 +90,20 @@ impl Partition {
             || self.decommissioned(generator).is_some_and(|offset| offset < self.end)
     }
 
-    /// Where the generator was decommissioned, if its decommissioned is there. Of a log that has lost its end that may be where
-    /// nothing is any more: then it stays until the offset comes there again.
+    /// The offset of the generator's decommissioned state, if there is one. In a log that has lost its end, that
+    /// offset may be past the end: then the state stays until the log reaches the offset again.
     fn decommissioned(&self, generator: &str) -> Option<i64> {
         let state = StoredState::from_json(self.states.get(generator)?).ok()?;
         state.decommissioned.then_some(state.offset.0)
     }
 
-    /// The generator's state, if it's one of another topic.
+    /// The generator's state, if it belongs to another topic.
     fn other(&self, generator: &str) -> Option<StoredState> {
         let state = StoredState::from_json(self.states.get(generator)?).ok()?;
         (state.topic.as_ref() != Some(&self.topic)).then_some(state)
     }
 
-    /// Another log takes the place of this one.
+    /// Another log replaces this one.
     fn make_anew(&mut self, topic: &TopicId, scenario: &Scenario) {
         let name = Some(topic.as_str().to_owned());
         self.topic = topic.clone();
@@ -135,20 +135,20 @@ impl Partition {
 /// The cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    /// By number.
+    /// The partitions, by number.
     pub partitions: Vec<Partition>,
-    /// Of the readings.
+    /// The id of the readings topic.
     topic: TopicId,
-    /// How often the topic was made anew.
+    /// How often the topic was re-created.
     made: u32,
     keeps_states: bool,
     delivery: Delivery,
-    /// By replica; those of the dead have their effects to the end.
+    /// The producers, by worker; those of dead workers keep their effects.
     producers: BTreeMap<usize, Producer>,
 }
 
 impl Cluster {
-    /// Topics without records.
+    /// A cluster whose topics hold no records.
     pub fn new(scenario: &Scenario) -> Cluster {
         let topic = TopicId::from("topic-0");
         let partition = |id: usize| {
@@ -189,7 +189,8 @@ impl Cluster {
         &self.topic
     }
 
-    /// The topic is deleted and made anew. The group's offsets go with it, or they don't: a late commit brings them back.
+    /// Deletes and re-creates the topic. The group's offsets go with it, or they stay because a late commit restores
+    /// them.
     pub fn make_anew(&mut self, scenario: &Scenario, offsets_stay: bool) {
         self.made += 1;
         self.topic = TopicId::from(format!("topic-{}", self.made).as_str());
@@ -199,7 +200,7 @@ impl Cluster {
         }
     }
 
-    /// What is acknowledged of a partition in such a way that no election takes it away in this model: see
+    /// The offset of a partition below which no election of this model loses anything: see
     /// [`Cluster::elect_uncleanly`].
     pub fn settled(&self, id: usize) -> i64 {
         let partition = &self.partitions[id];
@@ -207,14 +208,14 @@ impl Cluster {
         pending.chain(partition.committed()).max().unwrap_or(0).max(partition.low)
     }
 
-    /// A leader is elected that doesn't have what is at `end` or behind. Nobody alive must have read that, as nothing helps who
-    /// has: a commit of it is of offsets that are used again.
+    /// Elects a leader that lacks everything from `end` on. No live worker may have read that: nothing could help it,
+    /// as its commit would be of offsets that are used again.
     pub fn elect_uncleanly(&mut self, id: usize, end: i64) {
         let partition = &mut self.partitions[id];
         partition.log.retain(|entry| entry.offset < end);
         partition.end = end;
         partition.epoch += 1;
-        // It's known no more what a record calls for: its generator's state may come from one that is gone.
+        // The effects of a record are no longer known: its generator's state may come from a lost one.
         partition.serial = None;
         partition.calling.clear();
         if let Judge::ExactlyOnce(judge) = &mut partition.judge {
@@ -222,7 +223,7 @@ impl Cluster {
         }
     }
 
-    /// Retention deletes what is below `low`, which nobody needs any more.
+    /// Retention deletes everything below `low`, which is no longer needed.
     pub fn retain(&mut self, id: usize, low: i64) {
         self.partitions[id].low = low;
     }
@@ -244,7 +245,7 @@ impl Cluster {
         partition.log.push(entry);
     }
 
-    /// Step one of a restore: the committed offset, if there's one, unless a transaction holds another one pending.
+    /// Step one of a restore: the committed offset, if any, unless a transaction holds a pending one.
     pub fn stable_offset(&self, partition: i32) -> Option<Option<CommittedOffset>> {
         let is_stable = !self.producers.values().any(|producer| producer.holds_offset_of(partition));
         let noted = |committed: &Committed| CommittedOffset {
@@ -275,7 +276,7 @@ impl Cluster {
         Some(restored.collect())
     }
 
-    /// A replica makes a call for its commit. `None`: the cluster hasn't answered yet.
+    /// Makes a worker's call for its commit. `None`: the cluster hasn't answered yet.
     pub fn call(
         &mut self,
         replica: usize,
@@ -319,14 +320,14 @@ impl Cluster {
         Ok(answer)
     }
 
-    /// A replica is gone, and what it has handed to its client and nobody has taken is, too.
+    /// A worker is dead, and with it everything that its client hasn't delivered.
     pub fn died(&mut self, replica: usize) {
         if let Some(producer) = self.producers.get_mut(&replica) {
             producer.purge();
         }
     }
 
-    /// A replica stands still; what it has sent arrives.
+    /// A worker stands still; what it has sent arrives.
     pub fn stands_still(&mut self, replica: usize) -> Result<(), Violation> {
         let Some(mut producer) = self.producers.remove(&replica) else { return Ok(()) };
         let delivered = self.deliver(&mut producer, usize::MAX);
@@ -334,7 +335,7 @@ impl Cluster {
         delivered
     }
 
-    /// What the brokers do by themselves: complete what was to end, abort what stays open, take what was sent.
+    /// What brokers do on their own: complete requested ends, abort what stays open, take in what was sent.
     pub fn turn(&mut self, now: i64, timeout: i64) -> Result<(), Violation> {
         let mut producers = std::mem::take(&mut self.producers);
         for producer in producers.values_mut() {
@@ -348,7 +349,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether everything in the log is committed, no decommissioned is left, and nothing is about to become visible.
+    /// Whether everything in the log is committed, no decommissioned state is left, and nothing is about to become
+    /// visible.
     pub fn is_drained(&self) -> bool {
         let is_pending =
             |producer: &Producer, id: i32| producer.holds_offset_of(id) || producer.holds_states_of(id);
@@ -358,13 +360,13 @@ impl Cluster {
         self.partitions.iter().all(|partition| partition.is_drained() && is_settled(partition))
     }
 
-    /// The same of one partition.
+    /// Whether everything in one partition's log is committed.
     pub fn is_drained_of(&self, id: usize) -> bool {
         let partition = &self.partitions[id];
         partition.committed().unwrap_or(0) == partition.end
     }
 
-    /// The generators whose silence nobody has noticed.
+    /// The generators whose silence hasn't been noticed.
     pub fn not_silent(&self) -> Vec<&str> {
         let judges = self.partitions.iter().filter_map(|partition| match &partition.judge {
             Judge::ExactlyOnce(judge) => Some(judge),
@@ -373,7 +375,7 @@ impl Cluster {
         judges.flat_map(ExactlyOnce::not_silent).collect()
     }
 
-    /// Whether no generator is known any more.
+    /// Whether no generator is known any longer.
     pub fn has_forgotten_all(&self) -> bool {
         self.partitions.iter().all(|partition| match &partition.judge {
             Judge::ExactlyOnce(judge) => judge.known() == 0,
@@ -381,7 +383,7 @@ impl Cluster {
         })
     }
 
-    /// Compares the state topic with the oracle's states; everything has to be committed.
+    /// Compares the state topic with the oracle's states; everything must be committed.
     pub fn check_states(&self) -> Result<(), Violation> {
         for (id, partition) in self.partitions.iter().enumerate() {
             let expected = match &partition.judge {
@@ -396,7 +398,7 @@ impl Cluster {
             ensure!(
                 stored == expected,
                 Effects,
-                "the states of partition {id} are {stored:?}, they should be {expected:?}"
+                "the states of partition {id} are {stored:?}, but should be {expected:?}"
             );
         }
         Ok(())
@@ -408,7 +410,7 @@ impl Cluster {
             if part.topic.as_ref() == Some(&self.topic) {
                 partition.judge(part, self.keeps_states)?;
             } else {
-                // Of a log that is gone.
+                // Belongs to a log that is gone.
                 part.effects.iter().for_each(|effect| partition.store(effect));
             }
             let (offset, topic) = (part.offset.0, part.topic.clone());
@@ -432,11 +434,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// Under at-least-once: up to `amount` of the records that were sent become visible.
+    /// Under at-least-once: makes up to `amount` of the sent records visible.
     fn deliver(&mut self, producer: &mut Producer, amount: usize) -> Result<(), Violation> {
         for Sent { partition: id, topic, effect } in producer.take_sent(amount) {
             let partition = &mut self.partitions[id as usize];
-            // Alerts come before all states, also before those that are renewed.
+            // Alerts precede all states, even renewed ones.
             let is_here = topic.as_ref() == Some(&self.topic);
             if !is_here || effect.as_state().is_some() && partition.renews(&effect, self.keeps_states)? {
                 partition.store(&effect);
@@ -483,7 +485,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Whether the effect is what a state of another log calls for, and nothing that was read. It comes before all else of
+    /// Whether the effect follows from a state of another log rather than from a reading. It precedes all others of
     /// its generator.
     fn renews(&mut self, effect: &Effect, keeps_states: bool) -> Result<bool, Violation> {
         let generator = match effect {
@@ -504,7 +506,7 @@ impl Partition {
         ensure!(
             found == Some(wanted.clone().map(Some)),
             OtherLog,
-            "partition {}: {stored:?} is of another log, wanted is {wanted:?}, there is {effect:?}",
+            "partition {}: {stored:?} is of another log, wanted {wanted:?}, there is {effect:?}",
             self.id
         );
         if let (Some(state), Judge::ExactlyOnce(judge)) = (wanted, &mut self.judge) {
@@ -513,14 +515,14 @@ impl Partition {
         Ok(true)
     }
 
-    /// Once an offset behind the start is committed, nobody would look at states of another log any more.
+    /// Once an offset after the start is committed, no worker would look at another log's states again.
     fn check_renewed(&self, offset: i64) -> Result<(), Violation> {
         let start = self.committed().unwrap_or(self.low);
         let left = self.states.keys().find(|id| self.other(id).is_some());
         ensure!(
             left.is_none() || offset <= start,
             OtherLog,
-            "partition {} is committed at {offset}, and the state of {left:?} is of another log",
+            "partition {} is committed at {offset}, but the state of {left:?} is of another log",
             self.id
         );
         Ok(())

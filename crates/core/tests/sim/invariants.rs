@@ -1,53 +1,55 @@
-//! What must hold at every step, and the word for its violation.
+//! What must hold at every step, and the error when it doesn't.
 
 use std::fmt;
 
-/// What a run may not break. The numbers in brackets are those of `docs/guarantees.md`.
+/// What a run must not break. The numbers in brackets are those of `docs/guarantees.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invariant {
-    /// What is visible of a generator is a prefix of what the oracle says about its records, at least as far as the
-    /// committed offset: nothing lost, nothing twice, in order, no group of effects split; and the alarm states to be
-    /// restored are the oracle's. (G2, G9)
+    /// What is visible of a generator is a prefix of the oracle's results for its records, at least up to the
+    /// committed offset: nothing lost, nothing twice, in order, no group of effects split; and the alarm states to
+    /// restore are the oracle's. (G2, G9)
     Effects,
-    /// In a log that was made anew, or has lost its end, no reading is taken for one of the log before; and where offsets or
-    /// states are of another log, that is told. (G14)
+    /// In a log that was re-created or has lost its end, no reading is taken for one of the previous log; and if
+    /// offsets or states belong to another log, that is reported. (G14)
     OtherLog,
-    /// The dead letters that are visible are those of the bad records below the committed offset. (G2, G10)
+    /// The visible dead letters are those of the bad records below the committed offset. (G2, G10)
     Letters,
-    /// A committed offset never goes back, nor beyond a record that isn't finished. (G2, G3)
+    /// A committed offset never goes back, nor past an unfinished record. (G2, G3)
     Offsets,
-    /// Of a generator, one reading is worked at a time in the group of those who are members. (G1)
+    /// Among current members, one reading of a generator is processed at a time. (G1)
     OneAtATime,
-    /// A generator's readings are worked in the order of the log, each once in an assignment. (G1)
+    /// A generator's readings are processed in log order, each once per assignment. (G1)
     Order,
-    /// Nothing of a partition is committed by who doesn't own it. (G4, G11)
+    /// Only its owner commits a partition. (G4, G11)
     Owner,
     /// Nothing is started or taken in after a revocation; nothing is committed after a loss. (G4)
     GivenUp,
-    /// A partition is given back when nothing of it runs, its finished prefix is committed and no commit holds it. (G5)
+    /// A partition is given back when none of its readings runs, its finished prefix is committed and no commit holds
+    /// it. (G5)
     Release,
-    /// Records and bytes held stay within the bounds. (G6)
+    /// Records and bytes in memory stay within the bounds. (G6)
     Bounds,
-    /// A generator whose reading could be worked is worked while there is concurrency left. (G7)
+    /// While there is concurrency left, a generator with a reading to process is processed. (G7)
     HeadOfLine,
-    /// What a finished reading calls for is in the next commit, which leaves after the linger, however long the work of
-    /// other generators of its partition takes. (G7)
+    /// The effects of a finished reading are in the next commit, which leaves after the linger, however long other
+    /// generators of its partition take. (G7)
     Visible,
-    /// A commit is as large as it may be; one that may be too large is a single group of effects. (G2)
+    /// A commit is no larger than allowed, unless it is a single group of effects. (G2)
     Chunk,
-    /// Under at-least-once, what is durable isn't sent again by the same process. (G9)
+    /// Under at-least-once, the same process doesn't send again what is durable. (G9)
     Once,
-    /// A generator is silent only if no reading of it stood in the log, unread or too recent, when the end was asked.
+    /// A generator is silent only if the log held no unread or recent reading of it when the end was asked.
     Silence,
-    /// What the pool counts is what happened.
+    /// The pool's counts are correct.
     Counts,
-    /// What librdkafka asks is answered once, in order, and with what it gave; nothing is open as the group is left.
+    /// Every librdkafka rebalance is answered once, in order, and with what it listed; none is open when the worker
+    /// leaves.
     Answered,
-    /// Once nothing fails any more, every worker is a member, and each partition is worked by one of them.
+    /// Once faults cease, every worker is a member, and exactly one of them processes each partition.
     Rejoined,
-    /// A partition that can't be restored holds up no other.
+    /// A partition that can't be restored blocks no other.
     Isolated,
-    /// Once nothing fails any more, everything is worked and committed soon.
+    /// Once faults cease, everything is soon processed and committed.
     Progress,
 }
 
@@ -57,10 +59,10 @@ impl fmt::Display for Invariant {
     }
 }
 
-/// An invariant that doesn't hold, and how one sees it.
+/// A broken invariant, and the evidence.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which.
+    /// The invariant.
     pub invariant: Invariant,
     /// What happened.
     pub what: String,

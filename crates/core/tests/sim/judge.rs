@@ -1,4 +1,4 @@
-//! The judge: compares what becomes visible with what the oracle says.
+//! The judge compares what becomes visible with the oracle's results.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,29 +12,29 @@ use crate::records::{Entry, TOPIC};
 
 /// Judges one partition under exactly-once.
 ///
-/// Generators are judged apart from each other: what is visible of each is a prefix of its serial sequence, the states in
-/// it name the offsets that the oracle names, and everything below the committed offset is there. What is ahead of the
-/// offset needn't be: it is there as soon as its own generator's work is done.
+/// Generators are judged separately: what is visible of each is a prefix of its serial sequence, its states name the
+/// offsets that the oracle names, and everything below the committed offset is there. Effects above the offset may be
+/// there already: they become visible as soon as their own generator's reading is finished.
 #[derive(Debug)]
 pub struct ExactlyOnce {
     partition: i32,
     oracle: Oracle,
     appended: usize,
-    /// The entries that the oracle hasn't evaluated, by generator.
+    /// The entries that the oracle hasn't evaluated yet, by generator.
     ahead: BTreeMap<String, VecDeque<usize>>,
-    /// The bad records whose dead letters aren't visible.
+    /// The bad records whose dead letters aren't visible yet.
     bad: VecDeque<usize>,
-    /// The decommissionings whose decommissioned stands in the state's place.
+    /// The offsets of decommissioned states, by generator.
     decommissioned: BTreeMap<String, i64>,
     committed: i64,
-    /// Whether states may be written again as they are.
+    /// Whether states may be written again unchanged.
     stored_again: bool,
-    /// What it means that something is missing.
+    /// The invariant that a missing effect breaks.
     missing: Invariant,
 }
 
 impl ExactlyOnce {
-    /// Before the first record of this topic.
+    /// The judge before the first record of this topic.
     pub fn new(topic: Option<String>, partition: i32, rules: &[NaiveRule]) -> ExactlyOnce {
         ExactlyOnce {
             partition,
@@ -49,23 +49,23 @@ impl ExactlyOnce {
         }
     }
 
-    /// There was another log before this one.
+    /// Another log preceded this one.
     pub fn after_another_log(mut self) -> ExactlyOnce {
         self.missing = Invariant::OtherLog;
         self
     }
 
-    /// All states were asked for again.
+    /// All states are requested again.
     pub fn stored_again(&mut self) {
         self.stored_again = true;
     }
 
-    /// A state of the log before was kept, as this JSON.
+    /// A state of the previous log was kept, as this JSON.
     pub fn kept(&mut self, state: &Value) {
         self.oracle.keep(state);
     }
 
-    /// The log has lost its end, and has so many entries left. What was visible of the others stays so.
+    /// The log has lost its end; `entries` remain. What was visible of the others stays visible.
     pub fn truncated(&mut self, entries: usize) {
         self.missing = Invariant::OtherLog;
         self.appended = entries;
@@ -97,7 +97,7 @@ impl ExactlyOnce {
         ensure!(offset >= before, Offsets, "partition {partition} went back from {before} to {offset}");
         self.committed = offset;
         let here = format!("partition {partition}, commit of {before}..{offset}");
-        // What is left of the group that has begun: groups aren't split, nor woven into each other.
+        // The rest of the current group: groups aren't split or interleaved.
         let mut group = VecDeque::new();
         for effect in effects {
             let generator = match effect {
@@ -110,7 +110,7 @@ impl ExactlyOnce {
                     ensure!(
                         group.is_empty() && gone == Some(change.offset.0) && change.offset.0 < offset,
                         Effects,
-                        "{here}: {effect:?} deletes a state, the decommissioned is that of {gone:?}"
+                        "{here}: {effect:?} deletes a state, but the decommissioned state is that of {gone:?}"
                     );
                     continue;
                 }
@@ -149,17 +149,17 @@ impl ExactlyOnce {
         Ok(())
     }
 
-    /// The generators whose silence nobody has noticed.
+    /// The generators whose silence hasn't been noticed.
     pub fn not_silent(&self) -> Vec<&str> {
         self.oracle.not_silent()
     }
 
-    /// How many generators are known.
+    /// The number of known generators.
     pub fn known(&self) -> usize {
         self.oracle.known()
     }
 
-    /// What the state topic must hold.
+    /// The states that the state topic must hold.
     pub fn states(&self) -> BTreeMap<String, Value> {
         self.oracle.states()
     }
@@ -172,14 +172,15 @@ impl ExactlyOnce {
         })
     }
 
-    /// Dead letters are those of the bad records below the committed offset: were one visible earlier, it would come twice.
+    /// Dead letters are those of the bad records below the committed offset: one that is visible earlier would come
+    /// twice.
     fn letter(&mut self, log: &[Entry], letter: &DeadLetter, effect: &Effect) -> Result<(), Violation> {
         let (partition, committed) = (self.partition, self.committed);
         let offset = letter.offset.0;
         ensure!(
             offset < committed,
             Letters,
-            "partition {partition}: the dead letter of {offset} is visible, the offset is {committed}"
+            "partition {partition}: the dead letter of {offset} is visible, but the offset is {committed}"
         );
         let next = self.bad.pop_front().map(|index| &log[index]);
         let Some((entry, Meaning::Bad(code))) = next.map(|entry| (entry, &entry.meaning)) else {
@@ -192,7 +193,7 @@ impl ExactlyOnce {
         Ok(())
     }
 
-    /// The generator's next group, which begins with this effect if all is well.
+    /// The generator's next group, which should begin with this effect.
     fn next_group(
         &mut self,
         log: &[Entry],
@@ -202,7 +203,7 @@ impl ExactlyOnce {
         let partition = self.partition;
         let forgotten = has_reason(effect, Reason::Forgotten);
         let silence = forgotten || has_reason(effect, Reason::Silent);
-        // A silence comes behind all that was read of its generator, anything else behind nothing in particular.
+        // A silence follows everything that was read of its generator; any other effect has no such limit.
         let last = if silence { effect_offset(effect) } else { i64::MAX };
         let mut group = Vec::new();
         let ahead = self.ahead.entry(generator.to_owned()).or_default();
@@ -232,26 +233,26 @@ impl ExactlyOnce {
     }
 }
 
-/// Judges one partition under at-least-once: nothing may be lost, and a repeat must be the same as the first.
+/// Judges one partition under at-least-once: nothing is lost, and each repeat equals the first.
 #[derive(Debug)]
 pub struct AtLeastOnce {
     partition: i32,
     oracle: Oracle,
-    /// What each entry of the log calls for (no states), and whether it has been seen.
+    /// The expected effects of each log entry (without states), and whether each was seen.
     expected: Vec<Vec<(Expected, bool)>>,
-    /// The entries with alerts that haven't all been seen, by generator.
+    /// The entries whose alerts haven't all been seen, by generator.
     unseen: BTreeMap<String, BTreeSet<usize>>,
     committed: i64,
 }
 
 impl AtLeastOnce {
-    /// Before the first record of this topic.
+    /// The judge before the first record of this topic.
     pub fn new(topic: Option<String>, partition: i32, rules: &[NaiveRule]) -> AtLeastOnce {
         let oracle = Oracle::new(TOPIC, topic, partition, rules);
         AtLeastOnce { partition, oracle, expected: Vec::new(), unseen: BTreeMap::new(), committed: 0 }
     }
 
-    /// A state of the log before is to be kept, as this JSON.
+    /// A state of the previous log is kept, as this JSON.
     pub fn kept(&mut self, state: &Value) {
         self.oracle.keep(state);
     }
@@ -302,13 +303,13 @@ impl AtLeastOnce {
         let from = log.partition_point(|entry| entry.offset < before);
         let to = log.partition_point(|entry| entry.offset < offset);
         for (lost, _) in self.expected[from..to].iter().flatten().filter(|(_, seen)| !seen) {
-            ensure!(false, Effects, "partition {partition}, commit of {before}..{offset}: lost is {lost:?}");
+            ensure!(false, Effects, "partition {partition}, commit of {before}..{offset}: {lost:?} is lost");
         }
         self.committed = offset;
         Ok(())
     }
 
-    /// What the state topic must hold when everything is committed.
+    /// The states that the state topic must hold when everything is committed.
     pub fn states(&self) -> BTreeMap<String, Value> {
         self.oracle.states()
     }
@@ -331,7 +332,7 @@ fn alert_json(effect: &Effect) -> Option<Value> {
     serde_json::from_slice(&alert.to_json(TOPIC)).ok()
 }
 
-/// Whether an effect is what was expected.
+/// Checks that an effect is the expected one.
 pub fn check(partition: i32, wanted: &Expected, effect: &Effect, log: &[Entry]) -> Result<(), Violation> {
     let same = match (wanted, effect) {
         (Expected::Alert(json), Effect::Alert(_)) => alert_json(effect).as_ref() == Some(json),

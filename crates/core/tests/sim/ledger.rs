@@ -1,7 +1,7 @@
-//! What a replica has been given of a partition and what became of it, kept beside the pool and checked against it.
+//! What a worker received of a partition and what became of it, kept beside the pool and checked against it.
 //!
-//! One ledger lives as long as one assignment. It knows which records were taken in and finished, and so what the pool may
-//! start, commit and release.
+//! One ledger lives as long as one assignment. It knows which records were taken in and finished, and so what the
+//! pool may start, commit and release.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,43 +12,43 @@ use genwatch_core::types::{GeneratorId, TopicId};
 
 use crate::invariants::{Violation, ensure};
 
-/// Where the assignment stands.
+/// The stage of the assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Taken in and worked.
+    /// Records are taken in and processed.
     Working,
-    /// To be finished and given back.
+    /// To finish and give back.
     Revoked,
-    /// Somebody else's.
+    /// Owned by another worker.
     Lost,
 }
 
 #[derive(Debug)]
 struct Place {
     offset: i64,
-    /// Whose lane it waits on; `None` once finished.
+    /// The generator whose lane it waits in; `None` once finished.
     waits: Option<String>,
 }
 
 /// The ledger of one assignment.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Which assignment.
+    /// The number of the assignment.
     pub serial: u64,
-    /// The topic that it is of.
+    /// The topic of the partition.
     pub topic: TopicId,
     partition: i32,
     stage: Stage,
     start: i64,
-    /// The next offset that is new.
+    /// The next new offset.
     next: i64,
     places: VecDeque<Place>,
     running: BTreeMap<String, i64>,
     last_started: BTreeMap<String, i64>,
-    /// Whether readings are worked strictly one after another, over all generators.
+    /// Whether readings are processed strictly one after another, over all generators.
     serial_work: bool,
     newest_started: i64,
-    /// All before it is finished.
+    /// All records below it are finished.
     watermark: i64,
     /// The offset of the last commit that the pool knows to be durable.
     acknowledged: i64,
@@ -56,14 +56,14 @@ pub struct Ledger {
     counted: u64,
     /// The offset that each restored state covers.
     covered: BTreeMap<String, i64>,
-    /// Finished readings whose effects aren't durable.
+    /// Finished readings whose effects aren't durable yet.
     owed: BTreeSet<i64>,
-    /// Those of them that the commit under way holds.
+    /// Those of them that are in the current commit.
     held: BTreeSet<i64>,
 }
 
 impl Ledger {
-    /// An assignment that begins at `start` with these states.
+    /// The ledger of an assignment that begins at `start` with these states.
     pub fn new(
         topic: TopicId,
         partition: i32,
@@ -95,8 +95,8 @@ impl Ledger {
         }
     }
 
-    /// A record has been handed to the pool. `lane`: whose lane it waits on; `None` if it's done as it arrives. Whether
-    /// it's new.
+    /// The pool takes in a record. `lane`: the generator whose lane it waits in; `None` if it is finished on arrival.
+    /// Returns whether the record is new.
     pub fn take_in(&mut self, offset: i64, lane: Option<&str>) -> bool {
         let new = self.stage == Stage::Working && offset >= self.next;
         if new {
@@ -107,14 +107,14 @@ impl Ledger {
         new
     }
 
-    /// There's nothing to work before `position`.
+    /// There is nothing to process before `position`.
     pub fn reached(&mut self, position: i64) {
         if self.stage == Stage::Working {
             self.next = self.next.max(position);
         }
     }
 
-    /// Whether all of the log below `end` has been taken in.
+    /// Whether the whole log below `end` has been taken in.
     pub fn has_reached(&self, end: i64) -> bool {
         self.next >= end
     }
@@ -125,7 +125,7 @@ impl Ledger {
         ensure!(
             self.stage == Stage::Working,
             GivenUp,
-            "offset {offset} of partition {partition} was started, which is {:?}",
+            "offset {offset} was started though partition {partition} is {:?}",
             self.stage
         );
         let place = self.places.iter().find(|place| place.offset == offset);
@@ -133,18 +133,18 @@ impl Ledger {
         ensure!(
             waits == Some(generator),
             Order,
-            "offset {offset} of partition {partition} was started for {generator}; waiting there is {waits:?}"
+            "offset {offset} of partition {partition} was started for {generator}; {waits:?} waits there"
         );
         let last = self.last_started.insert(generator.to_owned(), offset);
         ensure!(
             last.is_none_or(|last| last < offset),
             Order,
-            "of {generator}, offset {offset} was started after {last:?}"
+            "offset {offset} of {generator} was started after {last:?}"
         );
         ensure!(
             !self.serial_work || offset > self.newest_started,
             Order,
-            "strictly serial work of partition {partition} started {offset} after {}",
+            "strictly serial processing of partition {partition} started {offset} after {}",
             self.newest_started
         );
         self.newest_started = offset;
@@ -152,19 +152,19 @@ impl Ledger {
         ensure!(
             earlier.is_some_and(|place| place.offset == offset) || self.running.contains_key(generator),
             Order,
-            "of {generator}, offset {offset} was started before {:?}",
+            "offset {offset} of {generator} was started before {:?}",
             earlier.map(|place| place.offset)
         );
         let other = self.running.insert(generator.to_owned(), offset);
         ensure!(
             other.is_none(),
             OneAtATime,
-            "of {generator}, offset {offset} was started while {other:?} runs"
+            "offset {offset} of {generator} was started while {other:?} runs"
         );
         Ok(())
     }
 
-    /// A reading's work is done, and it wasn't forgotten meanwhile.
+    /// A reading is finished, and its work wasn't abandoned meanwhile.
     pub fn finish(&mut self, generator: &str, offset: i64) {
         self.running.remove(generator);
         if let Some(place) = self.places.iter_mut().find(|place| place.offset == offset) {
@@ -173,45 +173,45 @@ impl Ledger {
         self.advance();
     }
 
-    /// A reading that calls for effects is finished: the next commit has to hold them, unless the state that was restored
-    /// says that they are durable.
+    /// A reading with effects is finished: the next commit must hold them, unless the restored state says that they
+    /// are durable.
     pub fn owe(&mut self, generator: &str, offset: i64) {
         if self.covered.get(generator).is_none_or(|covered| offset > *covered) {
             self.owed.insert(offset);
         }
     }
 
-    /// Whether effects wait for a commit.
+    /// Whether any effects wait for a commit.
     pub fn owes(&self) -> bool {
         !self.owed.is_empty()
     }
 
-    /// The partition is being given up.
+    /// The partition is revoked.
     pub fn revoke(&mut self) {
         if self.stage == Stage::Working {
             self.stage = Stage::Revoked;
         }
     }
 
-    /// What runs is forgotten.
+    /// Running readings are abandoned.
     pub fn abandon(&mut self) {
         self.running.clear();
     }
 
-    /// The partition is somebody else's.
+    /// The partition is lost to another worker.
     pub fn lose(&mut self) {
         self.stage = Stage::Lost;
         self.running.clear();
         self.owed.clear();
     }
 
-    /// A commit is about to leave with this part. `may_leave`: so many bytes of effects make it full.
+    /// A commit is about to leave with this part. `may_leave`: bytes of effects from which it counts as full.
     pub fn commit(&mut self, part: &CommitPart, may_leave: usize, most: usize) -> Result<(), Violation> {
         let (partition, offset) = (self.partition, part.offset.0);
         ensure!(
             self.stage != Stage::Lost,
             GivenUp,
-            "partition {partition} was lost and is committed at {offset}"
+            "partition {partition} was lost but is committed at {offset}"
         );
         ensure!(
             offset >= self.acknowledged,
@@ -223,7 +223,7 @@ impl Ledger {
         ensure!(
             offset <= limit,
             Offsets,
-            "partition {partition} is committed at {offset}, though only what is below {limit} is finished"
+            "partition {partition} is committed at {offset}, though only records below {limit} are finished"
         );
         let states = part.effects.iter().filter_map(Effect::as_state);
         self.held = states.map(|change| change.offset.0).collect();
@@ -233,23 +233,23 @@ impl Ledger {
         ensure!(
             bytes <= most || part.effects.iter().filter(ends).count() <= 1,
             Chunk,
-            "partition {partition}: a commit of {bytes} bytes, {most} are allowed: {:?}",
+            "partition {partition}: a commit of {bytes} bytes, allowed are {most}: {:?}",
             part.effects
         );
         ensure!(
             left.is_none() || bytes >= may_leave,
             Visible,
-            "partition {partition}: the reading at {left:?} is finished and a commit leaves its effects behind"
+            "partition {partition}: the reading at {left:?} is finished, but a commit omits its effects"
         );
         Ok(())
     }
 
-    /// What a commit held is durable, though it was refused.
+    /// The content of a commit is durable, though the commit was refused.
     pub fn published(&mut self) {
         self.owed = &self.owed - &std::mem::take(&mut self.held);
     }
 
-    /// The pool has learned that a commit is durable, and counts these records as done with.
+    /// The pool has learned that a commit is durable, and counts its records as committed.
     pub fn acknowledge(&mut self, offset: i64, records: u64) -> Result<(), Violation> {
         self.acknowledged = self.acknowledged.max(offset);
         self.owed = &self.owed - &std::mem::take(&mut self.held);
@@ -257,7 +257,7 @@ impl Ledger {
         ensure!(
             self.counted <= self.passed,
             Counts,
-            "partition {} counts {} records as committed, {} are finished without a gap",
+            "partition {} counts {} records as committed, but {} are finished without a gap",
             self.partition,
             self.counted,
             self.passed
@@ -271,7 +271,7 @@ impl Ledger {
         ensure!(
             *stage != Stage::Working,
             Release,
-            "partition {partition} was released without being asked for"
+            "partition {partition} was released though it wasn't revoked"
         );
         ensure!(running.is_empty(), Release, "partition {partition} was released while {running:?} run");
         ensure!(
@@ -282,12 +282,12 @@ impl Ledger {
         ensure!(
             owed.is_empty(),
             Release,
-            "partition {partition} was released, the effects of {owed:?} are lost"
+            "partition {partition} was released, and the effects of {owed:?} are lost"
         );
         Ok(())
     }
 
-    /// A generator that has something waiting and nothing running.
+    /// Returns a generator with waiting readings and none running.
     pub fn idle_generator(&self) -> Option<&str> {
         if self.stage != Stage::Working {
             return None;
@@ -296,32 +296,32 @@ impl Ledger {
         waiting.into_iter().find(|generator| !self.running.contains_key(*generator))
     }
 
-    /// The generators that are being worked.
+    /// The generators with a running reading.
     pub fn running(&self) -> &BTreeMap<String, i64> {
         &self.running
     }
 
-    /// Whether every record below the watermark was counted as committed.
+    /// Whether every record below the watermark has been counted as committed.
     pub fn is_settled(&self) -> bool {
         self.counted == self.passed
     }
 
-    /// Records taken in and not finished.
+    /// Records taken in but not finished.
     pub fn in_flight(&self) -> usize {
         self.places.iter().filter(|place| place.waits.is_some()).count()
     }
 
-    /// Where the assignment stands.
+    /// The stage of the assignment.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// The next offset that is new.
+    /// The next new offset.
     pub fn next(&self) -> i64 {
         self.next
     }
 
-    /// Where it began.
+    /// The offset at which it began.
     pub fn started_at(&self) -> i64 {
         self.start
     }

@@ -1,9 +1,9 @@
-//! The producers of replicas: transactions, and what is sent without one.
+//! The producers of workers: transactions, and what is sent without one.
 //!
-//! A commit under exactly-once is a transaction: its offsets are accepted under the member's generation, then its end is
-//! requested, then it is visible, all at once, then the replica may learn of it; between these steps anything can happen, and
-//! any answer can be lost. Under at-least-once what is sent becomes visible one by one, whether anybody still waits for it
-//! or not, unless it is purged.
+//! An exactly-once commit is a transaction: its offsets are accepted under the member's generation, then its end is
+//! requested, then all of it becomes visible at once, then the worker may learn of it. Anything can happen between
+//! these steps, and any answer can be lost. Under at-least-once, sent records become visible one by one, whether or
+//! not a worker still waits for them, unless they are purged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,44 +17,44 @@ use genwatch_core::types::TopicId;
 use crate::group::{Group, MemberId};
 use crate::invariants::{Violation, ensure};
 
-/// Which commit of which replica.
+/// Identifies a commit of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// The replica.
+    /// The worker.
     pub replica: usize,
     /// Its commit.
     pub commit: u64,
 }
 
-/// What is drawn and known when a call is made.
+/// The context of a call, partly random.
 pub struct Request<'a> {
     /// The coordinator.
     pub group: &'a Group,
-    /// The membership that offsets are sent under, or why they aren't.
+    /// The membership under which offsets are sent, or why they aren't.
     pub member: Result<(MemberId, u64), Refusal>,
     /// Virtual time.
     pub now: i64,
-    /// A transaction that stays open for this long is aborted.
+    /// A transaction that is open longer than this is aborted.
     pub timeout: i64,
     /// How the call fails, if it does.
     pub failure: Option<CallResult>,
-    /// Whether an answer is lost.
+    /// Whether the answer is lost.
     pub lost: bool,
-    /// How much of what can be done in part is done.
+    /// How much of a divisible call is done.
     pub amount: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// So many effects are sent.
+    /// This many effects are sent.
     Open(usize),
     /// The offsets are accepted: pending until the end.
     OffsetsAccepted,
-    /// The commit is requested: it will be, whatever happens to the replica.
+    /// The commit is requested and will happen, whatever happens to the worker.
     Ending,
     /// Visible.
     Committed,
-    /// Nothing of it is visible nor will be.
+    /// Nothing of it is visible or ever will be.
     Aborted,
 }
 
@@ -64,36 +64,36 @@ struct Transaction {
     token: Token,
     begun: i64,
     stage: Stage,
-    /// Its first record is taken for a repeat, and isn't written.
+    /// Its first record is taken for a repeat and isn't written.
     swallowed: bool,
 }
 
-/// The producer of one replica, and those before it of the same transactional id.
+/// The producer of one worker, and its predecessors with the same transactional id.
 #[derive(Debug, Default)]
 pub struct Producer {
-    /// The last one.
+    /// The last transaction.
     transaction: Option<Transaction>,
-    /// The replica has given up its client, and has no other yet.
+    /// The worker has discarded its client and has no new one yet.
     discarded: bool,
-    /// A record is in the log that the client has given up; the next one will have its number (T23).
+    /// The log holds a record that the client has given up; the next record will get its sequence number (T23).
     given_up: bool,
-    /// Without transactions: what was sent and has not arrived.
+    /// Without transactions: records sent but not yet arrived.
     sent: VecDeque<Sent>,
 }
 
-/// An effect on its way.
+/// An effect in flight.
 #[derive(Clone, Debug)]
 pub struct Sent {
     /// The partition.
     pub partition: i32,
-    /// The topic that it is a partition of.
+    /// The topic of that partition.
     pub topic: Option<TopicId>,
     /// The effect.
     pub effect: Effect,
 }
 
 impl Producer {
-    /// Begins a transaction, by another producer where there's none.
+    /// Begins a transaction, on a new producer if there is none.
     pub fn begin(&mut self, commit: &Commit, token: Token, request: &Request<'_>) -> Option<CallResult> {
         if self.discarded {
             self.register()?;
@@ -110,7 +110,7 @@ impl Producer {
         Some(CallResult::Done)
     }
 
-    /// Takes effects, some at a time where they go into a transaction.
+    /// Takes effects; within a transaction, some at a time.
     pub fn write(
         &mut self,
         delivery: Delivery,
@@ -147,12 +147,12 @@ impl Producer {
         }
     }
 
-    /// Whether all that was sent has arrived.
+    /// Whether everything sent has arrived.
     pub fn flush(&self, request: &Request<'_>) -> Option<CallResult> {
         request.failure.or_else(|| self.sent.is_empty().then_some(CallResult::Done))
     }
 
-    /// The coordinator looks at the offsets. A transaction takes them along.
+    /// The coordinator checks the offsets. A transaction includes them.
     pub fn offsets(
         &mut self,
         delivery: Delivery,
@@ -191,7 +191,7 @@ impl Producer {
         Ok(Some(CallResult::Done))
     }
 
-    /// Asks for the end of the transaction, and waits for it.
+    /// Requests the end of the transaction, and waits for it.
     pub fn end(&mut self, request: &Request<'_>) -> Option<CallResult> {
         let stage = &mut self.transaction.as_mut()?.stage;
         match stage {
@@ -207,13 +207,13 @@ impl Producer {
         }
     }
 
-    /// Whether each record's fate is known.
+    /// Whether the fate of each record is known.
     pub fn settle(&mut self, request: &Request<'_>) -> Option<CallResult> {
         self.given_up = request.lost;
         Some(if request.lost { CallResult::Broken } else { CallResult::Done })
     }
 
-    /// Ends the transaction, with nothing of it visible.
+    /// Ends the transaction without making anything visible.
     pub fn abort(&mut self, request: &Request<'_>) -> Option<CallResult> {
         if request.lost {
             return Some(CallResult::Broken);
@@ -224,20 +224,20 @@ impl Producer {
         Some(CallResult::Done)
     }
 
-    /// Forgets what has not arrived.
+    /// Drops everything that hasn't arrived.
     pub fn purge(&mut self) -> Option<CallResult> {
         self.sent.clear();
         Some(CallResult::Done)
     }
 
-    /// Gives up the client, and with it what has not arrived.
+    /// Discards the client and everything that hasn't arrived.
     pub fn discard(&mut self) -> Option<CallResult> {
         self.discarded = true;
         self.given_up = false;
         self.purge()
     }
 
-    /// Another producer of the same id: once nothing of the former ones is open.
+    /// Registers a new producer with the same id, once nothing of its predecessors is open.
     pub fn register(&mut self) -> Option<CallResult> {
         if let Some(stage) = self.open() {
             *stage = Stage::Aborted;
@@ -247,7 +247,7 @@ impl Producer {
         (!ending).then_some(CallResult::Done)
     }
 
-    /// The brokers complete what was to end.
+    /// The brokers complete a transaction whose end was requested.
     pub fn complete(&mut self) -> Option<(Vec<CommitPart>, Token)> {
         let transaction = self.transaction.as_mut().filter(|one| one.stage == Stage::Ending)?;
         transaction.stage = Stage::Committed;
@@ -259,7 +259,7 @@ impl Producer {
         Some((parts, transaction.token))
     }
 
-    /// The brokers abort what stays open for too long.
+    /// The brokers abort a transaction that is open for too long.
     pub fn end_overdue(&mut self, now: i64, timeout: i64) {
         let overdue = self.transaction.as_ref().is_some_and(|one| now - one.begun > timeout);
         if let (true, Some(stage)) = (overdue, self.open()) {
@@ -267,26 +267,26 @@ impl Producer {
         }
     }
 
-    /// The next of what was sent, as it arrives.
+    /// Takes the next records that arrive.
     pub fn take_sent(&mut self, amount: usize) -> Vec<Sent> {
         self.sent.drain(..amount.min(self.sent.len())).collect()
     }
 
-    /// Whether the committed offset of a partition isn't stable.
+    /// Whether the committed offset of a partition is unstable.
     pub fn holds_offset_of(&self, partition: i32) -> bool {
         self.transaction.as_ref().is_some_and(|one| {
             matches!(one.stage, Stage::OffsetsAccepted | Stage::Ending) && one.holds(partition)
         })
     }
 
-    /// The offset of a partition that is to be committed, if it's accepted.
+    /// The accepted, uncommitted offset of a partition.
     pub fn pending_offset_of(&self, partition: i32) -> Option<i64> {
         let transaction = self.transaction.as_ref().filter(|_| self.holds_offset_of(partition))?;
         let part = transaction.parts.iter().find(|part| part.partition.0 == partition)?;
         Some(part.offset.0)
     }
 
-    /// Whether readers of committed states have to wait.
+    /// Whether `read_committed` readers of states must wait.
     pub fn holds_states_of(&self, partition: i32) -> bool {
         self.transaction.as_ref().is_some_and(|one| !one.is_over() && one.holds(partition))
     }
@@ -295,7 +295,7 @@ impl Producer {
         self.transaction.as_ref().is_some_and(|one| request.now - one.begun > request.timeout)
     }
 
-    /// The stage of a transaction that can still be aborted.
+    /// The stage of the transaction, if it can still be aborted.
     fn open(&mut self) -> Option<&mut Stage> {
         let stage = self.transaction.as_mut().map(|one| &mut one.stage)?;
         matches!(stage, Stage::Open(_) | Stage::OffsetsAccepted).then_some(stage)

@@ -1,5 +1,5 @@
-//! The pool alone, over one log after another: whatever the rules, the readings, the order in which work is finished, the
-//! bounds, the batches and the commits that fail, what it commits is what the oracle says. Failures shrink.
+//! The pool alone, over several logs: whatever the rules, the readings, the order in which they finish, the bounds,
+//! the batches and the failing commits, it commits what the oracle says. Failures shrink.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,7 +18,7 @@ use crate::records::Entry;
 use crate::records::{self, Fault};
 use crate::scenario::toml;
 
-/// What happens next; numbers choose among what is there.
+/// The next event; numbers choose among what is available.
 #[derive(Clone, Debug)]
 enum Event {
     TakeIn(usize),
@@ -255,12 +255,12 @@ impl Bench {
         }
     }
 
-    /// Lets everything be worked and committed; fails if it comes to a stand before that.
+    /// Processes and commits everything; fails if the pool stalls before that.
     fn drain(&mut self) {
         let behind = |bench: &Bench| {
             let end = |log: &Vec<Entry>| log.last().map_or(0, |entry| entry.offset + 1);
             let offset = |id: usize| bench.pool.committed_offset(PartitionId(id as i32));
-            // The states of the decommissioned are deleted behind the offset.
+            // The states of decommissioned generators are deleted after the offset.
             let open = bench.pool.bytes() > 0;
             open || (0..bench.logs.len()).any(|id| offset(id) != Some(Offset(end(&bench.logs[id]))))
         };
@@ -272,7 +272,7 @@ impl Bench {
                 [Event::TakeIn(5), Event::Finish(0), Event::Pass(50), Event::BeginCommit, Event::CommitDone];
             wake.iter().for_each(|event| self.happen(event));
         }
-        panic!("it came to a stand: {:?}", self.pool);
+        panic!("the pool stalled: {:?}", self.pool);
     }
 }
 
@@ -328,7 +328,7 @@ proptest! {
     }
 }
 
-/// A pool with one partition that it works inline.
+/// A pool with one partition, processed inline.
 fn pool_with(partition: PartitionId) -> Pool {
     let policy = CommitPolicy { interval: 1000, linger: 10, bytes: 1 << 20 };
     let bounds = Bounds { records: 1000, bytes: 1 << 20 };
@@ -362,7 +362,7 @@ fn every_state_is_written_again_when_that_is_asked_for() {
         effects.filter(|effect| effect.as_state().is_some()).cloned().collect()
     };
     let first = states(&mut pool);
-    assert_eq!(first.len(), 2, "of those that are low on fuel: {first:?}");
+    assert_eq!(first.len(), 2, "two are low on fuel: {first:?}");
     assert_eq!(pool.store_states(), 2);
     assert_eq!(states(&mut pool), first);
     assert_eq!(pool.next_commit(), None);

@@ -1,4 +1,4 @@
-//! Records as producers write them, good and bad, together with what they mean.
+//! Records as producers write them, good and bad, with their meaning.
 
 use genwatch_oracle::{LogRecord, Meaning, Numbers};
 use rand::Rng;
@@ -17,38 +17,38 @@ pub struct Entry {
     pub epoch: i32,
     /// Its event time.
     pub at: i64,
-    /// When it came into the log, in virtual time.
+    /// When it was appended to the log, in virtual time.
     pub appended: i64,
     /// Its key.
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Option<Vec<u8>>,
-    /// Whose it is; unused where it is bad.
+    /// The generator; unused if the record is bad.
     pub generator: String,
-    /// What it means.
+    /// Its meaning.
     pub meaning: Meaning,
 }
 
 impl Entry {
-    /// As the oracle takes it.
+    /// The record in the oracle's form.
     pub fn record(&self) -> LogRecord<'_> {
         let Entry { offset, epoch, at, generator, meaning, .. } = self;
         LogRecord { offset: *offset, epoch: *epoch, at: *at, generator, meaning }
     }
 }
 
-/// A way for a record to be bad, and the code that the dead letter bears.
+/// A kind of bad record; its code is in the dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Bytes that are no text.
+    /// Bytes that aren't text.
     NotUtf8,
-    /// Text that is no JSON.
+    /// Text that isn't JSON.
     NotJson,
-    /// JSON that is no object.
+    /// JSON that isn't an object.
     NotObject,
-    /// A field given twice.
+    /// A field twice.
     Duplicate,
-    /// A field left out.
+    /// A missing field.
     Missing,
     /// A string where a number belongs.
     WrongType,
@@ -56,9 +56,9 @@ pub enum Fault {
     OutOfRange,
     /// No key.
     KeyMissing,
-    /// Somebody else's key.
+    /// The key of another generator.
     KeyMismatch,
-    /// No value and no key.
+    /// Neither value nor key.
     Nothing,
 }
 
@@ -138,7 +138,7 @@ pub fn bad(offset: i64, at: i64, generator: &str, fault: Fault) -> Entry {
     entry((offset, at), key, value, generator, meaning)
 }
 
-/// Epoch and time are set when it is appended.
+/// Epoch and time are set on append.
 fn entry(
     (offset, at): (i64, i64),
     key: Option<Vec<u8>>,
@@ -180,9 +180,9 @@ pub fn any(rng: &mut impl Rng, offset: i64, at: i64, generator: &str, rarity: &R
 /// How often a record isn't a reading.
 #[derive(Clone, Debug)]
 pub struct Rarity {
-    /// Bad ones, of all.
+    /// The share of bad records.
     pub bad: f64,
-    /// Tombstones, of the good ones.
+    /// The share of tombstones among good records.
     pub tombstone: f64,
 }
 

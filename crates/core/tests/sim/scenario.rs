@@ -13,75 +13,75 @@ use crate::records::Rarity;
 /// One run's parameters. Times are virtual milliseconds.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What is promised.
+    /// The delivery guarantee.
     pub delivery: Delivery,
     /// The rules.
     pub rules: Vec<NaiveRule>,
-    /// How long a generator may be silent before it is forgotten.
+    /// Silence after which a generator is forgotten.
     pub forget_after: Option<i64>,
-    /// How replicas work readings.
+    /// How workers process readings.
     pub handling: Handling,
-    /// What they may hold.
+    /// The memory bounds of a worker.
     pub bounds: Bounds,
-    /// When they commit.
+    /// When workers commit.
     pub policy: CommitPolicy,
-    /// Of the readings topic.
+    /// Partitions of the readings topic.
     pub partitions: usize,
-    /// In each partition.
+    /// Generators in each partition.
     pub generators: usize,
-    /// To be produced over all partitions.
+    /// Records to produce over all partitions.
     pub records: usize,
     /// Kinds of records.
     pub rarity: Rarity,
-    /// At the start.
+    /// Workers at the start.
     pub replicas: usize,
-    /// At most, at a time.
+    /// Most workers at a time.
     pub max_replicas: usize,
-    /// Records a poll gives at most.
+    /// Most records that a poll returns.
     pub batch: usize,
-    /// Steps before the run is left to settle.
+    /// Steps before faults cease and the run settles.
     pub steps: usize,
-    /// A step takes up to this long.
+    /// The longest time that a step takes.
     pub tick: i64,
-    /// A member that isn't heard of for this long is evicted.
+    /// A member without a heartbeat for this long is evicted.
     pub session: i64,
-    /// A rebalance waits this long for members.
+    /// The longest time that a rebalance waits for members.
     pub patience: i64,
     /// How partitions change hands.
     pub protocol: Protocol,
-    /// Members are static ones (KIP-345).
+    /// Whether members are static (KIP-345).
     pub is_static: bool,
-    /// The state of this partition can't be restored until everything else has settled.
+    /// A partition whose state can't be restored until everything else has settled.
     pub blocked: Option<i32>,
-    /// A transaction that stays open for this long is aborted.
+    /// A transaction that is open longer than this is aborted.
     pub transaction: i64,
-    /// A revoked partition may drain this long.
+    /// The longest drain of a revoked partition.
     pub drain: i64,
-    /// A reading takes up to this long.
+    /// The usual longest time to process a reading.
     pub work: i64,
-    /// Now and then one takes up to this long.
+    /// The longest time that a rare slow reading takes.
     pub slow_work: i64,
-    /// How often a fault of some kind happens, of all steps.
+    /// The share of steps with a fault.
     pub faults: f64,
-    /// How often a step of a commit is refused.
+    /// How often a commit's step is refused.
     pub refusals: f64,
-    /// How often a fetch fails, and a notice comes in the place of a record.
+    /// How often a fetch fails and a notice replaces the record.
     pub notices: f64,
     /// How often the fetcher repeats records.
     pub repeats: f64,
-    /// How often offsets are left out of the log.
+    /// How often the log skips offsets.
     pub gaps: f64,
-    /// How often the readings topic is deleted and made anew, of all steps.
+    /// The share of steps in which the readings topic is deleted and re-created.
     pub made_anew: f64,
-    /// How often a partition gets a leader that lacks the end of its log.
+    /// How often a partition elects a leader that lacks the end of its log.
     pub unclean_elections: f64,
-    /// What replicas are told to do with a topic that was made anew; one that fails is restarted by somebody who has decided.
+    /// The workers' setting for a re-created topic. With `Fail`, an operator decides and restarts the worker.
     pub on_new_topic: OnNewTopic,
-    /// What is decided then, at the latest.
+    /// Whether the states of a topic that was re-created are kept: the operator's decision.
     pub keeps_states: bool,
 }
 
-/// As much as a worker's commit holds.
+/// The limit of a worker's commit.
 const COMMIT_BYTES: usize = 16 << 20;
 
 impl Scenario {
@@ -143,7 +143,7 @@ impl Scenario {
             repeats: *[0.0, 0.02, 0.1].choose(rng).unwrap_or(&0.0),
             gaps: *[0.0, 0.1, 0.4].choose(rng).unwrap_or(&0.0),
             made_anew: often(rng, 0.2, 0.003),
-            // Nothing tells what under at-least-once is visible of a generator, and so what a lost end leaves of it.
+            // Under at-least-once the visible effects of a generator are unknown, and so is what a lost end leaves.
             unclean_elections: if delivery == Delivery::ExactlyOnce { often(rng, 0.25, 0.01) } else { 0.0 },
             on_new_topic: if rng.random_bool(0.2) { OnNewTopic::Fail } else { decided },
             keeps_states,
@@ -152,24 +152,24 @@ impl Scenario {
 }
 
 impl Scenario {
-    /// Somebody has decided what to do with a topic that was made anew.
+    /// An operator decides what to do with a re-created topic.
     pub fn decide(&mut self) {
         self.on_new_topic = if self.keeps_states { OnNewTopic::KeepStates } else { OnNewTopic::ForgetStates };
     }
 
-    /// What the effects of one reading take at most: an alert for each rule, and a state that names them all.
+    /// The most bytes of one reading's effects: an alert for each rule, and a state that names them all.
     pub fn effect_bytes(&self) -> usize {
         const OVERHEAD: usize = 192;
         const ALERT: usize = 408;
         (self.rules.len() + 1) * OVERHEAD + 140 + self.rules.len() * (ALERT + 160)
     }
 
-    /// How long a generator may be silent, if a rule says so.
+    /// The silence that a rule allows, if there is one.
     pub fn silent_for(&self) -> Option<i64> {
         silent_for(&self.rules)
     }
 
-    /// What a part of a commit holds at least before something may be left behind for its size.
+    /// The fewest bytes of a part of a commit before it may leave something behind for its size.
     pub fn least_share(&self) -> usize {
         (self.policy.bytes / 256 / self.partitions).saturating_sub(self.effect_bytes())
     }
@@ -184,7 +184,7 @@ fn silent_for(rules: &[NaiveRule]) -> Option<i64> {
 
 fn rules(rng: &mut impl Rng, delivery: Delivery) -> Vec<NaiveRule> {
     let mut rules: Vec<NaiveRule> = (0..rng.random_range(1..=3)).map(|index| limit(rng, index)).collect();
-    // Under at-least-once, a repeat of what a clock decided is another event: nothing to compare.
+    // Under at-least-once, repeating what a clock decided gives another event: nothing to compare.
     if delivery == Delivery::ExactlyOnce && rng.random_bool(0.25) {
         let after = rng.random_range(200..=3000);
         let place = rng.random_range(0..=rules.len());
@@ -218,7 +218,7 @@ fn limit(rng: &mut impl Rng, index: usize) -> NaiveRule {
     }
 }
 
-/// The file of rules.
+/// Returns the rules file.
 pub fn toml(rules: &[NaiveRule]) -> String {
     rules.iter().map(NaiveRule::to_toml).collect()
 }

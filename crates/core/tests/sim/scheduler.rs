@@ -1,7 +1,7 @@
 //! The scheduler: one seed, one run.
 //!
-//! Every choice comes from one generator seeded by the run's seed: what the scenario is, who takes the next step, what fails
-//! and when. So a seed replays exactly. At the end of a run faults cease, and everything has to settle.
+//! Every choice comes from one random generator with the run's seed: the scenario, the next step, the faults and
+//! their times. So a seed replays exactly. At the end of a run faults cease, and everything must settle.
 
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
@@ -21,11 +21,11 @@ use crate::trace::{Trace, say};
 /// A run that broke an invariant.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The run.
+    /// The run's seed.
     pub seed: u64,
-    /// When in it.
+    /// The step.
     pub step: u64,
-    /// What was broken.
+    /// The broken invariant.
     pub violation: Violation,
 }
 
@@ -35,24 +35,24 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// What a run saw, so that a test can tell whether runs do what they are for.
+/// Counts of a run's events, so that a test can check that runs cover what they should.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     /// Steps taken.
     pub steps: u64,
     /// Records in the log.
     pub records: u64,
-    /// Replicas that crashed.
+    /// Workers that crashed.
     pub crashes: u64,
-    /// Members that were evicted while they went on.
+    /// Members that were evicted but went on.
     pub zombies: u64,
     /// Rebalances.
     pub rebalances: u64,
-    /// Replicas that left in good order.
+    /// Workers that left in an orderly way.
     pub leaves: u64,
-    /// Topics made anew.
+    /// Topics re-created.
     pub made_anew: u64,
-    /// Logs that have lost their end.
+    /// Logs that lost their end.
     pub truncated: u64,
 }
 
@@ -72,7 +72,7 @@ impl std::ops::AddAssign for Seen {
 /// Runs one seed.
 ///
 /// # Errors
-/// With the first invariant that is broken.
+/// Returns the first invariant that is broken.
 pub fn run(seed: u64, told: bool) -> Result<Seen, Failure> {
     let mut world = World::new(seed, told);
     let result = world.run();
@@ -136,7 +136,7 @@ impl World {
         self.settle()
     }
 
-    /// One random step of somebody.
+    /// Makes one random step.
     fn step(&mut self) -> Result<(), Violation> {
         match self.rng.random_range(0..100) {
             0..12 => self.produce(),
@@ -170,7 +170,7 @@ impl World {
         self.now += self.rng.random_range(0..=most);
         self.trace.at(self.seen.steps, self.now);
         for replica in self.replicas.iter_mut().filter(|replica| replica.is_connected(self.now)) {
-            // Whether an evicted one learns it now or goes on for a while.
+            // Whether an evicted worker learns it now or goes on for a while.
             let learns = self.settling || self.rng.random_bool(0.02);
             if replica.client.heartbeat(&mut self.group, self.now, learns) {
                 say!(self.trace, "r{} learns that it was evicted", replica.id);
@@ -201,7 +201,7 @@ impl World {
         }
         let offset = partition.end;
         let generator = format!("g{id}-{}", self.rng.random_range(0..self.scenario.generators));
-        // Event time: about now, now and then far off, or from a producer that sets none.
+        // Event time: about now, sometimes far off, or from a producer that sets none.
         let at = match self.rng.random_range(0..20) {
             0 => self.now - self.rng.random_range(0..=1000),
             1 => self.now + self.rng.random_range(0..=1000),
@@ -217,10 +217,10 @@ impl World {
         }
     }
 
-    /// What Kafka, or somebody, does to the log.
+    /// Lets Kafka or an operator change the log.
     fn disturb_the_log(&mut self) -> Result<(), Violation> {
         if self.rng.random_bool(self.scenario.made_anew) {
-            // Without transactions it isn't known what comes of those that were there before.
+            // Without transactions, the fate of what earlier workers sent is unknown.
             while self.scenario.delivery == Delivery::AtLeastOnce && !self.replicas.is_empty() {
                 self.crash(0);
             }
@@ -229,7 +229,7 @@ impl World {
             self.cluster.make_anew(&self.scenario, offsets_stay);
             say!(
                 self.trace,
-                "the topic is made anew as {}, offsets stay: {offsets_stay}",
+                "the topic is re-created as {}, offsets stay: {offsets_stay}",
                 self.cluster.topic()
             );
         }
@@ -246,9 +246,9 @@ impl World {
         Ok(())
     }
 
-    /// The leader of a partition dies, and with it whoever has read what it alone had.
+    /// The leader of a partition dies, and with it each worker that has read records that only this leader had.
     fn elect_uncleanly(&mut self, id: usize) -> Result<(), Violation> {
-        // What is about to be visible is visible before.
+        // What is about to be visible becomes visible first.
         self.cluster.turn(self.now, self.scenario.transaction)?;
         let end = self.cluster.partitions[id].end;
         let settled = self.cluster.settled(id);
@@ -292,7 +292,7 @@ impl World {
         }
     }
 
-    /// Lets a part of a replica act, if it reaches the cluster.
+    /// Runs `act` on a worker, if it reaches the cluster.
     fn with(
         &mut self,
         index: usize,
@@ -354,7 +354,8 @@ impl World {
         Ok(())
     }
 
-    /// Of a generator, no two readings are worked in the group at once. Who was evicted doesn't count: it can't know.
+    /// Checks that members process no two readings of a generator at once. Evicted workers don't count: they can't
+    /// know.
     fn check_one_at_a_time(&mut self, index: usize) -> Result<(), Violation> {
         let started = self.replicas[index].take_started();
         let is_member = |replica: &Replica| replica.is_member_of(&self.group);
@@ -369,7 +370,7 @@ impl World {
             ensure!(
                 busy.is_none(),
                 OneAtATime,
-                "{generator} is worked by r{} while r{busy:?} works it",
+                "{generator} is processed by r{} while r{busy:?} processes it",
                 self.replicas[index].id
             );
         }
@@ -387,7 +388,7 @@ impl World {
         self.replicas.push(replica);
     }
 
-    /// Something goes wrong, or somebody comes or goes.
+    /// A fault, or a worker starts or stops.
     fn fault(&mut self) -> Result<(), Violation> {
         let kind = self.rng.random_range(0..6);
         if kind == 0 || self.replicas.is_empty() {
@@ -397,20 +398,20 @@ impl World {
             return Ok(());
         }
         let index = self.rng.random_range(0..self.replicas.len());
-        // Without transactions nobody stops a zombie from writing, unless it knows that it stood still.
+        // Without transactions nothing stops a zombie from writing, unless it knows that it stood still.
         let fenced = self.scenario.delivery == Delivery::ExactlyOnce;
         let away = self.now + self.rng.random_range(1..=3 * self.scenario.session);
         let replica = &mut self.replicas[index];
         match kind {
             1 => {
-                say!(self.trace, "r{} is told to stop", replica.id);
+                say!(self.trace, "r{} is asked to stop", replica.id);
                 replica.stop();
             }
             2 => {
                 self.crash(index);
             }
             _ if kind == 3 || kind == 4 && !fenced => {
-                // For so long, now and then, that others have taken its partitions over.
+                // Sometimes for so long that others have taken over its partitions.
                 let away = away + 8 * self.scenario.session * i64::from(self.rng.random_bool(0.5));
                 say!(self.trace, "r{} is frozen until {away}", replica.id);
                 replica.freeze(self.now, away);
@@ -421,7 +422,7 @@ impl World {
                 say!(self.trace, "r{} is cut off until {away}", replica.id);
                 replica.isolated_until = away;
             }
-            // A clock that was set while an alarm was raised says little about how long it has stood.
+            // A clock that is set while an alarm is raised says little about how long the alarm has been active.
             _ if self.scenario.forget_after.is_some() => {}
             _ => {
                 let by = self.rng.random_range(-100_000..=10_000);
@@ -439,7 +440,7 @@ impl World {
         self.cluster.died(replica.id);
     }
 
-    /// Faults cease. Everything has to be committed soon, and then everything has to be as the oracle says.
+    /// Faults cease. Everything must be committed soon, and then match the oracle.
     fn settle(&mut self) -> Result<(), Violation> {
         say!(self.trace, "--- faults cease");
         self.settling = true;
@@ -458,7 +459,7 @@ impl World {
         self.rounds(rounds, Invariant::Progress, "committed", |world| {
             world.cluster.is_drained() && world.replicas.iter().all(Replica::is_idle)
         })?;
-        self.rounds(rounds, Invariant::Rejoined, "worked by somebody", World::is_whole)?;
+        self.rounds(rounds, Invariant::Rejoined, "processed by a worker", World::is_whole)?;
         self.rounds(rounds, Invariant::Progress, "noticed as silent", |world| {
             world.cluster.not_silent().is_empty()
         })?;
@@ -470,7 +471,7 @@ impl World {
         self.cluster.check_states()
     }
 
-    /// Whether everybody is a member, and each partition is worked by exactly one.
+    /// Whether every worker is a member, and each partition is processed by exactly one.
     fn is_whole(&self) -> bool {
         let works =
             |id: i32| self.replicas.iter().flat_map(Replica::works).filter(|other| *other == id).count();
@@ -481,7 +482,7 @@ impl World {
             && (0..self.scenario.partitions as i32).all(|id| works(id) == 1)
     }
 
-    /// Lets everybody act in turn until it's done; a violation if that takes too many rounds.
+    /// Lets every part act in turn until `done`; returns a violation if that takes too many rounds.
     fn rounds(
         &mut self,
         most: usize,

@@ -1,4 +1,4 @@
-//! Runs seeds, and says how to replay the one that fails.
+//! Runs seeds, and says how to replay one that fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +7,7 @@ use crate::scheduler::{self, Seen};
 /// Runs the seeds that the environment asks for, or the first `default`.
 ///
 /// # Errors
-/// With a text that names the first seed that fails, why, and how to replay it.
+/// Returns a text that names the first seed that fails, why, and how to replay it.
 pub fn run_from_environment(default: u64) -> Result<(), String> {
     let asked = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     if let Some(seed) = asked("GENWATCH_SIM_SEED") {
@@ -27,7 +27,7 @@ fn run_one(seed: u64, told: bool) -> Result<Seen, String> {
     let failure = match catch_unwind(AssertUnwindSafe(|| scheduler::run(seed, told))) {
         Ok(Ok(seen)) => return Ok(seen),
         Ok(Err(failure)) => failure.to_string(),
-        Err(_) => format!("seed {seed}: a panic, told above"),
+        Err(_) => format!("seed {seed}: a panic, reported above"),
     };
     let replay = "cargo test --release --test sim -- --nocapture whatever_happens";
     Err(format!("{failure}\nreplay it: GENWATCH_SIM_SEED={seed} {replay}"))

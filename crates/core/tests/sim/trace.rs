@@ -1,6 +1,6 @@
-//! The events of a run, told as they happen when one seed is replayed.
+//! The events of a run, logged as they happen when one seed is replayed.
 
-/// Tells or is silent.
+/// Logs events, or nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Trace {
     told: bool,
@@ -9,28 +9,28 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A trace that is told on stderr, or not at all.
+    /// A trace that is logged on stderr, or not at all.
     pub fn new(told: bool) -> Trace {
         Trace { told, step: 0, now: 0 }
     }
 
-    /// Where the run stands.
+    /// Sets the run's step and time.
     pub fn at(&mut self, step: u64, now: i64) {
         (self.step, self.now) = (step, now);
     }
 
-    /// Whether events are told.
+    /// Whether events are logged.
     pub fn is_told(&self) -> bool {
         self.told
     }
 
-    /// Tells an event.
+    /// Logs an event.
     pub fn report(&self, event: &str) {
         eprintln!("{:>6} {:>7} ms  {event}", self.step, self.now);
     }
 }
 
-/// Tells an event; its text is made only if somebody listens.
+/// Logs an event; formats its text only if the trace is logged.
 macro_rules! say {
     ($trace:expr, $($event:tt)+) => {
         if $trace.is_told() {

@@ -1,14 +1,14 @@
-//! The intake: a group consumer that hands out whole batches, and rebalances as plain values.
+//! The intake: a group consumer that returns whole batches, and rebalances as plain values.
 //!
-//! Why not rust-rdkafka's consumers: they take rebalances as queue events, and one record a call. `consume_batch_queue`
-//! gives thousands a call at a third of the cost, and wants a rebalance callback instead. So this is a small consumer
-//! of our own over `rdkafka::bindings`.
+//! Why not rust-rdkafka's consumers: they take rebalances as queue events, and return one record per call.
+//! `consume_batch_queue` returns thousands per call at a third of the cost, but needs a rebalance callback. So this is
+//! a small consumer of our own over `rdkafka::bindings`.
 //!
-//! How rebalances go: the callback only notes what librdkafka wants ([`Rebalance`]). librdkafka then waits, heartbeats
-//! going on, until [`Consumer::acknowledge_assigned`] or [`Consumer::remove`] is called, so that the worker's one loop
-//! drains a partition while it goes on polling. An assignment is acknowledged at once with an empty list (partitions
-//! that stay go on), and each partition is added, at an offset of our choice, when its state has been restored:
-//! `rd_kafka_incremental_assign` may be called outside of the callback.
+//! How rebalances go: the callback only notes what librdkafka wants ([`Rebalance`]). librdkafka then waits, still
+//! sending heartbeats, until [`Consumer::acknowledge_assigned`] or [`Consumer::remove`] is called, so the worker's one
+//! loop drains a partition while it keeps polling. An assignment is acknowledged at once with an empty list (partitions
+//! that stay continue), and each partition is added, at an offset of our choice, once its state is restored:
+//! `rd_kafka_incremental_assign` may be called outside the callback.
 //!
 //! Ownership: the [`Consumer`] belongs to one thread. The [`Handle`] is shared with the committer and the restorer;
 //! librdkafka's handle is thread-safe.
@@ -34,26 +34,28 @@ use genwatch_core::types::{Epoch, Millis, Offset, PartitionId};
 use crate::config::{Connection, GroupProtocol};
 use crate::error::ClientError;
 
-/// Records asked for in one call. More don't make it faster, fewer show.
+/// Records requested per call. More aren't faster; fewer are measurably slower.
 const BATCH: usize = 4096;
 
-/// A change of the assignment: of partitions of one topic, or, for a [`Subscriber`](crate::subscriber::Subscriber), of several.
+/// A change of the assignment: partitions of one topic, or of several for a
+/// [`Subscriber`](crate::subscriber::Subscriber).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rebalance<P = PartitionId> {
     /// These partitions are ours now.
     Assigned(Vec<P>),
-    /// These are given up. librdkafka waits until a [`Consumer`] has removed them; from a subscriber they have gone.
+    /// These are revoked. librdkafka waits until a [`Consumer`] has removed them; for a subscriber they are already
+    /// gone.
     Revoked(Vec<P>),
-    /// These belong to somebody else already.
+    /// These already belong to another member.
     Lost(Vec<P>),
 }
 
-/// One thing that a poll brought.
+/// One event of a poll.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A record.
     Record(Record<'a>),
-    /// The partition is read up to its end, which is at this offset.
+    /// The partition is read to its end, at this offset.
     End(PartitionId, Offset),
     /// An error about one partition, at an offset, or about all.
     Error(Option<(PartitionId, Offset)>, ClientError),
@@ -75,15 +77,15 @@ pub struct Record<'a> {
     message: &'a sys::rd_kafka_message_t,
 }
 
-/// Leaving a group takes a round trip.
+/// How long leaving the group may take: it needs a round trip.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What callbacks write, on whichever thread librdkafka calls them.
+/// Written by callbacks, on whichever thread librdkafka calls them.
 #[derive(Debug, Default)]
 struct Inbox {
     rebalances: Mutex<Vec<Rebalance>>,
     errors: Mutex<Vec<ClientError>>,
-    /// Whether a heartbeat of KIP-848 was not answered in time.
+    /// Whether a KIP-848 heartbeat timed out.
     heartbeat_late: AtomicBool,
     closing: AtomicBool,
 }
@@ -120,10 +122,11 @@ pub struct Consumer {
 unsafe impl Send for Consumer {}
 
 impl Consumer {
-    /// A member of the group, once it has subscribed. `waker` is unparked whenever something can be polled.
+    /// Creates a consumer that becomes a member of the group when it subscribes. `waker` is unparked whenever something
+    /// can be polled.
     ///
     /// # Errors
-    /// When a property is unknown or doesn't fit another.
+    /// When a property is unknown or conflicts with another.
     pub fn of_group(
         connection: &Connection,
         group: &str,
@@ -134,14 +137,14 @@ impl Consumer {
         Consumer::new(&connection.group_consumer(group, protocol), topic, waker)
     }
 
-    /// Joins nothing yet: makes the client.
+    /// Creates the client; joins nothing yet.
     pub(crate) fn new(config: &ClientConfig, topic: &str, waker: Thread) -> Result<Consumer, ClientError> {
         let native = config.create_native_config()?;
         let inbox = Arc::<Inbox>::default();
         let mut reason = [0 as c_char; 512];
         // SAFETY: the configuration is duplicated, as `rd_kafka_new` takes ownership where it succeeds and `native`
-        // frees its own. The callbacks match the signatures that librdkafka declares. `inbox` is shared, so its
-        // address is stable and moving `Handle` leaves the pointer valid, which a `Box` would not; `Handle` frees it after
+        // frees its own. The callbacks match the signatures that librdkafka declares. `inbox` is shared, so its address
+        // is stable and moving `Handle` leaves the pointer valid, which a `Box` would not; `Handle` frees it after
         // `rd_kafka_destroy` (see `Drop`).
         let client = unsafe {
             let conf = sys::rd_kafka_conf_dup(native.ptr());
@@ -177,7 +180,8 @@ impl Consumer {
             return Err(KafkaError::ClientCreation(reason).into());
         };
         let waker = Arc::new(waker);
-        // SAFETY: the callback only unparks; `waker` is shared, as `inbox` is, and is freed after the callback was disabled (`Drop`).
+        // SAFETY: the callback only unparks; `waker` is shared, as `inbox` is, and is freed after the callback was
+        // disabled (`Drop`).
         unsafe {
             let opaque = Arc::as_ptr(&waker).cast_mut().cast();
             sys::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(on_queue_ready), opaque);
@@ -191,7 +195,7 @@ impl Consumer {
         })
     }
 
-    /// The part that other threads may share.
+    /// Returns the part that other threads may share.
     #[must_use]
     pub fn handle(&self) -> Arc<Handle> {
         Arc::clone(&self.handle)
@@ -209,11 +213,11 @@ impl Consumer {
         check(unsafe { sys::rd_kafka_subscribe(self.handle.client.as_ptr(), topics.ptr()) })
     }
 
-    /// Takes what is there, without waiting; at most `limit` records. Serves the callbacks.
+    /// Returns what is available without waiting, at most `limit` records. Serves the callbacks.
     pub fn poll(&mut self, limit: usize) -> Batch<'_> {
         let limit = limit.clamp(1, self.messages.len());
-        // SAFETY: the array has room for `limit` pointers; librdkafka fills the first `n` with messages that are ours to
-        // destroy, which `Batch` does.
+        // SAFETY: the array has room for `limit` pointers; librdkafka fills the first `n` with messages that are ours
+        // to destroy, which `Batch` does.
         let n = unsafe {
             sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.messages.as_mut_ptr(), limit)
         };
@@ -221,26 +225,26 @@ impl Consumer {
         Batch { messages: &self.messages[..n] }
     }
 
-    /// What librdkafka has asked for since the last call, in order.
+    /// Returns the rebalances that librdkafka has asked for since the last call, in order.
     #[must_use]
     pub fn take_rebalances(&self) -> Vec<Rebalance> {
         std::mem::take(&mut *self.handle.inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether, since the last call, a heartbeat of KIP-848 was not answered in time. What its answer told is lost: librdkafka drops it when it
-    /// comes, and asks again for what is new only.
+    /// Whether a KIP-848 heartbeat timed out since the last call. Its late answer is lost: librdkafka drops it, and
+    /// later asks only for changes.
     #[must_use]
     pub fn take_late_heartbeat(&self) -> bool {
         self.handle.inbox.heartbeat_late.swap(false, Ordering::AcqRel)
     }
 
-    /// Client-wide errors (brokers down, authentication) since the last call.
+    /// Returns client-wide errors (brokers down, authentication) since the last call.
     #[must_use]
     pub fn take_errors(&self) -> Vec<ClientError> {
         std::mem::take(&mut *self.handle.inbox.errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The fatal error that made the client useless, if there was one.
+    /// Returns the fatal error that made the client unusable, if any.
     #[must_use]
     pub fn fatal_error(&self) -> Option<ClientError> {
         let mut reason = [0 as c_char; 512];
@@ -253,7 +257,7 @@ impl Consumer {
         }
     }
 
-    /// Answers [`Rebalance::Assigned`]: what we have goes on, the new partitions follow by [`Consumer::add`].
+    /// Answers [`Rebalance::Assigned`]: current partitions continue; the new ones follow by [`Consumer::add`].
     ///
     /// # Errors
     /// When librdkafka refuses.
@@ -265,11 +269,11 @@ impl Consumer {
         }
     }
 
-    /// Starts fetching partitions, each at its offset. An eager protocol knows whole assignments only: there `held` is what we
-    /// have, the new ones among them, each with the offset to go on from.
+    /// Starts fetching partitions, each at its offset. An eager protocol knows only whole assignments: for it, `held`
+    /// lists all our partitions, new ones included, each with the offset to continue from.
     ///
     /// # Errors
-    /// When librdkafka refuses. That an assignment was lost meanwhile is no reason for it to.
+    /// When librdkafka refuses. A lost assignment isn't a reason for it to refuse.
     pub fn add(
         &self,
         starts: &[(PartitionId, Offset)],
@@ -280,11 +284,11 @@ impl Consumer {
         } else {
             self.assign_incrementally(&self.list_of(starts)?)?;
         }
-        // A partition that was paused when it left comes back paused.
+        // A partition that was paused when it was revoked is still paused when it is assigned again.
         self.resume(&starts.iter().map(|start| start.0).collect::<Vec<_>>())
     }
 
-    /// Answers [`Rebalance::Revoked`] and [`Rebalance::Lost`]: gives up the partitions. `added` are those of them that
+    /// Answers [`Rebalance::Revoked`] and [`Rebalance::Lost`]: gives up the partitions. `added` lists those that
     /// [`Consumer::add`] was called for.
     ///
     /// # Errors
@@ -302,11 +306,11 @@ impl Consumer {
         }
     }
 
-    /// Goes on fetching a partition from `offset`; what was fetched and not handed out is void. Waits for librdkafka's own
-    /// threads, not for a broker.
+    /// Continues fetching a partition from `offset`; drops what was fetched and not handed out. Waits for librdkafka's
+    /// own threads, not for a broker.
     ///
     /// # Errors
-    /// When the partition isn't fetched at the moment.
+    /// When the partition isn't being fetched.
     pub fn seek(&self, partition: PartitionId, offset: Offset) -> Result<(), ClientError> {
         const TIMEOUT_MS: c_int = 1000;
         let list = self.list_of(&[(partition, offset)])?;
@@ -323,10 +327,10 @@ impl Consumer {
         })
     }
 
-    /// The same, where librdkafka has stopped fetching the partition as the offset was out of range: it then refuses every seek
-    /// (2.12.1, `rd_kafka_toppar_seek`). Not while a rebalance is unanswered: to unassign anything would answer it. Of one that
-    /// librdkafka is about to tell nobody knows; what it takes away is then committed in its own generation or not at all, see
-    /// [`Fence`]. `held` as in [`Consumer::add`].
+    /// Like [`Consumer::seek`], for a partition that librdkafka stopped fetching because the offset was out of range:
+    /// it then refuses every seek (2.12.1, `rd_kafka_toppar_seek`). Don't call it while a rebalance is unanswered: any
+    /// unassign would answer it. A rebalance that librdkafka is about to report can't be ruled out; what it takes away
+    /// is then committed in its own generation or not at all, see [`Fence`]. `held` as in [`Consumer::add`].
     ///
     /// # Errors
     /// When librdkafka refuses.
@@ -342,7 +346,7 @@ impl Consumer {
         self.add(&[(partition, offset)], held)
     }
 
-    /// Stops fetching partitions; what was fetched and not handed out is dropped, and fetched again on resume.
+    /// Stops fetching partitions; drops what was fetched and not handed out, and fetches it again on resume.
     ///
     /// # Errors
     /// When librdkafka refuses.
@@ -352,7 +356,7 @@ impl Consumer {
         check(unsafe { sys::rd_kafka_pause_partitions(self.handle.client.as_ptr(), list.ptr()) })
     }
 
-    /// Goes on with paused partitions.
+    /// Resumes paused partitions.
     ///
     /// # Errors
     /// When librdkafka refuses.
@@ -362,8 +366,8 @@ impl Consumer {
         check(unsafe { sys::rd_kafka_resume_partitions(self.handle.client.as_ptr(), list.ptr()) })
     }
 
-    /// Where the intake stands on partitions that were added: behind the last record handed out, and behind the markers of
-    /// transactions, which are never handed out. Partitions of which nothing has come yet are left out.
+    /// Returns the position of each added partition: behind the last record handed out, and behind transaction markers,
+    /// which are never handed out. Omits partitions that have delivered nothing yet.
     #[must_use]
     pub fn positions(&self, partitions: &[PartitionId]) -> Vec<(PartitionId, Offset)> {
         let list = self.list(partitions);
@@ -380,12 +384,12 @@ impl Consumer {
         list.elements().iter().filter_map(known).collect()
     }
 
-    /// Leaves the group. Blocks for the round trip; partitions that are still assigned are given up as they are. librdkafka sets no
-    /// limit to it, and doesn't come back where it lost an assignment and was given no answer (`rd_kafka_cgrp_unsubscribe`,
-    /// 2.12.1): then the thread that waits for it is left to itself, and keeps the client.
+    /// Leaves the group. Blocks for the round trip; partitions that are still assigned are given up as they are.
+    /// librdkafka sets no limit, and hangs if it lost an assignment and got no answer (`rd_kafka_cgrp_unsubscribe`,
+    /// 2.12.1): then the waiting thread is abandoned, and keeps the client.
     ///
     /// # Errors
-    /// When the broker doesn't take the leave, or not in time; the session timeout then does it.
+    /// When the broker refuses the leave or doesn't answer in time; then the session timeout ends the membership.
     pub fn close(&self) -> Result<(), ClientError> {
         self.handle.inbox.closing.store(true, Ordering::Release);
         let handle = self.handle();
@@ -398,21 +402,21 @@ impl Consumer {
         });
         let failed = |reason: String| ClientError::new(RDKafkaErrorCode::OperationTimedOut, reason);
         closing.map_err(|error| failed(format!("no thread: {error}")))?;
-        outcome
-            .recv_timeout(LEAVE_TIMEOUT)
-            .unwrap_or_else(|_| Err(failed(format!("no end of it after {} s", LEAVE_TIMEOUT.as_secs()))))
+        outcome.recv_timeout(LEAVE_TIMEOUT).unwrap_or_else(|_| {
+            Err(failed(format!("leaving took longer than {} s", LEAVE_TIMEOUT.as_secs())))
+        })
     }
 
-    /// As [`Consumer::close`], of a client that may be owed an answer: it gets one.
+    /// As [`Consumer::close`], for a client that may be owed an answer: gives it one first.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Consumer::close`].
     pub fn abandon(&self) -> Result<(), ClientError> {
         self.answer_whatever_is_open();
         self.close()
     }
 
-    /// Any answer will do; where nothing is open it's refused or changes nothing.
+    /// Any answer will do; if nothing is open, it is refused or changes nothing.
     fn answer_whatever_is_open(&self) {
         let _ = self.assign_incrementally(&TopicPartitionList::new());
     }
@@ -458,8 +462,7 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        // Destroying a client that waits for the answer to an assignment never returns (librdkafka 2.12.1,
-        // `rd_kafka_cgrp_try_terminate`).
+        // Destroying a client with an unanswered assignment hangs (librdkafka 2.12.1, `rd_kafka_cgrp_try_terminate`).
         if self.subscribed.load(Ordering::Acquire) && !self.handle.inbox.closing.load(Ordering::Acquire) {
             self.answer_whatever_is_open();
         }
@@ -475,8 +478,8 @@ impl Drop for Consumer {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: this is the last owner; the queue was destroyed by `Consumer`, which holds a `Handle`. librdkafka joins
-        // its threads in here, so no callback sees `inbox` afterwards.
+        // SAFETY: this is the last owner; the queue was destroyed by `Consumer`, which holds a `Handle`. librdkafka
+        // joins its threads in here, so no callback sees `inbox` afterwards.
         unsafe {
             let flags = sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int;
             sys::rd_kafka_destroy_flags(self.client.as_ptr(), flags);
@@ -485,13 +488,13 @@ impl Drop for Handle {
 }
 
 impl Handle {
-    /// Who we are in the group; `None` while we are no member of it.
+    /// Returns our membership in the group; `None` while we are not a member.
     #[must_use]
     pub fn member(&self) -> Option<Member> {
         GroupMetadata::of(self).as_ref().and_then(GroupMetadata::member)
     }
 
-    /// Whether the group knows us by an id; by the classic protocol not so before the first join, and after an eviction.
+    /// Whether we have a member id; in the classic protocol not before the first join, nor after an eviction.
     #[must_use]
     pub fn has_member_id(&self) -> bool {
         GroupMetadata::of(self).is_some_and(|metadata| !metadata.id().is_empty())
@@ -500,7 +503,7 @@ impl Handle {
     /// Commits offsets for the group, outside of any transaction.
     ///
     /// # Errors
-    /// When the fence doesn't let them pass, the group has moved on, or no coordinator answered.
+    /// When the fence refuses them, the group has moved on, or no coordinator answered.
     pub fn commit(&self, offsets: &[NotedOffset], fence: &Fence) -> Result<(), ClientError> {
         fence.check(self.member().as_ref()).map_err(fenced)?;
         let list = self.offsets(offsets)?;
@@ -508,11 +511,11 @@ impl Handle {
         check(unsafe { sys::rd_kafka_commit(self.client.as_ptr(), list.ptr(), 0) })
     }
 
-    /// The group's committed offsets; `None` where there's none. With `isolation.level=read_committed` an offset whose
-    /// transaction is open is waited for (KIP-447).
+    /// Returns the group's committed offsets; `None` where there is none. With `isolation.level=read_committed`, waits
+    /// for an offset whose transaction is open (KIP-447).
     ///
     /// # Errors
-    /// When the time is over or the coordinator refuses.
+    /// On timeout, or when the coordinator refuses.
     pub fn committed(
         &self,
         partitions: &[PartitionId],
@@ -549,12 +552,13 @@ impl Handle {
 
     /// Adds offsets to the producer's open transaction, as this group member.
     ///
-    /// Before the first join, librdkafka's metadata has no member and no generation, and a broker takes such offsets from
-    /// anybody; after an eviction it has no member and the old generation. And Kafka doesn't look at who owns a partition.
-    /// So the fence is checked here, on the very metadata that is sent: what is stale behind that, the broker refuses.
+    /// Before the first join, librdkafka's metadata has no member and no generation, and a broker takes such offsets
+    /// from anybody; after an eviction it has no member and the old generation. Kafka never checks who owns a
+    /// partition. So the fence is checked here, on the very metadata that is sent; if that has gone stale, the broker
+    /// refuses it.
     ///
     /// # Errors
-    /// When the fence doesn't let them pass, or the broker refuses.
+    /// When the fence or the broker refuses them.
     pub(crate) fn send_offsets<C: ProducerContext + 'static>(
         &self,
         producer: &ThreadedProducer<C>,
@@ -595,37 +599,37 @@ impl Handle {
     }
 }
 
-/// An offset to be committed.
+/// An offset to commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotedOffset {
     /// The partition.
     pub partition: PartitionId,
     /// The offset.
     pub offset: Offset,
-    /// What it bears.
+    /// The note to commit with it.
     pub note: Note,
 }
 
-/// What the group has committed of one partition.
+/// The group's committed offset of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupOffset {
     /// The partition.
     pub partition: PartitionId,
-    /// The offset; `None` where there's none.
+    /// The offset; `None` if there is none.
     pub offset: Option<Offset>,
-    /// What was committed with it; empty where nothing was.
+    /// The metadata committed with it; empty if there is none.
     pub metadata: String,
 }
 
 impl GroupOffset {
-    /// What a worker has left beside it, if one did.
+    /// Returns the note that a worker committed with it, if any.
     #[must_use]
     pub fn note(&self) -> Option<Note> {
         Note::parse(&self.metadata)
     }
 }
 
-/// Why a step of a transaction failed, and what that asks for.
+/// Why a step of a transaction failed, and whether to retry it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{error}")]
 pub(crate) struct TransactionError {
@@ -633,7 +637,7 @@ pub(crate) struct TransactionError {
     pub(crate) error: ClientError,
     /// The same call may be tried again.
     pub(crate) retriable: bool,
-    /// The producer is useless from now on: another took its transactional id, or its epoch was fenced.
+    /// The producer is unusable: another took its transactional id, or its epoch was fenced.
     pub(crate) fatal: bool,
 }
 
@@ -674,13 +678,13 @@ impl GroupMetadata {
             .map(GroupMetadata)
     }
 
-    /// Empty where there's none.
+    /// Empty if there is none.
     fn id(&self) -> String {
         // SAFETY: the object is alive; the text belongs to it and is copied.
         unsafe { text(sys::rd_kafka_consumer_group_metadata_member_id(self.0.as_ptr())) }
     }
 
-    /// `None` where the client is no member at the moment.
+    /// `None` while the client is not a member.
     fn member(&self) -> Option<Member> {
         // SAFETY: the object is alive.
         let generation = unsafe { sys::rd_kafka_consumer_group_metadata_generation_id(self.0.as_ptr()) };
@@ -689,16 +693,16 @@ impl GroupMetadata {
     }
 }
 
-/// What a commit is told that isn't let pass.
+/// The error of a commit that the fence refuses.
 fn fenced(refusal: Refusal) -> ClientError {
     match refusal {
         Refusal::NotAMember => ClientError::new(
             RDKafkaErrorCode::UnknownMemberId,
-            "this worker is not the member any more that the partitions were given to".to_owned(),
+            "this worker is no longer the member that the partitions were assigned to".to_owned(),
         ),
         Refusal::StaleGeneration | Refusal::Overdue | Refusal::Other => ClientError::new(
             RDKafkaErrorCode::IllegalGeneration,
-            "the group has gone on while partitions were given back".to_owned(),
+            "the group has moved to a new generation while partitions were being revoked".to_owned(),
         ),
     }
 }
@@ -710,14 +714,14 @@ impl Drop for GroupMetadata {
     }
 }
 
-/// What one poll brought. Destroys the messages when dropped.
+/// The result of one poll. Destroys the messages when dropped.
 #[derive(Debug)]
 pub struct Batch<'c> {
     messages: &'c [*mut sys::rd_kafka_message_t],
 }
 
 impl Batch<'_> {
-    /// The records and notices, in the order in which they are to be taken.
+    /// Returns the records and notices, in the order in which to take them.
     pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
         self.messages.iter().map(|message| {
             // SAFETY: librdkafka gave a valid message, which lives until the batch is dropped.
@@ -737,13 +741,13 @@ impl Batch<'_> {
         })
     }
 
-    /// How many there are.
+    /// Returns the number of events.
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len()
     }
 
-    /// Whether there was nothing.
+    /// Whether the batch is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
@@ -753,8 +757,8 @@ impl Batch<'_> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         for message in self.messages {
-            // SAFETY: each was given to us by the poll that made this batch, and is destroyed once; nothing borrows from
-            // it any more, as events borrow from the batch.
+            // SAFETY: each was given to us by the poll that made this batch, and is destroyed once; nothing borrows
+            // from it any more, as events borrow from the batch.
             unsafe { sys::rd_kafka_message_destroy(*message) };
         }
     }
@@ -774,14 +778,14 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The headers, copied. Parsed by librdkafka on the first call, so only bad records pay for it.
+    /// Copies the headers. librdkafka parses them on the first call, so only bad records pay for it.
     #[must_use]
     pub fn headers(&self) -> Vec<(String, Option<Vec<u8>>)> {
         let mut headers = ptr::null_mut();
         let mut found = Vec::new();
-        // SAFETY: the headers belong to the message and live as long; names are NUL-terminated, a value of NULL is a null
-        // value, and both are copied before the loop goes on. librdkafka caches the parsed headers in the message, behind
-        // its own lock-free but single-threaded access: the batch is owned by one thread.
+        // SAFETY: the headers belong to the message and live as long; names are NUL-terminated, a value of NULL is a
+        // null value, and both are copied before the loop goes on. librdkafka caches the parsed headers in the message,
+        // behind its own lock-free but single-threaded access: the batch is owned by one thread.
         unsafe {
             let code = sys::rd_kafka_message_headers(self.message, &mut headers);
             if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -799,14 +803,14 @@ impl<'a> Record<'a> {
         found
     }
 
-    /// Under which leader it was written.
+    /// Returns the leader epoch under which it was written.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         // SAFETY: the message is valid for as long as the record is.
         Epoch(unsafe { sys::rd_kafka_message_leader_epoch(self.message) })
     }
 
-    /// Bytes of key and value.
+    /// Returns the bytes of key and value.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
@@ -815,7 +819,8 @@ impl<'a> Record<'a> {
 
 /// The bytes of a key or value; NULL is null, a length of 0 at an address is empty. The owner bounds the lifetime.
 fn slice<T>(start: *const c_void, len: usize, _owner: &T) -> Option<&[u8]> {
-    // SAFETY: librdkafka's message holds `len` bytes at `start` for as long as the message lives, and never changes them.
+    // SAFETY: librdkafka's message holds `len` bytes at `start` for as long as the message lives, and never changes
+    // them.
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast(), len) })
 }
 
@@ -843,14 +848,14 @@ fn check_error(error: *mut sys::rd_kafka_error_t) -> Result<(), ClientError> {
     TransactionError::check(error).map_err(|error| error.error)
 }
 
-/// Of a client that has joined no group that is false, too.
+/// False also for a client that has joined no group.
 fn is_eager(client: *mut sys::rd_kafka_t) -> bool {
     // SAFETY: the client is alive; the answer is a static text or NULL.
     unsafe { text(sys::rd_kafka_rebalance_protocol(client)) == "EAGER" }
 }
 
 extern "C" fn on_queue_ready(_client: *mut sys::rd_kafka_t, waker: *mut c_void) {
-    // SAFETY: `waker` is the boxed `Thread` that `Consumer` frees after it has disabled this callback.
+    // SAFETY: `waker` is the `Thread` that `Consumer` frees after it has disabled this callback.
     unsafe { &*waker.cast::<Thread>() }.unpark();
 }
 

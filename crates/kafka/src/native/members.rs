@@ -23,7 +23,7 @@ pub struct GroupMember {
     pub owns: Vec<(String, PartitionId)>,
 }
 
-/// Asks the group's coordinator for its members; none where the group doesn't exist.
+/// Asks the group's coordinator for its members; returns none if the group doesn't exist.
 ///
 /// # Errors
 /// When the coordinator doesn't answer in time, or refuses.

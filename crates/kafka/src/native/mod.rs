@@ -1,10 +1,10 @@
 //! What rust-rdkafka doesn't offer, over its bindings. **All `unsafe` of the project is in this folder.**
 //!
 //! * [`consumer`]: the intake: batches, rebalances as plain values, transactional offsets.
-//! * [`members`]: who owns which partition, under either group protocol.
-//! * [`producer`]: waiting for deliveries and ends of transactions, without rust-rdkafka's pauses.
-//! * `request`: what requests of the admin interface have in common.
-//! * [`subscriber`]: commits that are answered.
+//! * [`members`]: each partition's owner, under either group protocol.
+//! * [`producer`]: waits for deliveries and ends of transactions, without rust-rdkafka's pauses.
+//! * `request`: the common part of admin requests.
+//! * [`subscriber`]: commits that get an answer.
 //! * [`topics`]: the ids of topics.
 
 #![allow(unsafe_code)]
@@ -16,7 +16,7 @@ mod request;
 pub mod subscriber;
 pub mod topics;
 
-/// Something of librdkafka's that is destroyed when it goes out of scope.
+/// A librdkafka object, destroyed when it goes out of scope.
 struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
 
 impl<T> Drop for Owned<T> {

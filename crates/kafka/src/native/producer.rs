@@ -1,8 +1,8 @@
-//! Waiting for a producer's deliveries, and for the end of its transaction.
+//! Waits for a producer's deliveries, and for the end of its transaction.
 //!
-//! Why not rust-rdkafka's own (0.39): its `flush`, which `commit_transaction` begins with, polls for 100 ms at a time and
-//! doesn't return when the last report has come, so that each commit would take 100 ms. Here librdkafka waits by itself.
-//! That needs another thread to serve the delivery reports, which [`ThreadedProducer`] has.
+//! Why not rust-rdkafka's own (0.39): its `flush`, with which `commit_transaction` begins, polls for 100 ms at a time
+//! and doesn't return at the last report, so each commit would take 100 ms. Here librdkafka waits by itself. That needs
+//! another thread to serve the delivery reports, which [`ThreadedProducer`] has.
 
 use std::ffi::c_int;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::consumer::TransactionError;
 
-/// Waits until every record sent was delivered or refused, and reported as such; whether that was so in time.
+/// Waits until every record sent is reported as delivered or refused; returns whether that was in time.
 pub fn flush<C: ProducerContext + 'static>(producer: &ThreadedProducer<C>, timeout: Duration) -> bool {
     // SAFETY: the client is alive as long as `producer`. librdkafka 2.12.1 counts a record as outstanding until its
     // report is freed (rd_kafka_curr_msgs_wait_zero), which is after the context has seen it.
@@ -24,7 +24,7 @@ pub fn flush<C: ProducerContext + 'static>(producer: &ThreadedProducer<C>, timeo
 /// Commits the open transaction, after everything sent was delivered.
 ///
 /// # Errors
-/// When the time is over (retriable), a delivery failed, or the broker fences us.
+/// On timeout (retriable), when a delivery failed, or when the broker fences us.
 pub fn commit_transaction<C: ProducerContext + 'static>(
     producer: &ThreadedProducer<C>,
     timeout: Duration,

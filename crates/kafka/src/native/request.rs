@@ -1,4 +1,4 @@
-//! One request of librdkafka's admin interface, and its answer: the way that is common to those that rust-rdkafka has no call for.
+//! One request of librdkafka's admin interface, and its answer: the common part of those that rust-rdkafka lacks.
 
 use std::ffi::{CString, c_int};
 use std::ptr;
@@ -14,11 +14,12 @@ use super::Owned;
 use super::consumer::text;
 use crate::error::ClientError;
 
-/// Makes the request by `send`, which is given client, options and the queue for the answer; waits for the answer, and gives
-/// what `read` makes of it. All pointers are good during these calls, and what is read from the answer belongs to it.
+/// Makes the request by `send`, which gets client, options and the queue for the answer; waits for the answer, and
+/// returns what `read` makes of it. All pointers are valid during these calls; what is read from the answer belongs to
+/// it.
 ///
 /// # Errors
-/// When nobody answers in time, or the answer as a whole is a refusal.
+/// On timeout, or when the answer as a whole is a refusal.
 pub(super) fn ask<C: ClientContext + ConsumerContext, T>(
     client: &BaseConsumer<C>,
     operation: sys::rd_kafka_admin_op_t,
@@ -28,7 +29,8 @@ pub(super) fn ask<C: ClientContext + ConsumerContext, T>(
 ) -> Result<T, ClientError> {
     let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     let rk = client.client().native_ptr();
-    // SAFETY: the client outlives the call. Queue, options and event are ours and destroyed once, the event before the others.
+    // SAFETY: the client outlives the call. Queue, options and event are ours and destroyed once, the event before the
+    // others.
     unsafe {
         let queue = Owned(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy);
         let options =
@@ -48,10 +50,10 @@ pub(super) fn ask<C: ClientContext + ConsumerContext, T>(
     }
 }
 
-/// A name as librdkafka wants it.
+/// Converts a name for librdkafka.
 ///
 /// # Errors
-/// When there's a zero byte in it.
+/// When it contains a zero byte.
 pub(super) fn name(name: &str) -> Result<CString, ClientError> {
     CString::new(name).map_err(|error| ClientError::new(RDKafkaErrorCode::InvalidArgument, error.to_string()))
 }

@@ -1,8 +1,8 @@
-//! Commits of a group consumer that are answered.
+//! Commits of a group consumer that get an answer.
 //!
-//! Why not rust-rdkafka's own (0.39): its asynchronous `commit` names no queue for the answer and sets no callback for it, and
-//! librdkafka (2.12.1, rd_kafka_cgrp_propagate_commit_result) then tells nobody how the commit has ended:
-//! `ConsumerContext::commit_callback` is never called. Its synchronous one waits without end, and without polling.
+//! Why not rust-rdkafka's own (0.39): its asynchronous `commit` names no queue and sets no callback for the answer, so
+//! librdkafka (2.12.1, rd_kafka_cgrp_propagate_commit_result) reports the result to nobody:
+//! `ConsumerContext::commit_callback` is never called. Its synchronous one waits without limit, and without polling.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as sys;
@@ -21,8 +21,9 @@ pub fn commit<C: ConsumerContext>(
     offsets: &TopicPartitionList,
 ) -> KafkaResult<()> {
     let rk = consumer.client().native_ptr();
-    // SAFETY: the client is alive as long as `consumer`, and the list is copied. The queue is a reference of our own, destroyed
-    // once; librdkafka holds another until it has answered. There's no callback, so nothing of ours has to live until then.
+    // SAFETY: the client is alive as long as `consumer`, and the list is copied. The queue is a reference of our own,
+    // destroyed once; librdkafka holds another until it has answered. There's no callback, so nothing of ours has to
+    // live until then.
     let code = unsafe {
         let queue = Owned(sys::rd_kafka_queue_get_consumer(rk), sys::rd_kafka_queue_destroy);
         // Without a queue it would wait for the answer here.

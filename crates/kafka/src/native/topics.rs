@@ -1,4 +1,4 @@
-//! Which topics exist, and their ids (`DescribeTopics`), which rust-rdkafka has no call for.
+//! Which topics exist, and their ids (`DescribeTopics`, which rust-rdkafka lacks).
 
 use std::ffi::{CString, c_char};
 use std::time::Duration;
@@ -13,24 +13,24 @@ use super::consumer::text;
 use super::{Owned, request};
 use crate::error::ClientError;
 
-/// What the brokers say of a topic.
+/// The brokers' description of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DescribedTopic {
     /// It exists.
     There {
         /// Its name.
         name: String,
-        /// Its id; `None` where the broker knows none (before Kafka 2.8).
+        /// Its id; `None` if the broker knows none (before Kafka 2.8).
         id: Option<TopicId>,
     },
-    /// There is none of this name.
+    /// It doesn't exist.
     Missing {
         /// The name.
         name: String,
     },
 }
 
-/// Asks for these topics; those that we may not see are left out.
+/// Describes these topics; omits those that we may not see.
 ///
 /// # Errors
 /// When no broker answers in time, or refuses.

@@ -1,4 +1,4 @@
-//! Rebalances, and how they are answered.
+//! Rebalances and their answers.
 
 use std::time::Duration;
 
@@ -9,10 +9,9 @@ use crate::place::Place;
 use crate::split::Split;
 use crate::waiting::{all_along, until, until_some};
 
-/// T1. `rd_kafka_rebalance_op_incr` (rdkafka_cgrp.c) pauses everything that is fetched until the answer; what was
-/// fetched and not handed out is fetched again where the application stood (`rd_kafka_toppar_pause_resume`,
-/// rdkafka_partition.c). So the worker needs no seek for what it keeps, and a drain that takes long holds up all its
-/// partitions.
+/// T1. `rd_kafka_rebalance_op_incr` (rdkafka_cgrp.c) pauses all fetching until the answer; what was fetched and not
+/// handed out is fetched again from the application's position (`rd_kafka_toppar_pause_resume`, rdkafka_partition.c).
+/// So the worker needs no seek for what it keeps, and a long drain holds up all its partitions.
 #[test]
 fn fetching_waits_for_the_answer_and_goes_on_where_the_application_was() {
     const RECORDS: i64 = 500;
@@ -24,7 +23,7 @@ fn fetching_waits_for_the_answer_and_goes_on_where_the_application_was() {
         first.look();
         !first.received().is_empty()
     });
-    // Not polled meanwhile: the rest of the records is in the queue.
+    // Not polled meanwhile: the other records stay in the queue.
     let generation = first.membership().generation;
     let _second = Member::join(&place, &[]);
     until("the group rebalances", || first.membership().generation > generation);
@@ -49,8 +48,8 @@ fn fetching_waits_for_the_answer_and_goes_on_where_the_application_was() {
 }
 
 /// T22. The pause puts a barrier before the rebalance, and the poll that meets it throws away what it had taken
-/// (`rd_kafka_q_serve_rkmessages`, `rd_kafka_purge_outdated_messages`, rdkafka_queue.c); it's read again after the
-/// answer. So a poll that brings a rebalance brings no records of before, and the worker may serve its records first or
+/// (`rd_kafka_q_serve_rkmessages`, `rd_kafka_purge_outdated_messages`, rdkafka_queue.c); that is read again after the
+/// answer. So a poll that brings a rebalance brings no earlier records, and the worker may serve its records first or
 /// last.
 #[test]
 fn the_poll_that_brings_a_rebalance_hands_out_nothing_that_it_had_taken() {
@@ -80,9 +79,9 @@ fn the_poll_that_brings_a_rebalance_hands_out_nothing_that_it_had_taken() {
     });
 }
 
-/// T6. `rd_kafka_cgrp_handle_assignment_cooperative` tells an assignment after each sync, and
-/// `rd_kafka_cgrp_incr_unassign_done` one after each revocation, be it of nothing (rdkafka_cgrp.c).
-/// The engine takes it as the sign that a sync is complete, and acknowledges an empty one too.
+/// T6. `rd_kafka_cgrp_handle_assignment_cooperative` reports an assignment after each sync, and
+/// `rd_kafka_cgrp_incr_unassign_done` one after each revocation, even if empty (rdkafka_cgrp.c). The engine takes it as
+/// the sign that a sync is complete, and acknowledges an empty one too.
 #[test]
 fn every_sync_ends_in_an_assignment_if_only_in_an_empty_one() {
     let split = Split::of(2, &[]);
@@ -90,7 +89,7 @@ fn every_sync_ends_in_an_assignment_if_only_in_an_empty_one() {
     let after_the_revocation = split.first.next_told();
     assert_eq!(after_the_revocation, Told::Assigned(vec![]));
     split.first.answer(&after_the_revocation);
-    // It joins again, so that somebody can have what it gave up.
+    // It joins again, so that another can get what it gave up.
     let after_that = until_some("the next sync", || {
         split.second.obey();
         split.first.look();
@@ -99,8 +98,8 @@ fn every_sync_ends_in_an_assignment_if_only_in_an_empty_one() {
     assert_eq!(after_that, Told::Assigned(vec![]));
 }
 
-/// T5. `rd_kafka_cgrp_incremental_unassign` (rdkafka_cgrp.c) takes any call for the answer, whatever it lists.
-/// So the engine has one action that unassigns, and none that takes a partition away for another reason.
+/// T5. `rd_kafka_cgrp_incremental_unassign` (rdkafka_cgrp.c) takes any call as the answer, whatever it lists. So the
+/// engine has one action that unassigns, and none that takes a partition away for another reason.
 #[test]
 fn any_unassign_answers_an_open_revocation_whatever_it_lists() {
     let split = Split::of(2, &[]);
@@ -121,15 +120,15 @@ fn what_is_there_is_not_added_again_and_what_is_not_there_is_not_removed() {
     assert_eq!(member.assignment(), [0].into(), "all or nothing");
 }
 
-/// T10. Kafka's coordinator waits for every member to join again; a member with an open revocation doesn't
-/// (`rd_kafka_cgrp_handle_heartbeat_error_op`, rdkafka_cgrp.c: "no further action if already rebalancing").
-/// So a drain has a deadline.
+/// T10. Kafka's coordinator waits until every member has joined again; a member with an open revocation doesn't join
+/// (`rd_kafka_cgrp_handle_heartbeat_error_op`, rdkafka_cgrp.c: "no further action if already rebalancing"). So a drain
+/// has a deadline.
 #[test]
 fn the_group_waits_for_a_member_that_does_not_answer() {
     let split = Split::of(3, &[]);
     split.second.answer(&split.second.next_told());
     let third = Member::join(&split.place, &[]);
-    all_along("nobody is given anything", || {
+    all_along("no member gets anything", || {
         split.second.look();
         third.look();
         third.membership().generation == -1 && third.told().is_none() && split.second.assignment().is_empty()

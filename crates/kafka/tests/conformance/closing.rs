@@ -12,7 +12,7 @@ use crate::place::Place;
 use crate::split::Split;
 use crate::waiting::{PATIENCE, all_along, until, until_some};
 
-/// Closes in the background; says when that's done. A close that never returns ends with the process.
+/// Closes in the background, and sets the flag when done. A close that hangs ends with the process.
 fn close(member: Member) -> (Arc<Member>, Arc<AtomicBool>) {
     let member = Arc::new(member);
     let done = Arc::new(AtomicBool::new(false));
@@ -25,8 +25,8 @@ fn close(member: Member) -> (Arc<Member>, Arc<AtomicBool>) {
 }
 
 /// T19. `rd_kafka_consumer_close` waits without limit for the answer to an open revocation
-/// (`rd_kafka_cgrp_try_terminate`, rdkafka_cgrp.c). It asks back what the member was to keep
-/// (`rd_kafka_cgrp_unsubscribe`), which can be answered instead. So a worker answers everything before it leaves its
+/// (`rd_kafka_cgrp_try_terminate`, rdkafka_cgrp.c). It also revokes what the member was to keep
+/// (`rd_kafka_cgrp_unsubscribe`), and answering that will do. So a worker answers everything before it leaves its
 /// group, and its callback unassigns during a close.
 #[test]
 fn a_close_waits_for_the_answer_to_an_open_revocation_and_asks_for_the_rest() {
@@ -42,8 +42,8 @@ fn a_close_waits_for_the_answer_to_an_open_revocation_and_asks_for_the_rest() {
     assert_eq!(first.told(), None);
 }
 
-/// T19. Where the open one is a loss there's nothing to ask for: no callback comes that could answer, and the close
-/// waits on.
+/// T19. If the open one is a loss, nothing is left to revoke: no callback comes that could answer, and the close keeps
+/// waiting.
 #[test]
 fn a_close_waits_for_the_answer_to_a_loss_and_asks_for_nothing() {
     let place = Place::new(2);
@@ -59,7 +59,7 @@ fn a_close_waits_for_the_answer_to_a_loss_and_asks_for_nothing() {
     until("it's closed", || done.load(Ordering::SeqCst));
 }
 
-/// So the worker's own client gives up to wait: its thread goes on with the rest of its end.
+/// So the worker's own client stops waiting: its thread continues with the rest of its shutdown.
 #[test]
 fn the_worker_s_client_does_not_wait_for_ever_to_leave() {
     let place = Place::new(1);
@@ -82,30 +82,30 @@ fn the_worker_s_client_does_not_wait_for_ever_to_leave() {
     let (ended, outcome) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || ended.send(client.close()));
     let left = outcome.recv_timeout(PATIENCE).expect("an end of it");
-    assert!(left.is_err(), "it is told that the session has to end");
+    assert!(left.is_err(), "it learns that the session has to end");
 }
 
-/// T19. An unanswered assignment is asked back at once (`rd_kafka_cgrp_unsubscribe`, rdkafka_cgrp.c), and any call is an
-/// answer to both. So an assignment that is acknowledged late, or never, doesn't keep a worker from leaving.
+/// T19. A close revokes an unanswered assignment at once (`rd_kafka_cgrp_unsubscribe`, rdkafka_cgrp.c), and any call
+/// answers both. So an assignment that is acknowledged late, or never, doesn't keep a worker from leaving.
 #[test]
 fn a_close_asks_back_what_was_assigned_and_not_yet_taken() {
     let member = Member::join(&Place::new(2), &[]);
     assert_eq!(member.next_told(), Told::Assigned(vec![0, 1]));
     let (member, done) = close(member);
-    let told = until_some("it's told during the close", || member.told());
+    let told = until_some("a rebalance during the close", || member.told());
     assert_eq!(told, Told::Revoked(vec![0, 1]));
     assert!(!done.load(Ordering::SeqCst));
     member.incremental_unassign(&[]).expect("taken");
     until("it's closed", || done.load(Ordering::SeqCst));
 }
 
-/// Of a client that was closed `rd_kafka_consumer_group_metadata` is NULL (rdkafka_cgrp.c), and a close asks for
-/// everything back (`rd_kafka_cgrp_unsubscribe`). So `Handle::member` has an answer for "none", and a callback
-/// unassigns during a close.
+/// For a closed client `rd_kafka_consumer_group_metadata` returns NULL (rdkafka_cgrp.c), and a close revokes everything
+/// (`rd_kafka_cgrp_unsubscribe`). So `Handle::member` has an answer for "none", and a callback unassigns during a
+/// close.
 #[test]
 fn a_close_asks_for_everything_back_and_leaves_no_metadata() {
     let (member, done) = close(Member::join_and_take(&Place::new(2), &[], 2));
-    let told = until_some("it's told during the close", || member.told());
+    let told = until_some("a rebalance during the close", || member.told());
     assert_eq!(told, Told::Revoked(vec![0, 1]));
     assert!(!done.load(Ordering::SeqCst));
     member.answer(&told);

@@ -1,4 +1,4 @@
-//! Whose offsets a coordinator takes, and when they can be read.
+//! Whose offsets a coordinator accepts, and when they can be read.
 
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use crate::place::Place;
 use crate::transaction::Transaction;
 use crate::waiting::{until, until_some};
 
-/// T8. `rd_kafka_cgrp_handle_JoinGroup` (rdkafka_cgrp.c) takes the generation from the answer to Join; what is assigned
-/// or revoked is known with the answer to Sync. So the engine compares generations itself, and doesn't wait to be told.
+/// T8. `rd_kafka_cgrp_handle_JoinGroup` (rdkafka_cgrp.c) takes the generation from the Join response; what is assigned
+/// or revoked is known only with the Sync response. So the engine compares generations itself, and doesn't wait for a
+/// rebalance.
 #[test]
 fn the_generation_changes_before_anything_is_told() {
     let cluster = MockCluster::new(1).expect("a mock cluster");
@@ -19,7 +20,7 @@ fn the_generation_changes_before_anything_is_told() {
     cluster.create_topic(&place.topic, 2, 1).expect("a topic");
     let first = Member::join_and_take(&place, &[], 2);
     let before = first.membership();
-    // Half a second between the answers to Join and to Sync.
+    // Half a second between the Join and Sync responses.
     cluster.broker_round_trip_time(1, Duration::from_millis(500)).expect("slow");
     let _second = Member::join(&place, &[]);
     until("the generation has changed", || {
@@ -32,9 +33,9 @@ fn the_generation_changes_before_anything_is_told() {
     first.next_told();
 }
 
-/// T8. `rd_kafka_send_offsets_to_transaction` (rdkafka_txnmgr.c) sends the generation that its metadata has, and
-/// Kafka's coordinator refuses any but the present one, though the member lives. So `Refusal::StaleGeneration` costs a
-/// member nothing: its commit is tried again.
+/// T8. `rd_kafka_send_offsets_to_transaction` (rdkafka_txnmgr.c) sends the generation of its metadata, and Kafka's
+/// coordinator refuses any but the current one, even from a live member. So `Refusal::StaleGeneration` costs a member
+/// nothing: it retries the commit.
 #[test]
 fn a_transaction_of_the_former_generation_is_refused_though_the_member_lives() {
     let place = Place::new(2);
@@ -53,8 +54,9 @@ fn a_transaction_of_the_former_generation_is_refused_though_the_member_lives() {
 }
 
 /// T9. Kafka's coordinator compares id and generation (`validateOffsetCommit`, org.apache.kafka.coordinator.group), and
-/// takes offsets from whoever has neither, as librdkafka's metadata before the first join. It never asks who owns the
-/// partition. So a worker compares its own membership with that under which it holds them, at every commit (`Fence`).
+/// accepts offsets without either, as in librdkafka's metadata before the first join. It never checks who owns the
+/// partition. So at every commit a worker compares its current membership with the one under which it holds the
+/// partitions (`Fence`).
 #[test]
 fn the_coordinator_looks_at_member_and_generation_and_not_at_who_owns_the_partition() {
     let place = Place::new(2);
@@ -85,8 +87,8 @@ fn the_coordinator_looks_at_member_and_generation_and_not_at_who_owns_the_partit
 }
 
 /// T13, T14. With `isolation.level=read_committed` librdkafka asks for stable offsets (`rd_kafka_OffsetFetchRequest`,
-/// rdkafka_request.c; KIP-447), and Kafka keeps a note with an offset as long as nobody overwrites it.
-/// So states are asked for after the offset is known, and the note says which log an offset is of.
+/// rdkafka_request.c; KIP-447), and Kafka keeps a note with an offset until the offset is overwritten. So states are
+/// asked for once the offset is known, and the note says which log an offset belongs to.
 #[test]
 fn an_offset_of_an_open_transaction_is_waited_for_and_comes_back_with_its_note() {
     let place = Place::new(1);

@@ -3,8 +3,8 @@
 use crate::member::{Member, Told};
 use crate::place::Place;
 
-/// T20. `rd_kafka_cgrp_assign` (rdkafka_cgrp.c) clears what there is before it adds.
-/// So a partition that is restored later is added together with all that are active, at their positions.
+/// T20. `rd_kafka_cgrp_assign` (rdkafka_cgrp.c) clears the assignment before it adds. So a partition that is restored
+/// later is added together with all active ones, at their positions.
 #[test]
 fn an_assignment_is_absolute() {
     let member = Member::outside(&Place::new(3), &[("partition.assignment.strategy", "range")]);
@@ -14,7 +14,7 @@ fn an_assignment_is_absolute() {
 }
 
 /// T20. `rd_kafka_cgrp_group_is_rebalancing` (rdkafka_cgrp.c) revokes everything before the member joins, under a
-/// generation that is still good. So a drain commits as under the cooperative protocol.
+/// generation that is still valid. So a drain commits as under the cooperative protocol.
 #[test]
 fn everything_is_revoked_before_the_member_joins_again() {
     let place = Place::new(2);

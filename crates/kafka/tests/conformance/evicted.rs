@@ -8,14 +8,14 @@ use crate::waiting::all_along;
 
 /// T2. `rd_kafka_cgrp_handle_heartbeat_error_op` forgets the member id, and `rd_kafka_cgrp_revoke_all_rejoin_maybe`
 /// skips the rest while anything is unanswered (rdkafka_cgrp.c). So the engine asks for its membership while a
-/// rebalance is open, and drops what was held under another: a commit would be refused for ever, and the revocation
-/// never answered.
+/// rebalance is open, and drops what it held under another: otherwise commits would be refused forever, and the
+/// revocation never answered.
 #[test]
 fn nothing_is_told_while_a_revocation_is_open_but_the_id_is_gone() {
     let split = Split::of(4, &[]);
     let open = split.first.membership();
     split.place.throw_out(&split.first);
-    all_along("nothing is told, and it has no id", || {
+    all_along("no rebalance, and it has no id", || {
         split.first.look();
         let now = split.first.membership();
         assert_eq!(split.first.told(), None);
@@ -24,7 +24,7 @@ fn nothing_is_told_while_a_revocation_is_open_but_the_id_is_gone() {
     assert_eq!(split.first.commit(split.revoked[0], 1), Err(UnknownMemberId));
 }
 
-/// T3, a member without a name. The answer brings the assignment of the former sync
+/// T3, a member without a name. The answer brings the assignment of the previous sync
 /// (`rd_kafka_cgrp_incr_unassign_done`); the next join without an id is refused with MEMBER_ID_REQUIRED, which revokes
 /// the rest (`rd_kafka_cgrp_handle_JoinGroup`). So the engine restores nothing that is assigned while it has no
 /// membership.
@@ -41,8 +41,8 @@ fn the_rest_is_lost_after_the_answer() {
 }
 
 /// T3, a static member (KIP-345). Its join is never refused with MEMBER_ID_REQUIRED, so nothing is revoked: it joins
-/// with what it has, and goes on with it under another id (`rd_kafka_cgrp_handle_JoinGroup`, rdkafka_cgrp.c). So the
-/// engine restores all that it holds when its member id has changed: no callback ever says so.
+/// with what it has, and continues with it under another id (`rd_kafka_cgrp_handle_JoinGroup`, rdkafka_cgrp.c). So the
+/// engine restores all that it holds when its member id changes: no callback ever reports that.
 #[test]
 fn a_static_member_keeps_the_rest_under_another_id_and_nothing_is_told() {
     let split = Split::of(4, &[("group.instance.id", "one")]);
@@ -54,9 +54,9 @@ fn a_static_member_keeps_the_rest_under_another_id_and_nothing_is_told() {
     assert_eq!(split.first.commit(split.kept[0], 1), Ok(()));
 }
 
-/// T3, a static member whose partitions others were given meanwhile: it's asked back for them as if nothing had
-/// happened, by an ordinary revocation (`rd_kafka_cgrp_handle_assignment_cooperative`, rdkafka_cgrp.c). So the engine
-/// doesn't tell by "lost" whether what it drains is still its own, but by the member id.
+/// T3, a static member whose partitions went to others meanwhile: an ordinary revocation takes them from it, as if
+/// nothing had happened (`rd_kafka_cgrp_handle_assignment_cooperative`, rdkafka_cgrp.c). So the engine decides by the
+/// member id, not by "lost", whether what it drains is still its own.
 #[test]
 fn a_static_member_is_asked_back_for_what_others_have_got_meanwhile() {
     let split = Split::of(4, &[("group.instance.id", "one")]);
@@ -66,9 +66,9 @@ fn a_static_member_is_asked_back_for_what_others_have_got_meanwhile() {
     assert_ne!(split.first.membership().id, split.before.id);
 }
 
-/// T21. By KIP-848 a fenced member waits until nothing is open, and loses the rest then; its id stays
-/// (`rd_kafka_cgrp_consumer_serve`, rdkafka_cgrp.c).
-/// So a member id that stays is no proof of membership there, and the loss is waited for.
+/// T21. By KIP-848 a fenced member waits until nothing is open, and then loses the rest; its id stays
+/// (`rd_kafka_cgrp_consumer_serve`, rdkafka_cgrp.c). So there an unchanged member id doesn't prove membership, and the
+/// engine waits for the loss.
 #[test]
 fn by_kip_848_the_rest_is_lost_after_the_answer_and_the_id_stays() {
     let split = Split::of(4, &[("group.protocol", "consumer")]);

@@ -1,20 +1,20 @@
-//! What `rd_kafka_consumer_group_metadata` and its getters say.
+//! The results of `rd_kafka_consumer_group_metadata` and its getters.
 
 use crate::member::{Member, Membership};
 use crate::place::Place;
 use crate::split::Split;
 use crate::waiting::until;
 
-/// `rd_kafka_consumer_group_metadata` (rdkafka_cgrp.c) has an object for every client with a group, joined or not.
-/// So "no member" is an empty id or no generation, and not a missing object alone (`Handle::member`).
+/// `rd_kafka_consumer_group_metadata` (rdkafka_cgrp.c) returns an object for every client with a group, joined or not.
+/// So "no member" means an empty id or no generation, not only a missing object (`Handle::member`).
 #[test]
 fn before_it_has_joined_a_member_has_no_id_and_no_generation() {
     let member = Member::outside(&Place::new(1), &[]);
     assert_eq!(member.membership(), Membership { id: String::new(), generation: -1 });
 }
 
-/// `rd_kafka_cgrp_handle_JoinGroup` (rdkafka_cgrp.c) takes the id that the coordinator answers, which is the same for a
-/// member. So what is kept is committed under the member id alone: its generation moves legitimately (`Fence`).
+/// `rd_kafka_cgrp_handle_JoinGroup` (rdkafka_cgrp.c) takes the id of the coordinator's answer, which stays the same for
+/// a member. So kept partitions are committed under the member id alone: their generation moves legitimately (`Fence`).
 #[test]
 fn a_member_keeps_its_id_while_generations_pass() {
     let split = Split::of(2, &[]);

@@ -1,18 +1,18 @@
-//! What genwatch believes of librdkafka and Kafka, shown on the real ones.
+//! What genwatch assumes about librdkafka and Kafka, tested on the real ones.
 //!
-//! The worker's decisions, and the model of librdkafka that the simulation drives them with, rest on traits that no
-//! documentation states. Each has a test here, which names the function of librdkafka 2.12.1 that says so and the
-//! decision that rests on it. A test that fails after a new version of either tells which decision to think over.
+//! The worker's decisions, and the model of librdkafka that drives the simulation, rest on traits that no documentation
+//! states. Each has a test here, which names the function of librdkafka 2.12.1 that shows it and the decision that
+//! rests on it. A test that fails after an upgrade of either shows which decision to reconsider.
 //!
 //! `scripts/test --only conformance` starts a broker and names it in `GENWATCH_TEST_BROKERS`; without that variable the
-//! tests start one themselves. Where an error has to come at a chosen moment, it's librdkafka's mock cluster.
+//! tests start one themselves. Errors that must come at a chosen moment come from librdkafka's mock cluster.
 //!
-//! * [`member`]: a consumer that answers rebalances when the test says so, not before; `unsafe` is here and in
+//! * [`member`]: a consumer that answers rebalances only when the test says so; `unsafe` is here and in
 //!   [`transaction`].
-//! * [`transaction`]: a transactional producer that sends offsets in anybody's name.
+//! * [`transaction`]: a transactional producer that sends offsets in any member's name.
 //! * [`place`]: a topic and a group of a test's own; takes members out of the group behind their back.
-//! * [`waiting`]: until a condition holds; nothing sleeps for luck.
-//! * all others: one subject a file, each test a trait.
+//! * [`waiting`]: waits until a condition holds; nothing sleeps for luck.
+//! * all others: one subject per file, one trait per test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 

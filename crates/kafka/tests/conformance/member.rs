@@ -1,6 +1,6 @@
-//! A consumer in whose name the test answers rebalances.
+//! A consumer whose rebalances the test answers.
 //!
-//! Built as the worker's intake is (a rebalance callback that only takes notes, `consume_batch_queue`), but it decides
+//! Built like the worker's intake (a rebalance callback that only takes notes, `consume_batch_queue`), but it decides
 //! nothing, and shows what librdkafka's own calls return.
 #![allow(unsafe_code)]
 
@@ -19,23 +19,23 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::place::Place;
 use crate::waiting::until_some;
 
-/// What the rebalance callback was called with.
+/// The arguments of the rebalance callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     Assigned(Vec<i32>),
     Revoked(Vec<i32>),
-    /// A revocation while `rd_kafka_assignment_lost` said yes.
+    /// A revocation while `rd_kafka_assignment_lost` returned true.
     Lost(Vec<i32>),
 }
 
-/// What one poll brought, as (partition, offset).
+/// The result of one poll, as (partition, offset).
 #[derive(Debug, Default)]
 pub struct Polled {
     pub records: Vec<(i32, i64)>,
     pub notices: Vec<(i32, i64, RDKafkaErrorCode)>,
 }
 
-/// As whom the client would commit.
+/// The membership under which the client would commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     pub id: String,
@@ -72,7 +72,7 @@ impl Member {
         member
     }
 
-    /// The same, and it takes everything that the group gives it until it has so many partitions.
+    /// As [`Member::join`], and takes everything that the group assigns until it has `partitions` partitions.
     pub fn join_and_take(place: &Place, properties: &[(&str, &str)], partitions: usize) -> Member {
         let member = Member::join(place, properties);
         crate::waiting::until("it has its partitions", || {
@@ -82,7 +82,7 @@ impl Member {
         member
     }
 
-    /// Knows the group and joins nothing.
+    /// Creates a client of the group that joins nothing.
     pub fn outside(place: &Place, properties: &[(&str, &str)]) -> Member {
         let mut config = ClientConfig::new();
         config
@@ -125,7 +125,7 @@ impl Member {
         Member { client, queue, topic: place.topic.clone(), inbox, received: Mutex::default() }
     }
 
-    /// Takes what is there, at most `limit` records; waits for them this long at most.
+    /// Returns what is available, at most `limit` records; waits for it at most `wait`.
     pub fn poll(&self, limit: usize, wait: Duration) -> Polled {
         let mut messages = vec![ptr::null_mut(); limit];
         let millis = i32::try_from(wait.as_millis()).expect("a short wait");
@@ -146,32 +146,32 @@ impl Member {
         }
     }
 
-    /// Polls without waiting, keeping records for [`Member::received`]; what was told and not taken yet stays.
+    /// Polls without waiting, and keeps records for [`Member::received`]; rebalances not yet taken stay.
     pub fn look(&self) {
         let polled = self.poll(100, Duration::ZERO);
         self.received().extend(polled.records);
     }
 
-    /// What [`Member::look`] received.
+    /// Returns what [`Member::look`] received.
     pub fn received(&self) -> MutexGuard<'_, Vec<(i32, i64)>> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next rebalance that it was told of, without polling.
+    /// Returns the next rebalance of the callback, without polling.
     pub fn told(&self) -> Option<Told> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    /// Polls until it's told of a rebalance.
+    /// Polls until a rebalance comes.
     #[track_caller]
     pub fn next_told(&self) -> Told {
-        until_some("a rebalance is told", || {
+        until_some("a rebalance comes", || {
             self.look();
             self.told()
         })
     }
 
-    /// Polls, and answers what it's told as an ordinary consumer would.
+    /// Polls, and answers rebalances as an ordinary consumer would.
     pub fn obey(&self) {
         self.look();
         while let Some(told) = self.told() {
@@ -242,7 +242,7 @@ impl Member {
         self.metadata().expect("a client that wasn't closed has metadata")
     }
 
-    /// The same, where there may be none.
+    /// As [`Member::membership`], for a client that may have none.
     pub fn metadata(&self) -> Option<Membership> {
         // SAFETY: the object is ours; its text is copied before it's destroyed.
         unsafe {
@@ -259,7 +259,7 @@ impl Member {
         }
     }
 
-    /// `rd_kafka_position`: the app position.
+    /// `rd_kafka_position`: the application's position.
     pub fn position(&self, partition: i32) -> Option<i64> {
         let list = self.list(&[partition]);
         // SAFETY: as above; the call fills in the list.
@@ -298,7 +298,7 @@ impl Member {
         result(unsafe { sys::rd_kafka_commit(self.client.as_ptr(), list.ptr(), 0) })
     }
 
-    /// `rd_kafka_committed`: the offset and what was committed with it.
+    /// `rd_kafka_committed`: the offset and its metadata.
     pub fn committed(
         &self,
         partition: i32,
@@ -340,8 +340,8 @@ impl Member {
 }
 
 impl Drop for Member {
-    /// With an assignment that nobody has answered, `rd_kafka_destroy_flags` never returns, even without a close, and
-    /// its thread spins (`rd_kafka_cgrp_try_terminate`, rdkafka_cgrp.c): so it's answered first.
+    /// With an unanswered assignment, `rd_kafka_destroy_flags` hangs, even without a close, and its thread spins
+    /// (`rd_kafka_cgrp_try_terminate`, rdkafka_cgrp.c): so it is answered first.
     fn drop(&mut self) {
         if self.incremental_assign(&[]).is_err() {
             let _ = self.unassign();

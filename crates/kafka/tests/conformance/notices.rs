@@ -12,8 +12,8 @@ use crate::waiting::{until, until_some};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
-/// A member that has read all five records, and then got an error where the sixth would be; now there are three more.
-/// The partition is paused, which drops what was fetched meanwhile.
+/// Returns a member that has read all five records, and then got an error where the sixth would be; now there are three
+/// more. The partition is paused, which drops what was fetched meanwhile.
 fn after_a_notice(before_the_pause: impl FnOnce(&Member, i64)) -> (Cluster, Member) {
     let cluster = Cluster::new(1).expect("a mock cluster");
     let place = Place::at(&cluster.bootstrap_servers());
@@ -26,7 +26,7 @@ fn after_a_notice(before_the_pause: impl FnOnce(&Member, i64)) -> (Cluster, Memb
         member.received().len() == 5
     });
     assert_eq!(member.position(0), Some(5));
-    // A request without a partition swallows an error: then another one.
+    // A request without a partition swallows an error: then inject another.
     let (_, at, _) = until_some("the notice", || {
         cluster.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_MSG; 1]);
         let Polled { notices, records } = member.poll(1, Duration::from_secs(3));
@@ -47,10 +47,10 @@ fn after_a_notice(before_the_pause: impl FnOnce(&Member, i64)) -> (Cluster, Memb
     (cluster, member)
 }
 
-/// T7. A batch call takes an error for a message, and moves the application's position to behind it
-/// (`rd_kafka_q_serve_rkmessages`, rdkafka_queue.c); a pause then takes that for the fetch position
-/// (`rd_kafka_toppar_pause_resume`, rdkafka_partition.c). So a partition with a notice is suspect, and its position not
-/// heeded.
+/// T7. A batch call takes an error for a message, and moves the application's position past it
+/// (`rd_kafka_q_serve_rkmessages`, rdkafka_queue.c); a pause then takes that as the fetch position
+/// (`rd_kafka_toppar_pause_resume`, rdkafka_partition.c). So a partition with a notice is suspect, and its position is
+/// ignored.
 #[test]
 fn a_record_is_skipped_by_a_pause_after_a_notice() {
     let (_cluster, member) = after_a_notice(|_, _| ());
@@ -58,7 +58,7 @@ fn a_record_is_skipped_by_a_pause_after_a_notice() {
 }
 
 /// T7. A seek unsets the application's position (`rd_kafka_toppar_seek`, rdkafka_partition.c), so a pause has nothing
-/// to take. So the engine seeks to what it wants next after a notice.
+/// to take. So after a notice the engine seeks to what it wants next.
 #[test]
 fn no_record_is_skipped_after_a_seek() {
     let (_cluster, member) = after_a_notice(|member, at| {

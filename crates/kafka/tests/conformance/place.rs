@@ -1,4 +1,4 @@
-//! A topic and a group that no other test knows; and what others do to them.
+//! A topic and a group that no other test uses; and actions of others on them.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use crate::broker;
 use crate::member::Member;
 use crate::waiting::{PATIENCE, until};
 
-/// Where a test takes place.
+/// The place of a test.
 pub struct Place {
     pub brokers: String,
     pub topic: String,
@@ -23,38 +23,38 @@ pub struct Place {
 }
 
 impl Place {
-    /// On the shared broker, a topic of so many partitions.
+    /// Creates a topic of `partitions` partitions on the shared broker.
     pub fn new(partitions: i32) -> Place {
         Place::new_in(broker::shared(), partitions)
     }
 
-    /// The same on this cluster.
+    /// As [`Place::new`], on this cluster.
     pub fn new_in(brokers: &str, partitions: i32) -> Place {
         let place = Place::at(brokers);
         let topic = NewTopic::new(&place.topic, partitions, TopicReplication::Fixed(1));
         let made = block_on(place.admin().create_topics([&topic], &options())).expect("an answer");
-        made[0].as_ref().expect("the topic is made");
+        made[0].as_ref().expect("the topic is created");
         place
     }
 
-    /// Names on this cluster, and no topic yet.
+    /// Chooses names on this cluster; creates no topic.
     pub fn at(brokers: &str) -> Place {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        // A broker may outlive the process that tests, and meet the same process id again.
+        // A broker may outlive the test process, and see the same process id again.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
         let name =
             format!("conformance-{since:x}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         Place { brokers: brokers.to_owned(), group: format!("{name}-group"), topic: name }
     }
 
-    /// The topic gets more partitions, so many in all.
+    /// Grows the topic to `partitions` partitions.
     pub fn grow(&self, partitions: usize) {
         let grown = [&NewPartitions::new(&self.topic, partitions)];
         let made = block_on(self.admin().create_partitions(grown, &options())).expect("an answer");
         made[0].as_ref().expect("the topic has grown");
     }
 
-    /// So many small records to a partition, all acknowledged.
+    /// Produces `count` small records to a partition, all acknowledged.
     pub fn produce(&self, partition: i32, count: usize) {
         let mut config = self.client();
         let producer: ThreadedProducer<DefaultProducerContext> =
@@ -66,7 +66,7 @@ impl Place {
         producer.flush(PATIENCE).expect("all acknowledged");
     }
 
-    /// Configured to reach the cluster.
+    /// Returns a configuration for the cluster.
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
@@ -77,15 +77,15 @@ impl Place {
         self.client().create().expect("an admin client")
     }
 
-    /// The coordinator forgets a member, as when its session ends; the member isn't asked. Returns when the member's
-    /// heartbeat has been refused.
+    /// Makes the coordinator forget a member, as when its session ends, without asking the member. Returns when the
+    /// member's heartbeat has been refused.
     pub fn throw_out(&self, member: &Member) {
         self.forget(member);
         until("the member has noticed", || member.membership().id.is_empty());
     }
 
-    /// The same, at once: a `LeaveGroup` in the member's name, which a coordinator takes from anybody who knows the
-    /// member's id.
+    /// As [`Place::throw_out`], but returns at once: a `LeaveGroup` in the member's name, which a coordinator accepts
+    /// from anybody who knows the member's id.
     pub fn forget(&self, member: &Member) {
         self.forget_id(&member.membership().id);
     }
@@ -122,7 +122,7 @@ impl Place {
         assert_eq!(answer[9..11], [0, 0], "the coordinator refuses to let the member go");
     }
 
-    /// The cluster is one node, which is every group's coordinator.
+    /// Sends a request to the cluster's one node, which is every group's coordinator.
     fn ask(&self, request: &[u8]) -> Vec<u8> {
         let mut broker = TcpStream::connect(&self.brokers).expect("a connection");
         broker.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -136,7 +136,7 @@ impl Place {
     }
 }
 
-/// Of a request: key, version, correlation id, no client id.
+/// Returns a request header: key, version, correlation id, no client id.
 fn header(key: i16, version: i16) -> Vec<u8> {
     [&key.to_be_bytes()[..], &version.to_be_bytes(), &[0; 4], &(-1_i16).to_be_bytes()].concat()
 }

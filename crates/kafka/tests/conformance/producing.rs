@@ -1,4 +1,4 @@
-//! What becomes of records that a producer was given and that were given up.
+//! What happens to records that a producer took and that were given up.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl ProducerContext for Reports {
     }
 }
 
-/// A cluster that can be taken away, a producer that has delivered one record to it, and a reader of what it has.
+/// A cluster that can be taken away, a producer that has delivered one record to it, and a reader of its records.
 struct Outage {
     cluster: MockCluster<'static, DefaultProducerContext>,
     place: Place,
@@ -83,9 +83,8 @@ impl Outage {
     }
 }
 
-/// T15. A flush that runs out of time leaves the records in the queue (`rd_kafka_flush`, rdkafka.c), and they go out
-/// when the broker is back. So an at-least-once commit that is given up is purged, or its states could come after newer
-/// ones.
+/// T15. A flush that times out leaves the records in the queue (`rd_kafka_flush`, rdkafka.c), and they go out when the
+/// broker is back. So an at-least-once commit that is given up is purged, or its states could follow newer ones.
 #[test]
 fn what_was_given_up_is_delivered_later() {
     let outage = Outage::new();
@@ -95,8 +94,8 @@ fn what_was_given_up_is_delivered_later() {
     outage.until_there_are(2);
 }
 
-/// T15. `rd_kafka_purge` (rdkafka.c) takes them out and reports each, and later records go out as usual.
-/// So a producer is used again after a purge.
+/// T15. `rd_kafka_purge` (rdkafka.c) removes them and reports each, and later records go out as usual. So a producer is
+/// used again after a purge.
 #[test]
 fn what_was_purged_is_not_delivered() {
     let outage = Outage::new();
@@ -111,18 +110,18 @@ fn what_was_purged_is_not_delivered() {
         outage.reader.look();
         outage.reader.received().len() == 2
     });
-    // The record is on its way to a broker that is gone where the client hasn't noticed yet.
+    // If the client hasn't noticed yet, the record is on its way to a lost broker.
     until("all are reported", || outage.reports().len() == 3);
     let reports = outage.reports();
     assert!(matches!(reports[..], [None, Some(PurgeQueue | PurgeInflight), None]), "{reports:?}");
 }
 
 /// T15. A purge in flight only stops waiting for the answer (`rd_kafka_purge`, `RD_KAFKA_PURGE_F_INFLIGHT`, rdkafka.c).
-/// So what was purged is in doubt, not refused: the worker takes it neither for written nor for not written.
+/// So purged records are in doubt, not refused: the worker takes them neither for written nor for not written.
 #[test]
 fn what_was_purged_in_flight_may_be_in_the_log_all_the_same() {
     let outage = Outage::new();
-    // The broker has it at once, and says so later.
+    // The broker gets it at once, and says so later.
     outage.cluster.broker_round_trip_time(1, Duration::from_secs(3)).expect("slow");
     outage.send();
     until("it's purged", || {

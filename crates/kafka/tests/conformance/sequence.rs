@@ -1,4 +1,4 @@
-//! Which sequence number a record has that comes after one that was given up.
+//! The sequence number of a record that follows one that was given up.
 
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
@@ -8,12 +8,13 @@ use crate::member::Member;
 use crate::place::Place;
 use crate::waiting::{PATIENCE, all_along};
 
-/// T23. A record whose answer was lost waits in the queue to be sent again. An abort purges it and gives its number to the next one
-/// (`rd_kafka_toppar_purge_queues`, "advancing epoch base msgid", rdkafka_partition.c), though the broker may have written it;
-/// then the broker takes the next one for it, and says that it's written. The next transaction is committed without it.
+/// T23. A record whose answer was lost waits in the queue to be sent again. An abort purges it and gives its number to
+/// the next record (`rd_kafka_toppar_purge_queues`, "advancing epoch base msgid", rdkafka_partition.c), though the
+/// broker may have written it; then the broker takes the next record for it, and reports it as written. The next
+/// transaction is committed without its record.
 ///
-/// Any error of a transaction purges (`rd_kafka_txn_set_abortable_error0`, rdkafka_txnmgr.c). So a producer isn't used again
-/// after a transaction of which a record was given up.
+/// Any error of a transaction purges (`rd_kafka_txn_set_abortable_error0`, rdkafka_txnmgr.c). So a producer isn't used
+/// again after a transaction in which a record was given up.
 #[test]
 fn after_an_abort_a_record_may_be_taken_for_the_one_that_was_given_up_before_it() {
     let (cluster, here, there) = Cluster::start_behind_a_relay("conformance-cut", &[]);

@@ -1,4 +1,4 @@
-//! A transactional producer that sends offsets in anybody's name.
+//! A transactional producer that sends offsets in any member's name.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -21,7 +21,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Begins one, under an id of the group's own.
+    /// Begins one, under an id of the group.
     pub fn begin(place: &Place) -> Transaction {
         let mut config = place.client();
         let producer: BaseProducer<_> =
@@ -31,7 +31,7 @@ impl Transaction {
         Transaction { producer, topic: place.topic.clone(), group: place.group.clone() }
     }
 
-    /// `rd_kafka_send_offsets_to_transaction` as this member; as nobody without one.
+    /// `rd_kafka_send_offsets_to_transaction` as this member; without one, as nobody.
     pub fn send_offset(
         &self,
         (partition, offset): (i32, i64),

@@ -1,4 +1,4 @@
-//! A member by KIP-848 that didn't hear what it was given.
+//! A KIP-848 member that missed its assignment.
 
 use crate::broker::Cluster;
 use crate::cut::Cut;
@@ -6,9 +6,9 @@ use crate::member::Member;
 use crate::place::Place;
 use crate::waiting::until;
 
-/// T25. The coordinator tells an assignment once, in the answer to a heartbeat, and again only to who asks for all (KIP-848). Where that
-/// answer is lost and its connection stays, librdkafka gives the connection up after `socket.timeout.ms`, and its next heartbeat
-/// asks for all. So a lost answer leaves no partition without a member.
+/// T25. The coordinator sends an assignment once, in a heartbeat response, and again only if asked for all (KIP-848).
+/// If that response is lost and its connection stays, librdkafka closes the connection after `socket.timeout.ms`, and
+/// its next heartbeat asks for all. So a lost response leaves no partition without a member.
 #[test]
 fn an_assignment_whose_telling_was_lost_is_told_again() {
     let properties =
@@ -25,17 +25,17 @@ fn an_assignment_whose_telling_was_lost_is_told_again() {
     let other = Member::join_and_take(&place, &[protocol], 2);
     let member =
         Member::join(&behind, &[protocol, ("socket.timeout.ms", "2000"), ("fetch.wait.max.ms", "100")]);
-    until("it's in the group, and the other one has not given up what is to be its", || {
+    until("it's in the group, and the other one has not given up its share", || {
         member.obey();
         cut.heartbeats() > 2
     });
     cut.lose_assignment();
-    until("the telling is lost", || {
+    until("the assignment is lost", || {
         other.obey();
         member.obey();
         cut.has_lost_assignment()
     });
-    until("it is told again", || {
+    until("it is sent again", || {
         other.obey();
         member.obey();
         (other.assignment().len(), member.assignment().len()) == (1, 1)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 pub use crate::patience::{PATIENCE, until, until_some};
 
-/// Watches for as long as ten heartbeats take that `condition` holds all the time: for what must not happen.
+/// Asserts that `condition` holds for the time of ten heartbeats: for what must not happen.
 #[track_caller]
 pub fn all_along(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(2);

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A point, as a reader of the format by the book understands it.
+/// A point, as a strict reader of the format understands it.
 #[derive(Debug, PartialEq)]
 struct Point {
     measurement: String,
@@ -21,8 +21,8 @@ enum Content {
     Text(String),
 }
 
-/// Reads one line, which must be a whole one. Shares no code with the writer: it goes by characters, with a backslash making
-/// the next one literal where it is one of `special`.
+/// Reads one whole line. Shares no code with the writer: it goes by characters, and a backslash makes the next one
+/// literal if that is one of `special`.
 fn read(line: &str) -> Point {
     let line = line.strip_suffix('\n').expect("a line ends with a line feed");
     assert!(!line.contains('\n') && !line.starts_with('#'), "{line:?}");
@@ -121,7 +121,7 @@ fn aggregate(value: &serde_json::Value) -> Result<String, SkipReason> {
     append(&PointShape::of_aggregates("m", Precision::Ms), "g", &value.to_string())
 }
 
-/// A good reading of generator g, and these members.
+/// Returns a good reading of generator g with these additional members.
 fn reading_with(members: &str) -> String {
     format!(r#"{{"generatorID":"g","lat":1,"lon":-2.5,"temperature":74,"pressure":198,"fuel":901{members}}}"#)
 }
@@ -210,10 +210,10 @@ fn an_alert_has_rule_severity_and_state_as_tags_and_its_source_flattened() {
         "threshold=200.0,value=199.0 1766400123\n"
     );
     assert_eq!(line.as_deref(), Ok(expected));
-    // At the time of its reading, to the nanosecond.
+    // It has the time of its reading, to the nanosecond.
     let line = append(&PointShape::of_alerts("m_alerts", Precision::Ns), "g", value).expect("a point");
     assert!(line.ends_with(" 1766400123000001042\n"), "{line}");
-    // Without an `at` of its own, or with none that is a time, it's the record's timestamp.
+    // Without an `at` that is a time, it has the record's timestamp.
     let line = append(&PointShape::of_alerts("m", Precision::S), "g", r#"{"at":"noon","value":1}"#);
     assert_eq!(line.as_deref(), Ok("m,generatorID=g value=1.0 1766400000\n"));
 }
@@ -337,7 +337,7 @@ fn a_measurement_is_checked_before_anything_is_written() {
     }
 }
 
-/// Text full of what the format is touchy about.
+/// Text full of the format's special characters.
 fn hostile() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![",", "=", " ", "\"", "\\", "\n", "\r", "\t", "#", "'", "\u{0}", "n", "\\n", "\\\""]).prop_map(str::to_owned),
@@ -358,7 +358,7 @@ fn hostile_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// A reading with whatever members is as many lines as it has kinds of members, and the known ones are as the worker has them.
+    /// A reading with any members has one line per kind of members, and the known ones are as the worker reads them.
     #[test]
     fn a_reading_with_any_members_reads_back(
         key in hostile(),
@@ -406,7 +406,7 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 
-    /// Whatever is in a record: what is written reads back as what was meant, and nothing else is written.
+    /// For any record, the written line reads back as intended, and nothing else is written.
     #[test]
     fn what_is_written_reads_back(
         measurement in hostile(),
@@ -425,7 +425,7 @@ proptest! {
         let mut line = String::new();
         let result = PointShape::of_alerts(&measurement, Precision::Ms).append(&source, &mut line);
 
-        // By the book, said anew: a backslash in front of what may be escaped can't be told from an escape.
+        // Restates the format: a backslash before a character that may be escaped looks like an escape.
         let unclear = |text: &str| {
             text.contains('\n') || text.ends_with('\\')
                 || ["\\\\", "\\,", "\\=", "\\ "].iter().any(|pair| text.contains(pair))
@@ -465,7 +465,7 @@ proptest! {
         prop_assert_eq!(read(&line), Point { measurement, tags, fields, time: at });
     }
 
-    /// Bytes of a stranger bring nothing down.
+    /// Arbitrary bytes crash nothing.
     #[test]
     fn any_bytes_make_one_line_or_none(
         key in prop::option::of(prop::collection::vec(any::<u8>(), 0..20)),

@@ -1,7 +1,8 @@
-//! The coordinator by KIP-848: it decides who is to have what, and reconciles each member with that by itself.
+//! The coordinator by KIP-848: it decides on assignments, and reconciles each member separately.
 //!
-//! A member is told what it may have at the moment; what it is to give up it has given up when its heartbeat says so, and only
-//! then it comes to the next epoch; what others haven't given up yet it gets later. (`CurrentAssignmentBuilder`, Kafka 4)
+//! It gives a member what the member may have now. A member has given up partitions when its heartbeat says so, and
+//! only then moves to the next epoch; partitions that others haven't given up yet follow later.
+//! (`CurrentAssignmentBuilder`, Kafka 4)
 
 use std::collections::BTreeSet;
 
@@ -10,11 +11,11 @@ use super::{Group, Member, MemberId};
 /// One member's reconciliation.
 #[derive(Debug, Default)]
 pub(super) struct Reconciliation {
-    /// What it may have.
+    /// The partitions that it may have now.
     assigned: BTreeSet<i32>,
-    /// What it hasn't given up yet.
+    /// The partitions that it must still give up.
     revoking: BTreeSet<i32>,
-    /// What it is to have.
+    /// The partitions that it will have.
     target: BTreeSet<i32>,
 }
 
@@ -23,13 +24,13 @@ pub(super) struct Reconciliation {
 pub struct Heartbeat {
     /// The member's epoch.
     pub epoch: u64,
-    /// What the member may have, where that has changed.
+    /// The member's partitions, if they have changed.
     pub assigned: Option<BTreeSet<i32>>,
 }
 
 impl Group {
-    /// A heartbeat that acts: of a member that joins, or with what it has when it has reconciled itself. `None`: it isn't a
-    /// member.
+    /// Handles a heartbeat of a joining member, or one with the member's partitions after its reconciliation. `None`:
+    /// it isn't a member.
     pub fn reconcile(
         &mut self,
         id: MemberId,
@@ -49,7 +50,7 @@ impl Group {
         Some(Heartbeat { epoch: member.epoch, assigned })
     }
 
-    /// Whether what the member may have has changed.
+    /// Advances a member's reconciliation. Returns whether its partitions have changed.
     fn advance(&mut self, id: MemberId, owned: Option<&BTreeSet<i32>>) -> Option<bool> {
         let others = self.members.iter().filter(|(other, _)| **other != id);
         let held = |member: &Member| {
@@ -80,7 +81,7 @@ impl Group {
         Some(*assigned != before)
     }
 
-    /// Decides anew who is to have what, if somebody has come or gone. Whether it did.
+    /// Decides on new assignments if a member has come or gone. Returns whether it did.
     pub fn assign(&mut self) -> bool {
         if self.preparing.take().is_none() {
             return false;

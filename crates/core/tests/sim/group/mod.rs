@@ -1,8 +1,10 @@
 //! The group coordinator: members, generations, rebalances, session timeouts.
 //!
-//! As with Kafka, a rebalance by the classic protocol waits until every member has joined it, or has taken too long and is thrown out; it gives each
-//! member what nobody claims and withholds from others what they are to give up, which is free as soon as its owner joins
-//! without claiming it, or isn't a member any more. Each rebalance is a new generation, and who commits offsets under an
+//! As in Kafka, a rebalance by the classic protocol waits until every member has joined; one that takes too long is
+//! thrown out. Each member gets its partitions that no other claims; the rest are withheld until their owner joins
+//! without claiming them, or isn't a member any longer. Each rebalance is a new generation. Offset commits under an
+//! older generation, or from a non-member, are refused. Like Kafka, it does not check *whose* partitions are
+//! committed.
 //! older one, or isn't a member, is refused. It does not look at *whose* partitions are committed: neither does Kafka.
 
 mod kip848;
@@ -11,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kip848::Reconciliation;
 
-/// Names one membership.
+/// Identifies one membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MemberId(pub u64);
 
@@ -19,12 +21,12 @@ pub struct MemberId(pub u64);
 struct Member {
     heard_of: i64,
     instance: Option<usize>,
-    /// Has joined the rebalance under way.
+    /// Whether it has joined the current rebalance.
     joined: bool,
     claims: BTreeSet<i32>,
-    /// The generation in which it commits; by KIP-848 its own.
+    /// The generation in which it commits; under KIP-848 its own epoch.
     epoch: u64,
-    /// By KIP-848 only.
+    /// Only under KIP-848.
     reconciliation: Reconciliation,
 }
 
@@ -41,14 +43,14 @@ impl Member {
     }
 }
 
-/// A rebalance that is complete.
+/// A complete rebalance.
 #[derive(Debug)]
 pub struct Rebalanced {
     /// The new generation.
     pub generation: u64,
-    /// What each member has in it.
+    /// The partitions of each member.
     pub lists: BTreeMap<MemberId, Vec<i32>>,
-    /// Who was thrown out.
+    /// The members that were thrown out.
     pub late: Vec<MemberId>,
 }
 
@@ -59,20 +61,20 @@ pub struct Group {
     generation: u64,
     members: BTreeMap<MemberId, Member>,
     ids: u64,
-    /// Ids that nobody has joined with yet.
+    /// Ids that haven't joined yet.
     pending: BTreeSet<MemberId>,
-    /// Whose each partition is: until somebody else gets it.
+    /// The owner of each partition, until another gets it.
     owners: BTreeMap<i32, MemberId>,
-    /// Since when a rebalance waits for members.
+    /// When the current rebalance began to wait for members.
     preparing: Option<i64>,
-    /// How long it does.
+    /// How long it waits.
     patience: i64,
-    /// Turned by the scheduler, so that partitions move although nobody came or went.
+    /// Changed by the scheduler, so that partitions move although no member has come or gone.
     rotation: usize,
 }
 
 impl Group {
-    /// A group without members, which waits so long for members in a rebalance.
+    /// A group without members; a rebalance waits for members for `patience`.
     pub fn new(partitions: i32, patience: i64) -> Group {
         Group {
             partitions,
@@ -87,14 +89,14 @@ impl Group {
         }
     }
 
-    /// An id for somebody who is about to join.
+    /// Returns an id for a new member.
     pub fn new_id(&mut self) -> MemberId {
         self.ids += 1;
         self.pending.insert(MemberId(self.ids));
         MemberId(self.ids)
     }
 
-    /// A JoinGroup request. A static member takes the place of its former self. Whether the id is known.
+    /// Handles a JoinGroup request. A static member replaces its predecessor. Returns whether the id is known.
     pub fn join(&mut self, id: MemberId, instance: Option<usize>, claims: BTreeSet<i32>, now: i64) -> bool {
         if !self.members.contains_key(&id) && !self.pending.remove(&id) {
             return false;
@@ -108,7 +110,7 @@ impl Group {
         true
     }
 
-    /// A member has gone.
+    /// A member leaves.
     pub fn leave(&mut self, id: MemberId, now: i64) {
         if self.members.remove(&id).is_some() {
             self.owners.retain(|_, owner| *owner != id);
@@ -116,7 +118,7 @@ impl Group {
         }
     }
 
-    /// A member shows that it is there. Whether it is one.
+    /// Handles a heartbeat. Returns whether the id is a member.
     pub fn heartbeat(&mut self, id: MemberId, now: i64) -> bool {
         let member = self.members.get_mut(&id);
         member.map(|member| member.heard_of = now).is_some()
@@ -127,7 +129,7 @@ impl Group {
         self.preparing.is_some() && self.members.get(&id).is_some_and(|member| !member.joined)
     }
 
-    /// Evicts who hasn't been heard of for too long.
+    /// Evicts members without a heartbeat for too long.
     pub fn evict(&mut self, now: i64, session: i64) -> Vec<MemberId> {
         let silent = |(id, member): (&MemberId, &Member)| (now - member.heard_of > session).then_some(*id);
         let evicted: Vec<MemberId> = self.members.iter().filter_map(silent).collect();
@@ -148,18 +150,18 @@ impl Group {
         self.members.contains_key(&id)
     }
 
-    /// Whose a partition is.
+    /// The owner of a partition.
     pub fn owner(&self, partition: i32) -> Option<MemberId> {
         self.owners.get(&partition).copied()
     }
 
-    /// Partitions are to move, although nobody came or went.
+    /// Moves partitions although no member has come or gone.
     pub fn rotate(&mut self, now: i64) {
         self.rotation += 1;
         self.preparing.get_or_insert(now);
     }
 
-    /// Completes the rebalance that is under way, if every member has joined or has been waited for long enough.
+    /// Completes the current rebalance, if every member has joined or the wait is over.
     pub fn rebalance(&mut self, now: i64) -> Option<Rebalanced> {
         let since = self.preparing?;
         let is_late = |(id, member): (&MemberId, &Member)| (!member.joined).then_some(*id);
@@ -181,7 +183,7 @@ impl Group {
             let claims =
                 |(id, member): (&MemberId, &Member)| member.claims.contains(&partition).then_some(*id);
             let mut claimants = self.members.iter().filter_map(claims).collect::<Vec<_>>();
-            // Of two that claim it, it's whose it was last.
+            // Of two claimants, the last owner wins.
             claimants.sort_by_key(|id| self.owners.get(&partition) != Some(id));
             match claimants.first() {
                 Some(holder) if holder != target => {}

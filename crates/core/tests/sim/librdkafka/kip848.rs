@@ -1,17 +1,17 @@
-//! The client by KIP-848: it is told by its heartbeats what it may have, and reconciles itself with that, one change after
-//! the other. (`rd_kafka_cgrp_consumer_serve`, `rd_kafka_cgrp_handle_ConsumerGroupHeartbeat`)
+//! The client by KIP-848: heartbeats say what it may have, and it reconciles itself with that, one change after
+//! another. (`rd_kafka_cgrp_consumer_serve`, `rd_kafka_cgrp_handle_ConsumerGroupHeartbeat`)
 
 use std::collections::BTreeSet;
 
 use super::{Client, Membership, Rebalance};
 use crate::group::Group;
 
-/// What it knows of its reconciliation.
+/// The state of its reconciliation.
 #[derive(Debug, Default)]
 pub(super) struct Reconciliation {
-    /// `rkcg_current_assignment`: what the coordinator knows that we have.
+    /// `rkcg_current_assignment`: the assignment of ours that the coordinator knows.
     current: BTreeSet<i32>,
-    /// `rkcg_target_assignment`: what we are on the way to, until that is acknowledged.
+    /// `rkcg_target_assignment`: the assignment that we are moving to, until it is acknowledged.
     target: Option<BTreeSet<i32>>,
     /// `rkcg_next_target_assignment`.
     next: Option<BTreeSet<i32>>,
@@ -26,12 +26,12 @@ impl Reconciliation {
 }
 
 impl Client {
-    /// The coordinator has refused a heartbeat: while something is open, nothing is told.
+    /// The coordinator has refused a heartbeat: while a rebalance is unanswered, nothing is reported.
     pub(super) fn fenced(&mut self) {
         self.reconciliation.fenced = true;
     }
 
-    /// A heartbeat, and what follows from its answer.
+    /// Sends a heartbeat, and handles its answer.
     pub(super) fn serve(&mut self, group: &mut Group, now: i64) {
         if self.reconciliation.fenced {
             if self.open.is_none() {
@@ -71,7 +71,7 @@ impl Client {
         }
     }
 
-    /// `rd_kafka_cgrp_consumer_reset`: joins anew, under the same id.
+    /// `rd_kafka_cgrp_consumer_reset`: joins again, with the same id.
     pub(super) fn reset(&mut self) {
         self.reconciliation = Reconciliation::default();
         self.generation = Some(0);

@@ -1,9 +1,9 @@
-//! The client of a group: what librdkafka does and tells by the classic protocol, with `cooperative-sticky` and with an eager
-//! assignor, and by KIP-848.
+//! The client of a group: what librdkafka does and reports under the classic protocol, with `cooperative-sticky` and
+//! with an eager assignor, and under KIP-848.
 //!
-//! Written from `rdkafka_cgrp.c` and `rdkafka_queue.c` of librdkafka 2.12.1, function names in brackets; what it claims is
-//! shown on the real one by `tests/conformance`. It says nothing where librdkafka says nothing, and takes offence where
-//! librdkafka does.
+//! Written from `rdkafka_cgrp.c` and `rdkafka_queue.c` of librdkafka 2.12.1, function names in brackets;
+//! `tests/conformance` shows its claims on the real one. It is silent where librdkafka is silent, and fails where
+//! librdkafka fails.
 
 mod kip848;
 
@@ -15,21 +15,21 @@ use crate::group::{Group, MemberId};
 use crate::invariants::{Violation, ensure};
 use kip848::Reconciliation;
 
-/// What the worker is told about its assignment.
+/// A change of the worker's assignment.
 #[derive(Clone, Debug)]
 pub enum Rebalance {
-    /// Partitions are ours.
+    /// Partitions are now ours.
     Assigned(Vec<i32>),
-    /// Partitions are to be given up.
+    /// Partitions to give up.
     Revoked(Vec<i32>),
-    /// Partitions are somebody else's.
+    /// Partitions that another member owns now.
     Lost(Vec<i32>),
 }
 
 /// How partitions change hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// What stays is worked on; assignments are told as differences. (`cooperative-sticky`)
+    /// Kept partitions continue; assignments are reported as differences. (`cooperative-sticky`)
     Cooperative,
     /// Everything is given up before a rebalance; assignments are absolute. (`range`, `roundrobin`)
     Eager,
@@ -37,7 +37,7 @@ pub enum Protocol {
     Consumer,
 }
 
-/// What the worker hasn't answered yet.
+/// The rebalance that the worker hasn't answered yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Open {
     /// WAIT_UNASSIGN_CALL.
@@ -46,14 +46,14 @@ enum Open {
     Assign,
 }
 
-/// Where the client is with its membership.
+/// The stage of the client's membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Membership {
-    /// A JoinGroup request is to be sent.
+    /// A JoinGroup request must be sent.
     Init,
-    /// It's sent; the coordinator waits for the other members.
+    /// It is sent; the coordinator waits for the other members.
     Joining,
-    /// It's answered: the generation is known, the assignment is on its way.
+    /// It is answered: the generation is known, the assignment will follow.
     Syncing(Vec<i32>),
     Steady,
 }
@@ -61,14 +61,14 @@ enum Membership {
 /// The fetcher of one partition.
 #[derive(Clone, Debug)]
 pub struct Fetch {
-    /// The next offset to be fetched.
+    /// The next offset to fetch.
     pub next: i64,
     /// Paused by the worker.
     pub paused: bool,
-    /// Where the application stands, where that isn't what was handed out last: behind a notice.
+    /// The application's position, where it isn't after the last record handed out: after a notice.
     /// (`rd_kafka_q_serve_rkmessages`)
     pub misled: Option<i64>,
-    /// Nothing is fetched any more, as the offset was out of range. (`rd_kafka_offset_reset`)
+    /// Fetching has stopped, because the offset was out of range. (`rd_kafka_offset_reset`)
     pub stopped: bool,
 }
 
@@ -78,26 +78,26 @@ pub struct Client {
     protocol: Protocol,
     /// A static member's name (KIP-345).
     instance: Option<usize>,
-    /// `None`: "".
+    /// `None` stands for "".
     member: Option<MemberId>,
-    /// None before the first, and after some refusals.
+    /// `None` before the first, and after some refusals.
     generation: Option<u64>,
     join: Membership,
-    /// Handed out by a poll, or about to be; not answered.
+    /// A poll has returned it or is about to; unanswered.
     open: Option<Open>,
     inbox: VecDeque<Rebalance>,
     /// `rkcg_group_assignment`.
     owned: BTreeSet<i32>,
-    /// Whether there is one, be it empty.
+    /// Whether there is an assignment, even an empty one.
     assigned: bool,
-    /// `rkcg_rebalance_incr_assignment`: told when the revocation is answered.
+    /// `rkcg_rebalance_incr_assignment`: reported when the revocation is answered.
     kept_back: Option<Vec<i32>>,
     rejoin: bool,
-    /// By KIP-848 only.
+    /// Only under KIP-848.
     reconciliation: Reconciliation,
-    /// `rkcg_subscription` is there.
+    /// Whether `rkcg_subscription` is gone.
     leaving: bool,
-    /// What is fetched.
+    /// The fetched partitions.
     pub fetched: BTreeMap<i32, Fetch>,
 }
 
@@ -127,7 +127,7 @@ impl Client {
         Some((self.member?, self.generation?))
     }
 
-    /// The same, as the worker's engine knows it (`rd_kafka_consumer_group_metadata`).
+    /// The membership as the worker's engine knows it (`rd_kafka_consumer_group_metadata`).
     pub fn metadata(&self) -> Option<Member> {
         let (MemberId(id), generation) = self.view()?;
         Some(Member { id: format!("m{id}").into(), generation: generation as i32 })
@@ -138,18 +138,18 @@ impl Client {
         self.member == Some(id)
     }
 
-    /// Whether nothing is under way about its membership.
+    /// Whether its membership is stable.
     pub fn is_settled(&self) -> bool {
         let has_joined = match self.protocol {
             Protocol::Cooperative | Protocol::Eager => self.join == Membership::Steady,
-            // Who has never had anything is in INIT.
+            // A client that never had anything is in INIT.
             Protocol::Consumer => self.reconciliation.is_done(),
         };
         has_joined && self.open.is_none() && self.inbox.is_empty() && self.member.is_some()
     }
 
-    /// Leaves the group; the worker must have answered all that it was told. (`rd_kafka_consumer_close` with an open
-    /// revocation waits for its answer without limit.)
+    /// Leaves the group; the worker must have answered every rebalance. (`rd_kafka_consumer_close` waits without
+    /// limit for the answer to an open revocation.)
     pub fn leave(&mut self, group: &mut Group, now: i64) -> Result<(), Violation> {
         ensure!(self.open != Some(Open::Unassign), Answered, "a revocation is open as the group is left");
         self.leaving = true;
@@ -159,7 +159,7 @@ impl Client {
         Ok(())
     }
 
-    /// A heartbeat and its answer; a member that was evicted learns it when `learns`. Whether it did.
+    /// Sends a heartbeat; an evicted member learns it if `learns`. Returns whether it did.
     pub fn heartbeat(&mut self, group: &mut Group, now: i64, learns: bool) -> bool {
         let Some(id) = self.member else { return false };
         if group.heartbeat(id, now) {
@@ -169,7 +169,7 @@ impl Client {
             }
             return false;
         }
-        // An id that was given for the first JoinGroup isn't a member's yet, nor is one that joins anew by KIP-848.
+        // An id for the first JoinGroup isn't a member's yet, nor is that of a client that joins again under KIP-848.
         let joins_anew = self.generation.is_none() || self.protocol == Protocol::Consumer;
         if self.join == Membership::Init && joins_anew {
             return false;
@@ -182,7 +182,8 @@ impl Client {
         learns
     }
 
-    /// `rd_kafka_cgrp_group_is_rebalancing`: partitions go on until it's known which of them go, or all are given up first.
+    /// `rd_kafka_cgrp_group_is_rebalancing`: partitions continue until it's known which must go, or all are given up
+    /// first.
     fn is_rebalancing(&mut self) {
         match self.protocol {
             Protocol::Cooperative => self.join = Membership::Init,
@@ -192,7 +193,7 @@ impl Client {
     }
 
     /// `rd_kafka_cgrp_handle_heartbeat_error_op` and `rd_kafka_cgrp_revoke_all_rejoin_maybe`: while something is
-    /// unanswered, the member id is forgotten and nothing is told.
+    /// unanswered, the member id is forgotten and nothing is reported.
     fn evicted(&mut self) {
         self.member = None;
         if self.open.is_none() {
@@ -214,7 +215,7 @@ impl Client {
         }
     }
 
-    /// The client goes on by itself, as far as it can.
+    /// Advances the client as far as it can go on its own.
     pub fn step(&mut self, group: &mut Group, now: i64) {
         if self.leaving {
             return;
@@ -229,7 +230,7 @@ impl Client {
         match std::mem::replace(&mut self.join, Membership::Steady) {
             Membership::Init => {
                 if self.member.is_none() && self.instance.is_none() {
-                    // MEMBER_ID_REQUIRED (KIP-394), which revokes everything, if it isn't already.
+                    // MEMBER_ID_REQUIRED (KIP-394) revokes everything not yet revoked.
                     // (`rd_kafka_cgrp_handle_JoinGroup`)
                     self.member = Some(group.new_id());
                     self.generation = None;
@@ -246,7 +247,7 @@ impl Client {
                 if group.join(id, self.instance, self.owned.clone(), now) {
                     self.join = Membership::Joining;
                 } else {
-                    // UNKNOWN_MEMBER_ID: told to nobody. (`rd_kafka_cgrp_handle_JoinGroup`)
+                    // UNKNOWN_MEMBER_ID: not reported. (`rd_kafka_cgrp_handle_JoinGroup`)
                     self.member = None;
                     self.join = Membership::Init;
                 }
@@ -270,8 +271,8 @@ impl Client {
         }
     }
 
-    /// `rd_kafka_cgrp_handle_assignment_cooperative`: each sync ends in an assignment, be it empty; a revocation comes before
-    /// it.
+    /// `rd_kafka_cgrp_handle_assignment_cooperative`: each sync ends in an assignment, even an empty one; a
+    /// revocation precedes it.
     fn synced(&mut self, list: &[i32]) {
         let revoked: Vec<i32> = self.owned.iter().copied().filter(|id| !list.contains(id)).collect();
         let added: Vec<i32> = list.iter().copied().filter(|id| !self.owned.contains(id)).collect();
@@ -293,22 +294,22 @@ impl Client {
         self.open = Some(Open::Assign);
     }
 
-    /// The next thing that the worker is to be told.
+    /// Takes the next rebalance for the worker.
     pub fn take_rebalance(&mut self) -> Option<Rebalance> {
         self.inbox.pop_front()
     }
 
-    /// Whether records are handed out: not while anything is unanswered. (`rd_kafka_rebalance_op`)
+    /// Whether records are handed out: not while a rebalance is unanswered. (`rd_kafka_rebalance_op`)
     pub fn hands_out(&self) -> bool {
         self.open.is_none()
     }
 
-    /// `incremental_assign` of nothing, or `assign` of all that is `held`.
+    /// `incremental_assign` of nothing, or `assign` of everything in `held`.
     pub fn acknowledge(&mut self, held: &[(i32, i64)]) -> Result<(), Violation> {
         ensure!(
             self.open == Some(Open::Assign),
             Answered,
-            "an assignment is acknowledged, open is {:?}",
+            "an assignment is acknowledged, but open is {:?}",
             self.open
         );
         self.open = None;
@@ -324,8 +325,8 @@ impl Client {
         Ok(())
     }
 
-    /// `incremental_assign`, which is never refused for a loss, or `assign` of all that is `held`, the new ones among them.
-    /// (`rd_kafka_assignment_add`, `rd_kafka_cgrp_assign`)
+    /// `incremental_assign`, which is never refused for a loss, or `assign` of everything in `held`, the new
+    /// partitions included. (`rd_kafka_assignment_add`, `rd_kafka_cgrp_assign`)
     pub fn add(&mut self, starts: &[(i32, i64)], held: &[(i32, i64)]) -> Result<(), Violation> {
         for (id, offset) in starts {
             ensure!(
@@ -333,9 +334,9 @@ impl Client {
                 Answered,
                 "{id} is added before its assignment is acknowledged"
             );
-            // What is named among others may have been named before.
+            // An absolute list may repeat partitions.
             if self.protocol != Protocol::Eager {
-                ensure!(!self.fetched.contains_key(id), Answered, "{id} is added, which is fetched already");
+                ensure!(!self.fetched.contains_key(id), Answered, "{id} is added, but it is fetched already");
                 self.fetched
                     .insert(*id, Fetch { next: *offset, paused: false, misled: None, stopped: false });
             }
@@ -346,7 +347,7 @@ impl Client {
         Ok(())
     }
 
-    /// Each fetcher starts anew; who was paused stays it. (`rd_kafka_assignment_clear`)
+    /// Every fetcher restarts; paused ones stay paused. (`rd_kafka_assignment_clear`)
     fn assign(&mut self, held: &[(i32, i64)]) {
         let before = std::mem::take(&mut self.fetched);
         for (id, next) in held {
@@ -355,20 +356,20 @@ impl Client {
         }
     }
 
-    /// `incremental_unassign`, which refuses what isn't fetched, or `assign` of nothing; it answers the open revocation,
-    /// whatever it lists.
+    /// `incremental_unassign`, which refuses partitions that aren't fetched, or `assign` of nothing; it answers the
+    /// open revocation, whatever it lists.
     pub fn unassign(&mut self, list: &[i32]) -> Result<(), Violation> {
         for id in list {
-            ensure!(self.fetched.remove(id).is_some(), Answered, "{id} is unassigned, which isn't fetched");
+            ensure!(self.fetched.remove(id).is_some(), Answered, "{id} is unassigned, but it isn't fetched");
         }
         if self.protocol == Protocol::Eager {
             let left: Vec<&i32> = self.fetched.keys().collect();
-            ensure!(left.is_empty(), Answered, "all are unassigned, and {left:?} not given up");
+            ensure!(left.is_empty(), Answered, "all are unassigned, but {left:?} not given up");
         }
         ensure!(
             self.open == Some(Open::Unassign),
             Answered,
-            "{list:?} are unassigned, open is {:?}",
+            "{list:?} are unassigned, but open is {:?}",
             self.open
         );
         self.open = None;
@@ -380,22 +381,23 @@ impl Client {
         Ok(())
     }
 
-    /// What must be gone when the client has told of it.
+    /// Checks that the revoked partitions are gone when the client answers.
     pub fn check_unassigned(&self, revoked: &[i32]) -> Result<(), Violation> {
         let left = revoked.iter().find(|id| self.fetched.contains_key(id));
         ensure!(left.is_none(), Answered, "{left:?} was revoked and is still fetched");
         Ok(())
     }
 
-    /// A seek; the application's position is unset. What isn't fetched refuses it. Whether it's done.
+    /// A seek; unsets the application's position. Refused if the partition isn't fetched. Returns whether it is done.
     /// (`rd_kafka_toppar_seek`)
     pub fn seek(&mut self, id: i32, offset: i64) -> bool {
         let fetch = self.fetched.get_mut(&id).filter(|fetch| !fetch.stopped);
         fetch.map(|fetch| (fetch.next, fetch.misled) = (offset, None)).is_some()
     }
 
-    /// `incremental_unassign` and `incremental_assign` of one partition. The worker must know of no open revocation, as this
-    /// would answer it; of one that it isn't told yet it can't know, and is as good as refused. Whether it's done.
+    /// `incremental_unassign` and `incremental_assign` of one partition. The worker must know of no open revocation,
+    /// because this would answer it. If one is open that hasn't reached the worker yet, this counts as refused.
+    /// Returns whether it is done.
     pub fn reassign(&mut self, id: i32, offset: i64, held: &[(i32, i64)]) -> Result<bool, Violation> {
         ensure!(
             self.open != Some(Open::Unassign) || !self.inbox.is_empty(),
@@ -413,7 +415,7 @@ impl Client {
         Ok(true)
     }
 
-    /// A pause takes the application's position for the fetcher's. (`rd_kafka_toppar_pause_resume`)
+    /// A pause sets the fetcher's position to the application's. (`rd_kafka_toppar_pause_resume`)
     pub fn pause(&mut self, id: i32, paused: bool) {
         if let Some(fetch) = self.fetched.get_mut(&id) {
             fetch.paused = paused;

@@ -1,27 +1,27 @@
-//! What must hold of one replica between two turns: its pool against its ledgers, its bounds.
+//! Checks one worker between two turns: its pool against its ledgers, and its bounds.
 
 use super::{Replica, Surroundings};
 use crate::invariants::{Violation, ensure};
 use crate::ledger::{Ledger, Stage};
 
-/// What a record takes at most, as a dead letter too.
+/// The most bytes of a record, even as a dead letter.
 const MAX_RECORD_BYTES: usize = 500;
 
 impl Replica {
-    /// What must hold between two turns.
+    /// Checks what must hold between two turns.
     pub(super) fn check(&self, around: &Surroundings<'_>) -> Result<(), Violation> {
         let scenario = around.scenario;
         let live = self.work.iter().filter(|work| !work.void).count();
         let running = self.engine.pool().running();
-        ensure!(running == live, Counts, "the pool says that {running} readings run, {live} do");
+        ensure!(running == live, Counts, "the pool says that {running} readings run, but {live} do");
         let concurrency = self.lanes.unwrap_or(0);
-        ensure!(live <= concurrency, Bounds, "{live} readings run at once, {concurrency} may");
+        ensure!(live <= concurrency, Bounds, "{live} readings run at once, but {concurrency} may");
         let in_flight: usize = self.ledgers.values().map(Ledger::in_flight).sum();
         let held = self.engine.pool().in_flight();
         ensure!(
             held >= in_flight,
             Counts,
-            "the pool says that {held} records are in flight, {in_flight} are"
+            "the pool says that {held} records are in flight, but {in_flight} are"
         );
         if live < concurrency {
             let idle = self.ledgers.iter().find_map(|(id, ledger)| Some((id, ledger.idle_generator()?)));
@@ -42,12 +42,13 @@ impl Replica {
                 self.share()
             );
         }
-        // Each partition may have filled its share when there were fewer partitions to share with, and then a batch came.
+        // Each partition may have filled its share when fewer partitions shared the bounds, and then got another
+        // batch.
         let shares: usize = (1..=scenario.partitions).map(|n| (scenario.bounds.bytes / n).max(1)).sum();
-        // What was in flight at that time has its effects still to come.
+        // Records that were in flight then have yet to produce their effects.
         let record = scenario.effect_bytes() + MAX_RECORD_BYTES;
         let backlog: usize = self.loads.values().map(|load| load.backlog).sum();
-        // All generators may fall silent at once, and be forgotten at once, and nobody reads less for it.
+        // All generators may fall silent at once, and be forgotten at once; no worker reads less because of it.
         let times =
             usize::from(scenario.silent_for().is_some()) + usize::from(scenario.forget_after.is_some());
         let silent = times * scenario.partitions * scenario.generators;

@@ -1,5 +1,5 @@
-//! Where partitions end, as a replica learns it (`src/kafka/ends.rs`): the leaders look some time after the question, and the
-//! answer comes some time after that, or never.
+//! The ends of partitions, as a worker learns them (`crates/kafka/src/watermarks.rs`): the leaders look some time after the
+//! question, and the answer comes some time after that, or never.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +14,23 @@ use super::{Replica, Surroundings};
 use crate::invariants::{Violation, ensure};
 use crate::records::Entry;
 
-/// How often silence is looked for.
+/// Milliseconds between checks for silence.
 const EVERY: i64 = 100;
 
-/// A question on its way.
+/// A pending question.
 #[derive(Debug)]
 pub(super) struct Question {
     /// Virtual time.
     asked: i64,
-    /// The replica's.
+    /// The worker's wall clock.
     wall: i64,
     partitions: Vec<i32>,
-    /// What the leaders have said.
+    /// The leaders' answers.
     ends: Option<BTreeMap<i32, i64>>,
 }
 
 impl Replica {
-    /// Asks, waits, looks for silence.
+    /// Asks, waits, checks for silence.
     pub(super) fn observe(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         if !self.is_connected(around.now) {
             return Ok(());
@@ -46,7 +46,7 @@ impl Replica {
             None => {}
             Some(mut question) if question.ends.is_none() => {
                 if goes_on {
-                    // Some leader may not answer.
+                    // Some leaders may not answer.
                     question.partitions.retain(|_| around.settling || around.rng.random_bool(0.9));
                     let end = |id: &i32| (*id, around.cluster.partitions[*id as usize].end);
                     question.ends = Some(question.partitions.iter().map(end).collect());
@@ -54,7 +54,7 @@ impl Replica {
                 self.question = Some(question);
             }
             Some(question) if goes_on => self.look_for_silence(&question, around)?,
-            // Now and then an answer is lost.
+            // Sometimes an answer is lost.
             Some(question) => self.question = around.rng.random_bool(0.95).then_some(question),
         }
         Ok(())
@@ -73,15 +73,15 @@ impl Replica {
             ensure!(
                 has_reached || self.engine.pool().bytes() == held,
                 Silence,
-                "silence was told of partition {id}, though not all up to its end at {end} was taken in"
+                "silence was reported for partition {id}, though its end at {end} was not reached"
             );
             self.note_who_is_silent(*id, *end, question.asked, around);
         }
         Ok(())
     }
 
-    /// Who had been silent for long enough when the end was asked, whatever the replica's clock says: nobody has appended anything for
-    /// it since.
+    /// Notes the generators that had been silent for long enough when the end was asked, whatever the worker's clock
+    /// says: nothing has been appended for them since.
     fn note_who_is_silent(&mut self, id: i32, end: i64, asked: i64, around: &Surroundings<'_>) {
         let Some(after) = around.scenario.silent_for() else { return };
         let log = around.cluster.partitions[id as usize].log.iter();
@@ -98,8 +98,8 @@ impl Replica {
         }
     }
 
-    /// That a commit tells the silence of nobody who wasn't silent, and forgets nobody who wasn't for long enough. Of whom the log
-    /// has nothing, whose state is of a log before, was.
+    /// Checks that a commit reports only silent generators as silent, and forgets only those that were silent for
+    /// long enough. A generator without records in this log, whose state is of a previous log, counts as silent.
     pub(super) fn check_silences(&self, part: &CommitPart, log: &[Entry]) -> Result<(), Violation> {
         for effect in part.effects.iter() {
             let Effect::Alert(alert) = effect else { continue };
@@ -115,7 +115,7 @@ impl Replica {
             ensure!(
                 was_silent || is_unheard,
                 Silence,
-                "{alert:?} is told, though readings of it were in the log when the end was asked"
+                "{alert:?} is reported, though readings of it were in the log when the end was asked"
             );
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! A replica: executes what a real [`Engine`] asks for, with virtual time and the cluster in memory.
+//! A worker: executes what a real [`Engine`] asks for, with virtual time and the cluster in memory.
 //!
-//! Owns what dies with the process: the engine, its client ([`librdkafka`](crate::librdkafka)), what is worked, asked and being
-//! committed. [`Ledger`]s check what the engine's pool does. What happens in a turn happens in any order, as the engine is
-//! promised nothing about it.
+//! Owns what dies with the process: the engine, its client ([`librdkafka`](crate::librdkafka)), readings in progress,
+//! open questions and the current commit. [`Ledger`]s check the engine's pool. The events of a turn happen in any
+//! order, because the engine is promised none.
 
 mod check;
 mod ends;
@@ -39,26 +39,26 @@ use crate::records::Entry;
 use crate::scenario::Scenario;
 use crate::trace::{Trace, say};
 
-/// After a refused commit the next one waits this long.
+/// The wait after a refused commit.
 const COMMIT_BACKOFF: i64 = 100;
 
-/// What a replica touches in a turn.
+/// What a worker uses in a turn.
 pub struct Surroundings<'a> {
     /// Kafka.
     pub cluster: &'a mut Cluster,
     /// The coordinator.
     pub group: &'a mut Group,
-    /// The one source of chance.
+    /// The only source of randomness.
     pub rng: &'a mut ChaCha8Rng,
-    /// What the run is like.
+    /// The run's parameters.
     pub scenario: &'a Scenario,
     /// Virtual time.
     pub now: i64,
-    /// The partition whose state can't be restored at the moment.
+    /// The partition whose state can't be restored now.
     pub blocked: Option<i32>,
-    /// Whether faults are over: readings are quick, nothing is repeated or refused.
+    /// Whether faults have ceased: readings are quick, nothing is repeated or refused.
     pub settling: bool,
-    /// What happens, for the reader of a replay.
+    /// The trace, for replays.
     pub trace: &'a mut Trace,
 }
 
@@ -78,15 +78,15 @@ struct Work {
     generator: String,
     offset: i64,
     done_at: i64,
-    /// Its assignment is over, or its drain was: the pool must ignore it.
+    /// Its assignment or its drain is over: the pool must ignore it.
     void: bool,
 }
 
-/// Who has heard that the process stood still.
+/// Who has learned that the process stood still.
 #[derive(Debug)]
 struct StoodStill {
     told: bool,
-    /// The commit under way was begun before.
+    /// Whether the current commit began before that.
     commit: bool,
 }
 
@@ -96,85 +96,85 @@ impl Default for StoodStill {
     }
 }
 
-/// The commit under way.
+/// The current commit.
 #[derive(Debug)]
 struct Committing {
     commit: Commit,
     attempt: Attempt,
     fence: Fence,
-    /// Nothing that it holds is ours any more.
+    /// None of its partitions is ours any longer.
     abandoned: bool,
 }
 
-/// What became of a turn.
+/// The outcome of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// The replica goes on.
+    /// The worker continues.
     Goes,
     /// It has drained and left.
     Left,
-    /// It has ended with an error, and left nothing in order.
+    /// It has ended with an error, without draining.
     Died,
-    /// Another client is to take the place of its own.
+    /// A new client must replace its own.
     Replaced,
 }
 
-/// One replica.
+/// One worker.
 pub struct Replica {
     /// Its name in traces.
     pub id: usize,
-    /// What it knows of the group.
+    /// Its client of the group.
     pub client: Client,
-    /// From when until when it does nothing at all.
+    /// The time span in which it does nothing at all.
     frozen: Option<(i64, i64)>,
-    /// It stood still for longer than its membership may have lasted; the loop hasn't heard of it yet, nor has the commit under
-    /// way.
+    /// It stood still for longer than its membership may have lasted; whether the loop and the current commit know.
     stood_still: StoodStill,
-    /// Reaches neither brokers nor coordinator before this time.
+    /// Until then it reaches neither brokers nor coordinator.
     pub isolated_until: i64,
-    /// Its wall clock, ahead of virtual time.
+    /// How far its wall clock is ahead of virtual time.
     clock: i64,
-    /// When that was last set, in virtual time.
+    /// When that clock was last set, in virtual time.
     clock_set: i64,
     engine: Engine,
     bounds: Bounds,
     lanes: Option<usize>,
     loads: BTreeMap<i32, Load>,
-    /// The offset of which a notice came in the place of the record, which is still to come.
+    /// The offset at which a notice replaced the record, which is still to come.
     owed: BTreeMap<i32, i64>,
-    /// Revocations and losses that were told, and not answered: what must be unassigned by the answer.
+    /// Unanswered revocations and losses: the partitions that the answer must unassign.
     told: VecDeque<Vec<i32>>,
     asked: BTreeMap<AskId, (i32, Question)>,
     answers: Vec<(AskId, Answer)>,
-    /// What was answered last, of each partition.
+    /// The last answers about each partition.
     restored: BTreeMap<i32, Restored>,
-    /// The member id that its engine knows, and so holds partitions under.
+    /// The member id that its engine knows, and under which it holds partitions.
     known_as: Option<Arc<str>>,
-    /// Partitions of which it was told that they are of another log.
+    /// Partitions that were reported to be of another log.
     told_another_log: BTreeSet<i32>,
-    /// It has ended, as the log is another one.
+    /// Whether it has ended because the log is another one.
     met_another_log: bool,
-    /// The topic that the client began to fetch from.
+    /// The topic that its client began to fetch.
     fetches: Option<TopicId>,
-    /// Whether it has seen leader epochs there that those of a topic made anew don't reach: it never finds its leaders (T24).
+    /// Whether it saw leader epochs there that are higher than those of a re-created topic: then it never finds its
+    /// leaders (T24).
     heeds_no_other: bool,
     work: Vec<Work>,
     commit: Option<Committing>,
-    /// What is durable of what it holds.
+    /// The durable effects of the partitions that it holds.
     sent: Sent,
-    /// No commit may wait for the cluster any more.
+    /// No commit may wait for the cluster any longer.
     given_up: bool,
-    /// When the last commit was begun.
+    /// When the last commit began.
     last_commit: i64,
-    /// After a refusal the next one waits until then.
+    /// After a refusal, the next commit waits until then.
     backoff_until: i64,
     stop: bool,
-    /// When ends were last asked for.
+    /// When it last asked for ends.
     observed: i64,
     question: Option<ends::Question>,
-    /// Who was silent for long enough, by partition.
+    /// Generators that were silent for long enough, by partition.
     silent: BTreeSet<(i32, String)>,
-    /// Who was silent for so long that it may be forgotten.
+    /// Generators that were silent for so long that they may be forgotten.
     forgettable: BTreeSet<(i32, String)>,
     serial: u64,
     ledgers: BTreeMap<i32, Ledger>,
@@ -183,7 +183,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica that hasn't joined yet.
+    /// A worker that hasn't joined yet.
     pub fn new(id: usize, rules: &Rules, scenario: &Scenario, clock: i64) -> Replica {
         let detector = Detector::new(rules.clone()).forget_silent_after(scenario.forget_after);
         let lanes = match scenario.handling {
@@ -242,32 +242,32 @@ impl Replica {
         self.frozen.is_some_and(|(_, until)| now < until)
     }
 
-    /// It will do nothing until then.
+    /// Freezes it until then.
     pub fn freeze(&mut self, now: i64, until: i64) {
         let since = self.frozen.map_or(now, |(since, _)| since);
         self.frozen = Some((since, until));
     }
 
-    /// What it finds when it goes on.
+    /// Goes on, and notices a long freeze.
     fn wake(&mut self, session: i64) {
         if self.frozen.take().is_some_and(|(since, until)| until - since > session / 2) {
             self.stood_still = StoodStill { told: false, commit: self.commit.is_some() };
         }
     }
 
-    /// Whatever keeps it from the cluster, or from acting, is over.
+    /// Ends its isolation and its freeze.
     pub fn thaw(&mut self, now: i64) {
         self.frozen = self.frozen.map(|(since, until)| (since, until.min(now)));
         self.isolated_until = 0;
     }
 
-    /// Sets its clock forward, or back.
+    /// Sets its clock forward or back.
     pub fn set_clock(&mut self, by: i64, now: i64) {
         self.clock += by;
         self.clock_set = now;
     }
 
-    /// Tells it to drain and leave.
+    /// Asks it to drain and leave.
     pub fn stop(&mut self) {
         self.stop = true;
     }
@@ -277,7 +277,7 @@ impl Replica {
         self.stop
     }
 
-    /// Whether nothing is left to be done.
+    /// Whether it has nothing left to do.
     pub fn is_idle(&self) -> bool {
         let pool = self.engine.pool();
         pool.in_flight() == 0
@@ -289,30 +289,30 @@ impl Replica {
             && self.ledgers.values().all(Ledger::is_settled)
     }
 
-    /// The partitions that it works.
+    /// The partitions that it processes.
     pub fn works(&self) -> impl Iterator<Item = i32> {
         self.ledgers.iter().filter(|(_, ledger)| ledger.stage() == Stage::Working).map(|(id, _)| *id)
     }
 
-    /// Whether it is a member, and knows which one: a static one is given another id without a word.
+    /// Whether it is a member and knows its id: a static member gets another id without notice.
     pub fn is_member_of(&self, group: &Group) -> bool {
         let knows = self.client.metadata().map(|member| member.id) == self.known_as;
         knows && self.client.view().is_some_and(|(id, _)| group.is_member(id))
     }
 
-    /// Whether a reading of this generator is being worked.
+    /// Whether a reading of this generator is running.
     pub fn works_on(&self, partition: i32, generator: &str) -> bool {
         self.ledgers.get(&partition).is_some_and(|ledger| ledger.running().contains_key(generator))
     }
 
-    /// Whether it knows something of a partition at or behind that offset.
+    /// Whether it has read something of a partition at or after that offset.
     pub fn has_read(&self, partition: i32, offset: i64) -> bool {
         let fetched = self.client.fetched.get(&partition).map(|fetch| fetch.next);
         let taken = self.ledgers.get(&partition).map(Ledger::next);
         fetched.max(taken).is_some_and(|next| next > offset)
     }
 
-    /// Its client will see high leader epochs.
+    /// Makes its client see high leader epochs.
     pub fn heed_no_other_topic(&mut self) {
         self.heeds_no_other = true;
     }
@@ -380,14 +380,14 @@ impl Replica {
         Ok(Turn::Goes)
     }
 
-    /// What librdkafka wants, and, where the engine asks for it, who we are.
+    /// Handles rebalances, and reports our membership when the engine asks for it.
     fn follow_group(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         if self.engine.asks_for_member() {
             self.tell_who_we_are();
             self.perform(around)?;
         }
         while let Some(rebalance) = self.client.take_rebalance() {
-            say!(around.trace, "r{} is told {rebalance:?} as {:?}", self.id, self.client.metadata());
+            say!(around.trace, "r{} gets {rebalance:?} as {:?}", self.id, self.client.metadata());
             self.tell_who_we_are();
             self.perform(around)?;
             let ids = |list: &[i32]| list.iter().map(|id| PartitionId(*id)).collect::<Vec<_>>();
@@ -423,7 +423,7 @@ impl Replica {
         self.forget_work(id);
     }
 
-    /// Takes a batch of what is fetched, of random size.
+    /// Takes in a batch of fetched records, of random size.
     fn take_in(&mut self, around: &mut Surroundings<'_>) -> Result<usize, Violation> {
         if !self.is_connected(around.now) || !self.client.hands_out() {
             return Ok(0);
@@ -460,7 +460,7 @@ impl Replica {
             let offset = partitions[id as usize].log[index].offset;
             let Some(fetch) = self.client.fetched.get_mut(&id) else { continue };
             if !around.settling && around.rng.random_bool(around.scenario.notices) {
-                // The fetch failed: a notice comes in the place of the record, and the next fetch is of the same offset.
+                // The fetch failed: a notice replaces the record, and the next fetch is of the same offset.
                 fetch.misled = Some(fetch.next + 1);
                 notices.push((id, fetch.next));
                 continue;
@@ -484,7 +484,7 @@ impl Replica {
             self.engine.notice(PartitionId(id), Offset(offset), Notice::Transient);
         }
         for (id, offset) in out_of_range {
-            say!(around.trace, "r{} is told that {id}/{offset} is out of range", self.id);
+            say!(around.trace, "r{} learns that {id}/{offset} is out of range", self.id);
             self.engine.notice(PartitionId(id), Offset(offset), Notice::OutOfRange);
         }
         Ok(batch.len())
@@ -538,13 +538,13 @@ impl Replica {
             );
             let before = self.engine.pool().bytes();
             self.engine.finished(ticket);
-            // What is held counts from then on.
+            // Its effects count from now on.
             let grown = self.engine.pool().bytes().saturating_sub(before);
             let most = around.scenario.effect_bytes();
             ensure!(
                 grown <= most,
                 Bounds,
-                "{grown} bytes are held since one reading finished, it has at most {most}"
+                "one reading's effects hold {grown} bytes, but at most {most} are allowed"
             );
             let ledger = self.ledgers.get_mut(&ticket.partition.0).filter(|ledger| ledger.serial == serial);
             if let (Some(ledger), false) = (ledger, void) {
@@ -559,7 +559,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether nobody knows how the commit has ended: the replica must not go on.
+    /// Whether the commit's outcome is in doubt: then the worker must not continue.
     fn take_outcome(&mut self, around: &mut Surroundings<'_>) -> Result<bool, Violation> {
         let ended = |committing: &mut Committing| matches!(committing.attempt.next(), Next::Ended(_));
         let Some(Committing { commit, attempt, .. }) = self.commit.take_if(ended) else {
@@ -600,14 +600,14 @@ impl Replica {
             ensure!(
                 waits.is_none() || !due || self.commit.is_some(),
                 Visible,
-                "effects of {waits:?} wait, the last commit was begun at {} and it is {}",
+                "effects of {waits:?} wait; the last commit began at {}, now it is {}",
                 self.last_commit,
                 around.now
             );
             return Ok(());
         };
         self.last_commit = around.now;
-        ensure!(self.commit.is_none(), Offsets, "two commits of one replica at once");
+        ensure!(self.commit.is_none(), Offsets, "two commits of one worker at once");
         for part in &commit.parts {
             say!(
                 around.trace,
@@ -623,7 +623,7 @@ impl Replica {
             if let Some(ledger) = ledger {
                 ledger.commit(part, around.scenario.least_share(), around.scenario.policy.bytes)?;
             }
-            // Of a topic that is gone nothing is known any more.
+            // Nothing is known any longer of a topic that is gone.
             if part.topic.as_ref() == Some(around.cluster.topic()) {
                 let log = &around.cluster.partitions[part.partition.0 as usize].log;
                 self.check_silences(part, log)?;
@@ -640,14 +640,14 @@ impl Replica {
         Ok(())
     }
 
-    /// The committer goes on with the commit under way.
+    /// The committer continues the current commit.
     pub fn advance_commit(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         self.wake(around.scenario.session);
         let Some(Committing { commit, attempt, fence, abandoned }) = &mut self.commit else { return Ok(()) };
         let Next::Call(call) = attempt.next() else { return Ok(()) };
         let (scenario, settling) = (around.scenario, around.settling);
         if (scenario.delivery, call) == (Delivery::AtLeastOnce, Call::Offsets) {
-            // All else has been flushed.
+            // Everything else has been flushed.
             self.sent.remember(commit);
         }
         let fails = !settling && around.rng.random_bool(scenario.refusals);
@@ -658,7 +658,7 @@ impl Replica {
         ];
         let failure = fails.then(|| failures[around.rng.random_range(0..failures.len())]);
         let lost = !settling && around.rng.random_bool(scenario.refusals / 2.0);
-        // What the fence doesn't let pass isn't sent.
+        // What the fence refuses isn't sent.
         let admitted = fence.check(self.client.metadata().as_ref());
         let member = admitted.and_then(|()| self.client.view().ok_or(Refusal::NotAMember));
         let request = Request {
@@ -685,7 +685,7 @@ impl Replica {
             (_, true) => Some(commit::CallResult::GivenUp),
             _ => None,
         };
-        // Who is in a hurry waits for no answer, at least not for long.
+        // An impatient commit doesn't wait for an answer, or not for long.
         let hurries = around.rng.random_bool(0.3);
         if let Some(answer) = answer.or_else(|| impatient().filter(|_| hurries)) {
             attempt.answered(answer);
@@ -705,7 +705,7 @@ impl Replica {
                 Action::Acknowledge => self.client.acknowledge(&self.held())?,
                 Action::Add(id, offset) => starts.push((id.0, offset.0)),
                 Action::Seek(id, offset) => {
-                    // Refused now and then: the partition isn't fetched at this moment.
+                    // Refused now and then: the partition isn't being fetched.
                     if around.settling || around.rng.random_bool(0.7) {
                         let is_done = self.client.seek(id.0, offset.0);
                         say!(around.trace, "r{} seeks {id}/{offset}: {is_done}", self.id);
@@ -721,7 +721,7 @@ impl Replica {
                     say!(around.trace, "r{} gives back {list:?}", self.id);
                     self.client.unassign(&list.iter().map(|id| id.0).collect::<Vec<_>>())?;
                     let told = self.told.pop_front();
-                    ensure!(told.is_some(), Answered, "{list:?} are given back, and nobody asked");
+                    ensure!(told.is_some(), Answered, "{list:?} are given back, but no revocation is open");
                     self.client.check_unassigned(&told.unwrap_or_default())?;
                 }
                 Action::Ask(ask, id, question) => {
@@ -745,7 +745,7 @@ impl Replica {
         self.client.add(&starts, &self.held())
     }
 
-    /// Where the client is to fetch what it has been given.
+    /// The offsets from which the client must fetch its partitions.
     fn held(&self) -> Vec<(i32, i64)> {
         self.engine.added().map(|(id, offset)| (id.0, offset.0)).collect()
     }
@@ -783,7 +783,7 @@ impl Replica {
                 ensure!(
                     self.told_another_log.remove(&id) || !restored.is_of_another_log(),
                     OtherLog,
-                    "partition {id} is worked from {start}, and nobody was told of another log: {restored:?}"
+                    "partition {id} is processed from {start}, but another log wasn't reported: {restored:?}"
                 );
                 let topic = restored.topic.clone().unwrap_or_else(|| around.cluster.topic().clone());
                 let states = restored.own();
@@ -791,7 +791,7 @@ impl Replica {
                 let before = self.ledgers.insert(id, ledger);
                 ensure!(before.is_none(), Release, "partition {id} was started twice");
                 if self.client.fetched.contains_key(&id) {
-                    // The fetcher stands elsewhere until the seek is done.
+                    // The fetcher's position differs until the seek is done.
                     self.owed.insert(id, i64::MAX - 1);
                 }
             }
@@ -810,7 +810,7 @@ impl Replica {
             Reported::Refused(_) | Reported::Skipped { .. } | Reported::StatesAhead { .. } => {
                 let is_another = self.restored.get(&id).is_some_and(Restored::is_of_another_log);
                 ensure!(!is_another, OtherLog, "partition {id} is taken for one of another log: {told:?}");
-                ensure!(false, Progress, "partition {id} was given up for no reason: {told:?}");
+                ensure!(false, Progress, "partition {id} was given up without reason: {told:?}");
             }
         }
         Ok(())
@@ -860,7 +860,7 @@ impl Replica {
         }
     }
 
-    /// Moves on over offsets that hold no record.
+    /// Advances over offsets without a record.
     fn follow_positions(&mut self, around: &mut Surroundings<'_>) {
         if !self.is_connected(around.now) {
             return;

@@ -1,4 +1,4 @@
-//! Answers the engine's questions, each some time, in any order; to a forgotten one the answer may be on its way.
+//! Answers the engine's questions after some time, in any order; the answer to a forgotten question may still arrive.
 
 use genwatch_core::alarm::state::StoredState;
 use genwatch_core::engine::restore::{Answer, AskId, Question};
@@ -7,12 +7,12 @@ use rand::Rng;
 
 use super::{Replica, Surroundings};
 
-/// What was answered about a partition.
+/// The answers about a partition.
 #[derive(Debug, Default)]
 pub struct Restored {
     noted: Option<TopicId>,
     states: Vec<(GeneratorId, StoredState)>,
-    /// Of the log.
+    /// The topic of the log.
     pub topic: Option<TopicId>,
 }
 
@@ -30,7 +30,7 @@ impl Restored {
         }
     }
 
-    /// Whether it was of another log.
+    /// Whether an answer was of another log.
     pub fn is_of_another_log(&self) -> bool {
         let states = self.states.iter().map(|(_, state)| &state.topic);
         let noted = self.noted.is_some() && self.noted != self.topic;
@@ -61,7 +61,7 @@ impl Replica {
             Question::Committed => cluster.stable_offset(partition).map(Answer::Committed),
             Question::States => cluster.stable_states(partition).map(Answer::States),
             Question::Log => Some(Answer::Log(cluster.log(partition))),
-            // Nobody else uses this group.
+            // No other application uses this group.
             Question::Owner(_) => Some(Answer::Owner(None)),
         };
         if let Some(answer) = answer {

@@ -1,11 +1,11 @@
-//! What a replica knows to be durable of a partition, as long as it holds it: it must not be sent again.
+//! What a worker knows to be durable of a partition while it holds it: that must not be sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use genwatch_core::alarm::effect::Effect;
 use genwatch_core::pool::{Commit, CommitPart};
 
-/// Tells an effect from others: what it is of, its offset, and what it says.
+/// Identifies an effect: its subject, its offset, and its content.
 type Name = (String, i64, String);
 
 /// Effects that are durable, by partition.
@@ -13,12 +13,12 @@ type Name = (String, i64, String);
 pub struct Sent(BTreeMap<i32, BTreeSet<Name>>);
 
 impl Sent {
-    /// What the commit holds is durable.
+    /// The commit's content is durable.
     pub fn remember(&mut self, commit: &Commit) {
         for part in &commit.parts {
             let known = self.0.entry(part.partition.0).or_default();
             for name in names(part) {
-                // A deletion before a state is that of another one.
+                // A deletion before a state belongs to an earlier state.
                 if !name.2.is_empty() {
                     known.retain(|(of, _, says)| *of != name.0 || !says.is_empty());
                 }
@@ -27,12 +27,12 @@ impl Sent {
         }
     }
 
-    /// The partition is held no more.
+    /// The partition is no longer held.
     pub fn forget(&mut self, partition: i32) {
         self.0.remove(&partition);
     }
 
-    /// One of a part's effects that is durable already.
+    /// Returns one of a part's effects that is durable already.
     pub fn known(&self, part: &CommitPart) -> Option<Name> {
         let known = self.0.get(&part.partition.0)?;
         names(part).find(|name| known.contains(name))
