@@ -13,18 +13,18 @@ use serde::Deserialize;
 use super::terminal::printable;
 use super::{ClusterOptions, Failure};
 
-/// Print alert events, as far as they are committed.
+/// Print committed alert events.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Where to begin: beginning, now, or a time (2026-01-31T12:00:00Z, or a duration ago such as 2h).
     #[arg(long, default_value = "beginning", value_parser = from, env = "GENWATCH_FROM")]
     from: StartAt,
 
-    /// End at the end the topic had at the start.
+    /// Stop at the end that the topic had at the start.
     #[arg(long, env = "GENWATCH_EXIT_AT_END")]
     exit_at_end: bool,
 
-    /// One JSON document a line, as it is in the topic (what isn't JSON is left out, with a warning).
+    /// One JSON document a line, as in the topic (what isn't JSON is left out, with a warning).
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,
 
@@ -47,7 +47,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
                 writeln!(out, "{document}")?;
             } else {
                 let (partition, offset) = (record.partition, record.offset);
-                tracing::warn!(%partition, %offset, "a record of the alerts topic is no JSON: left out");
+                tracing::warn!(%partition, %offset, "a record of the alerts topic is not JSON: left out");
             }
             Ok(())
         })?;
@@ -57,7 +57,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a person wants to read of an alert event.
+/// The fields of an alert event that people read.
 #[derive(Deserialize)]
 struct Alert {
     #[serde(rename = "generatorID")]
@@ -72,7 +72,7 @@ struct Alert {
     reason: Option<String>,
 }
 
-/// One alert as a line for people; what isn't an alert is shown as it is, but for what a terminal would obey.
+/// Formats an alert as a line for people; anything else is shown as it is, without what a terminal would obey.
 pub(crate) fn line(value: &[u8]) -> String {
     let Ok(alert) = serde_json::from_slice::<Alert>(value) else {
         return printable(&String::from_utf8_lossy(value)).into_owned();
@@ -95,8 +95,8 @@ pub(crate) fn line(value: &[u8]) -> String {
     printable(&line).into_owned()
 }
 
-/// One alert as a line of JSON: byte for byte what the worker wrote, as that is one line. JSON may hold line feeds between its
-/// tokens, and in its strings characters that a terminal obeys.
+/// Formats an alert as a line of JSON: exactly the worker's bytes if they are one line. JSON may hold line feeds
+/// between its tokens, and in its strings characters that a terminal obeys.
 fn document(value: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(value).ok()?;
     let json: &serde_json::value::RawValue = serde_json::from_str(text).ok()?;
@@ -104,7 +104,7 @@ fn document(value: &[u8]) -> Option<String> {
         return Some(json.get().to_owned());
     }
     let compact = serde_json::from_str::<serde_json::Value>(text).ok()?.to_string();
-    // Those that JSON lets stand: DEL and C1.
+    // JSON allows these unescaped: DEL and C1.
     let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     Some(compact.chars().map(escape).collect())
 }
@@ -127,7 +127,7 @@ fn from(text: &str) -> Result<StartAt, String> {
     }
 }
 
-/// Kafka knows no time before 1970, and no record of it.
+/// Kafka has no time before 1970, so no such record.
 fn since(at: i64) -> StartAt {
     if at < 0 { StartAt::Beginning } else { StartAt::Time(Millis(at)) }
 }

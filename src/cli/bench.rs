@@ -38,8 +38,8 @@ use crate::sink::influx::response::Verdict;
 
 /// Measure how fast genwatch drains, scales out and reacts, on any cluster.
 ///
-/// Topics and groups are the benchmark's own and gone afterwards, also after Ctrl-C. Every program under test is a process
-/// of its own; what it produced is compared with a serial evaluation before a figure counts. Results are printed, and
+/// Topics and groups are the benchmark's own and deleted afterwards, also after Ctrl-C. Every program under test is a
+/// separate process; its output is compared with a serial evaluation before a figure counts. Results are printed, and
 /// written as JSON and CSV.
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -58,7 +58,7 @@ enum Benchmark {
     Sink(Sink),
     /// Draw the results in a folder as SVG.
     Plot(Folder),
-    /// Show the results in a folder beside their targets.
+    /// Compare the results in a folder with their targets.
     Table(Folder),
     Verify(Verify),
     /// The baseline of `drain`, a contender like others.
@@ -66,45 +66,47 @@ enum Benchmark {
     Bare(Bare),
 }
 
-/// What all benchmarks take.
+/// Options of all benchmarks.
 #[derive(Debug, Args)]
 struct Shared {
-    /// Where Kafka is: host:port, several by commas.
+    /// Address of Kafka: host:port, several separated by commas.
     #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS", value_parser = super::brokers)]
     brokers: String,
 
-    /// A property of librdkafka's clients, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
+    /// A property of librdkafka's clients, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a
+    /// line.
     #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
     properties: Vec<SecretString>,
 
-    /// Where results go, into a folder named by the date.
+    /// Write results here, into a folder named by the date.
     #[arg(long, value_name = "DIR", default_value = "bench/results", env = "GENWATCH_RESULTS")]
     results: PathBuf,
 
-    /// The results' file name; without it, the benchmark's.
+    /// File name of the results. Default: the benchmark's name.
     #[arg(long, env = "GENWATCH_NAME")]
     name: Option<String>,
 
-    /// One JSON document instead of the table.
+    /// Print one JSON document instead of the table.
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,
 
-    /// Which of the possible fleets.
+    /// Seed of the simulated fleet.
     #[arg(long, default_value_t = 1, env = "GENWATCH_SEED")]
     seed: u64,
 }
 
-/// Fill a topic and drain it, genwatch and others in turn.
+/// Fill a topic and drain it, with genwatch and others in turn.
 ///
 /// The baseline is a bare rust-rdkafka loop that parses with serde_json and compares two numbers, over BaseConsumer or
-/// StreamConsumer, whichever is faster in this run; its twin also keeps states and commits alerts and offsets in transactions.
+/// StreamConsumer, whichever is faster in this run; a variant also keeps states and commits alerts and offsets in
+/// transactions.
 #[derive(Debug, Args)]
 struct Drain {
-    /// Readings in the topic.
+    /// Number of readings in the topic.
     #[arg(long, default_value_t = 1_000_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
 
-    /// Generators they are of.
+    /// Number of generators that send them.
     #[arg(long, default_value_t = 10_000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     generators: u32,
 
@@ -112,15 +114,15 @@ struct Drain {
     #[arg(short, long, default_value_t = 6, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
 
-    /// How often each contender drains it; medians count.
+    /// How often each contender drains it; the median counts.
     #[arg(long, default_value_t = 5, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
 
-    /// What each reading costs.
+    /// Simulated work per reading.
     #[arg(long, default_value = "0s", value_parser = super::duration, env = "GENWATCH_WORK")]
     work: Duration,
 
-    /// More options of genwatch's worker, in one text.
+    /// More options of genwatch's worker, as one string.
     #[arg(
         long,
         value_name = "OPTIONS",
@@ -130,15 +132,15 @@ struct Drain {
     )]
     worker: String,
 
-    /// What genwatch's worker is called in the results.
+    /// Name of genwatch's worker in the results.
     #[arg(long, value_name = "NAME", default_value = "genwatch", env = "GENWATCH_WORKER_NAME")]
     worker_name: String,
 
-    /// Another program that does the same job: see bench/peers. May be repeated.
+    /// Another program for the same job: see bench/peers. May be repeated.
     #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
     peer: Vec<Contender>,
 
-    /// Leave the baselines out; ratios are then to genwatch.
+    /// Leave the baselines out; ratios are then relative to genwatch.
     #[arg(long, env = "GENWATCH_NO_BARE")]
     no_bare: bool,
 
@@ -146,13 +148,13 @@ struct Drain {
     shared: Shared,
 }
 
-/// Find the rate that each number of replicas holds.
+/// Find the rate that each number of workers holds.
 ///
-/// Real worker processes, an open-loop producer. The capacity is the highest rate at which the lag stays flat; beside it,
-/// what the skew of the keys allows at best, and how long partitions stood still when replicas were added.
+/// Runs real worker processes and an open-loop producer. The capacity is the highest rate at which the lag stays flat;
+/// also shown are the bound set by the skew of the keys, and how long partitions stood still when workers were added.
 #[derive(Debug, Args)]
 struct Scale {
-    /// How many replicas, rising.
+    /// Numbers of workers, ascending.
     #[arg(long, value_delimiter = ',', default_value = "1,2,3,6", env = "GENWATCH_REPLICAS")]
     replicas: Vec<usize>,
 
@@ -160,15 +162,15 @@ struct Scale {
     #[arg(short, long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
 
-    /// Generators that report.
+    /// Number of generators that report.
     #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     generators: u32,
 
-    /// Readings a second to begin with: more than one replica can hold. It is also the rate whose demand is told.
+    /// Readings a second to begin with: more than one worker can hold. The demand of this rate is reported too.
     #[arg(long, default_value_t = 1000, env = "GENWATCH_RATE", value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
 
-    /// What each reading costs.
+    /// Simulated work per reading.
     #[arg(long, default_value = "2ms", value_parser = super::duration, env = "GENWATCH_WORK")]
     work: Duration,
 
@@ -176,11 +178,11 @@ struct Scale {
     #[arg(long, default_value = "15s", value_parser = super::duration, env = "GENWATCH_DURATION")]
     duration: Duration,
 
-    /// How long before that, not counted.
+    /// Warm-up before that, not counted.
     #[arg(long, default_value = "3s", value_parser = super::duration, env = "GENWATCH_WARM_UP")]
     warm_up: Duration,
 
-    /// More options of genwatch's worker, in one text.
+    /// More options of genwatch's worker, as one string.
     #[arg(
         long,
         value_name = "OPTIONS",
@@ -201,15 +203,15 @@ struct Latency {
     #[arg(long, default_value_t = 1000, env = "GENWATCH_RATE", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
 
-    /// How long.
+    /// How long to measure.
     #[arg(long, default_value = "20s", value_parser = super::duration, env = "GENWATCH_DURATION")]
     duration: Duration,
 
-    /// How long before that, not counted.
+    /// Warm-up before that, not counted.
     #[arg(long, default_value = "5s", value_parser = super::duration, env = "GENWATCH_WARM_UP")]
     warm_up: Duration,
 
-    /// Generators that report.
+    /// Number of generators that report.
     #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     generators: u32,
 
@@ -221,7 +223,7 @@ struct Latency {
     #[arg(long, default_value_t = 3, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
 
-    /// Another program that does the same job: see bench/peers. May be repeated.
+    /// Another program for the same job: see bench/peers. May be repeated.
     #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
     peer: Vec<Contender>,
 
@@ -232,23 +234,23 @@ struct Latency {
 /// Drain the same readings from more and more partitions.
 #[derive(Debug, Args)]
 struct Partitions {
-    /// How many partitions.
+    /// Numbers of partitions.
     #[arg(short, long, value_delimiter = ',', default_value = "1,3,6,12,24,48", env = "GENWATCH_PARTITIONS")]
     partitions: Vec<i32>,
 
-    /// Readings in each topic.
+    /// Number of readings in each topic.
     #[arg(long, default_value_t = 1_000_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
 
-    /// Generators they are of.
+    /// Number of generators that send them.
     #[arg(long, default_value_t = 10_000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     generators: u32,
 
-    /// How often each is drained; medians count.
+    /// How often each is drained; the median counts.
     #[arg(long, default_value_t = 3, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
 
-    /// What each reading costs.
+    /// Simulated work per reading.
     #[arg(long, default_value = "0s", value_parser = super::duration, env = "GENWATCH_WORK")]
     work: Duration,
 
@@ -256,14 +258,14 @@ struct Partitions {
     shared: Shared,
 }
 
-/// Produce readings as fast as it goes, `genwatch simulate --rate 0` and others in turn.
+/// Produce readings at full speed, with `genwatch simulate --rate 0` and others in turn.
 #[derive(Debug, Args)]
 struct Produce {
-    /// Readings.
+    /// Number of readings.
     #[arg(long, default_value_t = 2_000_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
 
-    /// Generators they are of.
+    /// Number of generators that send them.
     #[arg(long, default_value_t = 10_000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     generators: u32,
 
@@ -271,7 +273,7 @@ struct Produce {
     #[arg(short, long, default_value_t = 6, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
 
-    /// How often each contender produces them; medians count.
+    /// How often each contender produces them; the median counts.
     #[arg(long, default_value_t = 5, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
 
@@ -283,13 +285,13 @@ struct Produce {
     shared: Shared,
 }
 
-/// Write readings to InfluxDB, by the sink and by a bare client in turn.
+/// Write readings to InfluxDB, with the sink and a bare client in turn.
 ///
-/// The bare client pushes the same lines from memory, compressed in the same way: what the server takes at best. Buckets are the
-/// benchmark's own; the token must be one that may make them. `export $(scripts/influxdb start)` gives the options.
+/// The bare client pushes the same lines from memory, compressed in the same way: the server's limit. Buckets are the
+/// benchmark's own, so the token must be allowed to create them. `export $(scripts/influxdb start)` sets the options.
 #[derive(Debug, Args)]
 struct Sink {
-    /// Where InfluxDB is.
+    /// Address of InfluxDB.
     #[arg(
         long,
         value_name = "URL",
@@ -303,19 +305,19 @@ struct Sink {
     #[arg(long, env = "GENWATCH_ORG")]
     org: String,
 
-    /// An API token that may make, read and delete buckets.
+    /// An API token that may create, read and delete buckets.
     #[arg(long, allow_hyphen_values = true, env = "GENWATCH_TOKEN", hide_env_values = true)]
     token: super::sink::TokenText,
 
-    /// Whose certificates to trust for https://, in PEM.
+    /// Trusted certificates for https://, in PEM.
     #[arg(long, value_name = "FILE", env = "GENWATCH_CA_FILE")]
     ca_file: Option<PathBuf>,
 
-    /// Readings.
+    /// Number of readings.
     #[arg(long, default_value_t = 1_000_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
 
-    /// Generators they are of.
+    /// Number of generators that send them.
     #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     generators: u32,
 
@@ -323,19 +325,19 @@ struct Sink {
     #[arg(short, long, default_value_t = 6, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
 
-    /// How often each writes them; medians count.
+    /// How often each contender writes them; the median counts.
     #[arg(long, default_value_t = 3, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
 
-    /// Points in a request, at most.
+    /// The most points in a request.
     #[arg(long, default_value_t = 5000, env = "GENWATCH_BATCH", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
 
-    /// Connections of the bare client; the best of them is what the sink is held against.
+    /// Connections of the bare client; the sink is compared with the best.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4", env = "GENWATCH_BARE_CONNECTIONS", value_parser = clap::value_parser!(u8).range(1..=64))]
     bare_connections: Vec<u8>,
 
-    /// More options of the sink, in one text.
+    /// More options of the sink, as one string.
     #[arg(
         long,
         value_name = "OPTIONS",
@@ -349,17 +351,17 @@ struct Sink {
     shared: Shared,
 }
 
-/// Forward messages from MQTT, the bridge and `mosquitto_sub`, which only receives, in turn.
+/// Forward messages from MQTT, with the bridge and `mosquitto_sub`, which only receives, in turn.
 ///
-/// Needs Mosquitto 2 (mosquitto, mosquitto_sub). Each turn has a broker of its own that has queued the same messages for it, by QoS
-/// 1. Kafka must have each of them once, in the order of its generator, or the bridge is disqualified.
+/// Needs Mosquitto 2 (mosquitto, mosquitto_sub). Each turn has its own broker, which has queued the same messages of
+/// QoS 1 for it. Kafka must have each message once, in its generator's order, or the bridge is disqualified.
 #[derive(Debug, Args)]
 struct Bridge {
-    /// Messages.
+    /// Number of messages.
     #[arg(long, default_value_t = 200_000, env = "GENWATCH_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
 
-    /// Generators they are of.
+    /// Number of generators that send them.
     #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     generators: u32,
 
@@ -367,11 +369,11 @@ struct Bridge {
     #[arg(short, long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
 
-    /// How many bridges share the fleet; several numbers by commas.
+    /// Numbers of bridges that share the fleet, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "1", env = "GENWATCH_BRIDGES", value_parser = clap::value_parser!(u32).range(1..=100))]
     bridges: Vec<u32>,
 
-    /// How often each has its turn; medians count.
+    /// How often each contender runs; the median counts.
     #[arg(long, default_value_t = 5, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repetitions: u32,
 
@@ -381,7 +383,7 @@ struct Bridge {
 
 /// Compare all alerts of a topic with a serial evaluation of its readings by the built-in rules.
 ///
-/// For a group that has worked all readings. Exit code 1 where an alert is missing, doubled, different or out of its
+/// For a group that has processed all readings. Exit code 1 if an alert is missing, doubled, different or out of its
 /// generator's order.
 #[derive(Debug, Args)]
 struct Verify {
@@ -389,10 +391,10 @@ struct Verify {
     cluster: ClusterOptions,
 }
 
-/// What the baseline is told.
+/// Options of the baseline.
 #[derive(Debug, Args)]
 struct Bare {
-    /// Where Kafka is.
+    /// Address of Kafka.
     #[arg(long)]
     brokers: String,
     /// The readings topic.
@@ -401,16 +403,16 @@ struct Bare {
     /// The consumer group.
     #[arg(long)]
     group: String,
-    /// What each reading costs; one after the other.
+    /// Serial work per reading, in milliseconds.
     #[arg(long, default_value_t = 0)]
     work_ms: u64,
-    /// End after so many records.
+    /// Stop after this many records.
     #[arg(long, default_value_t = u64::MAX)]
     count: u64,
-    /// Which of rust-rdkafka's consumers.
+    /// Which of rust-rdkafka's consumers to use.
     #[arg(long, value_enum, default_value_t = Choice(BareClient::Base))]
     client: Choice<BareClient>,
-    /// Keep states, produce alerts, commit offsets, all in transactions.
+    /// Keep states, produce alerts and commit offsets, in transactions.
     #[arg(long)]
     transactions: bool,
     /// Properties of librdkafka, one a line.
@@ -472,7 +474,7 @@ fn drain(options: &Drain) -> Result<(), Failure> {
 fn scale(options: &Scale) -> Result<(), Failure> {
     if options.replicas.is_empty() || options.replicas.contains(&0) || !options.replicas.is_sorted() {
         return Err(Failure::usage(anyhow::anyhow!(
-            "--replicas wants rising numbers from 1, such as 1,2,3,6"
+            "--replicas must be ascending numbers from 1, such as 1,2,3,6"
         )));
     }
     let config = ScaleConfig {
@@ -492,7 +494,7 @@ fn scale(options: &Scale) -> Result<(), Failure> {
         let mut out = std::io::stdout();
         match bench::scale::demand(&report, f64::from(options.rate)) {
             Some(replicas) => {
-                writeln!(out, "demand of {} readings a second: {replicas} replicas", options.rate)?
+                writeln!(out, "demand of {} readings a second: {replicas} workers", options.rate)?
             }
             None => writeln!(out, "none of these holds {} readings a second", options.rate)?,
         }
@@ -522,7 +524,7 @@ fn latency(options: &Latency) -> Result<(), Failure> {
 
 fn partitions(options: &Partitions) -> Result<(), Failure> {
     if options.partitions.iter().any(|partitions| *partitions < 1) {
-        return Err(Failure::usage(anyhow::anyhow!("--partitions wants numbers from 1, such as 1,6,12")));
+        return Err(Failure::usage(anyhow::anyhow!("--partitions must be numbers from 1, such as 1,6,12")));
     }
     let config = PartitionsConfig {
         connection: options.shared.connection()?,
@@ -585,7 +587,7 @@ fn sink(options: &Sink) -> Result<(), Failure> {
     Ok(())
 }
 
-/// As the sink writes it.
+/// Makes the line as the sink writes it.
 fn append_line(topic: &str, record: &Record<'_>, lines: &mut String) -> Result<(), String> {
     let (at, offset) = (Some(record.timestamp), record.offset);
     let source = SourceRecord { topic: 0, key: record.key, value: record.value, at, offset };
@@ -672,7 +674,7 @@ impl Shared {
         Connection::new(&self.brokers, &self.properties).map_err(Failure::usage)
     }
 
-    /// Runs a benchmark, telling what goes on; writes and prints what it found.
+    /// Runs a benchmark and shows its progress; writes and prints the results.
     fn publish(
         &self,
         run: impl FnOnce(&AtomicBool, Tell<'_>) -> Result<Report, BenchError>,
@@ -683,7 +685,7 @@ impl Shared {
         let progress = progress();
         let told = RefCell::new(String::new());
         let tell = |words: &str, done, of| {
-            // Where nobody sees the bar, each step is a line.
+            // Without a visible bar, each step is a line.
             if told.borrow().as_str() != words {
                 words.clone_into(&mut told.borrow_mut());
                 if progress.is_hidden() {
@@ -714,7 +716,7 @@ fn progress() -> ProgressBar {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{spinner} {elapsed} {bar:24} {pos}/{len} {msg}");
-    // The template is a constant; a wrong one falls back to indicatif's own.
+    // The template is a constant; an invalid one falls back to indicatif's default.
     let bar = ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(120));
     bar

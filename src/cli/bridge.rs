@@ -7,20 +7,21 @@ use super::{ClusterOptions, Failure};
 use crate::mqtt::bridge::{BridgeConfig, BridgeError};
 use crate::mqtt::share::Share;
 
-/// Forward what generators say by MQTT to Kafka.
+/// Forward the generators' MQTT messages to Kafka.
 ///
-/// Readings go to <TOPIC>, keyed by generator; online and offline, said by generators and their last wills, to <TOPIC>_status.
-/// A message is acknowledged to the MQTT broker when Kafka has it; while the bridge or Kafka is away, the broker keeps them.
-/// The payload is not judged here: what is no reading becomes a dead letter of the worker. For more than one bridge give each
-/// a --share. SIGTERM finishes what is under way; at the end one JSON summary is printed.
+/// Readings go to <TOPIC>, keyed by generator; online and offline, from generators and their last wills, go to
+/// <TOPIC>_status. A message is acknowledged to the MQTT broker once Kafka has it; while the bridge or Kafka is away,
+/// the broker keeps messages. The bridge doesn't judge payloads: the worker makes invalid readings dead letters. With
+/// more than one bridge, give each a --share. SIGTERM finishes the messages in flight; at the end one JSON summary is
+/// printed.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Names the session that the MQTT broker keeps for the bridge: unique among its clients, the same after a restart
-    /// [default: genwatch-bridge, with --share 2/4 genwatch-bridge-2-of-4].
+    /// Name of the session that the MQTT broker keeps for the bridge: unique among its clients, the same after a
+    /// restart [default: genwatch-bridge, with --share 2/4 genwatch-bridge-2-of-4].
     #[arg(long, value_name = "ID", env = "GENWATCH_CLIENT_ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     client_id: Option<String>,
 
-    /// Forward the generators of one of N shares only, where N bridges run, 1/N to N/N. Each of them subscribes to all.
+    /// Forward only share I of N of the generators, where N bridges run, 1/N to N/N. Each subscribes to all topics.
     #[arg(long, value_name = "I/N", default_value = "1/1", env = "GENWATCH_SHARE")]
     share: Share,
 
@@ -60,7 +61,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     };
     super::run_service(options.http.as_ref(), |context| {
         crate::mqtt::bridge::run(config, context).map_err(|error| match error {
-            // Properties that exist and don't fit together are found when a client is made of them.
+            // Conflicting properties are found when a client is made of them.
             BridgeError::Client(_) => Failure::usage(error),
             _ => Failure::from(error),
         })

@@ -1,4 +1,4 @@
-//! `genwatch completions` and `genwatch man`: what a shell and a reader of man pages want to know of the command line.
+//! `genwatch completions` and `genwatch man`: the command line for shells and man pages.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -19,12 +19,12 @@ pub struct Completions {
     shell: Shell,
 }
 
-/// Write the man pages into a folder, one a command.
+/// Write the man pages into a folder, one per command.
 ///
 /// To read them: genwatch man ~/.local/share/man/man1 && man genwatch-worker
 #[derive(Debug, Args)]
 pub struct Man {
-    /// The folder; it is made if it is missing.
+    /// The folder; created if missing.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }

@@ -8,17 +8,17 @@ use clap::Args;
 use super::Failure;
 use crate::demo::{DemoConfig, DemoReport};
 
-/// Show the whole system in this process: nothing else is needed.
+/// Show the whole system in one process; needs nothing else.
 ///
-/// An embedded broker (librdkafka's mock cluster), a simulated fleet, replicas in one consumer group. Alerts are printed
-/// as they happen; one replica is added and one removed on the way. At the end it tells what was verified.
+/// Runs an embedded broker (librdkafka's mock cluster), a simulated fleet, and workers in one consumer group. Alerts
+/// are printed as they happen; one worker is added and one removed on the way. At the end it prints what was verified.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Replicas at the start.
+    /// Number of workers at the start.
     #[arg(long, default_value_t = 3, env = "GENWATCH_REPLICAS", value_parser = clap::value_parser!(u32).range(1..=32))]
     replicas: u32,
 
-    /// Generators that report.
+    /// Number of generators that report.
     #[arg(long, default_value_t = 200, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     generators: u32,
 
@@ -26,7 +26,7 @@ pub(super) struct Options {
     #[arg(long, default_value_t = 1000, env = "GENWATCH_RATE", value_parser = clap::value_parser!(u32).range(1..=50_000))]
     rate: u32,
 
-    /// How long readings are sent. Without it: until Ctrl-C.
+    /// How long readings are sent. Default: until Ctrl-C.
     #[arg(long, value_parser = super::duration, env = "GENWATCH_DURATION")]
     duration: Option<Duration>,
 
@@ -34,7 +34,7 @@ pub(super) struct Options {
     #[arg(long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=128))]
     partitions: i32,
 
-    /// Which of the possible fleets.
+    /// Seed of the simulated fleet.
     #[arg(long, default_value_t = 1, env = "GENWATCH_SEED")]
     seed: u64,
 }

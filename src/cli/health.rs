@@ -1,4 +1,4 @@
-//! `genwatch health`: whether a worker lives, asked from where there is no curl.
+//! `genwatch health`: asks whether a worker is alive, where there is no curl.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,17 +10,17 @@ use clap::Args;
 use super::Failure;
 use crate::service::http::HttpAddress;
 
-/// For each step: connecting, asking, each part of the answer. A worker on the same machine answers within milliseconds.
+/// Per step: connecting, asking, each part of the answer. A worker on the same machine answers within milliseconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(3);
-/// More than any answer of ours; whoever sends more is no worker.
+/// More than any answer of a worker.
 const LONGEST_ANSWER: u64 = 16 * 1024;
 
-/// Ask a worker whether it lives: exit code 0 if it does, else 1.
+/// Ask a worker whether it is alive: exit code 0 if it is, else 1.
 ///
-/// It asks for /livez, so that a container image needs no HTTP client for its health check.
+/// Asks for /livez, so that a container image needs no HTTP client for its health check.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Where the worker, bridge or sink serves: the same as its --http.
+    /// Address of the worker, bridge or sink: the same as its --http.
     #[arg(
         long,
         alias = "http-address",
@@ -41,7 +41,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// HTTP/1.0, so that the server closes when all is said.
+/// HTTP/1.0, so that the server closes after its answer.
 fn ask(address: &HttpAddress) -> std::io::Result<String> {
     let mut connected = Err(std::io::Error::other("the name has no address"));
     for address in address.to_ask()? {
@@ -59,7 +59,7 @@ fn ask(address: &HttpAddress) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Alive if the status is 200; else the error is what the worker says of itself.
+/// Alive if the status is 200; else the error is the worker's own answer.
 fn judge(answer: &str) -> anyhow::Result<()> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut words = head.lines().next().unwrap_or_default().split(' ');

@@ -1,4 +1,4 @@
-//! Log lines and last words, on stderr.
+//! Log lines and final errors, on stderr.
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -14,7 +14,7 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Starts logging at the level that `RUST_LOG` says, else the usual one.
+/// Starts logging at the level of `RUST_LOG`, or else `usual_level`.
 pub(super) fn start(format: LogFormat, usual_level: &str) -> Result<(), Failure> {
     let directives = std::env::var("RUST_LOG").unwrap_or_default();
     let directives = if directives.trim().is_empty() { usual_level } else { &directives };

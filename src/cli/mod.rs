@@ -1,4 +1,4 @@
-//! The command line: options, logs, signals, exit codes. One file a command, each thin.
+//! The command line: options, logs, signals, exit codes. One thin file per command.
 
 mod alerts;
 mod bench;
@@ -37,13 +37,14 @@ use logging::LogFormat;
 
 /// Watches emergency generators: the horizontally scalable consumer of their telemetry in Apache Kafka.
 ///
-/// Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 130/143/129 for a second SIGINT/SIGTERM/SIGHUP (the first one
-/// drains and exits 0). Logs go to stderr (RUST_LOG sets the level), results to stdout. Every option is also an environment
-/// variable GENWATCH_<OPTION>; those that take no value are on by 1, true, yes or on, and off by 0, false, no or off.
+/// Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 130/143/129 for a second SIGINT/SIGTERM/SIGHUP (the
+/// first one drains and exits 0). Logs go to stderr (RUST_LOG sets the level), results to stdout. Every option is also
+/// an environment variable GENWATCH_<OPTION>; for options without a value, 1, true, yes or on switch it on, and 0,
+/// false, no or off switch it off.
 #[derive(Debug, Parser)]
 #[command(name = "genwatch", version = version(), max_term_width = 110)]
 struct Cli {
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "GENWATCH_LOG_FORMAT", global = true)]
     log_format: LogFormat,
 
@@ -67,10 +68,10 @@ enum Command {
     Man(completions::Man),
 }
 
-/// Why a command failed: decides the exit code.
+/// Why a command failed; decides the exit code.
 #[derive(Debug)]
 enum Failure {
-    /// Exit code 2: the command line, a file that it names, the environment.
+    /// Exit code 2: the command line, a file that it names, or the environment.
     Usage(anyhow::Error),
     /// Exit code 1.
     Failed(anyhow::Error),
@@ -88,7 +89,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// Bugs here often hang on librdkafka's version, so it is part of ours.
+/// Bugs often depend on librdkafka's version, so our version shows it.
 fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
         format!("{} (librdkafka {})", env!("CARGO_PKG_VERSION"), genwatch_kafka::librdkafka_version())
@@ -96,11 +97,11 @@ fn version() -> &'static str {
     &VERSION
 }
 
-/// Runs the command that the process's arguments name.
+/// Runs the command given by the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = parse();
-    // Log lines would tear the demo's table apart; it tells of rebalances by itself.
+    // Log lines would tear the demo's table apart; it reports rebalances itself.
     let usual_level = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
     let result = logging::start(cli.log_format, usual_level).and_then(|()| run(cli.command));
     match result {
@@ -109,7 +110,7 @@ pub fn main() -> ExitCode {
             stderr::say(format_args!("genwatch: {error:#}"));
             ExitCode::from(2)
         }
-        // The reader of our output has seen enough: `genwatch alerts | head`.
+        // The reader of our output has closed the pipe: `genwatch alerts | head`.
         Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {
             stderr::say(format_args!("genwatch: {error:#}"));
@@ -125,7 +126,7 @@ fn parse() -> Cli {
         .unwrap_or_else(|error| without_credentials(error).exit())
 }
 
-/// clap repeats what it doesn't take, also an URL with a password in it.
+/// clap repeats an invalid value, even a URL with a password in it.
 fn without_credentials(mut error: clap::Error) -> clap::Error {
     let shown: Vec<(ContextKind, String)> = error
         .context()
@@ -158,7 +159,7 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Whether writing failed as nobody reads any more, however deep in the error that is.
+/// Whether writing failed because the reader is gone, however deep in the error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let broken = |kind: std::io::ErrorKind| kind == std::io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| {
@@ -170,7 +171,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Runs a service until a signal or its end, with HTTP if that was asked for, and prints its summary.
+/// Runs a service until a signal or its end, with HTTP if requested, and prints its summary.
 fn run_service<S: Serialize>(
     http: Option<&HttpAddress>,
     run: impl FnOnce(Context) -> Result<S, Failure>,
@@ -183,7 +184,7 @@ fn run_service<S: Serialize>(
     Ok(())
 }
 
-/// Serves `--http` and says where.
+/// Serves `--http` and logs the address.
 fn serve(address: &HttpAddress, context: &Context) -> anyhow::Result<()> {
     let bound = service::http::serve(address, context)
         .with_context(|| format!("cannot listen on --http {address}"))?;
@@ -191,7 +192,7 @@ fn serve(address: &HttpAddress, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what was done, as one JSON document.
+/// Prints the summary as one JSON document.
 fn print_summary(summary: &impl Serialize) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, summary)?;

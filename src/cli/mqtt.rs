@@ -8,11 +8,11 @@ use crate::mqtt::broker::{Address, Broker, BrokerAccess, BrokerError};
 use crate::mqtt::message::TopicPatterns;
 use crate::mqtt::topic::TopicPattern;
 
-/// How to reach the MQTT broker, and where in its tree of topics generators report.
+/// The MQTT broker, and where in its topic tree generators report.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "MQTT")]
 pub(super) struct MqttOptions {
-    /// Where the MQTT broker is (MQTT 5): mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS.
+    /// Address of the MQTT broker (MQTT 5): mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS.
     #[arg(
         long,
         value_name = "URL",
@@ -22,8 +22,7 @@ pub(super) struct MqttOptions {
     )]
     mqtt: Address,
 
-    /// Where generators report their readings: a topic filter. The level {generatorID} names the generator; without one the
-    /// payload does.
+    /// Topic filter of the readings. The level {generatorID} names the generator; without it, the payload does.
     #[arg(
         long,
         value_name = "FILTER",
@@ -32,7 +31,7 @@ pub(super) struct MqttOptions {
     )]
     mqtt_topic: TopicPattern,
 
-    /// Where generators say online, and their last wills offline.
+    /// Topic filter of the statuses: online from generators, offline from their last wills.
     #[arg(
         long,
         value_name = "FILTER",
@@ -41,7 +40,7 @@ pub(super) struct MqttOptions {
     )]
     mqtt_status_topic: TopicPattern,
 
-    /// Who we are to the MQTT broker.
+    /// User name at the MQTT broker.
     #[arg(long, value_name = "NAME", env = "GENWATCH_MQTT_USER")]
     mqtt_user: Option<String>,
 
@@ -49,11 +48,11 @@ pub(super) struct MqttOptions {
     #[arg(long, value_name = "FILE", requires = "mqtt_user", env = "GENWATCH_MQTT_PASSWORD_FILE")]
     mqtt_password_file: Option<PathBuf>,
 
-    /// Whose certificates to trust, in PEM. Without it: those that this system trusts.
+    /// Trusted certificates, in PEM. Default: those that this system trusts.
     #[arg(long, value_name = "FILE", env = "GENWATCH_MQTT_CA_FILE")]
     mqtt_ca_file: Option<PathBuf>,
 
-    /// Our certificate, with those between it and its CA, in PEM: for brokers that ask for one.
+    /// Our certificate, with those between it and its CA, in PEM: for brokers that require one.
     #[arg(long, value_name = "FILE", requires = "mqtt_key_file", env = "GENWATCH_MQTT_CERT_FILE")]
     mqtt_cert_file: Option<PathBuf>,
 

@@ -1,4 +1,4 @@
-//! What several commands take, and how values are read.
+//! Options shared by several commands, and how values are parsed.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use secrecy::SecretString;
 use super::Failure;
 use crate::sink::influx::line_protocol::Precision;
 
-/// No option takes a longer time.
+/// The longest time that an option takes.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// How to reach the cluster, and the names that all else derives from.
+/// How to reach the cluster, and the names from which others derive.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(super) struct ClusterOptions {
-    /// Where Kafka is: host:port, several by commas.
+    /// Address of Kafka: host:port, several separated by commas.
     #[arg(short, long, default_value = "localhost:9092", env = "GENWATCH_BROKERS", value_parser = brokers)]
     pub(super) brokers: String,
 
@@ -33,16 +33,17 @@ pub(super) struct ClusterOptions {
     #[arg(short, long, default_value = "genwatch", env = "GENWATCH_GROUP", value_parser = topic_name)]
     pub(super) group: String,
 
-    /// A property of librdkafka's clients, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a line.
+    /// A property of librdkafka's clients, as key=value, or @FILE with one a line. May be repeated; in GENWATCH_X one a
+    /// line.
     #[arg(short = 'X', value_name = "KEY=VALUE", env = "GENWATCH_X", hide_env_values = true)]
     properties: Vec<SecretString>,
 }
 
-/// A value of an enum that knows no clap.
+/// A value of an enum that doesn't know clap.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Choice<T>(pub(super) T);
 
-/// Lets clap read such an enum: each variant has a name and a help text.
+/// Lets clap parse such an enum: each variant has a name and a help text.
 macro_rules! value_enum {
     ($kind:ident { $($variant:ident = $name:literal, $help:literal;)+ }) => {
         impl clap::ValueEnum for Choice<$kind> {
@@ -60,14 +61,14 @@ macro_rules! value_enum {
 }
 
 value_enum! { OnOutOfRange {
-    Fail = "fail", "Don't go on there: readings were lost before they were worked";
-    Earliest = "earliest", "Go on with the earliest record there is, loudly";
+    Fail = "fail", "Don't continue there: readings were lost before they were processed";
+    Earliest = "earliest", "Continue with the earliest record, and log the gap";
 } }
 
 value_enum! { OnNewTopic {
-    Fail = "fail", "End, and say so: nothing of it is worked";
-    KeepStates = "keep-states", "Work it from its first reading; alarms stand as they stood";
-    ForgetStates = "forget-states", "Work it from its first reading, with no alarm known";
+    Fail = "fail", "Stop with an error: nothing of it is processed";
+    KeepStates = "keep-states", "Process it from its first reading; alarms stay as they are";
+    ForgetStates = "forget-states", "Process it from its first reading, with no alarm known";
 } }
 
 value_enum! { Delivery {
@@ -102,7 +103,7 @@ impl ClusterOptions {
     }
 }
 
-/// Lets every option without a value be switched by its environment variable as people write it: 1, true, yes, on and their
+/// Lets environment variables switch every option without a value as people write it: 1, true, yes, on and their
 /// opposites. (clap's own parser takes `true` and `false` only.)
 pub(super) fn flags_by_environment(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|arg| match arg.get_action() {
@@ -113,14 +114,14 @@ pub(super) fn flags_by_environment(command: clap::Command) -> clap::Command {
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, flags_by_environment))
 }
 
-/// `mqtt://me:secret@host` as `mqtt://...@host`; `None` for a text without a name and a password.
+/// Turns `mqtt://me:secret@host` into `mqtt://...@host`; `None` for a text without a name and a password.
 pub(super) fn without_credentials(text: &str) -> Option<String> {
     let (before, host) = text.rsplit_once('@')?;
     let start = before.find("://").map(|at| at + "://".len());
     (start.is_some() || before.contains(':')).then(|| format!("{}...@{host}", &before[..start.unwrap_or(0)]))
 }
 
-/// Addresses of brokers; librdkafka would take an empty list, and wait for nobody.
+/// Parses broker addresses; librdkafka would accept an empty list and wait endlessly.
 pub(super) fn brokers(text: &str) -> Result<String, String> {
     if text.split(',').any(|broker| broker.trim().is_empty()) {
         return Err("expected host:port, several by commas".to_owned());
@@ -128,7 +129,8 @@ pub(super) fn brokers(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A name that Kafka takes for a topic (and we for a group, as a topic derives from it), with room for our suffixes.
+/// Parses a name that Kafka allows for a topic (and we for a group, as a topic derives from it), with room for our
+/// suffixes.
 pub(super) fn topic_name(name: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > 240 || matches!(name, "." | "..") || !name.chars().all(allowed) {
@@ -137,7 +139,7 @@ pub(super) fn topic_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// A duration such as `500ms`, `20s`, `5m`; `0` too. At most a year: a point in time has to be able to hold it.
+/// Parses a duration such as `500ms`, `20s`, `5m`, or `0`. At most a year, so that a point in time can hold it.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration > LONGEST => Err("longer than a year".to_owned()),

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// A flag that the first signal sets; the second one ends the process with 128 and its number.
+/// Returns a flag that the first signal sets; the second one ends the process with 128 plus its number.
 pub(super) fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -21,7 +21,7 @@ pub(super) fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Whether the process was started with this signal ignored (Linux; elsewhere nobody knows).
+/// Whether the process was started with this signal ignored (Linux; elsewhere unknown).
 fn is_ignored(signal: c_int) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -18,45 +18,45 @@ use super::mqtt::MqttOptions;
 use super::{ClusterOptions, Failure};
 use crate::mqtt::fleet::{FleetError, MqttFleet};
 
-/// How long undelivered records are waited for at the end.
+/// How long to wait for undelivered records at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long they are waited for after a stop request: with the rest, it ends within ten seconds.
+/// How long after a stop request: the whole shutdown takes less than ten seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest nap between two readings: a stop request is seen within it.
+/// The longest sleep between two readings, and so until a stop request is seen.
 const NAP: Duration = Duration::from_millis(50);
-/// More connections than one machine has ports for would be refused one by one.
+/// One machine has no ports for more connections: they would be refused one by one.
 const MAX_CONNECTIONS: u32 = 20_000;
-/// Files that are open beside them.
+/// Other files that are open.
 const OTHER_FILES: u64 = 64;
 
 /// Produce readings of a simulated fleet.
 ///
 /// The fleet is a model: each generator has a tank, a load profile, ambient temperature, burn and heating that follow
-/// load, refuelling, now and then a failing fan or a leak. The same seed and number of generators give the same readings.
-/// At the end one JSON line tells what was delivered; the exit code is 0 only if all was.
+/// load, refuelling, now and then a failing fan or a leak. The same seed and number of generators give the same
+/// readings. At the end one JSON line shows what was delivered; the exit code is 0 only if all was.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// How many generators report.
+    /// Number of generators that report.
     #[arg(long, default_value_t = 1000, env = "GENWATCH_GENERATORS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     generators: u32,
 
-    /// Records a second; 0 is as fast as the client goes.
+    /// Records a second; 0 is full speed.
     #[arg(long, default_value_t = 1000, env = "GENWATCH_RATE")]
     rate: u32,
 
-    /// End after this many records.
+    /// Stop after this many records.
     #[arg(long, env = "GENWATCH_COUNT")]
     count: Option<u64>,
 
-    /// End after this time.
+    /// Stop after this time.
     #[arg(long, value_parser = super::duration, env = "GENWATCH_DURATION")]
     duration: Option<Duration>,
 
-    /// Which of the possible fleets.
+    /// Seed of the simulated fleet.
     #[arg(long, default_value_t = 1, env = "GENWATCH_SEED")]
     seed: u64,
 
-    /// Where the readings go.
+    /// Destination of the readings.
     #[arg(long, value_enum, default_value_t = Destination::Kafka, env = "GENWATCH_TO")]
     to: Destination,
 
@@ -75,7 +75,7 @@ pub(super) struct Options {
 enum Destination {
     /// The readings topic.
     Kafka,
-    /// An MQTT broker: each generator by a connection of its own, with a last will. `genwatch bridge` forwards to Kafka.
+    /// An MQTT broker: each generator has its own connection, with a last will. `genwatch bridge` forwards to Kafka.
     Mqtt,
 }
 
@@ -137,18 +137,18 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     Err(anyhow::anyhow!("{failed} of {sent} records were not delivered: {reason}").into())
 }
 
-/// The way that readings take.
+/// Where the readings go.
 enum Way {
     Kafka(ReadingProducer),
     Mqtt(MqttFleet),
 }
 
 impl Way {
-    /// Sends a record, or waits until it can or is to give up; whether it was sent.
+    /// Sends a record, waiting for room until `give_up`; returns whether it was sent.
     fn send(&self, record: &SimulatedRecord<'_>, give_up: impl Fn() -> bool) -> anyhow::Result<bool> {
         match self {
             Way::Kafka(producer) => Ok(producer.send_unless(record.key, record.value, give_up)?),
-            // Without faults each has both.
+            // Without faults each record has both.
             Way::Mqtt(fleet) => {
                 fleet.send(record.key.unwrap_or_default(), record.value.unwrap_or_default())?;
                 Ok(true)
@@ -156,7 +156,7 @@ impl Way {
         }
     }
 
-    /// Waits for what is under way; not for long once it was asked to stop.
+    /// Waits for records in flight; only briefly after a stop request.
     fn finish(self, sent: u64, stop: &AtomicBool) -> Produced {
         let begun = Instant::now();
         let stopped = Cell::new(None);
@@ -181,7 +181,7 @@ fn to_kafka(options: &Options) -> Result<(Way, Faults), Failure> {
     let cluster = Cluster::connect(&connection)?;
     cluster.require(&options.cluster.topic)?;
     let faults = which_faults(options, &cluster);
-    // Properties that exist and don't fit together are found when a client is made of them.
+    // Conflicting properties are found when a client is made of them.
     let producer = ReadingProducer::new(&connection, &options.cluster.topic).map_err(Failure::usage)?;
     Ok((Way::Kafka(producer), faults))
 }
@@ -205,7 +205,7 @@ fn to_mqtt(options: &Options) -> Result<Way, Failure> {
     Ok(Way::Mqtt(fleet))
 }
 
-/// A process may usually have 1,024 files open, and more if it asks.
+/// A process may usually have 1,024 open files, and more on request.
 fn allow_connections(connections: u32) -> Result<(), Failure> {
     let wanted = u64::from(connections) + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
@@ -221,7 +221,7 @@ fn allow_connections(connections: u32) -> Result<(), Failure> {
     })
 }
 
-/// A topic that wasn't made by us may refuse a record of more than 1 MiB; then that kind of fault is left out.
+/// A topic that we didn't create may refuse records over 1 MiB; then this kind of fault is left out.
 fn which_faults(options: &Options, cluster: &Cluster) -> Faults {
     if !options.faults {
         return Faults::None;
@@ -249,6 +249,6 @@ fn progress_bar(count: Option<u64>) -> ProgressBar {
         }
         None => (ProgressBar::new_spinner(), "{spinner} {human_pos} readings, {per_sec}, {elapsed}"),
     };
-    // The templates are constants; a wrong one falls back to indicatif's own.
+    // The templates are constants; an invalid one falls back to indicatif's default.
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

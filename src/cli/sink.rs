@@ -16,7 +16,7 @@ use crate::sink::influx::client::{Client, Destination, Token};
 use crate::sink::influx::line_protocol::{self, PointShape, Precision};
 use crate::sink::{SinkConfig, SinkError};
 
-/// A token as it is given. Not shown by `Debug`.
+/// A token as given. Not shown by `Debug`.
 #[derive(Clone)]
 pub(super) struct TokenText(String);
 
@@ -52,13 +52,13 @@ enum Store {
 
 /// Write <TOPIC>, <TOPIC>_alerts and <TOPIC>_1m to InfluxDB, by its v2 write API.
 ///
-/// Start as many as are needed: they share the partitions as the consumer group <GROUP>_influx, one of their own beside the
-/// workers'. Offsets are committed when InfluxDB has acknowledged the points; a point that is written twice overwrites itself.
-/// While InfluxDB is away the sink waits. What is no reading to the worker, or is refused, is skipped and counted. SIGTERM writes
-/// and commits what was taken in; at the end one JSON summary is printed.
+/// Start as many as needed: they share the partitions as the consumer group <GROUP>_influx, separate from the workers'.
+/// Offsets are committed once InfluxDB has acknowledged the points; a point written twice overwrites itself. While
+/// InfluxDB is away the sink waits. Invalid readings and refused points are skipped and counted. SIGTERM writes and
+/// commits what was taken in; at the end one JSON summary is printed.
 #[derive(Debug, Args)]
 struct Influx {
-    /// Where InfluxDB is.
+    /// Address of InfluxDB.
     #[arg(
         long,
         value_name = "URL",
@@ -76,7 +76,7 @@ struct Influx {
     #[arg(long, env = "GENWATCH_BUCKET")]
     bucket: String,
 
-    /// The API token, which may write to the bucket.
+    /// The API token; it needs write access to the bucket.
     // One in 64 of InfluxDB's tokens begins with a hyphen.
     #[arg(
         long,
@@ -87,35 +87,35 @@ struct Influx {
     )]
     token: Option<TokenText>,
 
-    /// A file with the token: other users of the machine see a command line.
+    /// A file with the token: other users of the machine can see a command line.
     #[arg(long, value_name = "FILE", env = "GENWATCH_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 
-    /// Whose certificates to trust for https://, in PEM. Without it: those that this system trusts.
+    /// Trusted certificates for https://, in PEM. Default: those that this system trusts.
     #[arg(long, value_name = "FILE", env = "GENWATCH_CA_FILE")]
     ca_file: Option<PathBuf>,
 
-    /// The unit of the points' times.
+    /// Unit of the points' timestamps.
     #[arg(long, value_enum, default_value_t = Choice(Precision::Ns), env = "GENWATCH_PRECISION")]
     precision: Choice<Precision>,
 
-    /// The measurement of the readings; alerts go to <NAME>_alerts, aggregates to <NAME>_1m. Without it: the topic's name.
+    /// Measurement of the readings; alerts go to <NAME>_alerts, aggregates to <NAME>_1m. Default: the topic's name.
     #[arg(long, value_name = "NAME", env = "GENWATCH_MEASUREMENT", value_parser = measurement)]
     measurement: Option<String>,
 
-    /// Records written together, at most.
+    /// The most records written together.
     #[arg(long, value_name = "RECORDS", default_value_t = 5000, env = "GENWATCH_BATCH", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
 
-    /// Batches that are written at once, at most. The records of a partition are written in their order all the same.
+    /// The most batches written at once. Each partition's records are still written in order.
     #[arg(long, value_name = "N", default_value_t = 4, env = "GENWATCH_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
 
-    /// How long a record waits for others, so that they are written together.
+    /// How long a record waits for others to be written with.
     #[arg(long, default_value = "1s", value_parser = super::duration, env = "GENWATCH_LINGER")]
     linger: Duration,
 
-    /// End once every assigned partition has reached the end it had at the start.
+    /// Stop once every assigned partition has reached the end it had at the start.
     #[arg(long, env = "GENWATCH_EXIT_AT_END")]
     exit_at_end: bool,
 
@@ -159,14 +159,14 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
     };
     super::run_service(options.http.as_ref(), |context| {
         crate::sink::run(config, context).map_err(|error| match error {
-            // Properties that exist and don't fit together are found when a client is made of them.
+            // Conflicting properties are found when a client is made of them.
             SinkError::Subscriber(SubscriberError::Client(_)) => Failure::usage(error),
             _ => Failure::from(error),
         })
     })
 }
 
-/// The topics, and how the records of each become points.
+/// Returns the topics, and how each topic's records become points.
 fn topics(options: &Influx) -> Vec<(String, PointShape)> {
     let topics = options.cluster.topics();
     let name = options.measurement.as_ref().unwrap_or(&topics.readings);

@@ -1,4 +1,4 @@
-//! `genwatch status`: how far the group is, partition by partition.
+//! `genwatch status`: the group's progress, partition by partition.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,29 +16,29 @@ use serde::Serialize;
 use super::terminal::printable;
 use super::{ClusterOptions, Failure};
 
-/// A partition is judged by what it does in this time.
+/// The observation time on which a partition's verdict is based.
 const LOOK: Duration = Duration::from_millis(1500);
-/// How often `--watch` looks.
+/// How often `--watch` shows the status.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
-/// How often an outage is worth a line.
+/// How often an outage is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
-/// A partition that is this close behind is keeping up.
+/// A partition this close behind keeps up.
 const NEAR: Duration = Duration::from_secs(10);
 
-/// Show how far the group is: per partition its owner, committed offset, end, lag, and a verdict.
+/// Show the group's progress: per partition its owner, committed offset, end, lag, and a verdict.
 ///
-/// It shows --topic, and those topics beside it that the group commits to: of a sink (--group genwatch_influx) alerts and
+/// Shows --topic, and the other topics that the group commits to: for a sink (--group genwatch_influx) alerts and
 /// aggregates too.
 ///
-/// Verdicts: OK (keeps up), BEHIND (works, but the oldest waiting record is more than 10 s old), STALLED (has records and
-/// an owner, and commits nothing), UNOWNED (has records and no owner).
+/// Verdicts: OK (keeps up), BEHIND (makes progress, but the oldest waiting record is more than 10 s old), STALLED (has
+/// records and an owner, but commits nothing), UNOWNED (has records, but no owner).
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// One JSON document (with --watch one a line).
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,
 
-    /// Show it again every two seconds, with the time, until stopped. An outage of Kafka is waited out.
+    /// Show it every two seconds, with the time, until stopped. Waits out an outage of Kafka.
     #[arg(long, env = "GENWATCH_WATCH")]
     watch: bool,
 
@@ -51,10 +51,10 @@ struct Status {
     group: String,
     #[serde(flatten)]
     main: TopicStatus,
-    /// The others that the group commits to.
+    /// The other topics that the group commits to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     other_topics: Vec<TopicStatus>,
-    /// When it was so; only with `--watch`.
+    /// Time of the observation; only with `--watch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<Millis>,
 }
@@ -142,10 +142,10 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks once, or again and again with `--watch`, on a thread of its own: a request may take ten seconds while Kafka is away,
-/// and who presses Ctrl-C doesn't want to wait for it. The thread ends when nobody listens, or with the process.
+/// Asks once, or repeatedly with `--watch`, on its own thread: a request may take ten seconds while Kafka is away, and
+/// Ctrl-C must not wait for it. The thread ends when the receiver is gone, or with the process.
 fn looks(connection: Connection, options: Options) -> std::io::Result<Receiver<Result<Status, GroupError>>> {
-    // No more than one is ahead of what is printed.
+    // At most one is ahead of what is printed.
     let (sender, receiver) = sync_channel(1);
     let look_on = move |sender: &SyncSender<_>| -> Result<(), GroupError> {
         let cluster = Cluster::connect(&connection)?;
@@ -172,8 +172,8 @@ fn look(group: &Group<'_>, options: &Options) -> Result<Status, GroupError> {
             candidates.push((other.has_committed()?, other));
         }
     }
-    // This is asked first: it names a missing topic, and shows that the coordinator answers. librdkafka can fail an assertion
-    // when it asks one that doesn't for members.
+    // This comes first: it names a missing topic, and shows that the coordinator answers. librdkafka can fail an
+    // assertion when asked for members while the coordinator doesn't answer.
     group.has_committed()?;
     let owners = group.owners()?;
     let mut groups = vec![group.on(group.topic())];

@@ -1,9 +1,9 @@
-//! Text from strangers, shown on a terminal: an id of a generator may hold line feeds and escape sequences.
+//! Untrusted text on a terminal: a generator's id may hold line feeds and escape sequences.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The text without what moves a cursor, colours, reorders or hides: such characters become `\u{1b}`.
+/// Escapes characters that move the cursor, colour, reorder or hide: they become `\u{1b}`.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
@@ -20,7 +20,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters (C0, DEL, C1), line and paragraph separators, marks that change direction, and those of no width.
+/// Control characters (C0, DEL, C1), line and paragraph separators, direction marks, and zero-width characters.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}')

@@ -1,4 +1,4 @@
-//! `genwatch topics`: makes and shows the topics.
+//! `genwatch topics`: creates and shows the topics.
 
 mod create;
 mod describe;
@@ -9,7 +9,7 @@ use genwatch_kafka::topics::{Role, Topics};
 
 use super::Failure;
 
-/// Make or show the topics.
+/// Create or show the topics.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(subcommand)]
@@ -29,7 +29,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// Every topic of these names, unless one name stands for two of them.
+/// Returns all topics of these names, unless one name would stand for two of them.
 fn all(topics: &Topics) -> Result<[(Role, &str); 6], Failure> {
     if let Some(name) = topics.clash() {
         return Err(Failure::usage(anyhow::anyhow!(
@@ -39,7 +39,7 @@ fn all(topics: &Topics) -> Result<[(Role, &str); 6], Failure> {
     Ok(Role::ALL.map(|role| (role, topics.name(role))))
 }
 
-/// How many bytes a record may have; a dead letter has to fit wherever its record did.
+/// Compares the record size limits: a dead letter must fit wherever its record did.
 fn check_sizes(readings: Option<&str>, dead_letters: Option<&str>) -> Option<String> {
     let (readings, dead_letters) = (readings?.parse::<u64>().ok()?, dead_letters?.parse::<u64>().ok()?);
     (dead_letters < readings).then(|| {

@@ -1,4 +1,4 @@
-//! `genwatch worker`: one replica.
+//! `genwatch worker`: one worker of the group.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,55 +15,55 @@ use super::{ClusterOptions, Failure};
 use crate::service::http::HttpAddress;
 use crate::worker::{WorkerConfig, WorkerError};
 
-/// Work readings as one replica of the group: raise and clear alarms.
+/// Process readings as one worker of the group: raise and clear alarms.
 ///
-/// Start as many as are needed; each takes a share of the partitions. SIGTERM drains: what has begun is finished and
+/// Start as many as needed; each takes a share of the partitions. SIGTERM drains: readings begun are finished and
 /// committed, then the partitions go to the others. At the end one JSON summary is printed.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The rules, a TOML file. Without it: low_fuel (fuel below 200, clear above 250) and over_temperature (above 100,
+    /// The rules, a TOML file. Default: low_fuel (fuel below 200, clear above 250) and over_temperature (above 100,
     /// clear below 95).
     #[arg(long, value_name = "FILE", env = "GENWATCH_RULES")]
     rules: Option<PathBuf>,
 
-    /// Forget a generator that has been silent for this long, as if it were decommissioned: its alarms are cleared and its state
-    /// is deleted. At least the longest silent_for of the rules. Without it: where a rule has silent_for, each generator
-    /// that was ever seen is remembered, and missed, until its tombstone comes.
+    /// Forget a generator that has been silent for this long, as if it were decommissioned: its alarms are cleared and
+    /// its state is deleted. At least the longest silent_for of the rules. Without it, if a rule has silent_for, each
+    /// generator ever seen is remembered, and reported as silent, until its tombstone comes.
     #[arg(long, value_name = "DURATION", value_parser = some_time, env = "GENWATCH_FORGET_SILENT_AFTER")]
     forget_silent_after: Option<Duration>,
 
-    /// How many generators are worked at once, while --work makes readings wait. 1 is strictly serial.
+    /// How many generators are processed at once, while --work makes readings wait. 1 is strictly serial.
     #[arg(long, default_value_t = 64, env = "GENWATCH_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     concurrency: u32,
 
-    /// What is promised about alerts, states and dead letters.
+    /// The delivery guarantee for alerts, states and dead letters.
     #[arg(long, value_enum, default_value_t = Choice(Delivery::ExactlyOnce), env = "GENWATCH_DELIVERY")]
     delivery: Choice<Delivery>,
 
-    /// Between commits while only offsets move. Effects are committed sooner.
+    /// Time between commits while only offsets move. Effects are committed sooner.
     #[arg(long, default_value = "100ms", value_parser = super::duration, env = "GENWATCH_COMMIT_INTERVAL")]
     commit_interval: Duration,
 
-    /// How the group agrees on who works which partition: classic (cooperative-sticky) or consumer (KIP-848, Kafka 4; the
-    /// brokers set the session timeout, 45 s by default, after which a killed worker is noticed).
+    /// How the group assigns partitions: classic (cooperative-sticky) or consumer (KIP-848, Kafka 4; the brokers set
+    /// the session timeout, 45 s by default, after which they notice a killed worker).
     #[arg(long, value_enum, default_value_t = Choice(GroupProtocol::Classic), env = "GENWATCH_GROUP_PROTOCOL")]
     group_protocol: Choice<GroupProtocol>,
 
-    /// What each reading costs: an asynchronous wait, as for a remote lookup.
+    /// Simulated work per reading: an asynchronous wait, as for a remote lookup.
     #[arg(long, default_value = "0s", value_parser = super::duration, env = "GENWATCH_WORK")]
     work: Duration,
 
-    /// What the readings of one generator cost instead: a lookup that hangs. It holds up nobody else.
+    /// Simulated work per reading of one generator instead: a lookup that hangs. It delays no other generator.
     #[arg(long, value_name = "ID=DURATION", value_parser = work_of, env = "GENWATCH_WORK_OF")]
     work_of: Vec<(String, Duration)>,
 
-    /// Cut short the work of a reading that takes longer, and evaluate the reading without it: a lookup that hangs for ever
-    /// would hold up its generator, and the partition's offset, for ever. Each is counted, and told in the log. Without it:
-    /// work takes as long as it takes.
+    /// Cut short the work of a reading that takes longer, and evaluate the reading without it: a lookup that hangs
+    /// forever would block its generator, and the partition's offset, forever. Each is counted and logged. Without it,
+    /// work has no time limit.
     #[arg(long, value_name = "DURATION", value_parser = some_time, env = "GENWATCH_WORK_TIMEOUT")]
     work_timeout: Option<Duration>,
 
-    /// Stop with an error when more of a thousand records than this share are bad (0 to 1). Without it: every bad record
+    /// Stop with an error if more than this share (0 to 1) of a thousand records is bad. Without it, every bad record
     /// goes to the dead letter queue, however many there are.
     #[arg(long, value_name = "RATIO", value_parser = ratio, env = "GENWATCH_MAX_BAD_RATIO")]
     max_bad_ratio: Option<f64>,
@@ -76,28 +76,28 @@ pub(super) struct Options {
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
     http: Option<HttpAddress>,
 
-    /// End once every assigned partition has reached the end it had at the start.
+    /// Stop once every assigned partition has reached the end it had at the start.
     #[arg(long, env = "GENWATCH_EXIT_AT_END")]
     exit_at_end: bool,
 
-    /// How long what has begun may take to finish when partitions are given up.
+    /// How long readings begun may take to finish when partitions are given up.
     #[arg(long, default_value = "20s", value_parser = super::duration, env = "GENWATCH_DRAIN_TIMEOUT")]
     drain_timeout: Duration,
 
-    /// What to do when retention has deleted readings before they were worked.
+    /// What to do when retention has deleted readings before they were processed.
     #[arg(long, value_enum, default_value_t = Choice(OnOutOfRange::Fail), env = "GENWATCH_ON_OUT_OF_RANGE")]
     on_out_of_range: Choice<OnOutOfRange>,
 
-    /// What to do when the readings topic was deleted and made anew, or is a mirror: offsets and alarm states are of another
-    /// log then.
+    /// What to do when the readings topic was deleted and re-created, or is a mirror: offsets and alarm states then
+    /// belong to another log.
     #[arg(long, value_enum, default_value_t = Choice(OnNewTopic::Fail), env = "GENWATCH_ON_NEW_TOPIC")]
     on_new_topic: Choice<OnNewTopic>,
 
-    /// Records taken in and not finished, over all partitions; a partition whose share is full is paused.
+    /// The most records taken in and not finished, over all partitions; a partition whose share is full is paused.
     #[arg(long, value_name = "RECORDS", default_value_t = 100_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
 
-    /// Mebibytes of these and of effects that wait for a commit.
+    /// The most mebibytes of these and of effects that wait for a commit.
     #[arg(long, value_name = "MIB", default_value_t = 64, env = "GENWATCH_MAX_IN_FLIGHT_MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_in_flight_mib: u32,
 
@@ -151,18 +151,18 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     };
     super::run_service(options.http.as_ref(), |context| {
         crate::worker::run(config, context).map_err(|error| match error {
-            // Properties that exist and don't fit together are found when a client is made of them.
+            // Conflicting properties are found when a client is made of them.
             WorkerError::Client(_) => Failure::usage(error),
             _ => Failure::from(error),
         })
     })
 }
 
-/// Nobody must be forgotten who hasn't been missed.
+/// Checks that no generator is forgotten before its silence is reported.
 fn check_forgetting(after: Duration, rules: &Rules) -> anyhow::Result<()> {
     let Some(longest) = rules.longest_silence() else {
         tracing::warn!(
-            "--forget-silent-after does nothing: no rule has silent_for, so nobody's silence is watched"
+            "--forget-silent-after does nothing: no rule has silent_for, so no silence is watched"
         );
         return Ok(());
     };
@@ -171,7 +171,7 @@ fn check_forgetting(after: Duration, rules: &Rules) -> anyhow::Result<()> {
     anyhow::ensure!(
         after >= longest,
         "--forget-silent-after {} is shorter than the longest silent_for of the rules, {longest}: a generator would be forgotten \
-         before it is missed; give {longest} or more",
+         before its silence is reported; give {longest} or more",
         say(after),
         longest = say(longest)
     );
@@ -185,7 +185,7 @@ fn work_of(text: &str) -> Result<(String, Duration), String> {
 
 fn some_time(text: &str) -> Result<Duration, String> {
     match super::duration(text)? {
-        Duration::ZERO => Err("longer than nothing".to_owned()),
+        Duration::ZERO => Err("must be longer than 0".to_owned()),
         time => Ok(time),
     }
 }

@@ -50,7 +50,7 @@ impl std::str::FromStr for Address {
         // An IPv6 address has its colons in brackets.
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| format!("'{port}' is no port"))?)
+                (host, port.parse().map_err(|_| format!("'{port}' is not a port"))?)
             }
             _ => (rest, usual_port),
         };

@@ -214,7 +214,7 @@ impl MqttFleet {
             std::thread::sleep(Duration::from_millis(5));
         }
         if self.progress.unheard.load(Ordering::Relaxed) {
-            tracing::warn!("nobody had subscribed to some of the readings: is a bridge running?");
+            tracing::warn!("some readings had no subscriber: is a bridge running?");
         }
         let delivered = self.progress.delivered.load(Ordering::Relaxed);
         Produced {

@@ -149,13 +149,13 @@ pub enum TopicError {
     #[error("a topic has 1 to 65535 bytes, none of them zero")]
     Length,
     /// A wildcard that is only part of its level.
-    #[error("'{0}' is no level: a level is a name, {GENERATOR}, + or #")]
+    #[error("'{0}' is not a level: a level is a name, {GENERATOR}, + or #")]
     Level(String),
     /// `#` not at the end.
-    #[error("# stands only at the end")]
+    #[error("# may stand only at the end")]
     Rest,
     /// Two levels name the generator.
-    #[error("{GENERATOR} may stand once")]
+    #[error("{GENERATOR} may occur only once")]
     Twice,
     /// A shared subscription.
     #[error(

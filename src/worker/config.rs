@@ -12,7 +12,7 @@ use genwatch_core::pool::Bounds;
 use genwatch_core::reading::bad_ratio;
 use genwatch_core::types::PartitionId;
 use genwatch_kafka::admin::ClusterError;
-use genwatch_kafka::committer::CommitError;
+use genwatch_kafka::commit::CommitError;
 use genwatch_kafka::config::{Connection, GroupProtocol};
 use genwatch_kafka::error::ClientError;
 use genwatch_kafka::restore::RestoreError;

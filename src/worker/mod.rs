@@ -37,7 +37,7 @@ use genwatch_core::reading::{self, bad_ratio::BadRatioLimit};
 use genwatch_core::types::{GeneratorId, Offset, PartitionId};
 use genwatch_kafka::admin::{Cluster, TopicPlan};
 use genwatch_kafka::clock::{self, Standstill};
-use genwatch_kafka::committer::{Committer, Outcome};
+use genwatch_kafka::commit::{Committer, Outcome};
 use genwatch_kafka::consumer::{Consumer, Event, Record};
 use genwatch_kafka::error::ClientError;
 use genwatch_kafka::group::{Group, GroupError};

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use genwatch_kafka::admin::ClusterError;
-use genwatch_kafka::committer::CommitError;
+use genwatch_kafka::commit::CommitError;
 
 use super::{Worker, WorkerError, WorkerSummary};
 
@@ -98,4 +98,20 @@ fn mends_itself(error: &WorkerError) -> bool {
         WorkerError::Cluster(ClusterError::Unreachable { .. } | ClusterError::MissingTopic { .. })
             | WorkerError::Commit(CommitError::Producer(_))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_running_worker_would_wait_for_its_successor_waits_for_too() {
+        let topic = || "t".to_owned();
+        assert!(mends_itself(&ClusterError::MissingTopic { topic: topic() }.into()));
+        assert!(mends_itself(&CommitError::Producer("no coordinator".to_owned()).into()));
+        assert!(!mends_itself(&ClusterError::Unauthorized { topic: topic() }.into()));
+        assert!(!mends_itself(&CommitError::InDoubt("no answer".to_owned()).into()));
+        let group = "g".to_owned();
+        assert!(!mends_itself(&WorkerError::GroupUnauthorized { group }));
+    }
 }

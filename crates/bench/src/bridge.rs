@@ -226,7 +226,7 @@ fn forward(
         seconds = seconds.max(told.seconds);
         readings += told.readings;
         if told.received < config.count || told.dropped > 0 {
-            return Err(wrong(&name, &"not each bridge has received all, or some was left out"));
+            return Err(wrong(&name, &"a bridge hasn't received all messages, or has left some out"));
         }
     }
     if readings != config.count {
@@ -334,7 +334,7 @@ fn check(
             Ok::<(), BenchError>(())
         })?;
     }
-    if found == said { Ok(()) } else { Err(wrong(name, &"Kafka hasn't each message once, in order")) }
+    if found == said { Ok(()) } else { Err(wrong(name, &"Kafka doesn't have each message once, in order")) }
 }
 
 #[derive(Default, PartialEq, Eq)]

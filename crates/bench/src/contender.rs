@@ -302,7 +302,7 @@ impl Running {
         };
         self.pid = None;
         let wall = self.begun.elapsed();
-        let used = exit.map_err(|error| self.failed(format!("can't be waited for: {error}")))?;
+        let used = exit.map_err(|error| self.failed(format!("cannot wait for it: {error}")))?;
         let stdout = self.stdout.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
         if !used.status.success() {
             return Err(self.failed(format!("failed, {}", used.status)));

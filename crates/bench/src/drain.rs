@@ -53,7 +53,7 @@ pub fn run(config: &DrainConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
     let bytes = arena.fill(config.seed, config.generators, config.count, stop, |sent| {
         tell("producing the backlog", sent, config.count);
     })?;
-    tell("evaluating what it calls for", 0, 1);
+    tell("evaluating the expected alerts", 0, 1);
     let expected = expected(&arena.source(), stop)?;
     let job = ContenderJob { work: config.work, count: Some(config.count) };
     in_turn(config.repetitions, &config.contenders, "drains", stop, tell, |repetition, place| {

@@ -178,18 +178,18 @@ fn watch(
     while missing > 0 {
         go_on(stop)?;
         if Instant::now() > deadline {
-            return Err(wrong(format!("{missing} of {total} alerts didn't come")));
+            return Err(wrong(format!("{missing} of {total} alerts are missing")));
         }
         tail.read(Duration::from_millis(50), |record| {
             let at = Instant::now();
             let alert: Alert = serde_json::from_slice(record.value.unwrap_or_default())
-                .map_err(|error| wrong(format!("this is no alert: {error}")))?;
+                .map_err(|error| wrong(format!("this is not an alert: {error}")))?;
             let base = if alert.value < 200.0 { 100.0 } else { 300.0 };
             let number = ((alert.value - base) * STEPS).round() as u64;
             match seen.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) {
                 Some(seen) if !*seen => *seen = true,
                 Some(_) => return Err(wrong(format!("the alert of reading {number} came twice"))),
-                None => return Err(wrong(format!("nobody sent a reading {number}"))),
+                None => return Err(wrong(format!("no reading {number} was sent"))),
             }
             missing -= 1;
             if number >= counted {

@@ -77,7 +77,7 @@ pub enum BenchError {
         reason: String,
     },
     /// A program under test failed.
-    #[error("{name} {what}; its last words:\n{said}")]
+    #[error("{name} {what}; its last output:\n{said}")]
     Contender {
         /// Which.
         name: String,

@@ -49,7 +49,7 @@ pub fn draw(folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
     if let Some(scale) = of("scale").last() {
         let path = folder.join("scale.svg");
         let words =
-            Words { title: "Capacity by replicas (lag stays flat)", x: "replicas", y: "readings a second" };
+            Words { title: "Capacity by workers (lag stays flat)", x: "workers", y: "readings a second" };
         chart(&path, &words, &scale_lines(scale), false)?;
         written.push(path);
     }
@@ -57,7 +57,7 @@ pub fn draw(folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
     if drains.iter().any(|line| line.points.len() > 1) {
         let path = folder.join("work.svg");
         let words = Words {
-            title: "Throughput of one replica by work per reading",
+            title: "Throughput of one worker by work per reading",
             x: "work per reading, ms",
             y: "readings a second (log)",
         };
@@ -69,7 +69,7 @@ pub fn draw(folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
         let points = points(partitions, "partitions", "records_per_s");
         let lines = [Line { name: "genwatch".to_owned(), points, is_bound: false }];
         let words = Words {
-            title: "Throughput of one replica by partitions",
+            title: "Throughput of one worker by partitions",
             x: "partitions",
             y: "readings a second",
         };
@@ -97,7 +97,7 @@ fn scale_lines(scale: &Value) -> Vec<Line> {
     let bound = bound.iter().map(|(replicas, bound)| (*replicas, single * replicas * bound)).collect();
     vec![
         Line { name: "genwatch".to_owned(), points: measured, is_bound: false },
-        Line { name: "one replica times n".to_owned(), points: ideal, is_bound: true },
+        Line { name: "one worker times n".to_owned(), points: ideal, is_bound: true },
         Line { name: "what the skew of the keys allows".to_owned(), points: bound, is_bound: true },
     ]
 }

@@ -91,11 +91,11 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
     let mut single = 0.0;
     let steps = config.replicas.len() as u64 + 1;
     for (done, count) in (0..).zip(&config.replicas) {
-        tell(&format!("{count} replicas: joining"), done, steps);
+        tell(&format!("{count} workers: joining"), done, steps);
         let pause = bench.grow_to(*count)?;
         let guess = if single == 0.0 { config.rate } else { single * *count as f64 * 1.1 };
         let (capacity, tried) = bench.capacity(guess, |rate| {
-            tell(&format!("{count} replicas: trying {rate:.0} readings a second"), done, steps);
+            tell(&format!("{count} workers: trying {rate:.0} readings a second"), done, steps);
         })?;
         if single == 0.0 {
             single = capacity / *count as f64;
@@ -224,7 +224,7 @@ impl Bench<'_> {
         while lag(&self.group.progress()?) > 0 {
             go_on(self.stop)?;
             if Instant::now() > deadline {
-                let what = format!("has not worked off its backlog within {PATIENCE:?}");
+                let what = format!("has not drained its backlog within {PATIENCE:?}");
                 return Err(BenchError::Wrong { name: self.config.worker.name.clone(), what });
             }
             std::thread::sleep(LOOK);
@@ -281,7 +281,7 @@ fn watch_change(
             return Ok(longest);
         }
         if begun.elapsed() > PATIENCE {
-            let what = format!("has replicas without a partition after {PATIENCE:?}");
+            let what = format!("has workers without a partition after {PATIENCE:?}");
             return Err(BenchError::Wrong { name: "the group".to_owned(), what });
         }
         std::thread::sleep(Duration::from_millis(100));

@@ -163,7 +163,7 @@ impl<'a> AlertsReader<'a> {
             return Ok(());
         }
         Err(wrong(format!(
-            "{} alerts instead of {}, of {} generators not those that the readings call for",
+            "{} alerts instead of {}; those of {} generators are not what the readings call for",
             digest.alerts,
             expected.alerts,
             digest.differing(expected)

@@ -9,7 +9,7 @@
 //! * [`config`]: one way to configure every client.
 //! * `native`: what rust-rdkafka doesn't offer: batches, rebalances as values, transactional offsets, members. All of
 //!   the project's `unsafe` is there.
-//! * [`committer`]: effects and offsets, in one transaction.
+//! * [`commit`]: effects and offsets, in one transaction.
 //! * [`group`]: a group's progress.
 //! * [`forward`]: records that their sender keeps until they are durable.
 //! * `outage`: logs that no broker answers, and why. `properties`: what `-X` sets.
@@ -25,7 +25,7 @@
 
 pub mod admin;
 pub mod clock;
-pub mod committer;
+pub mod commit;
 pub mod config;
 pub mod error;
 pub mod forward;

@@ -575,3 +575,46 @@ fn is_for_good(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::Fatal
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_ends_the_restore_and_an_outage_is_waited_out() {
+        use RDKafkaErrorCode as Code;
+        for code in [
+            Code::GroupAuthorizationFailed,
+            Code::TopicAuthorizationFailed,
+            Code::ClusterAuthorizationFailed,
+            Code::Fatal,
+        ] {
+            assert!(is_for_good(code), "{code}");
+        }
+        for code in [
+            Code::OperationTimedOut,
+            Code::AllBrokersDown,
+            Code::UnknownPartition,
+            Code::UnknownTopicOrPartition,
+            Code::NotCoordinator,
+            Code::UnstableOffsetCommit,
+        ] {
+            assert!(!is_for_good(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn each_topic_that_follows_the_readings_topic_is_a_companion() {
+        let topics = Topics::new("t", "g");
+        assert_eq!(companions(&topics), ["g_state", "t_dlq", "t_alerts"]);
+    }
+
+    #[test]
+    fn a_question_without_an_answer_is_asked_again_a_little_later() {
+        let now = Instant::now();
+        let (partition, question) = (PartitionId(0), Question::Committed);
+        let mut open = Open { partition, question, asked: now, told: now, due: now, reading: None };
+        open.wait("its committed offset", &"the coordinator is away");
+        assert!(open.due > now && open.due <= Instant::now() + RETRY_AFTER);
+    }
+}

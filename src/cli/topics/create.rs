@@ -1,4 +1,4 @@
-//! `genwatch topics create`: looks at everything before it makes anything.
+//! `genwatch topics create`: checks everything before it creates anything.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -11,27 +11,27 @@ use super::settings::Settings;
 use super::{all, check_sizes};
 use crate::cli::{ClusterOptions, Failure};
 
-/// Make the topics of readings, alerts, dead letters, states, status and aggregates.
+/// Create the topics of readings, alerts, dead letters, states, status and aggregates.
 ///
-/// Topics that exist are left as they are; a second run changes nothing. Everything is checked first: where one topic is in
-/// the way (other partitions, another cleanup policy) or the broker would refuse one, none is made.
+/// Existing topics are left as they are; a second run changes nothing. Everything is checked first: if one topic
+/// conflicts (other partitions, another cleanup policy) or the broker would refuse one, none is created.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Partitions of every topic: the most workers that can share the readings.
     #[arg(short, long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
 
-    /// On how many brokers each record is kept. Without it: 3, or as many brokers as there are.
+    /// How many brokers keep each record. Default: 3, or as many brokers as there are.
     #[arg(short, long, env = "GENWATCH_REPLICATION_FACTOR", value_parser = clap::value_parser!(i32).range(1..=100))]
     replication_factor: Option<i32>,
 
-    /// How many of these must have a record before it counts as written. Without it: one less than a replication factor
-    /// of 3 or more, else 1.
+    /// How many of these must have a record before it counts as written. Default: one less than a replication factor of
+    /// 3 or more, else 1.
     #[arg(short, long, env = "GENWATCH_MIN_INSYNC", value_parser = clap::value_parser!(i32).range(1..=100))]
     min_insync: Option<i32>,
 
-    /// A property of the topics that are made, such as retention.ms=604800000; of one topic alone with its name before it:
-    /// readings:, alerts:, dlq:, state:, status:, 1m:. May be repeated; in GENWATCH_CONFIG one a line.
+    /// A property of the created topics, such as retention.ms=604800000; prefix it with a topic to set it for that one
+    /// only: readings:, alerts:, dlq:, state:, status:, 1m:. May be repeated; in GENWATCH_CONFIG one a line.
     #[arg(short, long, value_name = "[TOPIC:]KEY=VALUE", env = "GENWATCH_CONFIG")]
     config: Vec<String>,
 
@@ -70,21 +70,21 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A topic as it's wanted.
+/// A topic as wanted.
 struct Planned {
     role: Role,
     plan: TopicPlan,
-    /// What the user asks for beyond it.
+    /// The user's additional properties.
     settings: BTreeMap<String, String>,
 }
 
-/// A topic that is in nobody's way.
+/// A topic without conflicts.
 enum Checked {
     Exists { name: String, partitions: usize, notes: Vec<String> },
     Missing { planned: Planned, left_out: Vec<String> },
 }
 
-/// Looks at all topics, and has the broker check those that are missing.
+/// Checks all topics; the broker validates the missing ones.
 fn check(cluster: &Cluster, plans: [Planned; 6]) -> Result<Vec<Checked>, Failure> {
     let names = plans.each_ref().map(|planned| planned.plan.name.clone());
     let mut found = BTreeMap::new();
@@ -150,7 +150,7 @@ fn check(cluster: &Cluster, plans: [Planned; 6]) -> Result<Vec<Checked>, Failure
     }
 }
 
-/// Says which topics have other partitions than asked for, and one way to make all of them equal.
+/// Lists topics whose partitions differ from those wanted, and one way to make all equal.
 fn partition_conflict(readings: &str, wanted: i32, found: &BTreeMap<String, TopicInfo>) -> Option<String> {
     let wanted = usize::try_from(wanted).unwrap_or(0);
     let mut names: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
@@ -160,7 +160,7 @@ fn partition_conflict(readings: &str, wanted: i32, found: &BTreeMap<String, Topi
     if names.keys().all(|count| *count == wanted) {
         return None;
     }
-    // The readings stay where they are; without them, what all others agree on.
+    // The readings topic stays as it is; without one, the number that all others agree on.
     let of_readings = found.get(readings).map(|info| info.partitions.len());
     let only = names.keys().next().copied().filter(|_| names.len() == 1);
     let target = of_readings.or(only).unwrap_or(wanted);
@@ -182,7 +182,7 @@ fn partition_conflict(readings: &str, wanted: i32, found: &BTreeMap<String, Topi
     ))
 }
 
-/// What an existing topic has that was asked for otherwise.
+/// Returns how an existing topic differs from what was asked for.
 fn differences(
     info: &TopicInfo,
     config: &BTreeMap<String, String>,
@@ -205,7 +205,7 @@ fn differences(
 }
 
 impl Checked {
-    /// Makes the topic where it is missing, and says what there is.
+    /// Creates the topic if missing, and describes it.
     fn bring_about(self, cluster: &Cluster) -> Result<String, ClusterError> {
         let (Planned { plan, settings, .. }, left_out) = match self {
             Checked::Exists { name, partitions, notes } => {
@@ -215,7 +215,7 @@ impl Checked {
         };
         let name = &plan.name;
         if !cluster.create(&plan)? {
-            return Ok(format!("{name}: exists, made by somebody else just now"));
+            return Ok(format!("{name}: exists, just created by another client"));
         }
         let made = format!(
             "{name}: created, {} partitions, replication factor {}, {}",

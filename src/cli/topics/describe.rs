@@ -13,11 +13,11 @@ use crate::cli::{ClusterOptions, Failure};
 
 /// Show the topics: partitions, leaders, replicas, whether all replicas are in sync, and what is wrong with them.
 ///
-/// Exit code 1 when a topic is missing, has a partition without a leader, or is configured so that genwatch can't keep what it
-/// promises.
+/// Exit code 1 if a topic is missing, has a partition without a leader, or is configured so that genwatch can't keep
+/// its guarantees.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// One JSON document.
+    /// Print one JSON document.
     #[arg(long, env = "GENWATCH_JSON")]
     json: bool,
 

@@ -1,25 +1,25 @@
-//! `topics create --config`: properties of topics, and which of them are not for users to set.
+//! `topics create --config`: topic properties, and which of them users can't set.
 
 use genwatch_kafka::topics::{Role, TopicConfig};
 
-/// What `--config` asks for.
+/// The settings of `--config`.
 #[derive(Debug, Default)]
 pub(super) struct Settings(Vec<Setting>);
 
 #[derive(Debug)]
 struct Setting {
-    /// The topic that it is for; all of them without one.
+    /// The topic it is for; `None`: all topics.
     role: Option<Role>,
     key: String,
     value: String,
 }
 
 impl Settings {
-    /// Takes values of `--config`: `KEY=VALUE` for all topics, `TOPIC:KEY=VALUE` for one. A variable of the environment
-    /// has one a line.
+    /// Parses values of `--config`: `KEY=VALUE` for all topics, `TOPIC:KEY=VALUE` for one. An environment variable has
+    /// one a line.
     ///
     /// # Errors
-    /// When one has no `=` or names no topic, or genwatch needs another value; all of them are named.
+    /// When one has no `=`, names no topic, or sets what genwatch needs otherwise; the error names all of them.
     pub(super) fn parse(values: &[String]) -> Result<Settings, anyhow::Error> {
         let lines =
             values.iter().flat_map(|value| value.lines()).map(str::trim).filter(|line| !line.is_empty());
@@ -40,14 +40,14 @@ impl Settings {
         }
     }
 
-    /// What is asked for one topic, in order: what names the topic comes last, and wins.
+    /// Returns the settings for one topic, in order: those that name the topic come last, and win.
     pub(super) fn of(&self, role: Role) -> impl Iterator<Item = (&str, &str)> {
         let general = self.0.iter().filter(|setting| setting.role.is_none());
         let own = self.0.iter().filter(move |setting| setting.role == Some(role));
         general.chain(own).map(|setting| (setting.key.as_str(), setting.value.as_str()))
     }
 
-    /// A topic's properties with what is asked for it.
+    /// Applies a topic's settings to its properties.
     pub(super) fn apply(&self, role: Role, mut config: TopicConfig) -> TopicConfig {
         for (key, value) in self.of(role) {
             config.set(key, value);
@@ -59,13 +59,13 @@ impl Settings {
 impl Setting {
     fn parse(text: &str) -> Result<Setting, String> {
         let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE or TOPIC:KEY=VALUE")?;
-        // No property of a topic has a colon in its name.
+        // No topic property has a colon in its name.
         let (role, key) = match key.split_once(':') {
             None => (None, key),
             Some((name, key)) => {
                 let role = Role::ALL.into_iter().find(|role| role.as_str() == name.trim());
                 let names = Role::ALL.map(Role::as_str).join(", ");
-                (Some(role.ok_or_else(|| format!("no topic is called so; there are {names}"))?), key)
+                (Some(role.ok_or_else(|| format!("no topic has this name; there are {names}"))?), key)
             }
         };
         if key.trim().is_empty() {
@@ -74,7 +74,7 @@ impl Setting {
         Ok(Setting { role, key: key.trim().to_owned(), value: value.trim().to_owned() })
     }
 
-    /// Why it can't be had, each reason once.
+    /// Returns why it is refused, each reason once.
     fn refusals(&self) -> Vec<String> {
         let (key, value) = (&self.key, &self.value);
         let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();

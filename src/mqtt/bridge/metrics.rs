@@ -30,7 +30,7 @@ impl BridgeMetrics {
         )?;
         let unacknowledged = registry.gauge(
             "genwatch_bridge_unacknowledged",
-            "Messages that the MQTT broker has no acknowledgement for, as Kafka doesn't have them yet",
+            "Messages not yet acknowledged to the MQTT broker, as Kafka doesn't have them yet",
         )?;
         let dropped = registry.counters(
             "genwatch_bridge_dropped_total",

@@ -105,7 +105,7 @@ pub enum BridgeError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The configuration yields no client.
-    #[error("the producer can't be made: {0}")]
+    #[error("cannot make the producer: {0}")]
     Client(ClientError),
     /// The MQTT broker wasn't reached in time.
     #[error("no MQTT broker answers at {address}: {reason}")]
@@ -127,9 +127,7 @@ pub enum BridgeError {
     #[error("Kafka refuses: {0}")]
     Kafka(Undelivered),
     /// Kafka refuses a current timestamp as too old or too new.
-    #[error(
-        "Kafka refuses a message of this moment for its timestamp: compare the clock of this machine with the brokers'"
-    )]
+    #[error("Kafka refuses a current timestamp: compare the clock of this machine with the brokers'")]
     Clock,
     /// A bug.
     #[error(transparent)]
@@ -364,7 +362,7 @@ impl Bridge {
     /// Stops taking messages in, and sends DISCONNECT once all are acknowledged. Returns true to end without one.
     fn drained(&mut self) -> bool {
         let since = *self.draining.get_or_insert_with(|| {
-            tracing::info!("stopping; what is under way is finished");
+            tracing::info!("stopping; finishing messages in flight");
             self.not_ready.draining.set(true);
             Instant::now()
         });
@@ -378,9 +376,7 @@ impl Bridge {
             return false;
         }
         if late {
-            tracing::warn!(
-                "not all was finished in time; what isn't acknowledged comes again at the next start"
-            );
+            tracing::warn!("not finished in time; unacknowledged messages come again at the next start");
         }
         late
     }

@@ -1,8 +1,8 @@
-//! How much one commit may hold: what the brokers take within a transaction's time, which only trying tells.
+//! How much one commit may hold: what the brokers take within a transaction's time, which only trials show.
 
-/// A transaction that takes longer than its timeout is ended by the broker, and would be again if it were made again as it
-/// was: over a slow link a backlog would never leave. So a commit that took too long is halved, and after some that
-/// didn't the next may be twice as large.
+/// The broker aborts a transaction that exceeds its timeout, and would abort the same one again: over a slow link a
+/// backlog would never leave. So a commit that took too long is halved, and after some that didn't, the next may be
+/// twice as large.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     most: usize,
@@ -10,18 +10,18 @@ pub(super) struct Budget {
     successes: u32,
 }
 
-/// So many commits must succeed before a larger one is tried.
+/// How many commits must succeed before a larger one is tried.
 const SUCCESSES: u32 = 3;
-/// The smallest budget is this part of the largest: an outage isn't to end in commits of one effect each.
+/// The smallest budget is this fraction of the largest: an outage must not end in commits of one effect each.
 const PARTS: usize = 256;
 
 impl Budget {
-    /// At most so many bytes of effects.
+    /// A budget of at most `most` bytes of effects.
     pub(super) fn new(most: usize) -> Budget {
         Budget { most, now: most, successes: 0 }
     }
 
-    /// Bytes that the next commit may hold.
+    /// The bytes that the next commit may hold.
     pub(super) fn bytes(self) -> usize {
         self.now
     }
@@ -33,7 +33,7 @@ impl Budget {
         }
     }
 
-    /// A commit of so many bytes took too long.
+    /// A commit of `held` bytes took too long.
     pub(super) fn was_too_long(&mut self, held: usize) {
         self.successes = 0;
         self.now = (self.now.min(held) / 2).clamp(self.most.div_ceil(PARTS).max(1), self.most);

@@ -1,4 +1,4 @@
-//! The generators of one partition: a lane each, with the alarm state and the readings that wait.
+//! The generators of one partition: a lane each, with its alarm state and its waiting readings.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -31,32 +31,33 @@ impl Job {
 /// The lanes of one partition.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    /// Hashed fast, with a seed of its own as keys come from outside.
+    /// A fast hash, seeded, because keys come from outside.
     by_generator: HashMap<GeneratorId, u32, foldhash::fast::RandomState>,
     lanes: Vec<Lane>,
-    /// Lanes whose generator is forgotten: for the next new ones.
+    /// Lanes of forgotten generators, for the next new ones.
     free: Vec<u32>,
-    /// Where the search for idle ones goes on.
+    /// Where the search for idle lanes goes on.
     cursor: usize,
-    /// Lanes that could start, by the sequence number of the reading at their front: the oldest is started first, as it
-    /// is the one that holds up the watermark.
+    /// Lanes that could start, by the sequence number of their first reading: the oldest starts first, because it
+    /// holds up the watermark.
     ready: BTreeSet<(u64, u32)>,
 }
 
-/// How many lanes are looked at in one go, for idle ones.
+/// How many lanes one search for idle ones looks at.
 const LOOK_AT: usize = 1 << 13;
-/// With fewer lanes than this, what is free is kept.
+/// With fewer lanes than this, free ones are kept.
 const COMPACT_FROM: usize = 1 << 10;
 
 #[derive(Debug)]
 struct Lane {
     generator: GeneratorId,
-    /// It is nobody's.
+    /// It has no generator.
     free: bool,
     state: AlarmState,
-    /// The offset of the last record that was applied or is part of the state; where a state was restored, the one it names.
+    /// The offset of the last record that was applied or is part of the state; after a restore, the one that the
+    /// state names.
     last: Offset,
-    /// Its leader epoch; kept where silence is watched, as its record covers all that was read.
+    /// Its leader epoch; kept where silence is watched, because a deadman's record covers all that was read.
     last_epoch: Epoch,
     waiting: VecDeque<Task>,
     running: Option<Task>,
@@ -72,7 +73,7 @@ struct Task {
 }
 
 impl Lanes {
-    /// Lanes with the states that were restored.
+    /// Creates lanes with the restored states.
     pub fn restore(
         states: impl IntoIterator<Item = (GeneratorId, StoredState)>,
         detector: &Detector,
@@ -109,7 +110,7 @@ impl Lanes {
         }
     }
 
-    /// Queues a record of so many bytes behind its generator's others.
+    /// Queues a record of `bytes` bytes behind its generator's others.
     #[allow(clippy::too_many_arguments)]
     pub fn enqueue(
         &mut self,
@@ -137,8 +138,7 @@ impl Lanes {
         !self.ready.is_empty()
     }
 
-    /// Starts the oldest reading that may start: gives its sequence number, lane, generator
-    /// and offset.
+    /// Starts the oldest reading that may start. Returns its sequence number, lane, generator and offset.
     pub fn start_next(&mut self) -> Option<(u64, u32, GeneratorId, Offset)> {
         let (seq, index) = self.ready.pop_first()?;
         let lane = &mut self.lanes[index as usize];
@@ -148,8 +148,7 @@ impl Lanes {
         Some((seq, index, lane.generator.clone(), task.source.offset))
     }
 
-    /// The running reading of a lane is done: evaluates it, and gives its bytes. `None` if that reading isn't the one that
-    /// runs.
+    /// Evaluates a lane's running reading, whose work is done. Returns its bytes; `None` if another reading runs.
     #[allow(clippy::too_many_arguments)]
     pub fn finish(
         &mut self,
@@ -175,7 +174,7 @@ impl Lanes {
         Some(task.bytes as usize)
     }
 
-    /// Forgets all that waits: nothing starts any more.
+    /// Forgets all waiting readings: nothing starts any more.
     pub fn stop(&mut self) {
         self.ready.clear();
         for lane in &mut self.lanes {
@@ -183,7 +182,7 @@ impl Lanes {
         }
     }
 
-    /// Looks for idle generators that have fallen silent; who has been so for too long is forgotten.
+    /// Looks for idle generators that have fallen silent; forgets those that have been silent for too long.
     pub fn watch_silence(
         &mut self,
         detector: &Detector,
@@ -205,7 +204,7 @@ impl Lanes {
         }
     }
 
-    /// Appends the state of each generator that has one; gives how many there are.
+    /// Appends the state of each generator that has one. Returns how many there are.
     pub fn store_states(
         &self,
         detector: &Detector,
@@ -226,8 +225,8 @@ impl Lanes {
         self.by_generator.len()
     }
 
-    /// Forgets generators that a new lane would serve as well, and of whom nothing was read for so many milliseconds. Looks at some at
-    /// a time.
+    /// Forgets generators that a new lane would serve as well and that were idle for `idle` milliseconds. Looks at
+    /// some lanes per call.
     pub fn forget_idle(&mut self, idle: i64, now: Now) {
         for _ in 0..self.lanes.len().min(LOOK_AT) {
             self.cursor = (self.cursor + 1) % self.lanes.len();
@@ -245,7 +244,7 @@ impl Lanes {
         }
     }
 
-    /// Gives back the memory of free lanes, if nothing is under way that goes by their numbers.
+    /// Frees the memory of free lanes, if nothing under way uses their numbers.
     fn compact(&mut self) {
         if !self.lanes.iter().all(Lane::is_idle) {
             return;
@@ -280,7 +279,7 @@ impl Lanes {
             }
             None => {
                 self.lanes.push(lane);
-                // A partition with four thousand million generators would have run out of memory long before.
+                // A partition with four billion generators would run out of memory long before.
                 (self.lanes.len() - 1) as u32
             }
         };
@@ -302,7 +301,7 @@ impl Lane {
         self.running.is_none() && self.waiting.is_empty()
     }
 
-    /// Whether the generator is gone.
+    /// Applies a record. Returns whether the generator is gone.
     #[allow(clippy::too_many_arguments)]
     fn apply(
         &mut self,
@@ -318,7 +317,7 @@ impl Lane {
             source.offset > self.last || source.offset <= self.state.applied,
             "out of the order of the log"
         );
-        // A repeat after a crash is older than the state that was restored; what uses an offset again isn't.
+        // A repeat after a crash is older than the restored state; a reused offset isn't.
         if source.offset >= self.last || !self.state.covers(source.offset, &log.epoch) {
             self.last = source.offset;
             if detector.watches_silence() {
@@ -397,7 +396,7 @@ mod tests {
         assert_eq!(
             (lanes.generators(), lanes.free.len() + 1),
             (1, lanes.lanes.len()),
-            "nobody is forgotten twice"
+            "no generator is forgotten twice"
         );
     }
 
@@ -425,7 +424,7 @@ mod tests {
         assert_eq!((decommissioned, lanes.generators(), lanes.free.len()), (vec!["a", "c"], 1, 2));
         let before = effects.len();
         lanes.watch_silence(&detector, PartitionId(0), None, at(60_001), at(60_001), &mut effects);
-        assert_eq!(effects.len(), before, "nobody is forgotten twice");
+        assert_eq!(effects.len(), before, "no generator is forgotten twice");
     }
 
     #[test]

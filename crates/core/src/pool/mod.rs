@@ -1,30 +1,31 @@
-//! The pool: readings of many generators are worked side by side, and their effects leave as soon as they are there.
+//! The pool: processes readings of many generators side by side; their effects leave as soon as they exist.
 //!
 //! ```text
 //! records ─► lanes (one at a time per generator, ─┬─► outbox (effects, as they are finished) ─────┬─► commits
 //!            many generators side by side)        └─► watermark (all before it is finished) ──────┘
 //! ```
 //!
-//! A commit holds the effects that are there, and as its offset the watermark. Effects may be ahead of it: the state
-//! record among them names the reading that it covers, and whoever works that reading again after a crash skips it. So no
-//! generator waits for another, and nothing is said twice.
+//! A commit holds the waiting effects, and the watermark as its offset. Effects may be ahead of it: the state record
+//! among them names the reading that it covers, and after a crash the next owner skips that reading. So no generator
+//! waits for another, and no effect is repeated.
 //!
 //! * [`lanes`]: the generators of one partition; each has its alarm state and a queue of waiting readings.
 //! * [`watermark`]: how far the log is finished without a gap.
 //! * [`outbox`]: effects on their way into a commit.
 //! * `budget`: how much one commit may hold.
 //! * `partition`: one partition, from assignment to release: it has lanes, a watermark and an outbox.
-//! * this file: all partitions of a replica; shares the concurrency and the bounds among them, makes the commits.
+//! * this file: all partitions of a worker; shares the concurrency and the bounds among them, makes the commits.
 //!
-//! The pool is a state machine without Kafka, clock, thread or randomness: calls tell it what happened, [`PoolAction`]s and
-//! [`Commit`]s say what to do. The worker drives it with a real broker; tests drive it with a log in memory.
+//! The pool is a state machine without Kafka, clock, thread or randomness: calls report what happened,
+//! [`PoolAction`]s and [`Commit`]s say what to do. The worker drives it with a real broker, tests with a log in
+//! memory.
 //!
 //! Invariants (numbered in `docs/guarantees.md`):
-//! 1. Of one generator, at most one reading is being worked, the one with the lowest offset first.
-//! 2. A commit of a partition holds all effects of finished records that no earlier acknowledged commit holds, dead letters
-//!    only if they are below its offset; of each generator they are in the order of the log. Everything below its offset
-//!    is finished.
-//! 3. Nothing of a partition is committed after it was lost, nor worked or taken in after it was revoked.
+//! 1. At most one reading of a generator is in process at a time, the one with the lowest offset first.
+//! 2. A commit of a partition holds all effects of finished records that no earlier acknowledged commit holds; dead
+//! letters only if they are below its offset. Each generator's effects are in the order of the log. Everything below
+//! the offset is finished.
+//! 3. Nothing of a partition is committed after it was lost, nor taken in or started after it was revoked.
 //! 4. Records and bytes held are bounded by [`Bounds`], give or take the batch that was under way.
 //! 5. A partition is released only when no commit that holds it is under way.
 
@@ -45,30 +46,31 @@ use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, T
 use budget::Budget;
 use partition::{PartitionWork, Stage};
 
-/// How a reading is worked.
+/// How a reading is processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handling {
-    /// Evaluated as it arrives: there's nothing to wait for, so lanes would only cost.
+    /// Evaluated on arrival: there's nothing to wait for, so lanes would only cost.
     Inline,
-    /// Each reading is first handed out by [`PoolAction::Run`], and evaluated when [`Pool::finished`] says that its work is
-    /// done; at most this many at a time.
+    /// [`PoolAction::Run`] first hands out each reading; [`Pool::finished`] reports that its work is done, and
+    /// evaluates it.
     Lanes {
-        /// How many generators are worked at once. 1 is strictly serial, in the order of the log.
+        /// How many generators are processed at once. 1 is strictly serial, in the order of the log.
         concurrency: usize,
     },
 }
 
-/// What the pool may hold, over all partitions; each owned partition has an equal share.
+/// What the pool may hold, over all partitions; each held partition has an equal share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Records taken in and not finished. Finished ones behind an unfinished one cost 16 bytes each and are bounded by
-    /// [`MAX_FINISHED`].
+    /// Records taken in and not finished. Finished ones after an unfinished one cost 16 bytes each; [`MAX_FINISHED`]
+    /// bounds them.
     pub records: usize,
     /// Bytes of unfinished records, and of effects that wait for a commit.
     pub bytes: usize,
 }
 
-/// Finished records that the watermark hasn't passed, over all partitions: what a crash has the next owner work again.
+/// Finished records that the watermark hasn't passed, over all partitions: after a crash the next owner processes
+/// them again.
 pub const MAX_FINISHED: usize = 1_000_000;
 
 /// What one partition may hold.
@@ -84,28 +86,29 @@ struct Share {
 pub struct CommitPolicy {
     /// Milliseconds between commits while only offsets move.
     pub interval: i64,
-    /// Milliseconds after the last commit at which waiting effects are committed; an alert shouldn't wait for the tick.
+    /// Milliseconds after the last commit at which waiting effects are committed; an alert shouldn't wait for the
+    /// interval.
     pub linger: i64,
-    /// Bytes of effects that a commit holds, give or take some; fewer, where the brokers don't take so many in time.
+    /// Bytes of effects in a commit, approximately; fewer if the brokers don't take as many in time.
     pub bytes: usize,
 }
 
-/// What a partition begins with.
+/// What a partition starts with.
 #[derive(Debug, Default)]
 pub struct Beginning {
-    /// The first offset to be taken in.
+    /// The first offset to take in.
     pub start: Offset,
-    /// The topic that the partition is one of; state records name it.
+    /// The partition's topic; state records name it.
     pub topic: Option<TopicId>,
     /// The alarm states of its generators.
     pub states: Vec<(GeneratorId, StoredState)>,
-    /// States to be written anew, or deleted (`None`), before an offset behind `start` is committed.
+    /// States to write again, or to delete (`None`), before an offset after `start` is committed.
     pub renewals: Vec<(GeneratorId, Option<StoredState>)>,
-    /// The group's offset is no offset of this log: another has to take its place, though nothing is finished.
+    /// The group's offset isn't one of this log: another must replace it even if no record is finished.
     pub owes_offset: bool,
 }
 
-/// One reading handed out to be worked.
+/// One reading handed out for processing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     /// The reading's partition.
@@ -115,36 +118,36 @@ pub struct Ticket {
     seq: u64,
 }
 
-/// What the pool asks of its shell.
+/// What the pool asks of its executor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PoolAction {
     /// Do the work of this reading, then call [`Pool::finished`].
     Run {
-        /// To be given back.
+        /// To pass back.
         ticket: Ticket,
-        /// Whose reading.
+        /// The reading's generator.
         generator: GeneratorId,
         /// Its offset.
         offset: Offset,
     },
     /// Stop taking in this partition: its share of the bounds is used up.
     Pause(PartitionId),
-    /// Go on with it.
+    /// Take it in again.
     Resume(PartitionId),
-    /// A revoked or lost partition is done with: give it back.
+    /// Give back a revoked or lost partition: nothing of it is left to do.
     Release(PartitionId),
 }
 
-/// Names one commit.
+/// Identifies one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitId(pub u64);
 
 /// Effects and offsets that become durable together, or not at all.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// To be given back.
+    /// To pass back.
     pub id: CommitId,
-    /// One part a partition.
+    /// One part per partition.
     pub parts: Vec<CommitPart>,
 }
 
@@ -153,19 +156,19 @@ pub struct Commit {
 pub struct CommitPart {
     /// The partition.
     pub partition: PartitionId,
-    /// The topic that it is a partition of, by which the offset is known from one in another.
+    /// The partition's topic: it tells the offset from one in another topic's log.
     pub topic: Option<TopicId>,
-    /// The offset to commit: everything before it is done.
+    /// The offset to commit: everything before it is finished.
     pub offset: Offset,
-    /// The effects of what is done and not yet acknowledged: of each generator in the order of the log, and none of a
-    /// reading without its others.
+    /// The effects of finished records that aren't acknowledged yet: each generator's in the order of the log, and
+    /// all effects of a reading or none.
     pub effects: Arc<Vec<Effect>>,
 }
 
-/// What an acknowledged commit made durable, for the metrics.
+/// What an acknowledged commit has made durable, for the metrics.
 #[derive(Debug, Default)]
 pub struct Committed {
-    /// One part a partition.
+    /// One part per partition.
     pub parts: Vec<CommittedPart>,
 }
 
@@ -176,15 +179,15 @@ pub struct CommittedPart {
     pub partition: PartitionId,
     /// The offset committed.
     pub offset: Offset,
-    /// How many records are done with.
+    /// How many records it covers.
     pub records: u64,
-    /// Record timestamps with how many records bear them.
+    /// Record timestamps, each with its number of records.
     pub times: Vec<(Millis, u32)>,
     /// The effects that are durable now.
     pub effects: Vec<Arc<Vec<Effect>>>,
 }
 
-/// All partitions of a replica. Owned by the one thread that drives it; nothing in it is shared.
+/// All partitions of a worker. Owned by the one thread that drives it; nothing in it is shared.
 #[derive(Debug)]
 pub struct Pool {
     detector: Detector,
@@ -192,7 +195,7 @@ pub struct Pool {
     bounds: Bounds,
     policy: CommitPolicy,
     partitions: BTreeMap<PartitionId, PartitionWork>,
-    /// The partition that was last given a free place, so that the next one is another's.
+    /// The partition that last got a free place; the next one goes to another.
     turn: PartitionId,
     running: usize,
     now: Now,
@@ -200,7 +203,7 @@ pub struct Pool {
     commit: Option<CommitUnderWay>,
     last_commit: (CommitId, Mono),
     budget: Budget,
-    /// Records taken in of partitions that were released, and not asked for.
+    /// Records taken in of released partitions, not yet reported.
     left: BTreeMap<PartitionId, u64>,
     actions: Vec<PoolAction>,
     late: Vec<u64>,
@@ -210,14 +213,14 @@ pub struct Pool {
 #[derive(Debug)]
 struct CommitUnderWay {
     id: CommitId,
-    /// Of its effects.
+    /// The size of its effects.
     bytes: usize,
-    /// Partition, its assignment, the offset that the commit carries.
+    /// Partition, its assignment, the commit's offset.
     parts: Vec<(PartitionId, u64, Offset)>,
 }
 
 impl Pool {
-    /// A pool that owns no partition yet.
+    /// A pool that holds no partition yet.
     #[must_use]
     pub fn new(detector: Detector, handling: Handling, bounds: Bounds, policy: CommitPolicy) -> Pool {
         let late = vec![0; detector.rules().as_slice().len()];
@@ -241,12 +244,13 @@ impl Pool {
         }
     }
 
-    /// Tells the time.
+    /// Sets the time.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
     }
 
-    /// A partition has been assigned and its state restored: readings from its start on are welcome.
+    /// Takes over a partition that was assigned and whose state is restored: from now on it takes in readings from
+    /// its start.
     pub fn assign(&mut self, id: PartitionId, beginning: Beginning) {
         self.epoch += 1;
         let work = PartitionWork::new(id, self.epoch, beginning, &self.detector, self.now);
@@ -255,7 +259,7 @@ impl Pool {
         }
     }
 
-    /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` gives its leader epoch, if that is asked for.
+    /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` returns its leader epoch, if needed.
     pub fn take_in(
         &mut self,
         id: PartitionId,
@@ -284,7 +288,7 @@ impl Pool {
         self.pause_if_full(id);
     }
 
-    /// Takes in a bad record: done as it arrives, as it belongs to no generator.
+    /// Takes in a bad record: finished on arrival, because it belongs to no generator.
     pub fn take_in_bad(&mut self, letter: DeadLetter) {
         let id = letter.partition;
         let Some(work) = self.partitions.get_mut(&id) else {
@@ -298,15 +302,15 @@ impl Pool {
         self.pause_if_full(id);
     }
 
-    /// The intake stands at `position`: what lies between the last record and it (transaction markers, records that
-    /// compaction removed) holds nothing to work.
+    /// Takes the intake's position: between the last record and `position` (transaction markers, compacted records)
+    /// there is nothing to process.
     pub fn reached(&mut self, id: PartitionId, position: Offset) {
         if let Some(work) = self.partitions.get_mut(&id) {
             work.reached(position);
         }
     }
 
-    /// Hands out readings while there is concurrency left. Call it after taking in and finishing.
+    /// Starts readings while there is concurrency left. Call it after taking in and finishing.
     pub fn schedule(&mut self) {
         let Handling::Lanes { concurrency } = self.handling else {
             return;
@@ -325,7 +329,7 @@ impl Pool {
         }
     }
 
-    /// The work of a reading is done: it's evaluated now. A ticket of a partition that has been released is ignored.
+    /// Evaluates a reading whose work is done. Ignores a ticket of a released partition.
     pub fn finished(&mut self, ticket: Ticket) {
         let Some(work) = self.partitions.get_mut(&ticket.partition) else {
             return;
@@ -337,7 +341,7 @@ impl Pool {
         }
     }
 
-    /// The partition is to be given up: takes in and starts no more, finishes what runs, commits, then asks for release.
+    /// Gives up the partition: takes in and starts no more, finishes what runs, commits, then asks for release.
     pub fn revoke(&mut self, id: PartitionId) {
         if let Some(work) = self.partitions.get_mut(&id) {
             work.revoke();
@@ -345,8 +349,8 @@ impl Pool {
         }
     }
 
-    /// The drain of a revoked partition has taken too long: what still runs is forgotten (the next owner works it
-    /// again), what is finished is committed.
+    /// Forgets what still runs of a revoked partition whose drain has taken too long (the next owner processes it
+    /// again); commits what is finished.
     pub fn abandon(&mut self, id: PartitionId) {
         if let Some(work) = self.partitions.get_mut(&id) {
             self.running -= work.forget_running(&mut self.epoch);
@@ -354,7 +358,7 @@ impl Pool {
         }
     }
 
-    /// The partition belongs to somebody else already: everything of it is dropped, nothing of it is committed.
+    /// Drops everything of a partition that already belongs to others; commits nothing of it.
     pub fn lose(&mut self, id: PartitionId) {
         if let Some(work) = self.partitions.get_mut(&id) {
             self.running -= work.forget_running(&mut self.epoch);
@@ -384,7 +388,7 @@ impl Pool {
         Some(Commit { id, parts })
     }
 
-    /// When [`Pool::take_commit`] is to be asked next; `None` while there's nothing to commit, or one is under way.
+    /// When to call [`Pool::take_commit`] next; `None` while there's nothing to commit, or a commit is under way.
     #[must_use]
     pub fn next_commit(&self) -> Option<Mono> {
         if self.commit.is_some() {
@@ -394,7 +398,7 @@ impl Pool {
         Some(self.last_commit.1.after(wait))
     }
 
-    /// The commit is durable.
+    /// Takes note that the commit is durable.
     pub fn committed(&mut self, id: CommitId) -> Committed {
         let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
             return Committed::default();
@@ -411,8 +415,8 @@ impl Pool {
         done
     }
 
-    /// The commit was refused: its effects are part of the next one, unless they are `published`, which is to say durable
-    /// without their offset. One that took `too_long` won't be made again in this size.
+    /// Takes note that the commit was refused: its effects are part of the next one, unless they are `published`,
+    /// that is, durable without their offset. One that took `too_long` isn't repeated in this size.
     pub fn refused(&mut self, id: CommitId, published: bool, too_long: bool) {
         let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
             return;
@@ -429,45 +433,44 @@ impl Pool {
         }
     }
 
-    /// Looks for generators that were silent when somebody `asked` where the partition ends, and was told `end`: only
-    /// where all of it has been taken in, as a backlog isn't silence. What came after the question may still be on its
-    /// way, so silence is measured up to then. Costs a pass over the partition's generators, so call it about once a
-    /// second.
+    /// Looks for generators that were silent at `asked`, when the partition ended at `end`: only if all of it has
+    /// been taken in, because a backlog isn't silence. Later records may still be on their way, so silence is
+    /// measured up to `asked`. Costs a pass over the partition's generators, so call it about once a second.
     pub fn watch_silence(&mut self, id: PartitionId, end: Offset, asked: Now) {
         if let Some(work) = self.partitions.get_mut(&id) {
             work.watch_silence(end, &self.detector, asked, self.now);
         }
     }
 
-    /// The actions since the last call.
+    /// Returns the actions since the last call.
     pub fn actions(&mut self) -> std::vec::Drain<'_, PoolAction> {
         self.actions.drain(..)
     }
 
-    /// Partitions that are held: assigned and not released.
+    /// The partitions held: assigned and not released.
     pub fn partitions(&self) -> impl Iterator<Item = PartitionId> {
         self.partitions.keys().copied()
     }
 
-    /// The next offset that the partition takes in; `None` if it isn't held.
+    /// The next offset to take in; `None` if the partition isn't held.
     #[must_use]
     pub fn next_offset(&self, id: PartitionId) -> Option<Offset> {
         self.partitions.get(&id).map(PartitionWork::next)
     }
 
-    /// The committed offset, as far as this replica has committed or was told at the start.
+    /// The committed offset: the last one that this worker has committed, or the one that the partition started from.
     #[must_use]
     pub fn committed_offset(&self, id: PartitionId) -> Option<Offset> {
         self.partitions.get(&id).map(PartitionWork::committed)
     }
 
-    /// Whether it asked for a pause of the partition that isn't over.
+    /// Whether the pool has paused the partition.
     #[must_use]
     pub fn is_paused(&self, id: PartitionId) -> bool {
         self.partitions.get(&id).is_some_and(PartitionWork::is_paused)
     }
 
-    /// Readings being worked right now.
+    /// Readings in process now.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running
@@ -485,20 +488,20 @@ impl Pool {
         self.partitions.values().map(PartitionWork::bytes).sum()
     }
 
-    /// Generators that are known: those of whom a state is kept, and those read of late.
+    /// Known generators: those with a stored state, and those read recently.
     #[must_use]
     pub fn generators(&self) -> usize {
         self.partitions.values().map(PartitionWork::generators).sum()
     }
 
-    /// Forgets generators of whom there's nothing to remember, and of whom nothing was read for so many milliseconds.
+    /// Forgets generators that have nothing to remember and were idle for `idle` milliseconds.
     pub fn forget_idle(&mut self, idle: i64) {
         for work in self.partitions.values_mut() {
             work.forget_idle(idle, self.now);
         }
     }
 
-    /// Has every generator's state written again, as it is: what was written is gone. Gives how many there are.
+    /// Writes every generator's state again, after the stored ones were lost. Returns how many there are.
     pub fn store_states(&mut self) -> usize {
         self.partitions.values_mut().map(|work| work.store_states(&self.detector)).sum()
     }
@@ -515,7 +518,7 @@ impl Pool {
         std::mem::take(&mut self.left).into_iter().chain(held)
     }
 
-    /// Evaluations skipped since the last call as their reading was late, by rule index.
+    /// Evaluations skipped since the last call because their reading was late, by rule index.
     pub fn take_late(&mut self) -> Vec<u64> {
         let fresh = vec![0; self.late.len()];
         std::mem::replace(&mut self.late, fresh)
@@ -531,7 +534,7 @@ impl Pool {
         self.next_commit().is_some_and(|due| due <= self.now.mono)
     }
 
-    /// The next partition, in turn, that has a reading ready to start.
+    /// The next partition, round-robin, that has a reading ready to start.
     fn next_with_ready(&self) -> Option<PartitionId> {
         let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
         let later = self.partitions.range(after);

@@ -1,14 +1,15 @@
 //! The outbox of one partition: effects on their way into a commit.
 //!
-//! Effects come in *groups*: all that one reading, one silence or one decommissioning calls for. A group ends with the
-//! state record of its generator, and that record names the reading. So a group may become durable ahead of the committed
-//! offset: who evaluates the reading again after a crash finds it covered by the state, and skips it. Groups are kept in
-//! the order in which they were finished, which is the order of the log for each generator; none is ever split.
+//! Effects come in *groups*: all effects of one reading, one silence or one decommissioning. A group ends with its
+//! generator's state record, which names the reading. So a group may become durable ahead of the committed offset:
+//! after a crash the next owner finds the reading covered by the state, and skips it. Groups keep the order in which
+//! they were finished, which for each generator is the order of the log; none is ever split.
 //!
-//! Two things wait for the offset. *Dead letters*, as no state tells that they were written. And the *deletion* of a
-//! decommissioned generator's state: were it gone while the offset is below the decommissioning, earlier readings of the
-//! generator would be evaluated again after a crash. Until then a decommissioned state stands in its place, which names the reading as
-//! any state does. It is deleted by a commit that comes after the one whose offset passed it, whatever the delivery.
+//! Two things wait for the offset. *Dead letters*, because no state shows that they were written. And the *deletion*
+//! of a decommissioned generator's state: without that state, a crash before the offset has passed the
+//! decommissioning would repeat earlier readings of the generator. Until then a decommissioned state replaces it,
+//! which names the reading as any state does. A commit after the one whose offset passed it deletes it, under either
+//! delivery.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,32 +22,32 @@ use crate::types::{GeneratorId, Offset, PartitionId};
 #[derive(Debug)]
 pub struct Outbox {
     partition: PartitionId,
-    /// Groups that no commit holds, one behind the other.
+    /// Groups that no commit holds, in order.
     open: Vec<Effect>,
-    /// What the commit under way holds.
+    /// The effects in the commit under way.
     sealed: Option<Arc<Vec<Effect>>>,
-    /// What is durable since a commit whose offset was refused.
+    /// Effects that are durable, but whose commit's offset was refused.
     published: Vec<Arc<Vec<Effect>>>,
     /// Dead letters that no commit holds, by offset.
     letters: VecDeque<(Offset, Effect)>,
-    /// Of all that isn't durable.
+    /// The size of all effects that aren't durable.
     bytes: usize,
     open_bytes: usize,
     sealed_bytes: usize,
     decommissioned: DecommissionedStates,
 }
 
-/// What a commit takes along of one partition.
+/// A partition's effects and offset for a commit.
 #[derive(Debug)]
 pub struct Sealed {
-    /// The offset that may be committed with it.
+    /// The offset to commit with them.
     pub offset: Offset,
     /// Whole groups and dead letters.
     pub effects: Arc<Vec<Effect>>,
 }
 
 impl Outbox {
-    /// An empty one.
+    /// An empty outbox.
     #[must_use]
     pub fn new(partition: PartitionId) -> Outbox {
         Outbox {
@@ -62,7 +63,7 @@ impl Outbox {
         }
     }
 
-    /// Takes whole groups, which `make` appends.
+    /// Takes the whole groups that `make` appends.
     #[inline]
     pub fn publish<R>(&mut self, make: impl FnOnce(&mut Vec<Effect>) -> R) -> R {
         let before = self.open.len();
@@ -73,7 +74,7 @@ impl Outbox {
         result
     }
 
-    /// A bad record's dead letter; those of one partition come in the order of the log.
+    /// Takes a bad record's dead letter; those of one partition come in the order of the log.
     pub fn post(&mut self, letter: DeadLetter) {
         let offset = letter.offset;
         let letter = Effect::DeadLetter(Box::new(letter));
@@ -81,9 +82,9 @@ impl Outbox {
         self.letters.push_back((offset, letter));
     }
 
-    /// What is to be written before an offset behind `start` is committed: states anew, or their deletion (`None`). It comes
-    /// before all that is published, and until all of it is out the offset stays at `start`, so that whoever begins there
-    /// finds what is left.
+    /// Takes states to write again, or to delete (`None`), before an offset after `start` is committed. They precede
+    /// all that is published. Until all of them are out the offset stays at `start`, so that the next owner finds the
+    /// rest.
     pub fn renew(&mut self, states: Vec<(GeneratorId, Option<StoredState>)>, start: Offset) {
         debug_assert!(self.open.is_empty(), "something was published before");
         for (generator, state) in states {
@@ -91,8 +92,8 @@ impl Outbox {
         }
     }
 
-    /// A decommissioned state that an earlier owner has left, to be deleted by us. Whether readings that it covers are still to come,
-    /// as the partition is worked from `start` on.
+    /// Takes a decommissioned state of an earlier owner, to be deleted by us. Returns whether readings that it covers
+    /// may still come, given that the partition is processed from `start` on.
     pub fn restore_decommissioned(&mut self, generator: &GeneratorId, offset: Offset, start: Offset) -> bool {
         if offset < start {
             self.push(generator.clone(), None, offset);
@@ -102,7 +103,7 @@ impl Outbox {
         true
     }
 
-    /// Whether a commit with this offset would tell something new.
+    /// Whether a commit with this offset would have anything new.
     #[must_use]
     pub fn is_ready(&self, offset: Offset) -> bool {
         !self.open.is_empty()
@@ -111,9 +112,9 @@ impl Outbox {
             || self.has_letter_below(offset)
     }
 
-    /// The effects for a commit: the oldest groups, and the dead letters below its offset; whatever fits into `budget` bytes,
-    /// but one at least. The offset is at most `watermark`, and below what stays behind, so that whoever starts there
-    /// makes it again; it's never below `committed`.
+    /// Takes the effects for a commit: the oldest groups, and the dead letters below its offset; as many as fit into
+    /// `budget` bytes, but at least one. The offset is at most `watermark`, and below all that stays behind, so that
+    /// the next owner makes that again; it's never below `committed`.
     pub fn seal(&mut self, watermark: Offset, committed: Offset, budget: usize) -> Sealed {
         let (mut effects, mut bytes) = self.take_groups(budget);
         let left = self.open.iter().filter_map(Effect::as_state).map(|change| change.offset).min();
@@ -132,7 +133,7 @@ impl Outbox {
         Sealed { offset, effects }
     }
 
-    /// What the last commit held is durable, and so is its offset. Gives what is, since the last time.
+    /// The last commit's effects and offset are durable. Returns all effects that became durable since the last call.
     pub fn acknowledge(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect>>> {
         self.published();
         while let Some((generator, offset)) = self.decommissioned.take_below(offset) {
@@ -141,13 +142,13 @@ impl Outbox {
         std::mem::take(&mut self.published)
     }
 
-    /// What the last commit held is durable, and its offset isn't.
+    /// The last commit's effects are durable, but its offset isn't.
     pub fn published(&mut self) {
         self.published.extend(self.sealed.take().filter(|sealed| !sealed.is_empty()));
         self.bytes -= std::mem::take(&mut self.sealed_bytes);
     }
 
-    /// What the last commit held isn't durable: it goes before all that has come since.
+    /// The last commit's effects aren't durable: they go before all that has come since.
     pub fn reopen(&mut self) {
         let Some(sealed) = self.sealed.take() else { return };
         self.open_bytes += std::mem::take(&mut self.sealed_bytes);
@@ -173,13 +174,13 @@ impl Outbox {
         self.bytes
     }
 
-    /// Bytes of what the commit under way holds.
+    /// Bytes of the effects in the commit under way.
     #[must_use]
     pub fn sealed_bytes(&self) -> usize {
         self.sealed_bytes
     }
 
-    /// The oldest groups, with their bytes.
+    /// The oldest groups, and their bytes.
     fn take_groups(&mut self, budget: usize) -> (Vec<Effect>, usize) {
         if self.open_bytes <= budget {
             return (std::mem::take(&mut self.open), std::mem::take(&mut self.open_bytes));
@@ -223,7 +224,7 @@ impl Outbox {
         }
     }
 
-    /// A group of one state, or its deletion.
+    /// Appends a group of one state, or its deletion.
     fn push(&mut self, generator: GeneratorId, json: Option<Vec<u8>>, offset: Offset) {
         let partition = self.partition;
         let change =
@@ -234,10 +235,10 @@ impl Outbox {
     }
 }
 
-/// DecommissionedStates that are to be deleted when the committed offset has passed them.
+/// Decommissioned states to delete when the committed offset has passed them.
 #[derive(Debug, Default)]
 struct DecommissionedStates {
-    /// Several may name one offset: -1, of states that were kept from another log.
+    /// Several may have one offset: -1, for states kept from another log.
     by_offset: BTreeSet<(Offset, GeneratorId)>,
     by_generator: HashMap<GeneratorId, Offset, foldhash::fast::RandomState>,
 }
@@ -249,9 +250,9 @@ impl DecommissionedStates {
         self.by_generator.insert(generator, offset);
     }
 
-    /// The generator has come back: its new state stands in the decommissioned state's place.
+    /// The generator has come back: its new state replaces the decommissioned state.
     fn cancel(&mut self, generator: &GeneratorId) {
-        // Nearly always: it isn't even worth a hash.
+        // Nearly always empty: saves a hash.
         if self.by_generator.is_empty() {
             return;
         }
@@ -276,7 +277,7 @@ mod tests {
 
     const FAREWELL: &str = r#"{"decommissioned":true}"#;
 
-    /// Without a text: a decommissioned state.
+    /// With no text: a decommissioned state.
     fn change(generator: &str, offset: i64, json: Option<&str>) -> Effect {
         Effect::State(StateChange {
             generator: GeneratorId::from(generator),
@@ -297,7 +298,7 @@ mod tests {
         sealed.effects
     }
 
-    /// Generator and offset of each state record, and what it is.
+    /// Generator and offset of each state record, and its kind.
     fn states(chunks: &[Arc<Vec<Effect>>]) -> Vec<(String, i64, &'static str)> {
         let told = |change: &StateChange| {
             let kind = match &change.json {
@@ -376,7 +377,7 @@ mod tests {
         let one = change("g", 7, Some("{}")).bytes();
         let mut committed = Offset(0);
         let mut told = Vec::new();
-        // At least one at a time, and as much as fits otherwise.
+        // At least one at a time, otherwise as many as fit.
         for budget in [1, 2 * one, 1, 1, 1] {
             let sealed = outbox.seal(Offset(9), committed, budget);
             outbox.acknowledge(sealed.offset);

@@ -1,4 +1,4 @@
-//! One partition, from assignment to release. It lives exactly as long as the replica holds the partition.
+//! One partition, from assignment to release. It lives exactly as long as the worker holds the partition.
 
 use super::lanes::Lanes;
 use super::outbox::{Outbox, Sealed};
@@ -9,42 +9,42 @@ use crate::alarm::effect::DeadLetter;
 use crate::reading::Parsed;
 use crate::types::{Epoch, GeneratorId, Now, Offset, PartitionId, TopicId};
 
-/// Where a partition stands in its life.
+/// The stage of a partition's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Takes in and works.
+    /// Takes in and processes.
     Working,
-    /// Finishes and commits what it has begun, then goes.
+    /// Finishes and commits what has begun, then is released.
     Revoked,
-    /// Goes.
+    /// Is released.
     Lost,
 }
 
 #[derive(Debug)]
 pub(super) struct PartitionWork {
     id: PartitionId,
-    /// The topic that it is a partition of.
+    /// The partition's topic.
     topic: Option<TopicId>,
-    /// Which assignment this is: a commit of an earlier one has another.
+    /// The number of this assignment: a commit of an earlier one has another.
     assignment: u64,
-    /// Which tickets are valid: moves on when running readings are forgotten.
+    /// Which tickets are valid: changes when running readings are forgotten.
     epoch: u64,
     stage: Stage,
-    /// The next offset to take in; one below it is a repeat of the fetcher's.
+    /// The next offset to take in; a lower one is a repeat of the fetcher's.
     next: Offset,
     lanes: Lanes,
     watermark: Watermark,
     outbox: Outbox,
     running: usize,
-    /// Bytes of the records that aren't finished.
+    /// Bytes of unfinished records.
     unfinished_bytes: usize,
     paused: bool,
-    /// What the watermark has passed, and no commit covers.
+    /// Records that the watermark has passed and no commit covers.
     passed: Passed,
-    /// What a commit covers that isn't acknowledged.
+    /// Records that a commit covers and that aren't acknowledged.
     covered: Passed,
     committed: Offset,
-    /// The group's offset isn't one of this log: ours is to take its place, though nothing is finished.
+    /// The group's offset isn't one of this log: ours must replace it even if no record is finished.
     owes_offset: bool,
     records: u64,
 }
@@ -60,7 +60,7 @@ impl PartitionWork {
         let Beginning { start, topic, states, renewals, owes_offset } = beginning;
         let mut outbox = Outbox::new(id);
         outbox.renew(renewals, start);
-        // A decommissioned state that the log has passed covers nothing any more: it has no lane.
+        // A decommissioned state that the log has passed covers nothing any more: it needs no lane.
         let states = states.into_iter().filter(|(generator, stored)| {
             !stored.decommissioned || outbox.restore_decommissioned(generator, stored.offset, start)
         });
@@ -86,7 +86,7 @@ impl PartitionWork {
         }
     }
 
-    /// Whether the record at `offset` is to be taken in; if so it counts as taken.
+    /// Whether to take in the record at `offset`; if so, counts it as taken.
     pub(super) fn accepts(&mut self, offset: Offset) -> bool {
         if self.stage != Stage::Working || offset < self.next {
             return false;
@@ -96,7 +96,7 @@ impl PartitionWork {
         true
     }
 
-    /// Evaluates a record as it arrives. Nothing can be waiting: in this handling every record is done on arrival.
+    /// Evaluates a record on arrival. Nothing can be waiting: with this handling every record is finished on arrival.
     pub(super) fn evaluate(
         &mut self,
         detector: &Detector,
@@ -128,7 +128,7 @@ impl PartitionWork {
         self.lanes.enqueue(detector, parsed, source, epoch, seq, bytes, now);
     }
 
-    /// A bad record needs no work.
+    /// Finishes a bad record: it needs no processing.
     pub(super) fn bad(&mut self, letter: DeadLetter) {
         self.watermark.pass(letter.offset, letter.timestamp, &mut self.passed);
         self.outbox.post(letter);
@@ -151,7 +151,7 @@ impl PartitionWork {
         Some((Ticket { partition: self.id, epoch: self.epoch, lane, seq }, generator, offset))
     }
 
-    /// Whether the ticket was one of this assignment's running readings.
+    /// Finishes a reading. Returns whether the ticket was one of this assignment's running readings.
     pub(super) fn finish(&mut self, ticket: Ticket, detector: &Detector, now: Now, late: &mut [u64]) -> bool {
         if ticket.epoch != self.epoch {
             return false;
@@ -172,7 +172,7 @@ impl PartitionWork {
     pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, asked: Now, now: Now) {
         if self.stage == Stage::Working && self.next >= end {
             let (lanes, topic) = (&mut self.lanes, self.topic.as_ref());
-            // Nothing of a silent generator is being worked, so its silence comes behind all of its readings.
+            // A silent generator has no reading in process, so its silence comes after all of its readings.
             self.outbox.publish(|effects| lanes.watch_silence(detector, self.id, topic, asked, now, effects));
         }
     }
@@ -207,7 +207,7 @@ impl PartitionWork {
         (self.passed, self.covered) = (Passed::default(), Passed::default());
     }
 
-    /// Forgets what runs, under a new epoch so that its tickets are void; gives how many there were.
+    /// Forgets running readings, under a new epoch that voids their tickets. Returns how many there were.
     pub(super) fn forget_running(&mut self, epoch: &mut u64) -> usize {
         *epoch += 1;
         self.epoch = *epoch;
@@ -238,12 +238,12 @@ impl PartitionWork {
         }
     }
 
-    /// Whether a commit would have a part of it.
+    /// Whether a commit would have a part for it.
     pub(super) fn wants_commit(&self) -> bool {
         self.stage != Stage::Lost && self.has_uncommitted()
     }
 
-    /// Its part of a commit, with at most so many bytes of effects, give or take one group.
+    /// Takes its part of a commit, with at most `budget` bytes of effects, give or take one group.
     pub(super) fn take_part(&mut self, budget: usize) -> CommitPart {
         let watermark = self.watermark.offset();
         let Sealed { offset, effects } = self.outbox.seal(watermark, self.committed, budget);
@@ -261,12 +261,12 @@ impl PartitionWork {
         CommittedPart { partition: self.id, offset, records, times, effects }
     }
 
-    /// Bytes of what the commit under way holds of it.
+    /// Bytes of its effects in the commit under way.
     pub(super) fn committing_bytes(&self) -> usize {
         self.outbox.sealed_bytes()
     }
 
-    /// The commit was refused; whether its effects are durable all the same.
+    /// The commit was refused. `published`: its effects are durable all the same.
     pub(super) fn refused(&mut self, published: bool) {
         let passed = std::mem::take(&mut self.passed);
         self.passed = std::mem::take(&mut self.covered);
@@ -288,7 +288,7 @@ impl PartitionWork {
     }
 
     pub(super) fn resume_if_drained(&mut self, share: Share) -> bool {
-        // Half of the share, so that pausing isn't flapping: each pause makes librdkafka fetch anew.
+        // Half of the share, so that pauses don't flap: each pause makes librdkafka fetch again.
         let drained = self.watermark.unfinished() <= share.records / 2
             && self.watermark.finished() <= share.finished / 2
             && self.bytes() <= share.bytes / 2;

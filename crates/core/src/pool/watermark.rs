@@ -1,13 +1,13 @@
-//! The watermark of one partition: the offset below which every record is finished. It is what a commit commits.
+//! The watermark of one partition: the offset below which every record is finished. Commits commit it.
 //!
-//! Records finish in any order; each has a place until it and all before it are finished. A place holds nothing of the
-//! record but its end and its timestamp: effects leave by the outbox as soon as they are there.
+//! Records finish in any order; each has a place until it and all before it are finished. A place holds only the
+//! record's end and timestamp: effects leave through the outbox as soon as they exist.
 
 use std::collections::VecDeque;
 
 use crate::types::{Millis, Offset};
 
-/// Runs of timestamps kept between two commits; what is beyond counts with the last run, so that an outage costs no
+/// Runs of timestamps kept between two commits; later ones count with the last run, so that an outage costs no
 /// memory.
 const MAX_TIME_RUNS: usize = 16_384;
 
@@ -21,10 +21,10 @@ pub struct Watermark {
     unfinished: usize,
 }
 
-/// One record's place: small, as a slow record may have a million finished ones behind it.
+/// One record's place: small, because a slow record may have a million finished ones after it.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Twice the offset behind the record, plus one if it is finished.
+    /// Twice the offset after the record, plus one if it is finished.
     end_and_finished: u64,
     /// The record's timestamp.
     at: Millis,
@@ -51,7 +51,7 @@ impl Place {
 pub struct Passed {
     /// How many.
     pub records: u64,
-    /// Their timestamps, with how many bear each.
+    /// Their timestamps, each with its number of records.
     pub times: Vec<(Millis, u32)>,
 }
 
@@ -66,7 +66,7 @@ impl Passed {
         }
     }
 
-    /// Adds what has passed since.
+    /// Adds later ones.
     pub fn add(&mut self, other: Passed) {
         self.records += other.records;
         if self.times.len() < MAX_TIME_RUNS {
@@ -76,19 +76,19 @@ impl Passed {
 }
 
 impl Watermark {
-    /// All before `offset` is finished, nothing else is known.
+    /// A watermark at `offset`: everything before it is finished, and nothing else is known.
     #[must_use]
     pub fn new(offset: Offset) -> Watermark {
         Watermark { places: VecDeque::new(), first: 0, offset, unfinished: 0 }
     }
 
-    /// The record at `offset` is to be worked; gives its sequence number.
+    /// Gives the record at `offset` a place. Returns its sequence number.
     pub fn begin(&mut self, offset: Offset, at: Millis) -> u64 {
         self.unfinished += 1;
         self.push(Place::new(offset.next(), at, false))
     }
 
-    /// The record at `offset` is finished as it arrives.
+    /// Passes the record at `offset`, which is finished on arrival.
     #[inline]
     pub fn pass(&mut self, offset: Offset, at: Millis, passed: &mut Passed) {
         if self.places.is_empty() {
@@ -99,7 +99,7 @@ impl Watermark {
         }
     }
 
-    /// Nothing is to be worked before `end`.
+    /// Skips to `end`: nothing before it needs processing.
     pub fn skip_to(&mut self, end: Offset) {
         match self.places.back_mut() {
             None => self.offset = self.offset.max(end),
@@ -107,15 +107,15 @@ impl Watermark {
         }
     }
 
-    /// The record with this sequence number is finished.
+    /// Finishes the record with this sequence number.
     pub fn finish(&mut self, seq: u64, passed: &mut Passed) {
         let place =
             seq.checked_sub(self.first).and_then(|index| self.places.get_mut(usize::try_from(index).ok()?));
         let Some(place) = place else {
-            debug_assert!(false, "a record finished that has no place");
+            debug_assert!(false, "a finished record has no place");
             return;
         };
-        debug_assert!(!place.is_finished(), "a record finished twice");
+        debug_assert!(!place.is_finished(), "a record finishes twice");
         *place = Place::new(place.end(), place.at, true);
         self.unfinished -= 1;
         while let Some(place) = self.places.front().copied().filter(|place| place.is_finished()) {
@@ -132,13 +132,13 @@ impl Watermark {
         self.offset
     }
 
-    /// Records that are being worked, or wait for it.
+    /// Records in process, or waiting for it.
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.unfinished
     }
 
-    /// Finished records behind an unfinished one: what a crash repeats.
+    /// Finished records after an unfinished one: a crash repeats them.
     #[must_use]
     pub fn finished(&self) -> usize {
         self.places.len() - self.unfinished

@@ -1,0 +1,99 @@
+//! What librdkafka reports of records, and of connections.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use genwatch_core::engine::encode::{DLQ_OFFSET, DLQ_VALUE_DROPPED};
+use genwatch_core::types::{Offset, PartitionId};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers as _, Message as _};
+use rdkafka::producer::ProducerContext;
+
+/// Partition and offset of a dead letter's record.
+pub(super) type Letter = (PartitionId, Offset);
+
+/// Delivery reports.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Deliveries(Arc<Mutex<Reported>>);
+
+#[derive(Debug, Default)]
+pub(super) struct Reported {
+    /// The first failure.
+    pub(super) failure: Option<(String, RDKafkaErrorCode)>,
+    /// Whether any record was given up.
+    pub(super) any_failed: bool,
+    /// Dead letters of the current commit that the broker refused with their values.
+    pub(super) too_large: BTreeSet<Letter>,
+    /// Whether the broker refused one without its value.
+    pub(super) bare_too_large: bool,
+    /// Whether a connection broke since the producer was created.
+    pub(super) disconnected: bool,
+}
+
+impl Deliveries {
+    pub(super) fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resets the reports for the next attempt.
+    pub(super) fn reset(&self) {
+        let mut reported = self.reported();
+        (reported.failure, reported.any_failed) = (None, false);
+    }
+
+    pub(super) fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
+        self.reported().failure.clone()
+    }
+}
+
+impl Reported {
+    /// Notes a dead letter that the broker refused as too large.
+    pub(super) fn is_too_large(&mut self, message: &BorrowedMessage<'_>) {
+        // The last header of a name counts: a dead letter that was replayed has an earlier one.
+        let header = |name| {
+            let all = message.headers()?;
+            let found = all.iter().filter(|header| header.key == name).last()?;
+            std::str::from_utf8(found.value?).ok()?.parse().ok()
+        };
+        let Some(offset) = header(DLQ_OFFSET) else { return };
+        self.bare_too_large |= header(DLQ_VALUE_DROPPED).is_some() || message.payload().is_none();
+        self.too_large.insert((PartitionId(message.partition()), Offset(offset)));
+    }
+}
+
+impl ClientContext for Deliveries {
+    /// Called when a connection breaks, by the thread that owns it, before any request is repeated. librdkafka logs a
+    /// repeated reason only once in a while (`rd_kafka_broker_set_error`, librdkafka 2.12.1), but always the first one.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" && message.contains("in state UP") {
+            self.reported().disconnected = true;
+        }
+        crate::config::log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "producer");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            let mut reported = self.reported();
+            reported.any_failed = true;
+            // A purged record was not refused.
+            if matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
+                return;
+            }
+            if code == RDKafkaErrorCode::MessageSizeTooLarge {
+                reported.is_too_large(message);
+            }
+            reported.failure.get_or_insert_with(|| (message.topic().to_owned(), code));
+        }
+    }
+}
