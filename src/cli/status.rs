@@ -10,6 +10,7 @@ use clap::Args;
 use genwatch_core::types::{Millis, Offset, PartitionId};
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::config::Connection;
+use genwatch_kafka::error::Chain;
 use genwatch_kafka::group::{Group, GroupError, Progress};
 use serde::Serialize;
 
@@ -120,7 +121,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Ok(Err(error)) if seen => {
                 if complained.is_none_or(|at| at.elapsed() > COMPLAIN_EVERY) {
-                    tracing::warn!(reason = %error, "the group's status is unknown: asking again");
+                    tracing::warn!(reason = %Chain(&error), "the group's status is unknown: asking again");
                     complained = Some(Instant::now());
                 }
                 continue;

@@ -99,13 +99,14 @@ pub struct BrokerAccess<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// A file can't be read.
-    #[error("{option} {}: {error}", path.display())]
+    #[error("{option} {}", path.display())]
     File {
         /// The option that names it.
         option: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's error.
+        #[source]
         error: std::io::Error,
     },
     /// A file with invalid content.

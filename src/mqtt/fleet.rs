@@ -93,7 +93,7 @@ pub enum FleetError {
     #[error("MQTT broker: {0}")]
     Refused(String),
     /// A system error.
-    #[error("the fleet can't report: {0}")]
+    #[error("the fleet can't report")]
     Io(#[from] std::io::Error),
 }
 

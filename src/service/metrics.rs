@@ -8,7 +8,7 @@ use prometheus::{
 
 /// A metric that can't be registered: its name is taken or isn't one.
 #[derive(Debug, thiserror::Error)]
-#[error("a metric could not be registered: {0}")]
+#[error("a metric could not be registered")]
 pub struct MetricsError(#[from] prometheus::Error);
 
 /// The metrics of a process. Clones share them.

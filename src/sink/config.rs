@@ -63,8 +63,8 @@ pub enum SinkError {
     #[error(transparent)]
     Subscriber(#[from] SubscriberError),
     /// The store refuses everything.
-    #[error("{0}")]
-    Refused(#[source] StoreRefusal),
+    #[error(transparent)]
+    Refused(StoreRefusal),
     /// A mistake in the code.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -93,7 +93,7 @@ pub enum SinkError {
     )]
     Commit,
     /// The system can't start a thread.
-    #[error("the writer's thread could not be started: {0}")]
+    #[error("the writer's thread could not be started")]
     Thread(#[from] std::io::Error),
 }
 

@@ -38,6 +38,7 @@ use genwatch_core::types::{Offset, PartitionId, TopicPartition};
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::config::ranges;
 use genwatch_kafka::consumer::Rebalance;
+use genwatch_kafka::error::Chain;
 use genwatch_kafka::log_limit::LogLimiter;
 use genwatch_kafka::subscriber::{self, SubscribedRecord, Subscriber};
 use prometheus::IntCounter;
@@ -386,7 +387,9 @@ impl<S: Store> Sink<'_, S> {
                 }
             }
             // The next turn asks again.
-            Err(error) => tracing::debug!(%error, "cannot fetch the group's committed offsets"),
+            Err(error) => {
+                tracing::debug!(error = %Chain(&error), "cannot fetch the group's committed offsets")
+            }
         }
         Ok(())
     }

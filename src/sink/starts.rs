@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use genwatch_core::engine::start::OnOutOfRange;
 use genwatch_core::types::{Offset, TopicPartition};
+use genwatch_kafka::error::Chain;
 use genwatch_kafka::subscriber::StartOffset;
 
 use super::config::SinkError;
@@ -22,7 +23,7 @@ impl<S: Store> Sink<'_, S> {
             Ok(found) => found,
             Err(error) => {
                 if self.broker_log.allow((), Instant::now()).is_some() {
-                    tracing::warn!(%error, "cannot find out where to begin yet: asking again");
+                    tracing::warn!(error = %Chain(&error), "cannot find out where to begin yet: asking again");
                 }
                 return Ok(());
             }

@@ -93,17 +93,18 @@ pub enum WorkerError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// A client couldn't be created.
-    #[error("the Kafka client could not be made: {0}")]
+    #[error("the Kafka client could not be made")]
     Client(#[from] ClientError),
     /// A mistake in the code.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// librdkafka refused a call.
-    #[error("{what}: {error}")]
+    #[error("{what}")]
     Consumer {
         /// What failed.
         what: &'static str,
         /// librdkafka's error.
+        #[source]
         error: ClientError,
     },
     /// The group refuses us.

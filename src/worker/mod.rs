@@ -39,7 +39,7 @@ use genwatch_kafka::admin::{Cluster, TopicPlan};
 use genwatch_kafka::clock::{self, Standstill};
 use genwatch_kafka::commit::{Committer, Outcome};
 use genwatch_kafka::consumer::{Consumer, Event, Record};
-use genwatch_kafka::error::ClientError;
+use genwatch_kafka::error::{Chain, ClientError};
 use genwatch_kafka::group::{Group, GroupError};
 use genwatch_kafka::log_limit::LogLimiter;
 use genwatch_kafka::restore::Restorer;
@@ -583,6 +583,8 @@ fn warn_of_lost_states(config: &WorkerConfig, topics: &Topics, cluster: &Cluster
             "the group has committed before, but its state topic was gone: no alarm is known any more; conditions that \
              still hold are raised again, and alarms that have ended meanwhile are not cleared"
         ),
-        Err(error) => tracing::debug!(%error, "cannot find out whether the group has committed before"),
+        Err(error) => {
+            tracing::debug!(error = %Chain(&error), "cannot find out whether the group has committed before")
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::commit::CommitError;
+use genwatch_kafka::error::Chain;
 
 use super::{Worker, WorkerError, WorkerSummary};
 
@@ -83,7 +84,7 @@ impl Worker {
             }
             if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
                 told = Some(Instant::now());
-                tracing::warn!(worker = config.name, %error, "the new client waits for the cluster");
+                tracing::warn!(worker = config.name, error = %Chain(&error), "the new client waits for the cluster");
             }
             instruments.context.health.heartbeat();
             std::thread::sleep(TRY_AGAIN);

@@ -66,7 +66,7 @@ pub enum BenchError {
     #[error(transparent)]
     TopicReader(#[from] TopicReaderError),
     /// A client couldn't be made, or refused a call.
-    #[error("the Kafka client: {0}")]
+    #[error("the Kafka client")]
     Client(#[from] ClientError),
     /// Readings weren't delivered.
     #[error("{failed} readings could not be produced: {reason}")]

@@ -287,11 +287,12 @@ pub enum ConfigError {
         origin: String,
     },
     /// A properties file can't be read.
-    #[error("-X @{path}: {error}")]
+    #[error("-X @{path}")]
     File {
         /// The file.
         path: String,
         /// What the system said.
+        #[source]
         error: std::io::Error,
     },
     /// librdkafka doesn't know the property or the value.

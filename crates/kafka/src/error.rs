@@ -27,6 +27,21 @@ pub enum ErrorKind {
     Other,
 }
 
+/// An error with all its causes, on one line: what a log line shows.
+pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 impl ClientError {
     pub(crate) fn new(code: impl Into<RDKafkaErrorCode>, reason: impl std::fmt::Display) -> ClientError {
         let code = code.into();

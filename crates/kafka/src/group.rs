@@ -146,7 +146,7 @@ impl<'c> Group<'c> {
     /// When the coordinator doesn't answer.
     pub fn owners(&self) -> Result<BTreeMap<String, BTreeMap<PartitionId, String>>, GroupError> {
         let members = members(&self.client, &self.group, REQUEST_TIMEOUT);
-        let members = members.map_err(|error| GroupError::Refused(format!("members: {error}")))?;
+        let members = members.map_err(GroupError::Refused)?;
         let mut owners: BTreeMap<String, BTreeMap<PartitionId, String>> = BTreeMap::new();
         for GroupMember { client_id, owns } in members {
             for (topic, partition) in owns {
@@ -177,7 +177,7 @@ impl<'c> Group<'c> {
         config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
         let mut reader = Consumer::new(&config, &self.topic, std::thread::current())?;
         let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
-        let refused = |error: ClientError| GroupError::Refused(error.to_string());
+        let refused = GroupError::Refused;
         reader.add(&starts, &starts).map_err(refused)?;
         let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
         while !waiting.is_empty() && std::time::Instant::now() < deadline {
@@ -212,13 +212,13 @@ pub enum GroupError {
     Cluster(#[from] ClusterError),
     /// The client or the coordinator refuses.
     #[error(
-        "the group's committed offsets could not be fetched: {0}; check that the brokers are up, and that this principal \
+        "the group's committed offsets could not be fetched; check that the brokers are up, and that this principal \
          has DESCRIBE on the group"
     )]
     Client(#[from] ClientError),
     /// The broker refuses.
-    #[error("reading failed: {0}")]
-    Refused(String),
+    #[error("reading failed")]
+    Refused(#[source] ClientError),
 }
 
 impl From<KafkaError> for GroupError {

@@ -41,15 +41,23 @@ const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
 
 /// Why nothing can be restored at all.
 #[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// The broker refuses permanently.
-    #[error("the state of partitions could not be restored: {0}")]
-    Kafka(String),
+#[error("the state of partitions could not be restored: {what}")]
+pub struct RestoreError {
+    /// What the broker refuses permanently.
+    what: String,
+    #[source]
+    error: ClientError,
+}
+
+impl RestoreError {
+    fn new(what: impl Into<String>, error: impl Into<ClientError>) -> RestoreError {
+        RestoreError { what: what.into(), error: error.into() }
+    }
 }
 
 impl From<ClientError> for RestoreError {
     fn from(error: ClientError) -> Self {
-        RestoreError::Kafka(error.to_string())
+        RestoreError::new("reading the state topic failed", error)
     }
 }
 
@@ -106,7 +114,7 @@ impl Restorer {
                     let watch = TopicWatch::new(&clients.topics);
                     Work { channels, clients, reader, companions, watch, open: BTreeMap::new() }.run();
                 }
-                Err(error) => channels.send(Err(RestoreError::Kafka(error.to_string()))),
+                Err(error) => channels.send(Err(error.into())),
             }
         });
         let thread = thread.map_err(|error| ClientError::of_ours(format!("no thread: {error}")))?;
@@ -268,7 +276,7 @@ impl Work {
     /// forever (`rd_kafka_toppar_leader_update`, librdkafka 2.12.1). The new reader starts open reads over.
     fn renew_reader(&mut self) -> Result<(), RestoreError> {
         let reader = Consumer::new(&self.reader, &self.clients.topics.state, std::thread::current());
-        self.clients.reader = reader.map_err(|error| RestoreError::Kafka(error.to_string()))?;
+        self.clients.reader = reader?;
         for open in self.open.values_mut() {
             open.reading = None;
         }
@@ -535,7 +543,7 @@ impl Clients {
     ) -> Result<Result<Vec<GroupOffset>, ClientError>, RestoreError> {
         match self.handle.committed(partitions, OFFSETS_TIMEOUT) {
             Err(error) if is_for_good(error.code) => {
-                Err(RestoreError::Kafka(format!("cannot fetch committed offsets: {error}")))
+                Err(RestoreError::new("cannot fetch committed offsets", error))
             }
             result => Ok(result),
         }
@@ -550,7 +558,7 @@ impl Clients {
         match self.uncommitted.fetch_watermarks(topic, partition.0, REQUEST_TIMEOUT) {
             Ok((low, high)) => Ok(Ok((Offset(low), Offset(high)))),
             Err(error) if error.rdkafka_error_code().is_some_and(is_for_good) => {
-                Err(RestoreError::Kafka(format!("cannot fetch watermarks of {topic}: {error}")))
+                Err(RestoreError::new(format!("cannot fetch watermarks of {topic}"), error))
             }
             Err(error) => {
                 // librdkafka 2.12.1 treats a cached "no leader" as final, and reports "unknown partition" until

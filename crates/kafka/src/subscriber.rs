@@ -108,10 +108,10 @@ pub enum SubscriberError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The client couldn't be created.
-    #[error("cannot create the Kafka client: {0}")]
-    Client(ClientError),
+    #[error("cannot create the Kafka client")]
+    Client(#[source] ClientError),
     /// librdkafka refused a call.
-    #[error("reading failed: {0}")]
+    #[error("reading failed")]
     Read(#[from] ClientError),
     /// We lack permission to read.
     #[error(

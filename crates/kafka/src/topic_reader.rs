@@ -50,7 +50,7 @@ pub enum TopicReaderError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The client or the broker refuses.
-    #[error("reading failed: {0}")]
+    #[error("reading failed")]
     Client(#[from] ClientError),
 }
 

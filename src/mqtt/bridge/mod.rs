@@ -105,8 +105,8 @@ pub enum BridgeError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The configuration yields no client.
-    #[error("cannot make the producer: {0}")]
-    Client(ClientError),
+    #[error("cannot make the producer")]
+    Client(#[source] ClientError),
     /// The MQTT broker wasn't reached in time.
     #[error("no MQTT broker answers at {address}: {reason}")]
     NoBroker {
@@ -124,8 +124,8 @@ pub enum BridgeError {
         reason: String,
     },
     /// A permanent refusal by Kafka. The refused message stays with the MQTT broker.
-    #[error("Kafka refuses: {0}")]
-    Kafka(Undelivered),
+    #[error("Kafka refuses")]
+    Kafka(#[source] Undelivered),
     /// Kafka refuses a current timestamp as too old or too new.
     #[error("Kafka refuses a current timestamp: compare the clock of this machine with the brokers'")]
     Clock,
@@ -133,7 +133,7 @@ pub enum BridgeError {
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// A system error.
-    #[error("the bridge can't run: {0}")]
+    #[error("the bridge can't run")]
     Io(#[from] std::io::Error),
 }
 

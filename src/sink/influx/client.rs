@@ -80,13 +80,14 @@ pub enum InfluxConfigError {
     #[error("the token is empty or has characters that no token has")]
     Token,
     /// A file can't be read.
-    #[error("{option} {}: {error}", path.display())]
+    #[error("{option} {}", path.display())]
     File {
         /// The option that names it.
         option: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's error.
+        #[source]
         error: std::io::Error,
     },
     /// A file without certificates.

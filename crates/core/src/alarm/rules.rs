@@ -158,11 +158,12 @@ impl Default for Rules {
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// The file can't be read.
-    #[error("cannot read the rules file {}: {error}", path.display())]
+    #[error("cannot read the rules file {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// The system's error.
+        #[source]
         error: std::io::Error,
     },
     /// It makes no sense.

@@ -23,8 +23,8 @@
 //! Invariants (numbered in `docs/guarantees.md`):
 //! 1. At most one reading of a generator is in process at a time, the one with the lowest offset first.
 //! 2. A commit of a partition holds all effects of finished records that no earlier acknowledged commit holds; dead
-//! letters only if they are below its offset. Each generator's effects are in the order of the log. Everything below
-//! the offset is finished.
+//!    letters only if they are below its offset. Each generator's effects are in the order of the log. Everything below
+//!    the offset is finished.
 //! 3. Nothing of a partition is committed after it was lost, nor taken in or started after it was revoked.
 //! 4. Records and bytes held are bounded by [`Bounds`], give or take the batch that was under way.
 //! 5. A partition is released only when no commit that holds it is under way.
