@@ -79,7 +79,8 @@ fn a_broker_that_goes_away_and_comes_back_neither_loses_nor_repeats() {
     bridge(&world, &mqtt, &[]).stop();
     simulate(&world, &mqtt, "20", "60000").wait().success();
     // A thousand messages are in flight at a time, and each batch lingers: six seconds in all, on any machine.
-    let mut bridge = bridge(&world, &mqtt, &["-X", "linger.ms=100"]);
+    let mut bridge =
+        bridge(&world, &mqtt, &["-X", "linger.ms=100", "-X", "queue.buffering.max.messages=1000"]);
     // By the ends of the partitions: reading all records takes so long that the bridge would be done.
     let client = world.consumer();
     let end = |id| client.fetch_watermarks(&world.topic, id, PATIENCE).map_or(0, |(_, end)| end);

@@ -139,7 +139,7 @@ fn thrown_out_while_it_drains(world: &World, both: &[&str], sleeper: &[&str]) {
     other.wait_until_assigned();
     until("the other one has all partitions", || set(&other.assignments()).len() == 6);
     sleeper.signal("CONT");
-    sleeper.wait_until_it_says("is dropped");
+    sleeper.wait_until_it_says("are dropped");
     // Also if the group leaves it its old assignment and reports nothing.
     let owns = || !http::samples(&http::get(&address, "/metrics").1, "genwatch_lag").is_empty();
     until("it has joined again", || http::get(&address, "/readyz").0 == 200 && owns());

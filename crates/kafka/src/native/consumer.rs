@@ -13,24 +13,25 @@
 //! Ownership: the [`Consumer`] belongs to one thread. The [`Handle`] is shared with the committer and the restorer;
 //! librdkafka's handle is thread-safe.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use genwatch_core::engine::membership::{Fence, Member, Refusal};
-use genwatch_core::engine::note::Note;
-use genwatch_core::types::{Epoch, Millis, Offset, PartitionId};
+use genwatch_core::types::{Offset, PartitionId};
 
+pub use super::batch::{Batch, Event, Record};
+use super::callbacks::{Inbox, on_error, on_log, on_queue_ready, on_rebalance};
+pub(crate) use super::handle::TransactionError;
+pub use super::handle::{GroupOffset, Handle, NotedOffset};
 use crate::config::{Connection, GroupProtocol};
 use crate::error::ClientError;
 
@@ -50,62 +51,8 @@ pub enum Rebalance<P = PartitionId> {
     Lost(Vec<P>),
 }
 
-/// One event of a poll.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// A record.
-    Record(Record<'a>),
-    /// The partition is read to its end, at this offset.
-    End(PartitionId, Offset),
-    /// An error about one partition, at an offset, or about all.
-    Error(Option<(PartitionId, Offset)>, ClientError),
-}
-
-/// A record, borrowed from the batch.
-#[derive(Debug)]
-pub struct Record<'a> {
-    /// Its partition.
-    pub partition: PartitionId,
-    /// Its offset.
-    pub offset: Offset,
-    /// Its timestamp.
-    pub timestamp: Millis,
-    /// Its key.
-    pub key: Option<&'a [u8]>,
-    /// Its value; `None` is a tombstone.
-    pub value: Option<&'a [u8]>,
-    message: &'a sys::rd_kafka_message_t,
-}
-
 /// How long leaving the group may take: it needs a round trip.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Written by callbacks, on whichever thread librdkafka calls them.
-#[derive(Debug, Default)]
-struct Inbox {
-    rebalances: Mutex<Vec<Rebalance>>,
-    errors: Mutex<Vec<ClientError>>,
-    /// Whether a KIP-848 heartbeat timed out.
-    heartbeat_late: AtomicBool,
-    closing: AtomicBool,
-}
-
-/// How librdkafka 2.12.1 logs that (`rd_kafka_broker_bufq_timeout_scan`).
-const LATE_HEARTBEAT: &str = "Timed out ConsumerGroupHeartbeatRequest";
-
-/// The client, shared with the threads that commit and restore.
-#[derive(Debug)]
-pub struct Handle {
-    client: NonNull<sys::rd_kafka_t>,
-    topic: String,
-    /// Written by callbacks through the pointer that librdkafka was given; freed after the client.
-    inbox: Arc<Inbox>,
-}
-
-// SAFETY: librdkafka documents `rd_kafka_t` as thread-safe; `Inbox` is behind mutexes and atomics.
-unsafe impl Send for Handle {}
-// SAFETY: as above.
-unsafe impl Sync for Handle {}
 
 /// The consumer: polls, pauses, assigns. One thread owns it.
 #[derive(Debug)]
@@ -476,354 +423,6 @@ impl Drop for Consumer {
     }
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // SAFETY: this is the last owner; the queue was destroyed by `Consumer`, which holds a `Handle`. librdkafka
-        // joins its threads in here, so no callback sees `inbox` afterwards.
-        unsafe {
-            let flags = sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int;
-            sys::rd_kafka_destroy_flags(self.client.as_ptr(), flags);
-        }
-    }
-}
-
-impl Handle {
-    /// Returns our membership in the group; `None` while we are not a member.
-    #[must_use]
-    pub fn member(&self) -> Option<Member> {
-        GroupMetadata::of(self).as_ref().and_then(GroupMetadata::member)
-    }
-
-    /// Whether we have a member id; in the classic protocol not before the first join, nor after an eviction.
-    #[must_use]
-    pub fn has_member_id(&self) -> bool {
-        GroupMetadata::of(self).is_some_and(|metadata| !metadata.id().is_empty())
-    }
-
-    /// Commits offsets for the group, outside of any transaction.
-    ///
-    /// # Errors
-    /// When the fence refuses them, the group has moved on, or no coordinator answered.
-    pub fn commit(&self, offsets: &[NotedOffset], fence: &Fence) -> Result<(), ClientError> {
-        fence.check(self.member().as_ref()).map_err(fenced)?;
-        let list = self.offsets(offsets)?;
-        // SAFETY: client and list are alive during the call, which waits for the answer.
-        check(unsafe { sys::rd_kafka_commit(self.client.as_ptr(), list.ptr(), 0) })
-    }
-
-    /// Returns the group's committed offsets; `None` where there is none. With `isolation.level=read_committed`, waits
-    /// for an offset whose transaction is open (KIP-447).
-    ///
-    /// # Errors
-    /// On timeout, or when the coordinator refuses.
-    pub fn committed(
-        &self,
-        partitions: &[PartitionId],
-        timeout: Duration,
-    ) -> Result<Vec<GroupOffset>, ClientError> {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            list.add_partition(&self.topic, partition.0);
-        }
-        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: client and list are alive during the call, which fills in the list.
-        check(unsafe { sys::rd_kafka_committed(self.client.as_ptr(), list.ptr(), millis) })?;
-        list.elements()
-            .iter()
-            .map(|element| {
-                element.error().map_err(|error| {
-                    ClientError::new(
-                        error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
-                        format!("cannot fetch the committed offset of partition {}", element.partition()),
-                    )
-                })?;
-                let offset = match element.offset() {
-                    KafkaOffset::Offset(offset) => Some(Offset(offset)),
-                    _ => None,
-                };
-                Ok(GroupOffset {
-                    partition: PartitionId(element.partition()),
-                    offset,
-                    metadata: element.metadata().to_owned(),
-                })
-            })
-            .collect()
-    }
-
-    /// Adds offsets to the producer's open transaction, as this group member.
-    ///
-    /// Before the first join, librdkafka's metadata has no member and no generation, and a broker takes such offsets
-    /// from anybody; after an eviction it has no member and the old generation. Kafka never checks who owns a
-    /// partition. So the fence is checked here, on the very metadata that is sent; if that has gone stale, the broker
-    /// refuses it.
-    ///
-    /// # Errors
-    /// When the fence or the broker refuses them.
-    pub(crate) fn send_offsets<C: ProducerContext + 'static>(
-        &self,
-        producer: &ThreadedProducer<C>,
-        offsets: &[NotedOffset],
-        fence: &Fence,
-        timeout: Duration,
-    ) -> Result<(), TransactionError> {
-        let list = self.offsets(offsets).map_err(TransactionError::abortable)?;
-        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-        let metadata = GroupMetadata::of(self);
-        let member = metadata.as_ref().and_then(GroupMetadata::member);
-        fence.check(member.as_ref()).map_err(|refusal| TransactionError::abortable(fenced(refusal)))?;
-        let Some(member) = metadata else {
-            return Err(TransactionError::abortable(fenced(Refusal::NotAMember)));
-        };
-        // SAFETY: producer, list and member are alive during the call.
-        let error = unsafe {
-            sys::rd_kafka_send_offsets_to_transaction(
-                producer.client().native_ptr(),
-                list.ptr(),
-                member.0.as_ptr(),
-                millis,
-            )
-        };
-        TransactionError::check(error)
-    }
-
-    fn offsets(&self, offsets: &[NotedOffset]) -> Result<TopicPartitionList, ClientError> {
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for NotedOffset { partition, offset, note } in offsets {
-            let mut element = list.add_partition(&self.topic, partition.0);
-            element.set_metadata(note.to_string());
-            element
-                .set_offset(KafkaOffset::Offset(offset.0))
-                .map_err(|error| ClientError::new(RDKafkaErrorCode::InvalidArgument, error.to_string()))?;
-        }
-        Ok(list)
-    }
-}
-
-/// An offset to commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotedOffset {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The offset.
-    pub offset: Offset,
-    /// The note to commit with it.
-    pub note: Note,
-}
-
-/// The group's committed offset of one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupOffset {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The offset; `None` if there is none.
-    pub offset: Option<Offset>,
-    /// The metadata committed with it; empty if there is none.
-    pub metadata: String,
-}
-
-impl GroupOffset {
-    /// Returns the note that a worker committed with it, if any.
-    #[must_use]
-    pub fn note(&self) -> Option<Note> {
-        Note::parse(&self.metadata)
-    }
-}
-
-/// Why a step of a transaction failed, and whether to retry it.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{error}")]
-pub(crate) struct TransactionError {
-    /// What happened.
-    pub(crate) error: ClientError,
-    /// The same call may be tried again.
-    pub(crate) retriable: bool,
-    /// The producer is unusable: another took its transactional id, or its epoch was fenced.
-    pub(crate) fatal: bool,
-}
-
-impl TransactionError {
-    fn abortable(error: ClientError) -> TransactionError {
-        TransactionError { error, retriable: false, fatal: false }
-    }
-
-    /// Takes over an error object of librdkafka; NULL is success.
-    pub(super) fn check(error: *mut sys::rd_kafka_error_t) -> Result<(), TransactionError> {
-        let Some(error) = NonNull::new(error) else {
-            return Ok(());
-        };
-        // SAFETY: the object is ours; it is read before it's destroyed, once.
-        unsafe {
-            let result = TransactionError {
-                error: ClientError::new(
-                    sys::rd_kafka_error_code(error.as_ptr()),
-                    text(sys::rd_kafka_error_string(error.as_ptr())),
-                ),
-                retriable: sys::rd_kafka_error_is_retriable(error.as_ptr()) != 0
-                    && sys::rd_kafka_error_txn_requires_abort(error.as_ptr()) == 0,
-                fatal: sys::rd_kafka_error_is_fatal(error.as_ptr()) != 0,
-            };
-            sys::rd_kafka_error_destroy(error.as_ptr());
-            Err(result)
-        }
-    }
-}
-
-/// The member and generation that go with transactional offsets.
-struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
-
-impl GroupMetadata {
-    fn of(handle: &Handle) -> Option<GroupMetadata> {
-        // SAFETY: the client is alive; the object is ours to destroy.
-        NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(handle.client.as_ptr()) })
-            .map(GroupMetadata)
-    }
-
-    /// Empty if there is none.
-    fn id(&self) -> String {
-        // SAFETY: the object is alive; the text belongs to it and is copied.
-        unsafe { text(sys::rd_kafka_consumer_group_metadata_member_id(self.0.as_ptr())) }
-    }
-
-    /// `None` while the client is not a member.
-    fn member(&self) -> Option<Member> {
-        // SAFETY: the object is alive.
-        let generation = unsafe { sys::rd_kafka_consumer_group_metadata_generation_id(self.0.as_ptr()) };
-        let id = self.id();
-        (generation >= 0 && !id.is_empty()).then(|| Member { id: id.into(), generation })
-    }
-}
-
-/// The error of a commit that the fence refuses.
-fn fenced(refusal: Refusal) -> ClientError {
-    match refusal {
-        Refusal::NotAMember => ClientError::new(
-            RDKafkaErrorCode::UnknownMemberId,
-            "this worker is no longer the member that the partitions were assigned to".to_owned(),
-        ),
-        Refusal::StaleGeneration | Refusal::Overdue | Refusal::Other => ClientError::new(
-            RDKafkaErrorCode::IllegalGeneration,
-            "the group has moved to a new generation while partitions were being revoked".to_owned(),
-        ),
-    }
-}
-
-impl Drop for GroupMetadata {
-    fn drop(&mut self) {
-        // SAFETY: ours, destroyed once.
-        unsafe { sys::rd_kafka_consumer_group_metadata_destroy(self.0.as_ptr()) }
-    }
-}
-
-/// The result of one poll. Destroys the messages when dropped.
-#[derive(Debug)]
-pub struct Batch<'c> {
-    messages: &'c [*mut sys::rd_kafka_message_t],
-}
-
-impl Batch<'_> {
-    /// Returns the records and notices, in the order in which to take them.
-    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        self.messages.iter().map(|message| {
-            // SAFETY: librdkafka gave a valid message, which lives until the batch is dropped.
-            let message = unsafe { &**message };
-            match message.err {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Event::Record(Record::new(message)),
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
-                    Event::End(PartitionId(message.partition), Offset(message.offset))
-                }
-                code => {
-                    // SAFETY: the text belongs to the message and is copied at once.
-                    let reason = unsafe { text(sys::rd_kafka_message_errstr(message)) };
-                    let place = (PartitionId(message.partition), Offset(message.offset));
-                    Event::Error((message.partition >= 0).then_some(place), ClientError::new(code, reason))
-                }
-            }
-        })
-    }
-
-    /// Returns the number of events.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    /// Whether the batch is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-}
-
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        for message in self.messages {
-            // SAFETY: each was given to us by the poll that made this batch, and is destroyed once; nothing borrows
-            // from it any more, as events borrow from the batch.
-            unsafe { sys::rd_kafka_message_destroy(*message) };
-        }
-    }
-}
-
-impl<'a> Record<'a> {
-    fn new(message: &'a sys::rd_kafka_message_t) -> Record<'a> {
-        // SAFETY: `message` is valid; the kind of timestamp isn't asked for.
-        let timestamp = unsafe { sys::rd_kafka_message_timestamp(message, ptr::null_mut()) };
-        Record {
-            partition: PartitionId(message.partition),
-            offset: Offset(message.offset),
-            timestamp: Millis(timestamp),
-            key: slice(message.key, message.key_len, message),
-            value: slice(message.payload, message.len, message),
-            message,
-        }
-    }
-
-    /// Copies the headers. librdkafka parses them on the first call, so only bad records pay for it.
-    #[must_use]
-    pub fn headers(&self) -> Vec<(String, Option<Vec<u8>>)> {
-        let mut headers = ptr::null_mut();
-        let mut found = Vec::new();
-        // SAFETY: the headers belong to the message and live as long; names are NUL-terminated, a value of NULL is a
-        // null value, and both are copied before the loop goes on. librdkafka caches the parsed headers in the message,
-        // behind its own lock-free but single-threaded access: the batch is owned by one thread.
-        unsafe {
-            let code = sys::rd_kafka_message_headers(self.message, &mut headers);
-            if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return found;
-            }
-            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-            while sys::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut size)
-                == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
-            {
-                let bytes =
-                    (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast(), size).to_vec());
-                found.push((text(name), bytes));
-            }
-        }
-        found
-    }
-
-    /// Returns the leader epoch under which it was written.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        // SAFETY: the message is valid for as long as the record is.
-        Epoch(unsafe { sys::rd_kafka_message_leader_epoch(self.message) })
-    }
-
-    /// Returns the bytes of key and value.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
-    }
-}
-
-/// The bytes of a key or value; NULL is null, a length of 0 at an address is empty. The owner bounds the lifetime.
-fn slice<T>(start: *const c_void, len: usize, _owner: &T) -> Option<&[u8]> {
-    // SAFETY: librdkafka's message holds `len` bytes at `start` for as long as the message lives, and never changes
-    // them.
-    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast(), len) })
-}
-
 /// Copies a C string; NULL is empty.
 ///
 /// # Safety
@@ -836,7 +435,7 @@ pub(super) unsafe fn text(chars: *const c_char) -> String {
     unsafe { CStr::from_ptr(chars) }.to_string_lossy().into_owned()
 }
 
-fn check(code: sys::rd_kafka_resp_err_t) -> Result<(), ClientError> {
+pub(super) fn check(code: sys::rd_kafka_resp_err_t) -> Result<(), ClientError> {
     if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Ok(());
     }
@@ -844,85 +443,12 @@ fn check(code: sys::rd_kafka_resp_err_t) -> Result<(), ClientError> {
     Err(ClientError::new(code, unsafe { text(sys::rd_kafka_err2str(code)) }))
 }
 
-fn check_error(error: *mut sys::rd_kafka_error_t) -> Result<(), ClientError> {
+pub(super) fn check_error(error: *mut sys::rd_kafka_error_t) -> Result<(), ClientError> {
     TransactionError::check(error).map_err(|error| error.error)
 }
 
 /// False also for a client that has joined no group.
-fn is_eager(client: *mut sys::rd_kafka_t) -> bool {
+pub(super) fn is_eager(client: *mut sys::rd_kafka_t) -> bool {
     // SAFETY: the client is alive; the answer is a static text or NULL.
     unsafe { text(sys::rd_kafka_rebalance_protocol(client)) == "EAGER" }
-}
-
-extern "C" fn on_queue_ready(_client: *mut sys::rd_kafka_t, waker: *mut c_void) {
-    // SAFETY: `waker` is the `Thread` that `Consumer` frees after it has disabled this callback.
-    unsafe { &*waker.cast::<Thread>() }.unpark();
-}
-
-extern "C" fn on_rebalance(
-    client: *mut sys::rd_kafka_t,
-    code: sys::rd_kafka_resp_err_t,
-    partitions: *mut sys::rd_kafka_topic_partition_list_t,
-    inbox: *mut c_void,
-) {
-    // SAFETY: `inbox` is the one given at creation, freed after the client. The list is valid during the callback, with
-    // `cnt` elements; it's only read here.
-    let (inbox, listed) = unsafe {
-        let inbox = &*inbox.cast::<Inbox>();
-        let list = &*partitions;
-        let count = usize::try_from(list.cnt).unwrap_or(0);
-        let elements = if count == 0 { &[][..] } else { std::slice::from_raw_parts(list.elems, count) };
-        (inbox, elements.iter().map(|element| PartitionId(element.partition)).collect::<Vec<_>>())
-    };
-    if inbox.closing.load(Ordering::Acquire) {
-        // SAFETY: called by `rd_kafka_consumer_close` on our thread; unassigning is what it waits for.
-        unsafe {
-            if is_eager(client) {
-                sys::rd_kafka_assign(client, ptr::null());
-            } else {
-                let error = sys::rd_kafka_incremental_unassign(client, partitions);
-                if !error.is_null() {
-                    sys::rd_kafka_error_destroy(error);
-                    sys::rd_kafka_assign(client, ptr::null());
-                }
-            }
-        }
-        return;
-    }
-    // SAFETY: the client is alive, as it calls us.
-    let lost = unsafe { sys::rd_kafka_assignment_lost(client) != 0 };
-    let rebalance = match code {
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assigned(listed),
-        _ if lost => Rebalance::Lost(listed),
-        _ => Rebalance::Revoked(listed),
-    };
-    inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
-}
-
-extern "C" fn on_error(
-    _client: *mut sys::rd_kafka_t,
-    code: c_int,
-    reason: *const c_char,
-    inbox: *mut c_void,
-) {
-    // SAFETY: as in `on_rebalance`; the reason is a C string that is copied.
-    let (inbox, reason) = unsafe { (&*inbox.cast::<Inbox>(), text(reason)) };
-    let code = RDKafkaRespErr::try_from(code).unwrap_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL);
-    inbox.errors.lock().unwrap_or_else(PoisonError::into_inner).push(ClientError::new(code, reason));
-}
-
-extern "C" fn on_log(
-    client: *const sys::rd_kafka_t,
-    level: c_int,
-    facility: *const c_char,
-    message: *const c_char,
-) {
-    // SAFETY: both are C strings, copied.
-    let (facility, message) = unsafe { (text(facility), text(message)) };
-    if facility == "REQTMOUT" && message.contains(LATE_HEARTBEAT) {
-        // SAFETY: as in `on_rebalance`: what the client was configured with outlives it.
-        let inbox = unsafe { sys::rd_kafka_opaque(client).cast::<Inbox>().as_ref() };
-        inbox.inspect(|inbox| inbox.heartbeat_late.store(true, Ordering::Release));
-    }
-    crate::config::log(level, &facility, &message);
 }

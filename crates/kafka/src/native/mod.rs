@@ -9,7 +9,10 @@
 
 #![allow(unsafe_code)]
 
+mod batch;
+mod callbacks;
 pub mod consumer;
+mod handle;
 pub mod members;
 pub mod producer;
 mod request;

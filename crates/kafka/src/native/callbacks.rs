@@ -1,0 +1,100 @@
+//! What librdkafka calls, on threads of its own: it only takes notes.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::Thread;
+
+use genwatch_core::types::PartitionId;
+use rdkafka::bindings as sys;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::consumer::{Rebalance, is_eager, text};
+use crate::error::ClientError;
+
+/// Written by callbacks, on whichever thread librdkafka calls them.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) rebalances: Mutex<Vec<Rebalance>>,
+    pub(super) errors: Mutex<Vec<ClientError>>,
+    /// Whether a KIP-848 heartbeat timed out.
+    pub(super) heartbeat_late: AtomicBool,
+    pub(super) closing: AtomicBool,
+}
+
+/// How librdkafka 2.12.1 logs that (`rd_kafka_broker_bufq_timeout_scan`).
+pub(super) const LATE_HEARTBEAT: &str = "Timed out ConsumerGroupHeartbeatRequest";
+
+pub(super) extern "C" fn on_queue_ready(_client: *mut sys::rd_kafka_t, waker: *mut c_void) {
+    // SAFETY: `waker` is the `Thread` that `Consumer` frees after it has disabled this callback.
+    unsafe { &*waker.cast::<Thread>() }.unpark();
+}
+
+pub(super) extern "C" fn on_rebalance(
+    client: *mut sys::rd_kafka_t,
+    code: sys::rd_kafka_resp_err_t,
+    partitions: *mut sys::rd_kafka_topic_partition_list_t,
+    inbox: *mut c_void,
+) {
+    // SAFETY: `inbox` is the one given at creation, freed after the client. The list is valid during the callback, with
+    // `cnt` elements; it's only read here.
+    let (inbox, listed) = unsafe {
+        let inbox = &*inbox.cast::<Inbox>();
+        let list = &*partitions;
+        let count = usize::try_from(list.cnt).unwrap_or(0);
+        let elements = if count == 0 { &[][..] } else { std::slice::from_raw_parts(list.elems, count) };
+        (inbox, elements.iter().map(|element| PartitionId(element.partition)).collect::<Vec<_>>())
+    };
+    if inbox.closing.load(Ordering::Acquire) {
+        // SAFETY: called by `rd_kafka_consumer_close` on our thread; unassigning is what it waits for.
+        unsafe {
+            if is_eager(client) {
+                sys::rd_kafka_assign(client, ptr::null());
+            } else {
+                let error = sys::rd_kafka_incremental_unassign(client, partitions);
+                if !error.is_null() {
+                    sys::rd_kafka_error_destroy(error);
+                    sys::rd_kafka_assign(client, ptr::null());
+                }
+            }
+        }
+        return;
+    }
+    // SAFETY: the client is alive, as it calls us.
+    let lost = unsafe { sys::rd_kafka_assignment_lost(client) != 0 };
+    let rebalance = match code {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assigned(listed),
+        _ if lost => Rebalance::Lost(listed),
+        _ => Rebalance::Revoked(listed),
+    };
+    inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
+}
+
+pub(super) extern "C" fn on_error(
+    _client: *mut sys::rd_kafka_t,
+    code: c_int,
+    reason: *const c_char,
+    inbox: *mut c_void,
+) {
+    // SAFETY: as in `on_rebalance`; the reason is a C string that is copied.
+    let (inbox, reason) = unsafe { (&*inbox.cast::<Inbox>(), text(reason)) };
+    let code = RDKafkaRespErr::try_from(code).unwrap_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL);
+    inbox.errors.lock().unwrap_or_else(PoisonError::into_inner).push(ClientError::new(code, reason));
+}
+
+pub(super) extern "C" fn on_log(
+    client: *const sys::rd_kafka_t,
+    level: c_int,
+    facility: *const c_char,
+    message: *const c_char,
+) {
+    // SAFETY: both are C strings, copied.
+    let (facility, message) = unsafe { (text(facility), text(message)) };
+    if facility == "REQTMOUT" && message.contains(LATE_HEARTBEAT) {
+        // SAFETY: as in `on_rebalance`: what the client was configured with outlives it.
+        let inbox = unsafe { sys::rd_kafka_opaque(client).cast::<Inbox>().as_ref() };
+        inbox.inspect(|inbox| inbox.heartbeat_late.store(true, Ordering::Release));
+    }
+    crate::config::log(level, &facility, &message);
+}
