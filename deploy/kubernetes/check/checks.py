@@ -57,7 +57,7 @@ BRIDGE_SECONDS = constant("src/mqtt", "DRAIN_TIMEOUT")
 SINK_SECONDS = constant("src/sink", "DRAIN_TIMEOUT") + constant("src/sink", "COMMIT_TIMEOUT")
 START_SECONDS = constant("crates/kafka/src", "START_TIMEOUT") + constant("crates/kafka/src", "CONNECT_TIMEOUT")
 ROUTES = set(re.findall(r'\.route\("(/\w+)"', (ROOT / "src/service/http/mod.rs").read_text()))
-OPTIONS = {name for file in (ROOT / "src/cli").glob("*.rs") for name in re.findall(r'env = "(GENWATCH_\w+)"', file.read_text())}
+OPTIONS = {name for file in (ROOT / "src/cli").rglob("*.rs") for name in re.findall(r'env = "(GENWATCH_\w+)"', file.read_text())}
 COMMANDS = set(re.findall(r"^    (\w+)\(\w+::Options\)", (ROOT / "src/cli/mod.rs").read_text(), re.MULTILINE))
 USER, GROUP = fact("Dockerfile", r"^USER (\d+:\d+)").split(":")
 PORT = int(fact("Dockerfile", r"^EXPOSE (\d+)"))
