@@ -266,7 +266,7 @@ fn io_error(error: &ConnectionError) -> Option<&std::io::Error> {
 
 /// Returns rumqttc's message without its wrappers.
 #[must_use]
-pub fn in_words(error: &ConnectionError) -> String {
+pub fn describe(error: &ConnectionError) -> String {
     match (io_error(error), error) {
         (Some(error), _) => error.to_string(),
         (None, ConnectionError::ConnectionRefused(code)) => format!("refused: {code:?}"),

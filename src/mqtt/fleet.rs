@@ -36,7 +36,7 @@ const STUCK: Duration = Duration::from_secs(60);
 const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
 /// The time limit for the DISCONNECTs.
-const FAREWELL: Duration = Duration::from_secs(5);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections of a fleet, served by one thread.
 pub struct MqttFleet {
@@ -207,7 +207,7 @@ impl MqttFleet {
         while reported() < sent && self.progress.refusal().is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let deadline = Instant::now() + FAREWELL;
+        let deadline = Instant::now() + DISCONNECT_TIMEOUT;
         // Dropping the queues makes each generator send DISCONNECT.
         drop(self.generators);
         while !self.thread.is_finished() && Instant::now() < deadline {
@@ -316,7 +316,7 @@ impl Generator {
                         let reason = match broker::refusal(&error) {
                             Some(refusal) if !ever_connected => return self.progress.refused(refusal),
                             Some(refusal) => refusal,
-                            None => broker::in_words(&error),
+                            None => broker::describe(&error),
                         };
                         *self.progress.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
                     }

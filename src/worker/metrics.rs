@@ -131,9 +131,7 @@ impl WorkerMetrics {
                 match effect {
                     Effect::Alert(event) => {
                         self.alert_seconds.observe(now.since(event.at).max(0) as f64 / 1000.0);
-                        self.alerts
-                            .with_label_values(&[event.rule.name.as_str(), event.state.as_str()])
-                            .inc();
+                        self.alerts.with_label_values(&[event.rule.name.as_str(), event.kind.as_str()]).inc();
                     }
                     Effect::DeadLetter(letter) => {
                         self.dead_letters.with_label_values(&[letter.error.code.as_str()]).inc();

@@ -1,5 +1,6 @@
 //! Replaces a client that can't be used any more, and the engine with it.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -25,15 +26,15 @@ pub(super) enum Reason {
     OtherTopic,
 }
 
-impl Reason {
-    fn in_words(self) -> &'static str {
-        match self {
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Reason::Deaf => "it has left the group and doesn't rejoin",
             Reason::Unheard => "it may have missed an assignment of its group",
             Reason::OtherTopic => {
                 "the topic that it knows was deleted and recreated, or a mirror has taken its place"
             }
-        }
+        })
     }
 }
 
@@ -46,7 +47,7 @@ impl Worker {
     ) -> Result<ControlFlow<WorkerSummary, Worker>, WorkerError> {
         tracing::warn!(
             worker = self.config.name,
-            reason = reason.in_words(),
+            %reason,
             "the client can't be used any more: another client takes its place"
         );
         for slot in self.engine.slots() {

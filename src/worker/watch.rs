@@ -71,7 +71,7 @@ impl Worker {
             return;
         }
         self.positions_followed = Instant::now();
-        let worked = self.engine.slots().filter(|slot| slot.status == SlotStatus::Worked);
+        let worked = self.engine.slots().filter(|slot| slot.status == SlotStatus::Active);
         let ids: Vec<PartitionId> = worked.map(|slot| slot.partition).collect();
         for (id, position) in self.consumer.positions(&ids) {
             self.engine.position(id, position);
@@ -126,7 +126,7 @@ impl Worker {
             let (told, heard) = *self.log_ends.entry(slot.partition).or_insert((None, Instant::now()));
             let log_end = told.max(slot.end);
             let lag = log_end.map_or(0, |end| (end.0 - committed.0).max(0));
-            let is_worked = slot.status == SlotStatus::Worked;
+            let is_worked = slot.status == SlotStatus::Active;
             if lag == 0 && is_worked {
                 *since = Instant::now();
             }

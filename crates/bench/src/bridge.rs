@@ -37,7 +37,7 @@ const WINDOW: u16 = 1000;
 const SUBSCRIBER: &str = "mosquitto_sub";
 const FILTER: &str = "generators/+/telemetry";
 /// How long a turn may make no progress.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What to forward, and by how many bridges.
@@ -305,7 +305,7 @@ fn wait_until_in_kafka(
         if records != before {
             (before, moved) = (records, Instant::now());
         }
-        if moved.elapsed() > PATIENCE {
+        if moved.elapsed() > TURN_TIMEOUT {
             return Err(wrong("the bridge", &format!("stands still at {records} of {}", config.count)));
         }
         std::thread::sleep(LOOK);
@@ -453,7 +453,7 @@ impl Mosquitto {
         command.env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin");
         command.arg("-c").arg(path);
         let mosquitto = Mosquitto { port, folder, process: Program::start("mosquitto", command)? };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TURN_TIMEOUT;
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             if Instant::now() > deadline {
                 return Err(wrong("mosquitto", &"doesn't listen"));
@@ -465,7 +465,7 @@ impl Mosquitto {
 
     /// Waits for `wanted` subscriptions; each is a line in the broker's log.
     fn wait_for_subscriptions(&self, wanted: usize, stop: &AtomicBool) -> Result<(), BenchError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TURN_TIMEOUT;
         loop {
             go_on(stop)?;
             let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();

@@ -22,7 +22,7 @@ use super::scratch_topics::ScratchTopics;
 use super::{BenchError, Tell, go_on, in_turn};
 
 /// How long to wait for the last alerts.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LAST_ALERTS_TIMEOUT: Duration = Duration::from_secs(30);
 /// A sleeping thread wakes late; it spins for the last stretch.
 const WATCHED: Duration = Duration::from_micros(200);
 /// The last six decimals of a reading's fuel are its number.
@@ -174,7 +174,7 @@ fn watch(
     let mut found = histogram();
     let mut seen = vec![false; usize::try_from(total).unwrap_or(0)];
     let mut missing = total;
-    let deadline = due(total) + PATIENCE;
+    let deadline = due(total) + LAST_ALERTS_TIMEOUT;
     while missing > 0 {
         go_on(stop)?;
         if Instant::now() > deadline {

@@ -36,7 +36,7 @@ const TRIES: usize = 6;
 /// How often to look at the lag.
 const LOOK: Duration = Duration::from_millis(250);
 /// The time limit for a membership change, or for the rest of the log.
-const PATIENCE: Duration = Duration::from_secs(120);
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What to try.
 #[derive(Clone, Debug)]
@@ -220,11 +220,11 @@ impl Bench<'_> {
     }
 
     fn wait_until_worked(&self) -> Result<(), BenchError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         while lag(&self.group.progress()?) > 0 {
             go_on(self.stop)?;
             if Instant::now() > deadline {
-                let what = format!("has not drained its backlog within {PATIENCE:?}");
+                let what = format!("has not drained its backlog within {STEP_TIMEOUT:?}");
                 return Err(BenchError::Wrong { name: self.config.worker.name.clone(), what });
             }
             std::thread::sleep(LOOK);
@@ -280,8 +280,8 @@ fn watch_change(
         if settled.is_some_and(|since| since.elapsed() > Duration::from_secs(4)) {
             return Ok(longest);
         }
-        if begun.elapsed() > PATIENCE {
-            let what = format!("has workers without a partition after {PATIENCE:?}");
+        if begun.elapsed() > STEP_TIMEOUT {
+            let what = format!("has workers without a partition after {STEP_TIMEOUT:?}");
             return Err(BenchError::Wrong { name: "the group".to_owned(), what });
         }
         std::thread::sleep(Duration::from_millis(100));

@@ -17,7 +17,7 @@ use super::{BenchError, go_on};
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// A killed program, or a peer that doesn't leave its group, stays a member until its session times out (45 s by
 /// default).
-const DELETE_PATIENCE: Duration = Duration::from_secs(60);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Topics used by one benchmark only. Dropping it deletes them and all groups.
 pub struct ScratchTopics {
@@ -149,7 +149,7 @@ fn finish(producer: ReadingProducer, sent: u64) -> Result<(), BenchError> {
 
 impl Drop for ScratchTopics {
     fn drop(&mut self) {
-        let deadline = Instant::now() + DELETE_PATIENCE;
+        let deadline = Instant::now() + DELETE_TIMEOUT;
         let groups: Vec<String> =
             (0..self.groups.load(Ordering::Relaxed)).map(|number| self.group(number)).collect();
         let groups: Vec<&str> = groups.iter().map(String::as_str).collect();

@@ -165,7 +165,7 @@ impl Bridge {
         {
             return Err(self.refused(reason.clone()));
         }
-        let reason = refusal.unwrap_or_else(|| broker::in_words(error));
+        let reason = refusal.unwrap_or_else(|| broker::describe(error));
         let (broker, link) = (self.config.broker.address().to_string(), &mut self.link);
         if std::mem::replace(&mut link.up, false) {
             self.not_ready.not_connected.set(true);

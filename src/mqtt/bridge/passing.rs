@@ -225,8 +225,7 @@ impl Bridge {
     /// repeat it often. The metrics count them.
     fn leave_out(&mut self, number: u64, reason: DropReason, of: &str) -> Result<(), BridgeError> {
         if self.summary.dropped(reason) {
-            let why = reason.in_words();
-            tracing::warn!(of, why, "a message is left out; further ones for this reason are only counted");
+            tracing::warn!(of, why = %reason, "a message is left out; further ones for this reason are only counted");
         }
         self.is_done(number);
         Ok(())

@@ -1,6 +1,7 @@
 //! What a bridge did, in numbers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -84,10 +85,12 @@ impl DropReason {
             DropReason::PolicyViolation => "policy_violation",
         }
     }
+}
 
-    /// The text in the log.
-    pub(super) fn in_words(self) -> &'static str {
-        match self {
+/// As the log says it.
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             DropReason::NotAStatus => "a status that is neither online nor offline",
             DropReason::Retained => "a retained reading, which is not a new one",
             DropReason::NotSubscribed => "a topic of an earlier start's subscription",
@@ -98,7 +101,7 @@ impl DropReason {
             }
             DropReason::InvalidRecord => "Kafka refuses the record (INVALID_RECORD)",
             DropReason::PolicyViolation => "a policy of the Kafka cluster refuses it (POLICY_VIOLATION)",
-        }
+        })
     }
 }
 

@@ -106,21 +106,21 @@ impl Detector {
         let mut changed = self.watch_silence && !state.stored;
         for (index, rule) in self.rules.as_slice().iter().enumerate() {
             let rule_state = &mut state.rule_states[index];
-            let (now, event) = match &rule.condition {
+            let (entered, event) = match &rule.condition {
                 Condition::Threshold { field, limits, delays } => {
                     // An absent optional field neither raises nor clears.
                     let Some(value) = values.get(*field) else { continue };
-                    let (now, told) = match step(*limits, *delays, *rule_state, value, source.at) {
+                    let (entered, decided) = match step(*limits, *delays, *rule_state, value, source.at) {
                         Step::Same => continue,
                         Step::Late => {
                             late[index] += 1;
                             continue;
                         }
-                        Step::Moved(now) => (now, None),
-                        Step::Raised { now, began } => (now, Some((AlertKind::Raised, began))),
-                        Step::Cleared { now, began } => (now, Some((AlertKind::Cleared, began))),
+                        Step::Moved(entered) => (entered, None),
+                        Step::Raised { entered, began } => (entered, Some((AlertKind::Raised, began))),
+                        Step::Cleared { entered, began } => (entered, Some((AlertKind::Cleared, began))),
                     };
-                    (now, told.map(|(state, began)| (state, Some(value), began)))
+                    (entered, decided.map(|(kind, began)| (kind, Some(value), began)))
                 }
                 // Any reading ends a silence, even a late one: the generator is alive.
                 Condition::Deadman { .. } if rule_state.phase.is_active() => (
@@ -136,13 +136,13 @@ impl Detector {
                     (RuleState { phase: Phase::Normal, since: source.at }, None)
                 }
             };
-            *rule_state = now;
+            *rule_state = entered;
             changed = true;
-            if let Some((state, value, since)) = event {
+            if let Some((kind, value, since)) = event {
                 effects.push(Effect::Alert(Box::new(AlertEvent {
                     generator: generator.clone(),
                     rule: Arc::clone(rule),
-                    state,
+                    kind,
                     value,
                     at: source.at,
                     since,
@@ -212,7 +212,7 @@ impl Detector {
             effects.push(Effect::Alert(Box::new(AlertEvent {
                 generator: generator.clone(),
                 rule: Arc::clone(rule),
-                state: AlertKind::Raised,
+                kind: AlertKind::Raised,
                 value: Some(quiet as f64 / 1000.0),
                 at,
                 since: Millis(at.0 - quiet),
@@ -262,7 +262,7 @@ impl Detector {
             effects.push(Effect::Alert(Box::new(AlertEvent {
                 generator: generator.clone(),
                 rule,
-                state: AlertKind::Cleared,
+                kind: AlertKind::Cleared,
                 value: None,
                 at,
                 since,

@@ -49,7 +49,7 @@ pub struct AlertEvent {
     /// The rule.
     pub rule: Arc<Rule>,
     /// Raised or cleared.
-    pub state: AlertKind,
+    pub kind: AlertKind,
     /// The deciding value; `None` where no reading decided.
     pub value: Option<f64>,
     /// Event time of the deciding reading.
@@ -89,12 +89,12 @@ impl AlertEvent {
     /// The event's value in the alerts topic, as in `docs/formats.md`. `topic` is the readings topic.
     #[must_use]
     pub fn to_json(&self, topic: &str) -> Vec<u8> {
-        let (field, threshold) = self.rule.condition.told(self.state);
+        let (field, threshold) = self.rule.condition.told(self.kind);
         let json = AlertJson {
             id: &self.id(topic),
             generator: self.generator.as_str(),
             rule: &self.rule.name,
-            state: self.state,
+            state: self.kind,
             severity: &self.rule.severity,
             field,
             value: self.value,
@@ -113,11 +113,11 @@ impl AlertEvent {
 
 impl Condition {
     /// The field and the threshold that an event states.
-    pub(super) fn told(&self, state: AlertKind) -> (Option<&'static str>, f64) {
+    pub(super) fn told(&self, kind: AlertKind) -> (Option<&'static str>, f64) {
         match self {
             Condition::Threshold { field, limits, .. } => (
                 Some(field.name()),
-                match state {
+                match kind {
                     AlertKind::Raised => limits.raise_threshold(),
                     AlertKind::Cleared => limits.clear_threshold(),
                 },
@@ -165,7 +165,7 @@ mod tests {
         let event = AlertEvent {
             generator: GeneratorId::from("generator4"),
             rule: Rules::default().as_slice()[0].clone(),
-            state: AlertKind::Raised,
+            kind: AlertKind::Raised,
             value: Some(199.0),
             at: Millis(1_766_400_000_000),
             since: Millis(1_766_400_000_000),
@@ -188,7 +188,7 @@ mod tests {
         let mut event = AlertEvent {
             generator: GeneratorId::from("g"),
             rule: Rules::default().as_slice()[0].clone(),
-            state: AlertKind::Cleared,
+            kind: AlertKind::Cleared,
             value: None,
             at: Millis(9),
             since: Millis(5),

@@ -125,14 +125,14 @@ pub enum Step {
     /// The alarm is raised: an event leaves. `began`: when the condition began to hold.
     Raised {
         /// The new rule state.
-        now: RuleState,
+        entered: RuleState,
         /// When the condition began to hold.
         began: Millis,
     },
     /// The alarm is cleared: an event leaves. `began`: when the clear condition began to hold.
     Cleared {
         /// The new rule state.
-        now: RuleState,
+        entered: RuleState,
         /// When the clear condition began to hold.
         began: Millis,
     },
@@ -152,22 +152,22 @@ pub fn step(limits: Limits, delays: Delays, rule_state: RuleState, value: f64, a
     match rule_state.phase {
         Normal if !limits.raises(value) => Step::Same,
         Normal if delays.on > 0 => Step::Moved(enter(Pending)),
-        Normal => Step::Raised { now: enter(Raised), began: at },
+        Normal => Step::Raised { entered: enter(Raised), began: at },
 
         Pending if !limits.raises(value) => Step::Moved(enter(Normal)),
-        Pending if held >= delays.on => Step::Raised { now: enter(Raised), began: rule_state.since },
+        Pending if held >= delays.on => Step::Raised { entered: enter(Raised), began: rule_state.since },
         Pending => Step::Same,
 
         Raised if limits.clears(value) && delays.off > 0 => Step::Moved(enter(Clearing)),
-        Raised if limits.clears(value) => Step::Cleared { now: enter(Normal), began: at },
+        Raised if limits.clears(value) => Step::Cleared { entered: enter(Normal), began: at },
         Raised => match delays.realarm {
             // Entered again, so that `since` alone says when the next repeat is due.
-            Some(every) if held >= every => Step::Raised { now: enter(Raised), began: rule_state.since },
+            Some(every) if held >= every => Step::Raised { entered: enter(Raised), began: rule_state.since },
             _ => Step::Same,
         },
 
         Clearing if !limits.clears(value) => Step::Moved(enter(Raised)),
-        Clearing if held >= delays.off => Step::Cleared { now: enter(Normal), began: rule_state.since },
+        Clearing if held >= delays.off => Step::Cleared { entered: enter(Normal), began: rule_state.since },
         Clearing => Step::Same,
     }
 }
@@ -197,11 +197,11 @@ mod tests {
                         now = next;
                         "silent"
                     }
-                    Step::Raised { now: next, .. } => {
+                    Step::Raised { entered: next, .. } => {
                         now = next;
                         "RAISED"
                     }
-                    Step::Cleared { now: next, .. } => {
+                    Step::Cleared { entered: next, .. } => {
                         now = next;
                         "CLEARED"
                     }
@@ -281,7 +281,7 @@ mod tests {
     fn a_reading_older_than_its_phase_is_late_and_one_of_the_same_instant_is_not() {
         let raised = rule_state(Phase::Raised, 100);
         assert_eq!(step(FUEL, AT_ONCE, raised, 300.0, Millis(99)), Step::Late);
-        let cleared = Step::Cleared { now: rule_state(Phase::Normal, 100), began: Millis(100) };
+        let cleared = Step::Cleared { entered: rule_state(Phase::Normal, 100), began: Millis(100) };
         assert_eq!(step(FUEL, AT_ONCE, raised, 300.0, Millis(100)), cleared);
     }
 
@@ -289,7 +289,7 @@ mod tests {
     fn an_event_says_when_its_condition_began() {
         let pending = rule_state(Phase::Pending, 5);
         let step = step(FUEL, DELAYED, pending, 1.0, Millis(15));
-        assert_eq!(step, Step::Raised { now: rule_state(Phase::Raised, 15), began: Millis(5) });
+        assert_eq!(step, Step::Raised { entered: rule_state(Phase::Raised, 15), began: Millis(5) });
     }
 
     #[test]

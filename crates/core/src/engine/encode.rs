@@ -65,7 +65,7 @@ impl Encoder {
         let headers: [(&str, Cow<'a, str>); 7] = [
             ("ce_specversion", "1.0".into()),
             ("ce_id", event.id(&self.readings).into()),
-            ("ce_type", format!("genwatch.alert.{}", event.state.as_str()).into()),
+            ("ce_type", format!("genwatch.alert.{}", event.kind.as_str()).into()),
             ("ce_source", format!("/genwatch/{}", self.group).into()),
             ("ce_subject", event.generator.as_str().into()),
             ("ce_time", time.to_string().into()),

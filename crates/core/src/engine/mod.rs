@@ -51,7 +51,7 @@ use start::{Log, Policies, Start};
 pub use slot::{SlotStatus, SlotView};
 
 /// With `--exit-at-end`, how long a worker without partitions waits for an assignment, in milliseconds.
-const EMPTY_HANDED: i64 = 10_000;
+const NO_ASSIGNMENT_TIMEOUT: i64 = 10_000;
 /// How long the next commit waits after a refused one, in milliseconds.
 const COMMIT_BACKOFF: i64 = 100;
 /// How long a partition may wait for its last commit after its drain timeout, in milliseconds.
@@ -695,7 +695,7 @@ impl Engine {
             _ => false,
         };
         if self.slots.is_empty() {
-            self.rebalances.is_empty() && self.now.mono.since(assigned) > EMPTY_HANDED
+            self.rebalances.is_empty() && self.now.mono.since(assigned) > NO_ASSIGNMENT_TIMEOUT
         } else {
             self.slots.iter().all(reached)
         }

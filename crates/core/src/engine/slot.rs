@@ -69,7 +69,7 @@ impl Slot {
 
     pub(super) fn view(&self, partition: PartitionId, committed: Option<Offset>) -> SlotView {
         let status = match self.phase {
-            Phase::Active | Phase::Draining { .. } => SlotStatus::Worked,
+            Phase::Active | Phase::Draining { .. } => SlotStatus::Active,
             Phase::Waiting | Phase::Restoring(_) | Phase::Dropping(_) => SlotStatus::Awaited,
             Phase::Refused => SlotStatus::Refused,
         };
@@ -81,7 +81,7 @@ impl Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotStatus {
     /// It is processed.
-    Worked,
+    Active,
     /// Not yet processed: its state is being restored.
     Awaited,
     /// Not processed until a fault is fixed.

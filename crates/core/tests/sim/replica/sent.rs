@@ -45,7 +45,7 @@ fn names(part: &CommitPart) -> impl Iterator<Item = Name> {
         Effect::Alert(alert) => (
             alert.generator.to_string(),
             alert.offset.0,
-            format!("{} {:?} {:?}", alert.rule.name, alert.state, alert.at),
+            format!("{} {:?} {:?}", alert.rule.name, alert.kind, alert.at),
         ),
         Effect::State(change) => {
             let json = change.json.as_deref().map(String::from_utf8_lossy);
