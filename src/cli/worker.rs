@@ -8,7 +8,7 @@ use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use genwatch_core::pool::Bounds;
-use genwatch_kafka::config::{GroupProtocol, replica_name};
+use genwatch_kafka::config::{GroupProtocol, worker_name};
 
 use super::options::Choice;
 use super::{ClusterOptions, Failure};
@@ -146,7 +146,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             records: options.max_in_flight as usize,
             bytes: (options.max_in_flight_mib as usize) << 20,
         },
-        name: replica_name(),
+        name: worker_name(),
         fleet: None,
     };
     super::run_service(options.http.as_ref(), |context| {

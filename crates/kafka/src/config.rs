@@ -170,7 +170,7 @@ impl Connection {
         }
         let mut config = self.complete(config);
         if self.property("client.id").is_none() {
-            config.set("client.id", format!("genwatch-{}", replica_name()));
+            config.set("client.id", format!("genwatch-{}", worker_name()));
         }
         config
     }
@@ -375,7 +375,7 @@ pub(crate) fn log(level: i32, facility: &str, message: &str) {
 
 /// Returns this worker's name: host and process id.
 #[must_use]
-pub fn replica_name() -> String {
+pub fn worker_name() -> String {
     let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
     let host =
         host.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned();

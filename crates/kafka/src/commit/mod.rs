@@ -24,7 +24,7 @@ use genwatch_core::pool::{Commit, CommitId};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 
-use crate::config::{Connection, TRANSACTION_TIMEOUT, replica_name};
+use crate::config::{Connection, TRANSACTION_TIMEOUT, worker_name};
 use crate::consumer::Handle;
 use crate::topics::Topics;
 use calls::Work;
@@ -174,7 +174,7 @@ impl Committer {
                 state: topics.state.clone(),
                 dead_letters: topics.dead_letters.clone(),
                 group: group.to_owned(),
-                worker: replica_name(),
+                worker: worker_name(),
             },
             instance: uuid::Uuid::new_v4(),
             doubtful_standstill: connection.doubtful_standstill(),

@@ -277,7 +277,8 @@ impl Consumer {
     /// Like [`Consumer::seek`], for a partition that librdkafka stopped fetching because the offset was out of range:
     /// it then refuses every seek (2.12.1, `rd_kafka_toppar_seek`). Don't call it while a rebalance is unanswered: any
     /// unassign would answer it. A rebalance that librdkafka is about to report can't be ruled out; what it takes away
-    /// is then committed in its own generation or not at all, see [`Fence`]. `held` as in [`Consumer::add`].
+    /// is then committed in its own generation or not at all: see [`genwatch_core::engine::membership::Fence`]. `held`
+    /// as in [`Consumer::add`].
     ///
     /// # Errors
     /// When librdkafka refuses.
