@@ -4,9 +4,10 @@
 //! cargo run --release --example own_sink -- localhost:9092 emergency_generators alarms.txt
 //! ```
 //!
-//! What a sink needs to know of a store is the `Store` trait: how a record looks there, and how a batch is written. Joining the
-//! group, batching, back-off, halving, drain and offsets are the runtime's. A second instance with another file takes over a
-//! part of the partitions. After a crash the last lines are written again, so whoever reads the file goes by the alert's id.
+//! What a sink needs to know of a store is the `Store` trait: how a record looks there, and how a batch is written.
+//! Joining the group, batching, back-off, halving, drain and offsets are the runtime's. A second instance with
+//! another file takes over a part of the partitions. After a crash the last lines are written again, so whoever
+//! reads the file goes by the alert's id.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};

@@ -19,6 +19,7 @@ pub mod panic;
 pub mod readiness;
 pub mod stderr;
 
+pub use genwatch_kafka::log_limit::LogLimiter;
 pub use metrics::{MetricsError, MetricsRegistry};
 pub use readiness::{Health, NotReady};
 

@@ -39,11 +39,10 @@ use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::config::ranges;
 use genwatch_kafka::consumer::Rebalance;
 use genwatch_kafka::error::Chain;
-use genwatch_kafka::log_limit::LogLimiter;
 use genwatch_kafka::subscriber::{self, SubscribedRecord, Subscriber};
 use prometheus::IntCounter;
 
-use crate::service::{Context, Health, NotReady};
+use crate::service::{Context, Health, LogLimiter, NotReady};
 use batch::Origin;
 use lanes::WriteLanes;
 use metrics::SinkMetrics;

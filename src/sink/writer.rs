@@ -11,13 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use genwatch_kafka::log_limit::LogLimiter;
 
 use super::backoff::Backoff;
 use super::batch::{Origin, PointBatch};
 use super::metrics::SinkMetrics;
 use super::store::{Store, StoreRefusal, WriteAnswer};
-use crate::service::NotReady;
+use crate::service::{LogLimiter, NotReady};
 
 /// How often the same reason is logged while the store is away.
 const LOG_EVERY: Duration = Duration::from_secs(30);

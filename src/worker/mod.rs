@@ -41,12 +41,11 @@ use genwatch_kafka::commit::{Committer, Outcome};
 use genwatch_kafka::consumer::{Consumer, Event, Record};
 use genwatch_kafka::error::{Chain, ClientError};
 use genwatch_kafka::group::{Group, GroupError};
-use genwatch_kafka::log_limit::LogLimiter;
 use genwatch_kafka::restore::Restorer;
 use genwatch_kafka::topics::{Role, Topics};
 use genwatch_kafka::watermarks::WatermarkQuery;
 
-use crate::service::Context;
+use crate::service::{Context, LogLimiter};
 
 use deaf::Outside;
 use instruments::Instruments;

@@ -1,7 +1,7 @@
 // What the fuzzers feed: shared by the cargo-fuzz targets and by the test that runs on the stable toolchain.
 
-/// A record: the first byte tells how key and value are cut out of the rest. Whatever it is, parsing must end, must not panic,
-/// and must be consistent with itself.
+/// A record: the first byte tells how key and value are cut out of the rest. Whatever it is, parsing must end, must
+/// not panic, and must be consistent with itself.
 pub fn reading(data: &[u8]) {
     use genwatch_core::reading::{BadRecord, MAX_ID_BYTES, Parsed, parse};
 

@@ -1,7 +1,8 @@
-//! The pure part of genwatch: no Kafka, clock, thread or global randomness. Time is a parameter, what is to be done is a value.
+//! The pure part of genwatch: no Kafka, clock, thread or global randomness. Time is a parameter, what is to be done
+//! is a value.
 //!
-//! That is a wall which Cargo holds: what isn't a dependency of this crate can't be written in it. So its tests need no C
-//! compiler and no broker, and the simulation in `tests/sim` drives the code that ships.
+//! That is a wall which Cargo holds: what isn't a dependency of this crate can't be written in it. So its tests
+//! need no C compiler and no broker, and the simulation in `tests/sim` drives the code that ships.
 //!
 //! # Layout
 //!

@@ -1,6 +1,6 @@
-//! A stand-in for InfluxDB's v2 write API with the answers, and their timing, that a test chooses. Otherwise it behaves as
-//! InfluxDB: it keeps points by their identity and fields by their types, and writes the good part of a batch that it
-//! refuses.
+//! A stand-in for InfluxDB's v2 write API with the answers, and their timing, that a test chooses. Otherwise it
+//! behaves as InfluxDB: it keeps points by their identity and fields by their types, and writes the good part of a
+//! batch that it refuses.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

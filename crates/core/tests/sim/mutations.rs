@@ -2,8 +2,8 @@
 //! named with, while the core as it stands breaks none.
 //!
 //! The production code knows nothing of this. Each mutation is a package of a scratch workspace in cargo's folder for
-//! temporary files: a copy of the pure sources with one text replaced, and a `main` that runs the simulation of this folder
-//! over them. One call of cargo builds them all.
+//! temporary files: a copy of the pure sources with one text replaced, and a `main` that runs the simulation of
+//! this folder over them. One call of cargo builds them all.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -502,7 +502,8 @@ const SIMULATION: [&str; 13] = [
     "trace",
 ];
 
-/// Enough for each mutation; most are caught within ten, the rarest (work is kept under another membership) within 9,801.
+/// Enough for each mutation; most are caught within ten, the rarest (work is kept under another membership) within
+/// 9,801.
 const SEEDS: &str = "12000";
 
 #[test]

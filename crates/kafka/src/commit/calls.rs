@@ -1,4 +1,5 @@
-//! The calls of a commit. An outage is waited out: a call is made again until it succeeds, is refused, or the worker gives up.
+//! The calls of a commit. An outage is waited out: a call is made again until it succeeds, is refused, or the
+//! worker gives up.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;

@@ -5,7 +5,8 @@
 //!
 //! It waits out outages: it repeats a call until the call succeeds, is refused, or the worker gives up.
 //!
-//! * `calls`: the calls, each waited for. * `retry`: what librdkafka's codes mean for them. * `deliveries`: what became of records.
+//! * `calls`: the calls, each waited for. * `retry`: what librdkafka's codes mean for them. * `deliveries`: what
+//!   became of records.
 
 mod calls;
 mod deliveries;

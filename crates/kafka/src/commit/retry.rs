@@ -1,5 +1,5 @@
-//! What an answer of librdkafka means for a step of a commit: whether it's tried again, what the attempt is answered, what people
-//! read.
+//! What an answer of librdkafka means for a step of a commit: whether it's tried again, what the attempt is
+//! answered, what people read.
 
 use genwatch_core::engine::commit::CallResult;
 use genwatch_core::engine::membership::Refusal;

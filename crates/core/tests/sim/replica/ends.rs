@@ -1,5 +1,5 @@
-//! The ends of partitions, as a worker learns them (`crates/kafka/src/watermarks.rs`): the leaders look some time after the
-//! question, and the answer comes some time after that, or never.
+//! The ends of partitions, as a worker learns them (`crates/kafka/src/watermarks.rs`): the leaders look some time
+//! after the question, and the answer comes some time after that, or never.
 
 use std::collections::BTreeMap;
 
