@@ -139,18 +139,9 @@ impl Detector {
             *rule_state = entered;
             changed = true;
             if let Some((kind, value, since)) = event {
-                effects.push(Effect::Alert(Box::new(AlertEvent {
-                    generator: generator.clone(),
-                    rule: Arc::clone(rule),
-                    kind,
-                    value,
-                    at: source.at,
-                    since,
-                    position: Some((values.lat(), values.lon())),
-                    partition: source.partition,
-                    offset: source.offset,
-                    reason: None,
-                })));
+                let position = Some((values.lat(), values.lon()));
+                let event = AlertEvent::new(generator, Arc::clone(rule), kind, source, since);
+                effects.push(Effect::Alert(Box::new(AlertEvent { value, position, ..event })));
             }
         }
         // Only changes are stored: `applied` moves with the state record, so that a restored state always matches its
@@ -209,18 +200,10 @@ impl Detector {
             }
             *rule_state = RuleState { phase: Phase::Raised, since: at };
             changed = true;
-            effects.push(Effect::Alert(Box::new(AlertEvent {
-                generator: generator.clone(),
-                rule: Arc::clone(rule),
-                kind: AlertKind::Raised,
-                value: Some(quiet as f64 / 1000.0),
-                at,
-                since: Millis(at.0 - quiet),
-                position: None,
-                partition,
-                offset: last,
-                reason: Some(Reason::Silent),
-            })));
+            let (source, since) = (ReadingPosition { partition, offset: last, at }, Millis(at.0 - quiet));
+            let (value, reason) = (Some(quiet as f64 / 1000.0), Some(Reason::Silent));
+            let event = AlertEvent::new(generator, Arc::clone(rule), AlertKind::Raised, source, since);
+            effects.push(Effect::Alert(Box::new(AlertEvent { value, reason, ..event })));
         }
         if changed {
             // The silence came after the last reading. Evaluating that reading again after a crash would end the
@@ -250,7 +233,7 @@ impl Detector {
         &self,
         generator: &GeneratorId,
         state: &AlarmState,
-        ReadingPosition { partition, offset, at }: ReadingPosition,
+        source: ReadingPosition,
         since: Millis,
         reason: Reason,
         log: LogIdentity<'_, impl Fn() -> Epoch>,
@@ -259,20 +242,11 @@ impl Detector {
         let rule_states = self.rules.as_slice().iter().zip(&state.rule_states);
         let active = rule_states.filter(|(_, rule_state)| rule_state.phase.is_active());
         for rule in active.map(|(rule, _)| Arc::clone(rule)).chain(state.carried_alarms()) {
-            effects.push(Effect::Alert(Box::new(AlertEvent {
-                generator: generator.clone(),
-                rule,
-                kind: AlertKind::Cleared,
-                value: None,
-                at,
-                since,
-                position: None,
-                partition,
-                offset,
-                reason: Some(reason),
-            })));
+            let event = AlertEvent::new(generator, rule, AlertKind::Cleared, source, since);
+            effects.push(Effect::Alert(Box::new(AlertEvent { reason: Some(reason), ..event })));
         }
         if state.stored {
+            let ReadingPosition { partition, offset, .. } = source;
             let decommissioned = StoredState::of_decommissioned(generator, log.topic, offset, (log.epoch)());
             effects.push(Effect::State(StateChange {
                 generator: generator.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::detector::ReadingPosition;
 use super::rules::{Condition, Rule};
 use crate::types::{GeneratorId, Millis, Offset, PartitionId};
 
@@ -67,6 +68,22 @@ pub struct AlertEvent {
 }
 
 impl AlertEvent {
+    /// An event at this reading, of a condition that began to hold at `since`; without a value, position and
+    /// reason. Every event begins as one of these.
+    #[must_use]
+    pub fn new(
+        generator: &GeneratorId,
+        rule: Arc<Rule>,
+        kind: AlertKind,
+        source: ReadingPosition,
+        since: Millis,
+    ) -> AlertEvent {
+        let ReadingPosition { partition, offset, at } = source;
+        let (value, position, reason) = (None, None, None);
+        let generator = generator.clone();
+        AlertEvent { generator, rule, kind, value, at, since, position, partition, offset, reason }
+    }
+
     /// The event's id. The same reading always leads to the same id, so that a downstream consumer can deduplicate.
     /// Silence has no reading of its own, hence the suffix after the last reading's event. If there is no last
     /// reading either, because the log was re-created, generator and time replace the offset.
