@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) fn is_taken(group: &Group<'_>, members: usize) -> Result<bool, BenchError> {
     let owners = group.owners()?.remove(group.topic()).unwrap_or_default();
     let distinct: BTreeSet<&String> = owners.values().collect();
-    Ok(owners.len() == group.progress()?.len() && distinct.len() >= members)
+    Ok(owners.len() == group.partition_count()? && distinct.len() >= members)
 }
 
 /// Waits until the program has taken all partitions; returns when.

@@ -112,8 +112,16 @@ impl<'c> Group<'c> {
         Ok(committed.elements().iter().any(|of| matches!(of.offset(), KafkaOffset::Offset(_))))
     }
 
+    /// Returns the topic's number of partitions.
+    ///
+    /// # Errors
+    /// When the topic doesn't exist or the cluster doesn't answer.
+    pub fn partition_count(&self) -> Result<usize, GroupError> {
+        Ok(self.cluster.require(&self.topic)?)
+    }
+
     fn committed(&self) -> Result<TopicPartitionList, GroupError> {
-        let partitions = i32::try_from(self.cluster.require(&self.topic)?).unwrap_or(i32::MAX);
+        let partitions = i32::try_from(self.partition_count()?).unwrap_or(i32::MAX);
         let mut list = TopicPartitionList::new();
         for id in 0..partitions {
             list.add_partition(&self.topic, id);
