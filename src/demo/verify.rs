@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use genwatch_core::alarm::machine::{Delays, Limits};
 use genwatch_core::alarm::rules::{Condition, Rule, Rules};
-use genwatch_core::types::PartitionId;
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::consumer::Record;
 use genwatch_kafka::topic_reader::{StartAt, TopicReader, TopicReaderError};
-use genwatch_oracle::{self as oracle, Expected, Kind, Limit, Oracle};
+use genwatch_oracle::{Expected, Kind, Limit, NaiveRule, TopicOracle, TopicRecord};
 use serde::Deserialize;
 
 use super::broker::EmbeddedBroker;
@@ -22,9 +21,7 @@ const LOOK: Duration = Duration::from_millis(25);
 pub struct Verifier {
     readings: TopicReader,
     alerts: TopicReader,
-    topic: String,
-    rules: Vec<oracle::NaiveRule>,
-    partitions: BTreeMap<PartitionId, Oracle>,
+    oracle: TopicOracle,
     read: u64,
     /// Ids of each generator's expected alerts, and of the workers' alerts, in order.
     expected: BTreeMap<String, Vec<String>>,
@@ -71,9 +68,7 @@ impl Verifier {
         Ok(Verifier {
             readings: tail(&broker.topics().readings)?,
             alerts: tail(&broker.topics().alerts)?,
-            topic: broker.topics().readings.clone(),
-            rules: naive(rules),
-            partitions: BTreeMap::new(),
+            oracle: TopicOracle::new(&broker.topics().readings, &naive(rules)),
             read: 0,
             expected: BTreeMap::new(),
             made: BTreeMap::new(),
@@ -85,10 +80,10 @@ impl Verifier {
     /// # Errors
     /// When a topic can't be read.
     pub fn follow(&mut self) -> Result<Vec<String>, TopicReaderError> {
-        let Verifier { readings, alerts, topic, rules, partitions, read, expected, made } = self;
+        let Verifier { readings, alerts, oracle, read, expected, made } = self;
         readings.read(LOOK, |record| -> Result<(), TopicReaderError> {
             *read += 1;
-            evaluate(record, topic, rules, partitions, expected);
+            evaluate(record, oracle, expected);
             Ok(())
         })?;
         let mut lines = Vec::new();
@@ -141,29 +136,20 @@ impl Verifier {
     }
 }
 
-fn evaluate(
-    record: &Record<'_>,
-    topic: &str,
-    rules: &[oracle::NaiveRule],
-    partitions: &mut BTreeMap<PartitionId, Oracle>,
-    expected: &mut BTreeMap<String, Vec<String>>,
-) {
-    let (partition, offset, at) = (record.partition, record.offset.0, record.timestamp.0);
-    let meaning = oracle::classify(record.key, record.value);
-    let generator = record.key.and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
-    let of_partition = partitions.entry(partition);
-    let oracle = of_partition.or_insert_with(|| Oracle::new(topic, None, partition.0, rules));
-    let entry = oracle::LogRecord { offset, epoch: -1, at, generator, meaning: &meaning };
-    for called in oracle.evaluate(entry) {
+/// Adds the alerts that the next reading calls for.
+fn evaluate(record: &Record<'_>, oracle: &mut TopicOracle, expected: &mut BTreeMap<String, Vec<String>>) {
+    let (partition, offset, at) = (record.partition.0, record.offset.0, record.timestamp.0);
+    let record = TopicRecord { partition, offset, at, key: record.key, value: record.value };
+    for called in oracle.evaluate(record).1 {
         if let Expected::Alert(alert) = called {
             let id = alert["id"].as_str().unwrap_or_default().to_owned();
-            expected.entry(generator.to_owned()).or_default().push(id);
+            expected.entry(record.generator().to_owned()).or_default().push(id);
         }
     }
 }
 
 /// Converts the rules for the oracle.
-fn naive(rules: &Rules) -> Vec<oracle::NaiveRule> {
+fn naive(rules: &Rules) -> Vec<NaiveRule> {
     let naive = |rule: &std::sync::Arc<Rule>| {
         let kind = match &rule.condition {
             Condition::Deadman { after } => Kind::Deadman(*after),
@@ -176,7 +162,7 @@ fn naive(rules: &Rules) -> Vec<oracle::NaiveRule> {
                 Kind::Limit(Limit { field: field.name(), below, raise, clear, on, off, realarm })
             }
         };
-        oracle::NaiveRule { name: rule.name.clone(), severity: rule.severity.clone(), kind }
+        NaiveRule { name: rule.name.clone(), severity: rule.severity.clone(), kind }
     };
     rules.as_slice().iter().map(naive).collect()
 }

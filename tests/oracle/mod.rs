@@ -11,7 +11,7 @@ mod partitions;
 
 use std::collections::BTreeMap;
 
-use genwatch_oracle::{Expected as Called, LogRecord, Meaning, NaiveRule, Oracle, classify};
+use genwatch_oracle::{Expected as Called, Meaning, NaiveRule, TopicOracle, TopicRecord};
 use log::Records;
 
 pub use compare::{
@@ -68,18 +68,16 @@ impl Expected {
 /// Evaluates the readings of a topic by these rules, given in the order of the rules file.
 pub fn evaluate(topic: &str, readings: &Records, rules: &[NaiveRule]) -> Expected {
     let mut expected = Expected::default();
-    let mut partitions: BTreeMap<i32, Oracle> = BTreeMap::new();
+    let mut oracle = TopicOracle::new(topic, rules);
     for record in readings.iter() {
-        let partition = record.partition;
-        let oracle =
-            partitions.entry(partition).or_insert_with(|| Oracle::new(topic, None, partition, rules));
-        let meaning = classify(record.key.as_deref(), record.value.as_deref());
+        let (partition, offset, at) = (record.partition, record.offset, record.timestamp);
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        let (meaning, all) = oracle.evaluate(TopicRecord { partition, offset, at, key, value });
         let generator = if let Meaning::Bad(_) = meaning { "" } else { record.key() };
         if let Meaning::Reading(_) = meaning {
-            expected.readings.entry(generator.to_owned()).or_default().push(record.offset);
+            expected.readings.entry(generator.to_owned()).or_default().push(offset);
         }
-        let (offset, at) = (record.offset, record.timestamp);
-        for called in oracle.evaluate(LogRecord { offset, epoch: -1, at, generator, meaning: &meaning }) {
+        for called in all {
             match called {
                 Called::DeadLetter(offset, code) => {
                     expected.dead_letters.entry(partition).or_default().push((offset, code));
@@ -91,7 +89,7 @@ pub fn evaluate(topic: &str, readings: &Records, rules: &[NaiveRule]) -> Expecte
             }
         }
     }
-    for (partition, oracle) in partitions {
+    for (partition, oracle) in oracle.partitions() {
         let states = oracle.states().into_iter();
         expected.states.extend(states.map(|(id, json)| (id, (partition, compare::standings(&json)))));
     }

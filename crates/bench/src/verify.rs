@@ -5,17 +5,16 @@
 //! finds alerts that are missing, doubled, different or out of order, and millions need no memory.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use genwatch_core::types::PartitionId;
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::consumer::Record;
 use genwatch_kafka::topic_reader::{StartAt, TopicReader};
-use genwatch_oracle::{self as oracle, Expected, NaiveRule, Oracle, classify};
+use genwatch_oracle::{Expected, NaiveRule, TopicOracle, TopicRecord};
 use serde::Deserialize;
 
 use super::{BenchError, go_on};
@@ -76,30 +75,15 @@ struct Alert<'a> {
     at: i64,
 }
 
-/// The built-in rules, applied to one record after the other.
-#[derive(Default)]
-struct Evaluation {
-    digest: Digest,
-    partitions: BTreeMap<PartitionId, Oracle>,
-}
-
-impl Evaluation {
-    fn take(&mut self, record: &Record<'_>) {
-        let partition = record.partition;
-        let of_partition = self.partitions.entry(partition);
-        // The id isn't compared, so the topic may have any name.
-        let oracle =
-            of_partition.or_insert_with(|| Oracle::new("", None, partition.0, &NaiveRule::built_in()));
-        let meaning = classify(record.key, record.value);
-        let key = record.key.and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
-        let (offset, at) = (record.offset.0, record.timestamp.0);
-        let entry = oracle::LogRecord { offset, epoch: -1, at, generator: key, meaning: &meaning };
-        for expected in oracle.evaluate(entry) {
-            let Expected::Alert(alert) = expected else { continue };
-            let (rule, state) = (alert["rule"].as_str(), alert["state"].as_str());
-            let raised = state == Some("raised");
-            self.digest.add(key, rule.unwrap_or_default(), raised, alert["value"].as_f64(), at);
-        }
+/// Adds the alerts that the next reading calls for.
+fn evaluate(record: &Record<'_>, oracle: &mut TopicOracle, digest: &mut Digest) {
+    let (partition, offset, at) = (record.partition.0, record.offset.0, record.timestamp.0);
+    let record = TopicRecord { partition, offset, at, key: record.key, value: record.value };
+    for expected in oracle.evaluate(record).1 {
+        let Expected::Alert(alert) = expected else { continue };
+        let (rule, state) = (alert["rule"].as_str(), alert["state"].as_str());
+        let raised = state == Some("raised");
+        digest.add(record.generator(), rule.unwrap_or_default(), raised, alert["value"].as_f64(), at);
     }
 }
 
@@ -109,15 +93,16 @@ impl Evaluation {
 /// When the topic can't be read, or when stopped.
 pub fn expected(source: &VerifiedTopics<'_>, stop: &AtomicBool) -> Result<Digest, BenchError> {
     let mut tail = TopicReader::new(source.connection, source.cluster, source.readings, StartAt::Beginning)?;
-    let mut evaluation = Evaluation::default();
+    let mut oracle = TopicOracle::new(source.readings, &NaiveRule::built_in());
+    let mut digest = Digest::default();
     while !tail.at_end() {
         go_on(stop)?;
         tail.read(LOOK, |record| {
-            evaluation.take(record);
+            evaluate(record, &mut oracle, &mut digest);
             Ok::<(), BenchError>(())
         })?;
     }
-    Ok(evaluation.digest)
+    Ok(digest)
 }
 
 /// Reads the alerts that a program adds to the topic.

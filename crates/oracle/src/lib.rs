@@ -8,12 +8,15 @@
 //! * [`NaiveRule`]: a rule, as the rules file states it.
 //! * [`classify`]: the meaning of a record.
 //! * [`Oracle`]: the serial evaluation of one partition.
+//! * [`TopicOracle`]: that of all partitions of a topic.
 
 mod evaluation;
 mod json;
 mod meaning;
 mod rule;
+mod topic;
 
 pub use evaluation::{Expected, LogRecord, Oracle};
 pub use meaning::{Meaning, Numbers, classify};
 pub use rule::{Kind, Limit, NaiveRule};
+pub use topic::{TopicOracle, TopicRecord};
