@@ -1,0 +1,266 @@
+//! What a worker, bridge or sink says of itself, as a record of `<group>_workers` (docs/formats.md).
+//!
+//! The page, `status` and the advisor know from these records who processes what: group metadata never says who
+//! restores, who drains, or how a hand-over went, and some brokers list no groups at all.
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Millis, Offset, PartitionId};
+
+/// The largest report, in bytes: a record each second for every worker has to stay cheap.
+pub const REPORT_BYTES_MAX: usize = 2048;
+
+/// A report. Unknown fields are ignored, so that versions can differ.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The name, and the record's key; unique in the group.
+    pub worker: String,
+    /// What it is.
+    pub kind: Kind,
+    /// When this was said.
+    pub at: Millis,
+    /// When it started.
+    pub since: Millis,
+    /// The next report comes within this many milliseconds; if it doesn't, the process is dead, hangs, or can't reach
+    /// Kafka.
+    pub every: i64,
+    /// Its version.
+    pub version: String,
+    /// The machine or container that it runs on.
+    pub host: String,
+    /// Its consumer group; a bridge has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The reason not to be ready, in the words of `/readyz`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ready: Option<String>,
+    /// Records a second since the last report.
+    pub rate: f64,
+    /// The share of its capacity that it uses, 0 to 1: of its loop, its lanes, or its rate limit, whichever is fullest.
+    pub busy: f64,
+    /// Cores that its process uses.
+    pub cpu: f64,
+    /// Records since it started.
+    pub records: u64,
+    /// Records that it has taken in and not finished.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub in_flight: u64,
+    /// Generators that it keeps in memory.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generators: u64,
+    /// Changes of its assignment since it started.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rebalances: u64,
+    /// The other end of a bridge or a sink: `mqtt://broker:1883`, `http://influxdb:8086`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// All partitions of the main topic that it holds, as ranges: `0-3,7`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub held: String,
+    /// The partitions that it holds, one by one. Where they don't fit, some are left out: `held` has all.
+    #[serde(default)]
+    pub partitions: Vec<Held>,
+    /// Partitions that it gave up in the last minute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub released: Vec<Released>,
+}
+
+/// What reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A worker.
+    Worker,
+    /// A bridge from MQTT.
+    Bridge,
+    /// A sink.
+    Sink,
+}
+
+/// A partition that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its topic, if it isn't the main one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Its number.
+    pub partition: PartitionId,
+    /// What happens to it.
+    pub phase: HeldPhase,
+    /// The committed offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Offset>,
+    /// When this phase began.
+    pub since: Millis,
+    /// When the group gave it, if it has become active since: from then until `since` it was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<Millis>,
+}
+
+/// The phase of a held partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeldPhase {
+    /// Its state is being restored, or it waits for that.
+    Restoring,
+    /// It is processed.
+    Active,
+    /// The group has revoked it, or the worker stops: what has begun is finished and committed.
+    Draining,
+    /// It can't be processed until a fault is fixed.
+    Refused,
+}
+
+/// A partition that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Its topic, if it isn't the main one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Its number.
+    pub partition: PartitionId,
+    /// When.
+    pub at: Millis,
+}
+
+impl Report {
+    /// Encodes it in at most [`REPORT_BYTES_MAX`] bytes: leaves out what was released, then active partitions, then
+    /// others, as far as it has to.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut report = self.clone();
+        // Whoever is in the middle of something comes first.
+        report.partitions.sort_by_key(|held| (held.phase == HeldPhase::Active, held.topic.is_some()));
+        loop {
+            // Serializing these fields can't fail: no map with keys that aren't strings.
+            let json = serde_json::to_vec(&report).unwrap_or_default();
+            if json.len() <= REPORT_BYTES_MAX {
+                return json;
+            }
+            let excess = json.len() - REPORT_BYTES_MAX;
+            if !report.released.is_empty() {
+                report.released.clear();
+            } else if !report.partitions.is_empty() {
+                // No entry is shorter than 50 bytes.
+                let keep = report.partitions.len().saturating_sub(excess / 150 + 1);
+                report.partitions.truncate(keep);
+            } else {
+                report.shorten();
+                return serde_json::to_vec(&report).unwrap_or_default();
+            }
+        }
+    }
+
+    /// Bounds the texts: hostile or absurd ones don't fit otherwise.
+    fn shorten(&mut self) {
+        let cut = |text: &mut String, bytes: usize| {
+            while text.len() > bytes {
+                text.pop();
+            }
+        };
+        cut(&mut self.held, 400);
+        cut(&mut self.host, 255);
+        cut(&mut self.version, 100);
+        for text in [&mut self.not_ready, &mut self.peer].into_iter().flatten() {
+            cut(text, 255);
+        }
+    }
+
+    /// Decodes a record's value.
+    ///
+    /// # Errors
+    /// When it isn't a report.
+    pub fn from_json(value: &[u8]) -> Result<Report, serde_json::Error> {
+        serde_json::from_slice(value)
+    }
+
+    /// Whether it is overdue at this time, as seen by a reader whose clock may differ a little.
+    #[must_use]
+    pub fn is_overdue(&self, now: Millis) -> bool {
+        now.since(self.at) > self.every + GRACE
+    }
+}
+
+/// What a report may be late by, in milliseconds: clocks differ, and a busy machine is slow.
+const GRACE: i64 = 2_000;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(partitions: usize) -> Report {
+        let held = |id| Held {
+            topic: None,
+            partition: PartitionId(id),
+            phase: if id == 100 { HeldPhase::Restoring } else { HeldPhase::Active },
+            position: Some(Offset(1_234_567_890)),
+            since: Millis(1_766_400_000_000),
+            assigned: Some(Millis(1_766_400_000_000)),
+        };
+        Report {
+            worker: "host-123".to_owned(),
+            kind: Kind::Worker,
+            at: Millis(1_766_400_000_000),
+            since: Millis(1_766_400_000_000),
+            every: 1000,
+            version: "0.1.0".to_owned(),
+            host: "host".to_owned(),
+            group: Some("genwatch".to_owned()),
+            not_ready: None,
+            rate: 1000.5,
+            busy: 0.25,
+            cpu: 0.1,
+            records: 1_000_000,
+            in_flight: 64,
+            generators: 1000,
+            rebalances: 3,
+            peer: None,
+            held: "0-11".to_owned(),
+            partitions: (0..i32::try_from(partitions).unwrap()).map(held).collect(),
+            released: vec![Released { topic: None, partition: PartitionId(5), at: Millis(7) }],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let said = report(12);
+        assert_eq!(Report::from_json(&said.to_json()).unwrap(), said);
+    }
+
+    #[test]
+    fn it_never_exceeds_its_size_and_keeps_what_is_in_the_middle_of_something() {
+        for partitions in [0, 12, 13, 20, 128, 1000] {
+            let json = report(partitions).to_json();
+            assert!(json.len() <= REPORT_BYTES_MAX, "{partitions}: {} bytes", json.len());
+            let read = Report::from_json(&json).unwrap();
+            assert_eq!(read.held, "0-11");
+            if partitions > 100 {
+                assert_eq!(read.partitions[0].partition, PartitionId(100), "the one that restores");
+                assert!(read.partitions.len() > 8, "room is used: {}", read.partitions.len());
+            }
+        }
+        let mut absurd = report(3);
+        absurd.held = "0,2,".repeat(1000);
+        absurd.peer = Some("ü".repeat(3000));
+        assert!(absurd.to_json().len() <= REPORT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_reader_ignores_what_it_does_not_know() {
+        let json = String::from_utf8(report(1).to_json()).unwrap();
+        let newer = json.replacen('{', r#"{"of_the_future":[1],"#, 1);
+        assert_eq!(Report::from_json(newer.as_bytes()).unwrap(), report(1));
+    }
+
+    #[test]
+    fn silence_longer_than_was_said_is_overdue() {
+        let said = report(1);
+        assert!(!said.is_overdue(Millis(said.at.0 + 2_900)));
+        assert!(said.is_overdue(Millis(said.at.0 + 3_100)));
+    }
+}
