@@ -29,7 +29,7 @@ pub(super) struct ClusterOptions {
     #[arg(short, long, default_value = "emergency_generators", env = "GENWATCH_TOPIC", value_parser = topic_name)]
     pub(super) topic: String,
 
-    /// The consumer group; <GROUP>_state derives from it.
+    /// The consumer group; <GROUP>_state and <GROUP>_workers derive from it.
     #[arg(short, long, default_value = "genwatch", env = "GENWATCH_GROUP", value_parser = topic_name)]
     pub(super) group: String,
 

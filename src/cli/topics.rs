@@ -30,10 +30,10 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// Returns all topics of these names, unless one name would stand for two of them.
-fn all(topics: &Topics) -> Result<[(Role, &str); 6], Failure> {
+fn all(topics: &Topics) -> Result<[(Role, &str); 7], Failure> {
     if let Some(name) = topics.clash() {
         return Err(Failure::usage(anyhow::anyhow!(
-            "{name} would be both the topic of readings and the state topic of its group: give another --topic or --group"
+            "{name} would be both the topic of readings and a topic of its group: give another --topic or --group"
         )));
     }
     Ok(Role::ALL.map(|role| (role, topics.name(role))))

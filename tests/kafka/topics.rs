@@ -82,7 +82,7 @@ fn what_genwatch_needs_of_its_topics_is_not_for_users_to_set() {
         ("dlq:message.timestamp.after.max.ms=1000", "keeps its timestamp"),
         ("message.timestamp.type=LogAppendTime", "event time"),
         ("min.insync.replicas=2", "--min-insync"),
-        ("deadletters:retention.ms=1", "readings, alerts, dlq, state, status, 1m"),
+        ("deadletters:retention.ms=1", "readings, alerts, dlq, state, status, 1m, workers"),
     ] {
         let ended = world.run("topics create", &["--config", config]);
         assert_eq!(ended.code, Some(2), "{ended:?}");

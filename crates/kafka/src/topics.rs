@@ -11,6 +11,7 @@ const MAX_LETTER_BYTES: u32 = MAX_RECORD_BYTES + (1 << 20);
 /// any batch of states that a producer builds, which is a megabyte (`batch.size`).
 const SEGMENT: [(&str, &str); 3] =
     [("segment.bytes", "4194304"), ("segment.ms", "3600000"), ("min.cleanable.dirty.ratio", "0.1")];
+const A_DAY_MS: u32 = 24 * 60 * 60 * 1000;
 /// Kept until deleted.
 const FOR_EVER: &str = "-1";
 /// Kafka's value for "any time in the future".
@@ -31,6 +32,8 @@ pub struct Topics {
     pub status: String,
     /// One-minute aggregates.
     pub aggregates: String,
+    /// What workers, bridges and sinks say of themselves, compacted; one partition.
+    pub workers: String,
 }
 
 impl Topics {
@@ -44,12 +47,13 @@ impl Topics {
             state: format!("{group}_state"),
             status: format!("{topic}_status"),
             aggregates: format!("{topic}_1m"),
+            workers: format!("{group}_workers"),
         }
     }
 
     /// Returns all of them, with their cleanup policies, in the order of `docs/formats.md`.
     #[must_use]
-    pub fn all(&self) -> [(&str, Cleanup); 6] {
+    pub fn all(&self) -> [(&str, Cleanup); 7] {
         Role::ALL.map(|role| (self.name(role), role.cleanup()))
     }
 
@@ -63,13 +67,15 @@ impl Topics {
             Role::State => &self.state,
             Role::Status => &self.status,
             Role::Aggregates => &self.aggregates,
+            Role::Workers => &self.workers,
         }
     }
 
     /// Returns a name used for two topics: with `--group g`, `--topic g_state` would hold readings and states.
     #[must_use]
     pub fn clash(&self) -> Option<&str> {
-        (self.readings == self.state).then_some(self.readings.as_str())
+        let is_taken = self.readings == self.state || self.readings == self.workers;
+        is_taken.then_some(self.readings.as_str())
     }
 }
 
@@ -88,12 +94,21 @@ pub enum Role {
     Status,
     /// `<topic>_1m`
     Aggregates,
+    /// `<group>_workers`
+    Workers,
 }
 
 impl Role {
     /// All of them, in the order of `docs/formats.md`.
-    pub const ALL: [Role; 6] =
-        [Role::Readings, Role::Alerts, Role::DeadLetters, Role::State, Role::Status, Role::Aggregates];
+    pub const ALL: [Role; 7] = [
+        Role::Readings,
+        Role::Alerts,
+        Role::DeadLetters,
+        Role::State,
+        Role::Status,
+        Role::Aggregates,
+        Role::Workers,
+    ];
 
     /// Returns its word on the command line: its suffix, or `readings`.
     #[must_use]
@@ -105,14 +120,22 @@ impl Role {
             Role::State => "state",
             Role::Status => "status",
             Role::Aggregates => "1m",
+            Role::Workers => "workers",
         }
+    }
+
+    /// Returns the number of its partitions if all topics of readings have `partitions`. Reports of workers have one: a
+    /// reader wants all of them, in order.
+    #[must_use]
+    pub fn partitions(self, partitions: i32) -> i32 {
+        if self == Role::Workers { 1 } else { partitions }
     }
 
     /// Returns how old records are removed.
     #[must_use]
     pub fn cleanup(self) -> Cleanup {
         match self {
-            Role::State | Role::Status => Cleanup::Compact,
+            Role::State | Role::Status | Role::Workers => Cleanup::Compact,
             Role::Readings | Role::Alerts | Role::DeadLetters | Role::Aggregates => Cleanup::Delete,
         }
     }
@@ -130,6 +153,12 @@ impl Role {
                 config.set("retention.ms", FOR_EVER);
             }
             Role::State | Role::Status => SEGMENT.iter().for_each(|(key, value)| config.set(key, value)),
+            Role::Workers => {
+                SEGMENT.iter().for_each(|(key, value)| config.set(key, value));
+                // The hand-overs of a day: whoever asks later sees them, too.
+                config.set("min.compaction.lag.ms", &A_DAY_MS.to_string());
+                config.set("delete.retention.ms", &A_DAY_MS.to_string());
+            }
             Role::Readings | Role::Alerts | Role::Aggregates => {}
         }
         config
@@ -166,6 +195,7 @@ impl Role {
             Role::State => "an alarm's state has to be kept for as long as the alarm stands",
             Role::Status => "a generator's status has to be kept until the next one",
             Role::Aggregates => "compaction would keep a generator's last minute alone",
+            Role::Workers => "the last report of each worker has to be kept",
         }
     }
 
@@ -333,6 +363,7 @@ mod tests {
     #[test]
     fn a_topic_of_readings_is_no_topic_of_states() {
         assert_eq!(Topics::new("g_state", "g").clash(), Some("g_state"));
+        assert_eq!(Topics::new("g_workers", "g").clash(), Some("g_workers"));
         assert_eq!(Topics::new("g", "g").clash(), None);
     }
 }

@@ -11,13 +11,13 @@ use super::settings::Settings;
 use super::{all, check_sizes};
 use crate::cli::{ClusterOptions, Failure};
 
-/// Create the topics of readings, alerts, dead letters, states, status and aggregates.
+/// Create the topics of readings, alerts, dead letters, states, status, aggregates and workers' reports.
 ///
 /// Existing topics are left as they are; a second run changes nothing. Everything is checked first: if one topic
 /// conflicts (other partitions, another cleanup policy) or the broker would refuse one, none is created.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Partitions of every topic: the most workers that can share the readings.
+    /// Partitions of every topic but <GROUP>_workers, which has one: the most workers that can share the readings.
     #[arg(short, long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: i32,
 
@@ -31,7 +31,7 @@ pub(super) struct Options {
     min_insync: Option<i32>,
 
     /// A property of the created topics, such as retention.ms=604800000; prefix it with a topic to set it for that one
-    /// only: readings:, alerts:, dlq:, state:, status:, 1m:. May be repeated; in GENWATCH_CONFIG one a line.
+    /// only: readings:, alerts:, dlq:, state:, status:, 1m:, workers:. May be repeated; in GENWATCH_CONFIG one a line.
     #[arg(short, long, value_name = "[TOPIC:]KEY=VALUE", env = "GENWATCH_CONFIG")]
     config: Vec<String>,
 
@@ -57,7 +57,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         settings: settings.of(role).map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         plan: TopicPlan {
             name: name.to_owned(),
-            partitions: options.partitions,
+            partitions: role.partitions(options.partitions),
             replication,
             config: settings.apply(role, role.config().min_insync(min_insync)),
         },
@@ -85,7 +85,7 @@ enum Checked {
 }
 
 /// Checks all topics; the broker validates the missing ones.
-fn check(cluster: &Cluster, plans: [Planned; 6]) -> Result<Vec<Checked>, Failure> {
+fn check(cluster: &Cluster, plans: [Planned; 7]) -> Result<Vec<Checked>, Failure> {
     let names = plans.each_ref().map(|planned| planned.plan.name.clone());
     let mut found = BTreeMap::new();
     for name in &names {
@@ -95,7 +95,11 @@ fn check(cluster: &Cluster, plans: [Planned; 6]) -> Result<Vec<Checked>, Failure
     }
     let configs = cluster.topic_configs(&found.keys().map(String::as_str).collect::<Vec<_>>());
     let wanted = plans[0].plan.partitions;
-    let mut conflicts: Vec<String> = partition_conflict(&names[0], wanted, &found).into_iter().collect();
+    let mut parallel = found.clone();
+    for planned in plans.iter().filter(|planned| planned.role == Role::Workers) {
+        parallel.remove(&planned.plan.name);
+    }
+    let mut conflicts: Vec<String> = partition_conflict(&names[0], wanted, &parallel).into_iter().collect();
     let size = |role: Role| {
         let planned = plans.iter().find(|planned| planned.role == role)?;
         let existing = configs.get(&planned.plan.name).and_then(|config| config.get("max.message.bytes"));
@@ -150,7 +154,8 @@ fn check(cluster: &Cluster, plans: [Planned; 6]) -> Result<Vec<Checked>, Failure
     }
 }
 
-/// Lists topics whose partitions differ from those wanted, and one way to make all equal.
+/// Lists topics whose partitions differ from those wanted, and one way to make all equal. Any number of partitions will
+/// do for workers' reports, which aren't among `found`.
 fn partition_conflict(readings: &str, wanted: i32, found: &BTreeMap<String, TopicInfo>) -> Option<String> {
     let wanted = usize::try_from(wanted).unwrap_or(0);
     let mut names: BTreeMap<usize, Vec<&str>> = BTreeMap::new();

@@ -121,7 +121,7 @@ mod tests {
         let lines: Vec<String> = refused.expect_err("refused").lines().map(str::to_owned).collect();
         assert_eq!(lines.len(), 5, "{lines:#?}");
         assert!(lines[1].contains("KEY=VALUE"));
-        assert!(lines[2].contains("readings, alerts, dlq, state, status, 1m"));
+        assert!(lines[2].contains("readings, alerts, dlq, state, status, 1m, workers"));
         assert!(lines[3].contains("cleanup.policy=delete of state: this topic's is compact"));
         assert_eq!(lines[4].trim(), "min.insync.replicas=2: use --min-insync", "one reason, one line");
     }
