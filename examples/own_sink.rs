@@ -18,7 +18,7 @@ use std::time::Duration;
 use genwatch::service::Context;
 use genwatch::sink::{self, SinkConfig, SinkError, SinkSummary, Skipped, SourceRecord, Store, WriteAnswer};
 use genwatch_core::engine::start::OnOutOfRange;
-use genwatch_kafka::config::Connection;
+use genwatch_kafka::config::{Connection, worker_name};
 use serde::Deserialize;
 
 /// A file to which lines are appended.
@@ -111,6 +111,9 @@ pub fn run(
         connection: Connection::new(brokers, &[])?,
         group: format!("{topic}_own_sink"),
         topics: vec![format!("{topic}_alerts")],
+        name: worker_name(),
+        // Where the workers of group `genwatch` report, too.
+        reports: "genwatch_workers".to_owned(),
         store: file,
         connections: 1,
         batch: 1000,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use genwatch_core::engine::start::OnOutOfRange;
+use genwatch_kafka::config::worker_name;
 use genwatch_kafka::subscriber::SubscriberError;
 
 use super::options::Choice;
@@ -150,6 +151,8 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         connection: options.cluster.connection()?,
         group: format!("{}_influx", options.cluster.group),
         topics,
+        name: worker_name(),
+        reports: options.cluster.topics().workers,
         store: InfluxStore::new(client.map_err(Failure::usage)?, shapes),
         connections: options.connections as usize,
         batch: options.batch as usize,

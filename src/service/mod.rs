@@ -10,6 +10,7 @@
 //! printed at its end.
 //!
 //! * [`readiness`]: conditions and heartbeat. [`metrics`]: the registry. [`http`]: `/metrics`, `/livez`, `/readyz`.
+//! * [`reporter`]: what a service says of itself in `<group>_workers`.
 //! * [`stderr`]: log lines that can't be written are dropped. [`mod@panic`]: a panic ends the process.
 //! * `genwatch_kafka::log_limit`: limits repeated log lines. `genwatch_kafka::clock`: the clocks.
 
@@ -17,6 +18,7 @@ pub mod http;
 pub mod metrics;
 pub mod panic;
 pub mod readiness;
+pub mod reporter;
 pub mod stderr;
 
 pub use genwatch_kafka::log_limit::LogLimiter;

@@ -18,8 +18,12 @@ pub struct SinkConfig<S> {
     pub connection: Connection,
     /// The sinks' own consumer group: the workers' group reads only readings, and commits with its effects.
     pub group: String,
-    /// The topics.
+    /// The topics; the first is the main one.
     pub topics: Vec<String>,
+    /// The sink's name in its reports; unique in the group.
+    pub name: String,
+    /// The topic of its reports: `<group>_workers` of the workers' group.
+    pub reports: String,
     /// The store that their records go to.
     pub store: S,
     /// The most requests under way at once.
@@ -93,7 +97,7 @@ pub enum SinkError {
     )]
     Commit,
     /// The system can't start a thread.
-    #[error("the writer's thread could not be started")]
+    #[error("a thread could not be started")]
     Thread(#[from] std::io::Error),
 }
 

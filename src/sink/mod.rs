@@ -19,6 +19,7 @@ pub mod influx;
 pub mod lanes;
 pub mod metrics;
 pub mod offsets;
+mod reports;
 mod starts;
 pub mod store;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use genwatch_core::engine::start::OnOutOfRange;
+use genwatch_core::report::Kind;
 use genwatch_core::types::{Offset, PartitionId, TopicPartition};
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::config::ranges;
@@ -42,11 +44,13 @@ use genwatch_kafka::error::Chain;
 use genwatch_kafka::subscriber::{self, SubscribedRecord, Subscriber};
 use prometheus::IntCounter;
 
+use crate::service::reporter::{Identity, Reporter};
 use crate::service::{Context, Health, LogLimiter, NotReady};
 use batch::Origin;
 use lanes::WriteLanes;
 use metrics::SinkMetrics;
 use offsets::OffsetTracker;
+use reports::Reports;
 use writer::Writers;
 
 /// The longest wait of one turn of the loop.
@@ -88,7 +92,18 @@ pub fn run<S: Store>(config: SinkConfig<S>, context: Context) -> Result<SinkSumm
         metrics.clone(),
         not_ready.store_away.clone(),
     )?;
+    // Dropped last: the sink's tombstone is its last word.
+    let mut reporter = Reporter::default();
+    let identity = Identity {
+        worker: config.name,
+        kind: Kind::Sink,
+        group: Some(config.group.clone()),
+        topics: topics.clone(),
+        peer: Some(store.address().to_owned()),
+    };
+    reporter.start(&config.connection, &config.reports, identity)?;
     let sink = Sink {
+        reports: Reports::new(reporter.reporting()),
         subscriber: &subscriber,
         lanes: WriteLanes::new(writers, config.connections, config.batch, config.linger),
         store,
@@ -118,6 +133,7 @@ pub fn run<S: Store>(config: SinkConfig<S>, context: Context) -> Result<SinkSumm
 /// The loop and its state.
 struct Sink<'a, S> {
     subscriber: &'a Subscriber,
+    reports: Reports,
     lanes: WriteLanes,
     store: Arc<S>,
     context: Context,
@@ -196,8 +212,10 @@ impl<S: Store> Sink<'_, S> {
             self.follow_positions()?;
             self.follow_brokers();
             self.commit();
+            self.report();
         }
         self.settle()?;
+        self.reports.left();
         Ok(self.summary)
     }
 
@@ -209,7 +227,11 @@ impl<S: Store> Sink<'_, S> {
         // One look at the clock per burst.
         let mut now = None;
         for _ in 0..BURST {
+            let asked = Instant::now();
             let record = self.subscriber.poll(wait)?;
+            if record.is_none() {
+                self.reports.idle += asked.elapsed();
+            }
             // Before the record: its partition may have just been assigned.
             self.follow_rebalances()?;
             let Some(record) = record else { break };
@@ -320,6 +342,7 @@ impl<S: Store> Sink<'_, S> {
                         continue;
                     }
                     self.offsets.assigned(&places);
+                    self.reports.rebalanced();
                     self.apply_pause(&places)?;
                     tracing::info!(assigned = self.names(&places), "rebalance");
                 }

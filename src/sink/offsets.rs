@@ -61,6 +61,12 @@ impl OffsetTracker {
         self.held.get(&place).and_then(|held| held.taken.max(held.done))
     }
 
+    /// Returns the offset below which all is written, if known.
+    #[must_use]
+    pub fn done(&self, place: TopicPartition) -> Option<Offset> {
+        self.held.get(&place).and_then(|held| held.done)
+    }
+
     /// Returns the held partitions.
     pub fn places(&self) -> impl Iterator<Item = TopicPartition> {
         self.held.keys().copied()

@@ -61,7 +61,7 @@ pub struct WorkerConfig {
     pub max_bad_ratio: Option<f64>,
     /// The bounds of the buffers.
     pub bounds: Bounds,
-    /// A name for logs and the fleet view.
+    /// A name for logs, reports and the fleet view; unique in the group.
     pub name: String,
     /// The live view of all workers in this process, if there is one.
     pub fleet: Option<Arc<FleetView>>,
@@ -141,4 +141,7 @@ pub enum WorkerError {
     /// Effects can't be made durable.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The system has no thread.
+    #[error("the thread of the worker's reports could not be started")]
+    Thread(#[from] std::io::Error),
 }

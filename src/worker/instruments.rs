@@ -1,7 +1,8 @@
-//! A worker's metrics and readiness conditions.
+//! A worker's metrics, readiness conditions and reports.
 
 use super::WorkerError;
 use super::metrics::WorkerMetrics;
+use crate::service::reporter::Reporting;
 use crate::service::{Context, Health, NotReady};
 
 /// Outlives a worker that is replaced.
@@ -10,6 +11,7 @@ pub(super) struct Instruments {
     pub(super) context: Context,
     pub(super) metrics: WorkerMetrics,
     pub(super) not_ready: Conditions,
+    pub(super) reporting: Reporting,
 }
 
 /// Reasons not to be ready, the most telling first.
@@ -32,10 +34,10 @@ pub(super) struct Conditions {
 }
 
 impl Instruments {
-    pub(super) fn register(context: Context) -> Result<Instruments, WorkerError> {
+    pub(super) fn register(context: Context, reporting: Reporting) -> Result<Instruments, WorkerError> {
         let metrics = WorkerMetrics::register(&context.metrics)?;
         let not_ready = Conditions::register(&context.health);
-        Ok(Instruments { context, metrics, not_ready })
+        Ok(Instruments { context, metrics, not_ready, reporting })
     }
 }
 

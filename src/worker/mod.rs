@@ -6,7 +6,8 @@
 //!
 //! The engine decides, this folder executes: it passes the answers of librdkafka, the committer and the restorer to
 //! the engine, and performs the engine's actions. `group.rs` handles rebalances and partitions that start; `deaf.rs`
-//! detects a client that won't rejoin its group, `replace.rs` replaces a client, `topics.rs` handles a deleted topic.
+//! detects a client that won't rejoin its group, `replace.rs` replaces a client, `topics.rs` handles a deleted topic,
+//! `reports.rs` tells others what this worker does.
 //!
 //! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
 //! it when there's something to do. It always polls, also while every partition is paused or draining, because
@@ -18,6 +19,7 @@ mod group;
 mod instruments;
 mod metrics;
 mod replace;
+mod reports;
 mod topics;
 mod watch;
 mod work;
@@ -45,11 +47,13 @@ use genwatch_kafka::restore::Restorer;
 use genwatch_kafka::topics::{Role, Topics};
 use genwatch_kafka::watermarks::WatermarkQuery;
 
+use crate::service::reporter::Reporter;
 use crate::service::{Context, LogLimiter};
 
 use deaf::Outside;
 use instruments::Instruments;
 use replace::Reason;
+use reports::Load;
 use work::WorkQueue;
 
 pub use config::{WorkerConfig, WorkerError, WorkerSummary};
@@ -71,7 +75,10 @@ const SPIN_BELOW: Duration = Duration::from_micros(120);
 /// # Errors
 /// With what a user must fix: the cluster, a topic, the state, the permissions.
 pub fn run(config: WorkerConfig, context: Context) -> Result<WorkerSummary, WorkerError> {
-    let mut worker = Worker::start(config, Instruments::register(context)?)?;
+    // Dropped last: a worker's tombstone is its last word.
+    let mut reporter = Reporter::default();
+    let mut worker = Worker::start(config, Instruments::register(context, reporter.reporting())?)?;
+    worker.start_reports(&mut reporter)?;
     loop {
         match worker.run()? {
             Ended::Done(summary) => return Ok(summary),
@@ -122,6 +129,7 @@ struct Worker {
     /// Since when partitions wait for their alarm states.
     restoring: Option<Instant>,
     observed: Instant,
+    load: Load,
     positions_followed: Instant,
     member_asked: Instant,
     outside: Outside,
@@ -201,6 +209,7 @@ impl Worker {
             progress: BTreeMap::new(),
             restoring: None,
             observed: Instant::now(),
+            load: Load::new(Instant::now()),
             positions_followed: Instant::now(),
             member_asked: Instant::now(),
             outside: Outside::new(&config.connection),
@@ -262,6 +271,7 @@ impl Worker {
             self.engine.tick();
             self.perform()?;
             self.take_ends();
+            self.follow_phases();
             self.observe();
             if self.engine.is_void() {
                 return Ok(Some(Reason::OtherTopic));
@@ -473,7 +483,8 @@ impl Worker {
     }
 
     /// Sleeps until there is something to do; librdkafka, committer and restorer wake us.
-    fn sleep(&self) {
+    fn sleep(&mut self) {
+        let began = Instant::now();
         let mut wait = LOOP_SLEEP_MAX;
         if let Some(due) = self.engine.next_commit() {
             wait = wait.min(Duration::from_millis(u64::try_from(due.since(clock::mono())).unwrap_or(0)));
@@ -497,6 +508,7 @@ impl Worker {
             None if wait.is_zero() => {}
             None => std::thread::park_timeout(wait),
         }
+        self.load.slept += began.elapsed();
     }
 
     fn leave(&mut self, by: impl Fn(&Consumer) -> Result<(), ClientError>) {
@@ -506,6 +518,7 @@ impl Worker {
         for slot in self.engine.slots() {
             self.instruments.metrics.forget(slot.partition);
         }
+        self.instruments.reporting.follow([]);
         if let Some(fleet) = &self.config.fleet {
             fleet.left(&self.config.name);
         }

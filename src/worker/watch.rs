@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use genwatch_core::engine::{Notice, SlotStatus};
+use genwatch_core::engine::{Notice, SlotStatus, SlotView};
 use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::config::ranges;
@@ -71,8 +71,8 @@ impl Worker {
             return;
         }
         self.positions_followed = Instant::now();
-        let worked = self.engine.slots().filter(|slot| slot.status == SlotStatus::Active);
-        let ids: Vec<PartitionId> = worked.map(|slot| slot.partition).collect();
+        let processed = self.engine.slots().filter(is_processed);
+        let ids: Vec<PartitionId> = processed.map(|slot| slot.partition).collect();
         for (id, position) in self.consumer.positions(&ids) {
             self.engine.position(id, position);
         }
@@ -126,8 +126,8 @@ impl Worker {
             let (told, heard) = *self.log_ends.entry(slot.partition).or_insert((None, Instant::now()));
             let log_end = told.max(slot.end);
             let lag = log_end.map_or(0, |end| (end.0 - committed.0).max(0));
-            let is_worked = slot.status == SlotStatus::Active;
-            if lag == 0 && is_worked {
+            let is_processed = is_processed(&slot);
+            if lag == 0 && is_processed {
                 *since = Instant::now();
             }
             let is_unanswered = heard.elapsed() >= STALLED_AFTER;
@@ -141,11 +141,12 @@ impl Worker {
                 metrics.lag.with_label_values(&[&label]).set(lag);
             }
             metrics.stalled.with_label_values(&[&label]).set(if stalled { 1.0 } else { 0.0 });
-            if let (Some(fleet), Some(log_end), true) = (&self.config.fleet, log_end, is_worked) {
+            if let (Some(fleet), Some(log_end), true) = (&self.config.fleet, log_end, is_processed) {
                 fleet.holds(&self.config.name, slot.partition, committed, log_end);
             }
         }
         self.tell_leaders_away(&unanswered);
+        self.tell_activity();
     }
 
     fn tell_leaders_away(&mut self, partitions: &[PartitionId]) {
@@ -164,6 +165,10 @@ impl Worker {
             tracing::info!("the leaders of all partitions answer again");
         }
     }
+}
+
+fn is_processed(slot: &SlotView) -> bool {
+    matches!(slot.status, SlotStatus::Active | SlotStatus::Draining)
 }
 
 /// Returns the meaning of an error in place of a record for its partition.

@@ -96,7 +96,9 @@ impl Verdict {
         match (after.lag(), owned) {
             (0, _) => Verdict::Ok,
             (_, false) => Verdict::Unowned,
-            _ if after.next <= before.next && before.lag() > 0 && after.time_lag > EVIDENCE => Verdict::Stalled,
+            _ if after.next <= before.next && before.lag() > 0 && after.time_lag > EVIDENCE => {
+                Verdict::Stalled
+            }
             _ if after.time_lag > NEAR => Verdict::Behind,
             _ => Verdict::Ok,
         }

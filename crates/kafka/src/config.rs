@@ -376,10 +376,14 @@ pub(crate) fn log(level: i32, facility: &str, message: &str) {
 /// Returns this worker's name: host and process id.
 #[must_use]
 pub fn worker_name() -> String {
+    format!("{}-{}", host_name(), std::process::id())
+}
+
+/// Returns the name of this machine or container.
+#[must_use]
+pub fn host_name() -> String {
     let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
-    let host =
-        host.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned();
-    format!("{host}-{}", std::process::id())
+    host.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
 }
 
 /// Formats partitions in one line: `0, 3, 5-9`.

@@ -18,6 +18,7 @@
 //! * [`topic_reader`]: reads a whole topic without a group.
 //! * [`restore`]: where a partition starts, and the alarm states that moved with it.
 //! * [`admin`]: topics: what exists, what is missing.
+//! * [`reports`]: what a worker says of itself.
 //! * [`topic_watch`]: whether the topics exist, and whether they were recreated.
 //! * [`clock`]: the clocks. [`log_limit`]: limits repeated log lines.
 //! * [`mock`]: a broker in this process.
@@ -36,6 +37,7 @@ mod native;
 mod outage;
 pub mod producer;
 mod properties;
+pub mod reports;
 pub mod restore;
 pub mod subscriber;
 pub mod topic_reader;

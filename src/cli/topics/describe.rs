@@ -95,9 +95,8 @@ fn describe(
     readings: Option<&TopicInfo>,
 ) -> Found {
     let mut problems = Vec::new();
-    let differs = |readings: &&TopicInfo| {
-        role != Role::Workers && readings.partitions.len() != info.partitions.len()
-    };
+    let differs =
+        |readings: &&TopicInfo| role != Role::Workers && readings.partitions.len() != info.partitions.len();
     if let Some(readings) = readings.filter(differs) {
         problems.push(format!(
             "{} partitions, and {} has {}: a record keeps its partition number",

@@ -19,6 +19,7 @@ pub mod summary;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+use genwatch_core::report::Kind;
 use genwatch_kafka::admin::{Cluster, ClusterError};
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::error::ClientError;
@@ -32,6 +33,7 @@ use super::client::{self, Socket};
 use super::message::TopicPatterns;
 use super::share::Share;
 use super::unacked::Unacked;
+use crate::service::reporter::{Activity, Identity, Reporter, Reporting};
 use crate::service::{Context, Health, MetricsError, NotReady};
 use link::Link;
 use metrics::BridgeMetrics;
@@ -59,6 +61,8 @@ const SLOW: Duration = Duration::from_secs(5);
 const STILL_SLOW: Duration = Duration::from_secs(30);
 /// The longest delay before a stop request is seen.
 const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Interval of telling others what the bridge does.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Delivery reports taken at a time.
 const REPORTS: usize = 256;
 
@@ -70,7 +74,7 @@ pub struct BridgeConfig {
     pub topics: Topics,
     /// MQTT.
     pub broker: Broker,
-    /// Names the session: unique among the broker's clients, the same after a restart.
+    /// Names the session and the bridge: unique among the broker's clients, the same after a restart.
     pub client_id: String,
     /// Where generators report.
     pub tree: TopicPatterns,
@@ -158,6 +162,17 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
         ProducerLimits { batch_bytes: topics.into_iter().filter_map(|topic| most_bytes(topic)).min() };
     let oldest = Oldest::of(cluster.topic_config(&config.topics.readings, "message.timestamp.before.max.ms"));
     drop(cluster);
+    // Dropped last: the bridge's tombstone is its last word.
+    let mut reporter = Reporter::default();
+    let identity = Identity {
+        worker: config.client_id.clone(),
+        kind: Kind::Bridge,
+        group: None,
+        topics: Vec::new(),
+        peer: Some(config.broker.address().to_string()),
+    };
+    reporter.start(&config.connection, &config.topics.workers, identity)?;
+    let reporting = reporter.reporting();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (reported, reports) = tokio::sync::mpsc::unbounded_channel();
@@ -188,6 +203,8 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
             context,
             metrics,
             not_ready,
+            reporting,
+            reported: Instant::now(),
         };
         bridge.run(events, reports, &socket).await
     })
@@ -198,6 +215,8 @@ struct Bridge {
     context: Context,
     metrics: BridgeMetrics,
     not_ready: Conditions,
+    reporting: Reporting,
+    reported: Instant,
     client: AsyncClient,
     forwarder: Forwarder,
     unacked: Unacked,
@@ -335,7 +354,24 @@ impl Bridge {
             self.subscribe();
         }
         self.tell_if_slow();
+        self.report();
         Ok(())
+    }
+
+    /// Tells others what the bridge does.
+    fn report(&mut self) {
+        if self.reported.elapsed() < REPORT_EVERY {
+            return;
+        }
+        self.reported = Instant::now();
+        self.reporting.tell(Activity {
+            not_ready: self.context.health.ready().err(),
+            records: self.summary.readings + self.summary.statuses,
+            // It can have so many under way.
+            busy: self.unacked.len() as f64 / f64::from(RECEIVE_MAXIMUM),
+            in_flight: self.unacked.len() as u64,
+            ..Activity::default()
+        });
     }
 
     fn tell_if_slow(&mut self) {

@@ -69,7 +69,8 @@ impl Slot {
 
     pub(super) fn view(&self, partition: PartitionId, committed: Option<Offset>) -> SlotView {
         let status = match self.phase {
-            Phase::Active | Phase::Draining { .. } => SlotStatus::Active,
+            Phase::Active => SlotStatus::Active,
+            Phase::Draining { .. } | Phase::Dropping(Then::Gone) => SlotStatus::Draining,
             Phase::Waiting | Phase::Restoring(_) | Phase::Dropping(_) => SlotStatus::Awaited,
             Phase::Refused => SlotStatus::Refused,
         };
@@ -82,6 +83,8 @@ impl Slot {
 pub enum SlotStatus {
     /// It is processed.
     Active,
+    /// It is given up: what has begun is finished.
+    Draining,
     /// Not yet processed: its state is being restored.
     Awaited,
     /// Not processed until a fault is fixed.

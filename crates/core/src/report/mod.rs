@@ -3,6 +3,8 @@
 //! The page, `status` and the advisor know from these records who processes what: group metadata never says who
 //! restores, who drains, or how a hand-over went, and some brokers list no groups at all.
 
+pub mod phases;
+
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Millis, Offset, PartitionId};
