@@ -40,7 +40,7 @@ fn assert_valid(schema: &Value, document: &Value, what: &str) {
 #[test]
 fn schemas_are_schemas_and_their_examples_are_valid() {
     let schemas = schemas();
-    assert_eq!(schemas.len(), 13);
+    assert_eq!(schemas.len(), 14);
     for (name, schema) in schemas {
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema", "{name}");
         assert!(jsonschema::draft202012::meta::is_valid(&schema), "{name}");
@@ -62,7 +62,7 @@ fn every_example_of_the_page_is_valid() {
         assert_valid(schemas.get(name).expect(name), &document, name);
         seen.push(name);
     }
-    for name in ["reading", "alert", "state", "generator-status", "aggregate", "group-status"] {
+    for name in ["reading", "alert", "state", "generator-status", "aggregate", "report", "group-status"] {
         assert!(seen.contains(&name), "no example of {name} in {seen:?}");
     }
     for name in schemas.keys() {
@@ -148,9 +148,16 @@ fn the_asyncapi_document_has_the_topics_and_its_references_lead_somewhere() {
         }
     }
     // Each topic's payload has its own schema.
-    for schema in
-        ["reading", "alert", "state", "generator-status", "aggregate", "alert-headers", "dead-letter-headers"]
-    {
+    for schema in [
+        "reading",
+        "alert",
+        "state",
+        "generator-status",
+        "aggregate",
+        "report",
+        "alert-headers",
+        "dead-letter-headers",
+    ] {
         assert!(text.contains(&format!("$ref: schemas/{schema}.json")), "{schema}");
     }
 }

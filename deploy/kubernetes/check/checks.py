@@ -368,8 +368,9 @@ def partitions_are_the_same_everywhere(r: Rendering):
         if scaled["spec"]["maxReplicaCount"] != r.partitions():
             yield f"maxReplicaCount is {scaled['spec']['maxReplicaCount']}, GENWATCH_PARTITIONS {r.partitions()}"
     for topic in r.all("KafkaTopic"):
-        if topic["spec"]["partitions"] != r.partitions():
-            yield f"{label(topic)} has {topic['spec']['partitions']} partitions, GENWATCH_PARTITIONS is {r.partitions()}"
+        wanted = 1 if topic["spec"]["topicName"].endswith("_workers") else r.partitions()
+        if topic["spec"]["partitions"] != wanted:
+            yield f"{label(topic)} has {topic['spec']['partitions']} partitions, not {wanted}"
     replicas = r.worker()["spec"].get("replicas")
     if r.all("ScaledObject") and replicas is not None:
         yield f"KEDA sets the replicas, and so does the Deployment ({replicas})"
@@ -479,17 +480,20 @@ def each_user_may_do_its_service_s_job_and_nothing_else(r: Rendering):
             ("topic", f"{topic}_alerts", "literal"): {"Write"},
             ("topic", f"{topic}_dlq", "literal"): {"Write"},
             ("topic", f"{group}_state", "literal"): {"Read", "Write"},
+            ("topic", f"{group}_workers", "literal"): {"Write"},
             ("group", group, "literal"): {"Read"},
             ("transactionalId", f"{group}-", "prefix"): {"Write"},
         },
         "genwatch-bridge": {
             ("topic", topic, "literal"): {"Write"},
             ("topic", f"{topic}_status", "literal"): {"Write"},
+            ("topic", f"{group}_workers", "literal"): {"Write"},
         },
         "genwatch-sink": {
             ("topic", topic, "literal"): {"Read"},
             ("topic", f"{topic}_alerts", "literal"): {"Read"},
             ("topic", f"{topic}_1m", "literal"): {"Read"},
+            ("topic", f"{group}_workers", "literal"): {"Write"},
             ("group", f"{group}_influx", "literal"): {"Read"},
         },
     }

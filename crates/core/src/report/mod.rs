@@ -94,7 +94,7 @@ pub struct Held {
     pub position: Option<Offset>,
     /// When this phase began.
     pub since: Millis,
-    /// When the group gave it, if it has become active since: from then until `since` it was restored.
+    /// When the group gave it, in the first minute of being active: from then until `since` it was restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assigned: Option<Millis>,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{Held, HeldPhase, Released};
 use crate::types::{Millis, Offset, PartitionId, TopicPartition};
 
-/// How long a released partition is mentioned, in milliseconds: a reader that misses some reports still learns of it.
+/// How long the times of a hand-over are mentioned, in milliseconds: a reader that misses some reports still learns them.
 const MENTIONED: i64 = 60_000;
 
 /// A partition that is held now, as its holder sees it.
@@ -41,7 +41,10 @@ impl PhaseLog {
         let mut former = std::mem::take(&mut self.held);
         for Holding { place, phase, position } in holdings {
             let entry = match former.remove(&place) {
-                Some(entry) if entry.phase == phase => Entry { position, ..entry },
+                Some(entry) if entry.phase == phase => {
+                    let is_news = now.since(entry.since) <= MENTIONED;
+                    Entry { position, assigned: entry.assigned.filter(|_| is_news), ..entry }
+                }
                 Some(entry) => {
                     let assigned = match (entry.phase, phase) {
                         (HeldPhase::Restoring, HeldPhase::Active) => Some(entry.since),
@@ -125,16 +128,18 @@ mod tests {
         log.follow(Millis(5000), [holding(3, HeldPhase::Active)]);
         let held = log.held(&topics);
         assert_eq!((held[0].since, held[0].assigned), (Millis(900), Some(Millis(100))));
-        log.follow(Millis(6000), [holding(3, HeldPhase::Draining)]);
-        log.follow(Millis(6300), []);
+        log.follow(Millis(65_000), [holding(3, HeldPhase::Active)]);
+        assert_eq!(log.held(&topics)[0].assigned, None, "old news");
+        log.follow(Millis(66_000), [holding(3, HeldPhase::Draining)]);
+        log.follow(Millis(66_300), []);
         assert_eq!(
             log.released(&topics),
-            [Released { topic: None, partition: PartitionId(3), at: Millis(6300) }]
+            [Released { topic: None, partition: PartitionId(3), at: Millis(66_300) }]
         );
-        log.follow(Millis(7000), [holding(3, HeldPhase::Restoring)]);
+        log.follow(Millis(67_000), [holding(3, HeldPhase::Restoring)]);
         assert_eq!(log.released(&topics), [], "it is held again");
         log.follow(Millis(100_000), []);
-        log.follow(Millis(170_000), []);
+        log.follow(Millis(161_000), []);
         assert_eq!(log.released(&topics), [], "a minute is over");
     }
 
