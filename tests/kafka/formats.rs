@@ -104,6 +104,7 @@ fn a_worker_writes_and_prints_what_the_schemas_say() {
     let of_letters = Strict::of("dead-letter-headers");
     assert_eq!(letters.iter().inspect(|letter| of_letters.check(&headers(letter, "dlq."))).count(), 3);
     Strict::of("worker-summary").check(&summary);
+    assert!(Strict::of("report").check_all(&values(&world, &world.workers_topic())) > 1);
     let described = world.run("topics describe", &["--json"]).success().json();
     Strict::of("topics-description").check(&described);
 }
@@ -130,4 +131,5 @@ fn a_fleet_and_a_bridge_write_and_print_what_the_schemas_say() {
     summary.check_all([&simulated, &fleet]);
     assert_eq!(Strict::of("generator-status").check_all(&values(&world, &status_topic)), 10);
     Strict::of("bridge-summary").check(&bridged);
+    assert!(Strict::of("report").check_all(&values(&world, &world.workers_topic())) > 0);
 }

@@ -40,6 +40,7 @@ mod own_sink;
 mod panic;
 mod rebalance;
 mod refusals;
+mod reports;
 mod secure;
 mod state;
 mod status;

@@ -161,6 +161,11 @@ impl World {
         format!("{}_state", self.group)
     }
 
+    /// See [`World::alerts_topic`].
+    pub fn workers_topic(&self) -> String {
+        format!("{}_workers", self.group)
+    }
+
     /// Starts `genwatch COMMAND` (which may be two words) in this world, with more arguments.
     pub fn start(&self, command: &str, arguments: &[&str]) -> Process {
         let cluster = ["--brokers", &self.brokers, "--topic", &self.topic, "--group", &self.group];
