@@ -210,13 +210,16 @@ impl Shared {
                 let last = state.told.take().unwrap_or_else(|| draft.activity.clone());
                 return (true, draft.due(&state.phases, last, true));
             }
-            if draft.may_report()
-                && let Some(told) = state.told.take()
-                && let Some(report) = draft.due(&state.phases, told, false)
-            {
-                return (false, Some(report));
-            }
-            state = self.wake.wait_timeout(state, SHORTEST / 10).unwrap_or_else(PoisonError::into_inner).0;
+            let wait = draft.wait();
+            state = match wait {
+                Some(wait) if state.told.is_some() => {
+                    self.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+                _ => match state.told.take().and_then(|told| draft.due(&state.phases, told, false)) {
+                    Some(report) => return (false, Some(report)),
+                    None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                },
+            };
         }
     }
 }
@@ -236,8 +239,10 @@ impl Draft {
         Draft { identity, host: host_name(), since, activity: Activity::default(), last: None }
     }
 
-    fn may_report(&self) -> bool {
-        self.last.as_ref().is_none_or(|(_, at, _)| at.elapsed() >= SHORTEST)
+    /// How long the next report has to wait at least.
+    fn wait(&self) -> Option<Duration> {
+        let (_, at, _) = self.last.as_ref()?;
+        SHORTEST.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero())
     }
 
     /// Returns a report if one is due: something has changed, or the last one said that one would come.

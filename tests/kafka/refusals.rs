@@ -76,7 +76,7 @@ fn a_second_run_of_topics_create_changes_nothing() {
     let world = World::new(3);
     let before = world.run("topics describe", &["--json"]).success().stdout;
     let again = world.run("topics create", &["--partitions", "3"]).success();
-    assert_eq!(again.stdout.matches(": exists").count(), 6, "{}", again.stdout);
+    assert_eq!(again.stdout.matches(": exists").count(), 7, "{}", again.stdout);
     assert_eq!(world.run("topics describe", &["--json"]).success().stdout, before);
 }
 

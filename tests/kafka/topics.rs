@@ -15,7 +15,7 @@ fn topics_create_makes_nothing_where_one_topic_is_in_the_way() {
     assert_eq!(topics(&world), [world.state_topic()]);
 
     world.run("topics create", &["--partitions", "3"]).success();
-    assert_eq!(topics(&world).len(), 6);
+    assert_eq!(topics(&world).len(), 7);
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn all_that_is_in_the_way_is_named_at_once_with_what_to_do() {
     let asked = ["--partitions", "3", "--config", "retention.mss=1000"];
     let refused = world.run("topics create", &asked).refused(1, &["nothing was created"]);
 
-    let others = format!("{0}_status, {0}_1m", world.topic);
+    let others = format!("{0}_status, {0}_1m, {1}", world.topic, world.workers_topic());
     let delete = format!("delete {}, with what they hold and pass --partitions 2", world.alerts_topic());
     for words in [
         delete.as_str(),
@@ -106,14 +106,14 @@ fn readings_from_the_future_are_refused_and_dead_letters_are_not() {
 #[test]
 fn describe_fails_where_topics_are_missing_or_wrong() {
     let world = World::empty();
-    let missing = world.run("topics describe", &[]).refused(1, &["6 of 6"]);
-    assert_eq!(missing.stdout.matches(": missing").count(), 6, "{}", missing.stdout);
+    let missing = world.run("topics describe", &[]).refused(1, &["7 of 7"]);
+    assert_eq!(missing.stdout.matches(": missing").count(), 7, "{}", missing.stdout);
 
     world.run("topics create", &["--partitions", "2"]).success();
     until("every partition has its leader", || world.run("topics describe", &[]).code == Some(0));
     alter(&world, &world.state_topic(), "cleanup.policy=delete");
     alter(&world, &world.topic, "message.timestamp.type=LogAppendTime");
-    let wrong = world.run("topics describe", &["--json"]).refused(1, &["2 of 6"]);
+    let wrong = world.run("topics describe", &["--json"]).refused(1, &["2 of 7"]);
     let described = wrong.json();
     let problems = |topic: &str| {
         let of = described.as_array().unwrap().iter().find(|of| of["topic"] == topic).unwrap();
@@ -130,11 +130,13 @@ fn describe_fails_where_topics_are_missing_or_wrong() {
 #[test]
 fn one_name_is_not_two_topics() {
     let mut world = World::empty();
-    world.topic = world.state_topic();
-    for command in ["topics create", "topics describe"] {
-        world.run(command, &[]).refused(2, &[&world.topic, "state topic"]);
+    for taken in [world.state_topic(), world.workers_topic()] {
+        world.topic = taken;
+        for command in ["topics create", "topics describe"] {
+            world.run(command, &[]).refused(2, &[&world.topic, "a topic of its group"]);
+        }
+        assert_eq!(topics(&world), [""; 0]);
     }
-    assert_eq!(topics(&world), [""; 0]);
 }
 
 /// The topics of this world that exist.

@@ -1,22 +1,24 @@
 //! Writes the reports of a worker, bridge or sink to `<group>_workers`: outside of transactions, and never in the way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use super::admin::{Cluster, ClusterError, TopicPlan};
 use super::config::Connection;
 use super::error::ClientError;
-use super::native;
 use super::topics::Role;
 
 /// A report that wasn't written within this many milliseconds is worthless: newer ones follow.
 const MESSAGE_TIMEOUT_MS: &str = "10000";
+
+/// The longest wait for one answer.
+const FLUSH_STEP: Duration = Duration::from_millis(20);
 
 /// Creates the topic of reports if it is missing.
 ///
@@ -35,7 +37,7 @@ pub fn ensure_topic(connection: &Connection, topic: &str) -> Result<(), ClusterE
 
 /// A producer of reports.
 pub struct ReportProducer {
-    producer: ThreadedProducer<Reports>,
+    producer: BaseProducer<Reports>,
     topic: String,
 }
 
@@ -62,8 +64,9 @@ impl ReportProducer {
         Ok(ReportProducer { producer, topic: topic.to_owned() })
     }
 
-    /// Queues a report, or a tombstone; drops it if the queue is full.
+    /// Queues a report, or a tombstone; drops it if the queue is full. Takes in what became of earlier ones.
     pub fn send(&self, worker: &str, report: Option<&[u8]>) {
+        self.producer.poll(Duration::ZERO);
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic).key(worker.as_bytes());
         record.payload = report;
         if let Err((error, _)) = self.producer.send(record) {
@@ -71,9 +74,13 @@ impl ReportProducer {
         }
     }
 
-    /// Waits until all is written, at most this long; returns whether it is.
-    pub fn flush(&self, timeout: Duration) -> bool {
-        native::producer::flush(&self.producer, timeout)
+    /// Waits until all is written, at most this long.
+    pub fn flush(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        // Not by `flush` of rust-rdkafka (0.39), which returns 100 ms after the last answer.
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            self.producer.poll(FLUSH_STEP);
+        }
     }
 }
 
