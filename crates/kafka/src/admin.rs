@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use genwatch_core::types::{Offset, PartitionId};
+use genwatch_core::types::{Offset, PartitionId, TopicId};
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
@@ -15,6 +15,7 @@ use rdkafka::metadata::Metadata;
 
 use super::config::{Connection, Context, Isolation};
 use super::error::ClientError;
+use super::native::topics::{DescribedTopic, describe_topics};
 use super::topics::{Cleanup, TopicConfig};
 
 /// How long to wait for a cluster at startup. A command that can't start says so within 15 s.
@@ -223,6 +224,14 @@ impl Cluster {
                 return Err(ClusterError::Unreachable { brokers: self.brokers.clone(), reason });
             }
         }
+    }
+
+    /// Checks that a broker answers within this time.
+    ///
+    /// # Errors
+    /// When none does, with the reason.
+    pub fn ping(&self, timeout: Duration) -> Result<(), ClusterError> {
+        self.metadata_within(Some("__genwatch_probe"), timeout).map(drop)
     }
 
     /// Returns the number of brokers.
@@ -531,12 +540,38 @@ impl Cluster {
         Ok((Offset(low), Offset(high)))
     }
 
+    /// Whether the cluster is an embedded broker, which answers neither admin requests nor questions for times.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.embedded
+    }
+
+    /// Returns the ids of those of these topics that exist; `None` where the brokers know no ids.
+    ///
+    /// # Errors
+    /// When no broker answers in time.
+    pub fn topic_ids(&self, topics: &[&str]) -> Result<BTreeMap<String, Option<TopicId>>, ClientError> {
+        if self.embedded {
+            return Ok(BTreeMap::new());
+        }
+        let described = describe_topics(&self.client, topics, REQUEST_TIMEOUT)?;
+        let there = |topic| match topic {
+            DescribedTopic::There { name, id } => Some((name, id)),
+            DescribedTopic::Missing { .. } => None,
+        };
+        Ok(described.into_iter().filter_map(there).collect())
+    }
+
     pub(crate) fn client(&self) -> &BaseConsumer<Context> {
         &self.client
     }
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata, ClusterError> {
-        self.client.fetch_metadata(topic, REQUEST_TIMEOUT).map_err(|error| match error.rdkafka_error_code() {
+        self.metadata_within(topic, REQUEST_TIMEOUT)
+    }
+
+    fn metadata_within(&self, topic: Option<&str>, timeout: Duration) -> Result<Metadata, ClusterError> {
+        self.client.fetch_metadata(topic, timeout).map_err(|error| match error.rdkafka_error_code() {
             Some(
                 RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown

@@ -14,6 +14,7 @@ use super::config::{Connection, Context, Isolation};
 use super::consumer::{Consumer, Event};
 use super::error::ClientError;
 use super::native::members::{GroupMember, members};
+use super::watermarks::list_offsets;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -135,15 +136,22 @@ impl<'c> Group<'c> {
     /// When the topic doesn't exist or the cluster doesn't answer.
     pub fn progress(&self) -> Result<BTreeMap<PartitionId, Progress>, GroupError> {
         let committed = self.committed()?;
+        let ask = |at| list_offsets(&self.client, &self.topic, |_| true, at, REQUEST_TIMEOUT);
+        let starts: BTreeMap<_, _> = ask(KafkaOffset::Beginning).into_iter().collect();
+        let ends: BTreeMap<_, _> = ask(KafkaOffset::End).into_iter().collect();
         let mut progress = BTreeMap::new();
         for element in committed.elements() {
-            let id = element.partition();
-            let (low, high) = self.client.fetch_watermarks(&self.topic, id, REQUEST_TIMEOUT)?;
+            let id = PartitionId(element.partition());
+            let (start, end) = match (starts.get(&id), ends.get(&id)) {
+                (Some(start), Some(end)) => (*start, *end),
+                // Its leader didn't answer: this names the reason, or succeeds now.
+                _ => self.cluster.watermarks(&self.topic, id)?,
+            };
             let committed = match element.offset() {
                 KafkaOffset::Offset(offset) => Some(Offset(offset)),
                 _ => None,
             };
-            progress.insert(PartitionId(id), Progress { start: Offset(low), end: Offset(high), committed });
+            progress.insert(id, Progress { start, end, committed });
         }
         Ok(progress)
     }
@@ -164,7 +172,7 @@ impl<'c> Group<'c> {
         Ok(owners)
     }
 
-    /// Returns the timestamp of the first uncommitted record of each partition that has one.
+    /// Returns the timestamp of the first uncommitted record of each partition that has one: see [`oldest_waiting`].
     ///
     /// # Errors
     /// When the broker refuses.
@@ -172,44 +180,54 @@ impl<'c> Group<'c> {
         &self,
         progress: &BTreeMap<PartitionId, Progress>,
     ) -> Result<BTreeMap<PartitionId, Millis>, GroupError> {
-        let mut waiting: BTreeMap<PartitionId, Offset> = progress
-            .iter()
-            .filter(|(_, p)| p.lag() > 0)
-            .map(|(id, p)| (*id, p.next().max(p.start)))
-            .collect();
-        let mut found = BTreeMap::new();
-        if waiting.is_empty() {
-            return Ok(found);
-        }
-        let mut config = self.connection.reader(&self.group, Isolation::Uncommitted);
-        config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
-        let mut reader = Consumer::new(&config, &self.topic, std::thread::current())?;
-        let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
-        let refused = GroupError::Refused;
-        reader.add(&starts, &starts).map_err(refused)?;
-        let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
-        while !waiting.is_empty() && std::time::Instant::now() < deadline {
-            let batch = reader.poll(usize::MAX);
-            let idle = batch.is_empty();
-            for event in batch.events() {
-                match event {
-                    Event::Record(record) if waiting.remove(&record.partition).is_some() => {
-                        found.insert(record.partition, record.timestamp);
-                    }
-                    // Only transaction markers are left before the end.
-                    Event::End(partition, _) => {
-                        waiting.remove(&partition);
-                    }
-                    _ => {}
-                }
-            }
-            drop(batch);
-            if idle {
-                std::thread::park_timeout(Duration::from_millis(50));
-            }
-        }
-        Ok(found)
+        oldest_waiting(&self.connection, &self.group, &self.topic, progress)
     }
+}
+
+/// Returns the timestamp of the first uncommitted record of each partition that has one, by reading it.
+///
+/// # Errors
+/// When the broker refuses.
+pub fn oldest_waiting(
+    connection: &Connection,
+    group: &str,
+    topic: &str,
+    progress: &BTreeMap<PartitionId, Progress>,
+) -> Result<BTreeMap<PartitionId, Millis>, GroupError> {
+    let mut waiting: BTreeMap<PartitionId, Offset> =
+        progress.iter().filter(|(_, p)| p.lag() > 0).map(|(id, p)| (*id, p.next().max(p.start))).collect();
+    let mut found = BTreeMap::new();
+    if waiting.is_empty() {
+        return Ok(found);
+    }
+    let mut config = connection.reader(group, Isolation::Uncommitted);
+    config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
+    let mut reader = Consumer::new(&config, topic, std::thread::current())?;
+    let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
+    let refused = GroupError::Refused;
+    reader.add(&starts, &starts).map_err(refused)?;
+    let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
+    while !waiting.is_empty() && std::time::Instant::now() < deadline {
+        let batch = reader.poll(usize::MAX);
+        let idle = batch.is_empty();
+        for event in batch.events() {
+            match event {
+                Event::Record(record) if waiting.remove(&record.partition).is_some() => {
+                    found.insert(record.partition, record.timestamp);
+                }
+                // Only transaction markers are left before the end.
+                Event::End(partition, _) => {
+                    waiting.remove(&partition);
+                }
+                _ => {}
+            }
+        }
+        drop(batch);
+        if idle {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+    Ok(found)
 }
 
 /// Why a query of a group failed.

@@ -15,7 +15,8 @@
 //! * `outage`: logs that no broker answers, and why. `properties`: what `-X` sets.
 //! * [`producer`]: readings of the simulator.
 //! * [`subscriber`]: records of several topics, for a group of sinks.
-//! * [`topic_reader`]: reads a whole topic without a group.
+//! * [`topic_reader`]: reads a whole topic without a group. [`follower`]: follows one beside others, without waiting.
+//!   [`starts`]: where to begin.
 //! * [`restore`]: where a partition starts, and the alarm states that moved with it.
 //! * [`admin`]: topics: what exists, what is missing.
 //! * [`reports`]: what a worker says of itself.
@@ -29,6 +30,7 @@ pub mod clock;
 pub mod commit;
 pub mod config;
 pub mod error;
+pub mod follower;
 pub mod forward;
 pub mod group;
 pub mod log_limit;
@@ -39,6 +41,7 @@ pub mod producer;
 mod properties;
 pub mod reports;
 pub mod restore;
+pub mod starts;
 pub mod subscriber;
 pub mod topic_reader;
 pub mod topic_watch;

@@ -5,31 +5,21 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use genwatch_core::types::{Millis, Offset, PartitionId};
+use genwatch_core::types::{Offset, PartitionId};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Isolation};
 use super::consumer::{Consumer, Event, Record};
 use super::error::ClientError;
 use super::outage::Outage;
+use super::starts::starts;
 
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub use super::starts::StartAt;
+
 /// Interval between two checks whether an outage is over; each waits half as long for an answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Where to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// At the first record.
-    Beginning,
-    /// At what is written from now on.
-    Now,
-    /// At the first record with this timestamp or a later one.
-    Time(Millis),
-}
 
 /// A reader of all partitions of a topic.
 pub struct TopicReader {
@@ -65,22 +55,12 @@ impl TopicReader {
         topic: &str,
         from: StartAt,
     ) -> Result<TopicReader, TopicReaderError> {
-        let partitions = cluster.require(topic)?;
+        let found = starts(cluster, topic, from)?;
         let config = connection.reader("genwatch_reader", Isolation::Committed);
         let consumer = Consumer::new(&config, topic, thread::current())?;
-        let (mut starts, mut open) = (Vec::new(), BTreeMap::new());
-        for id in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-            let (low, high) = cluster.watermarks(topic, PartitionId(id))?;
-            let start = match from {
-                StartAt::Beginning => low,
-                StartAt::Now => high,
-                StartAt::Time(at) => offset_at(cluster, topic, id, at)?.unwrap_or(high),
-            };
-            starts.push((PartitionId(id), start));
-            if start < high {
-                open.insert(PartitionId(id), high);
-            }
-        }
+        let unread = found.iter().filter(|(_, start)| start.begin < start.end);
+        let open = unread.map(|(id, start)| (*id, start.end)).collect();
+        let starts: Vec<_> = found.iter().map(|(id, start)| (*id, start.begin)).collect();
         consumer.add(&starts, &starts)?;
         let reached = starts.into_iter().collect();
         Ok(TopicReader { consumer, open, reached, outage: Outage::default(), probed: Instant::now() })
@@ -171,14 +151,4 @@ fn is_passing(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::RequestTimedOut
             | RDKafkaErrorCode::GroupAuthorizationFailed
     )
-}
-
-fn offset_at(cluster: &Cluster, topic: &str, id: i32, at: Millis) -> Result<Option<Offset>, ClientError> {
-    let mut times = TopicPartitionList::new();
-    times.add_partition_offset(topic, id, KafkaOffset::Offset(at.0))?;
-    let offsets = cluster.client().offsets_for_times(times, REQUEST_TIMEOUT)?;
-    Ok(offsets.elements().first().and_then(|element| match element.offset() {
-        KafkaOffset::Offset(offset) => Some(Offset(offset)),
-        _ => None,
-    }))
 }

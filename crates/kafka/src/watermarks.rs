@@ -89,35 +89,45 @@ impl Drop for WatermarkQuery {
 
 /// Asks each leader once.
 fn ask(client: &BaseConsumer<Context>, topic: &str, partitions: &[PartitionId]) -> HighWatermarks {
+    list_offsets(client, topic, |id| partitions.contains(&id), KafkaOffset::End, REQUEST_TIMEOUT)
+}
+
+/// Returns the offset of each partition at this time, or its beginning or end, by one request per leader. Omits those
+/// whose leader doesn't answer, and those without a record at or after the time.
+pub(crate) fn list_offsets(
+    client: &BaseConsumer<Context>,
+    topic: &str,
+    wanted: impl Fn(PartitionId) -> bool,
+    at: KafkaOffset,
+    timeout: Duration,
+) -> Vec<(PartitionId, Offset)> {
     // librdkafka treats a cached "no leader" as final until metadata is requested.
-    let Ok(metadata) = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT) else {
-        return HighWatermarks::new();
+    let Ok(metadata) = client.fetch_metadata(Some(topic), timeout) else {
+        return Vec::new();
     };
     let known = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    for partition in known.filter(|known| partitions.contains(&PartitionId(known.id()))) {
+    for partition in known.filter(|known| wanted(PartitionId(known.id()))) {
         by_leader.entry(partition.leader()).or_default().push(partition.id());
     }
-    let mut ends = HighWatermarks::with_capacity(partitions.len());
+    let mut offsets = Vec::new();
     for (leader, ids) in by_leader {
         let mut list = TopicPartitionList::with_capacity(ids.len());
         for id in ids {
-            // The end instead of a time.
-            let _ = list.add_partition_offset(topic, id, KafkaOffset::End);
+            // A beginning or an end goes in the place of the time.
+            let _ = list.add_partition_offset(topic, id, at);
         }
-        match client.offsets_for_times(list, REQUEST_TIMEOUT) {
+        match client.offsets_for_times(list, timeout) {
             Ok(answer) => {
-                ends.extend(answer.elements().iter().filter_map(|element| match element.offset() {
-                    KafkaOffset::Offset(end) if element.error().is_ok() => {
-                        Some((PartitionId(element.partition()), Offset(end)))
+                offsets.extend(answer.elements().iter().filter_map(|element| match element.offset() {
+                    KafkaOffset::Offset(offset) if element.error().is_ok() => {
+                        Some((PartitionId(element.partition()), Offset(offset)))
                     }
                     _ => None,
                 }))
             }
-            Err(error) => {
-                tracing::debug!(%error, topic, leader, "a leader does not report its high watermarks")
-            }
+            Err(error) => tracing::debug!(%error, topic, leader, "a leader does not report its offsets"),
         }
     }
-    ends
+    offsets
 }
