@@ -181,6 +181,12 @@ impl StoredStanding {
         }
     }
 
+    /// The rule's severity; `None` where it isn't stored.
+    #[must_use]
+    pub fn severity(&self) -> Option<&str> {
+        self.severity.as_deref()
+    }
+
     /// The rule as far as a cleared event needs it; it is never evaluated. Unknown parts get a rules file's default,
     /// or 0.
     fn to_clear(&self, name: &str) -> Rule {

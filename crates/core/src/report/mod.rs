@@ -179,7 +179,13 @@ impl Report {
     /// Whether it is overdue at this time, as seen by a reader whose clock may differ a little.
     #[must_use]
     pub fn is_overdue(&self, now: Millis) -> bool {
-        now.since(self.at) > self.every + GRACE
+        now > self.due()
+    }
+
+    /// When the next report must have come.
+    #[must_use]
+    pub fn due(&self) -> Millis {
+        Millis(self.at.0.saturating_add(self.every).saturating_add(GRACE))
     }
 }
 
