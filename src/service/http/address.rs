@@ -54,6 +54,12 @@ impl HttpAddress {
         }
     }
 
+    /// The same host, at any port that is free.
+    #[must_use]
+    pub fn at_any_port(&self) -> HttpAddress {
+        HttpAddress { host: self.host.clone(), port: 0 }
+    }
+
     /// Returns where a client on this machine reaches the server.
     ///
     /// # Errors

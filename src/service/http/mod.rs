@@ -1,6 +1,7 @@
 //! HTTP of a service: `/metrics`, `/livez`, `/readyz`. Only reads what the service's threads write.
 
 mod address;
+mod patient;
 
 pub use address::HttpAddress;
 
@@ -13,29 +14,64 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::{Context, Health};
+use patient::Patient;
 
 /// Serves on a thread of its own until the process ends; returns the bound address (the port may have been 0).
 ///
 /// # Errors
 /// When it can't listen at the address.
 pub fn serve(address: &HttpAddress, context: &Context) -> std::io::Result<SocketAddr> {
-    let listener = address.listen()?;
-    listener.set_nonblocking(true)?;
-    let bound = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let routes = routes(context);
-    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            let served = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => axum::serve(listener, routes).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = served {
-                tracing::error!(%error, "HTTP has ended");
-            }
-        });
-    })?;
+    let listening = Listening::at(address)?;
+    let bound = listening.address();
+    listening.serve(context, |routes| routes)?;
     Ok(bound)
+}
+
+/// An address that is bound: clients can connect, and are answered once it is served.
+#[derive(Debug)]
+pub struct Listening {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Listens at this address.
+    ///
+    /// # Errors
+    /// When it is taken, or isn't this machine's.
+    pub fn at(address: &HttpAddress) -> std::io::Result<Listening> {
+        let listener = address.listen()?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Listening { listener, address })
+    }
+
+    /// Returns the bound address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves on a thread of its own until the process ends; `extend` adds to the routes that all services have.
+    ///
+    /// # Errors
+    /// When the thread can't be started.
+    pub fn serve(self, context: &Context, extend: impl FnOnce(Router) -> Router) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let routes = extend(routes(context));
+        std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let served = match tokio::net::TcpListener::from_std(self.listener) {
+                    Ok(listener) => axum::serve(Patient(listener), routes).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = served {
+                    tracing::error!(%error, "HTTP has ended");
+                }
+            });
+        })?;
+        Ok(())
+    }
 }
 
 fn routes(context: &Context) -> Router {
