@@ -24,6 +24,7 @@
 //! * [`cli`]: one thin file per command.
 
 pub mod cli;
+pub mod dashboard;
 pub mod demo;
 pub mod fleet;
 pub mod mqtt;

@@ -4,6 +4,7 @@ mod alerts;
 mod bench;
 mod bridge;
 mod completions;
+mod dashboard;
 mod demo;
 mod health;
 mod logging;
@@ -62,6 +63,7 @@ enum Command {
     Status(status::Options),
     Bridge(bridge::Options),
     Sink(sink::Options),
+    Dashboard(dashboard::Options),
     Health(health::Options),
     Bench(bench::Options),
     Completions(completions::Completions),
@@ -152,6 +154,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(options) => status::run(&options),
         Command::Bridge(options) => bridge::run(&options),
         Command::Sink(options) => sink::run(&options),
+        Command::Dashboard(options) => dashboard::run(&options),
         Command::Health(options) => health::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Completions(options) => completions::print_completions(&options),
