@@ -6,12 +6,15 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Failure;
+use super::dashboard::{PageOptions, failure};
+use crate::dashboard::DashboardError;
 use crate::demo::{DemoConfig, DemoReport};
 
 /// Show the whole system in one process; needs nothing else.
 ///
 /// Runs an embedded broker (librdkafka's mock cluster), a simulated fleet, and workers in one consumer group. Alerts
-/// are printed as they happen; one worker is added and one removed on the way. At the end it prints what was verified.
+/// are printed as they happen; one worker is added and one removed on the way. The dashboard shows it all in a browser.
+/// At the end it prints what was verified.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Number of workers at the start.
@@ -37,10 +40,14 @@ pub(super) struct Options {
     /// Seed of the simulated fleet.
     #[arg(long, default_value_t = 1, env = "GENWATCH_SEED")]
     seed: u64,
+
+    #[command(flatten)]
+    page: PageOptions,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let stop = super::stop_on_signals()?;
+    let (http, http_is_chosen) = options.page.address()?;
     let config = DemoConfig {
         replicas: options.replicas as usize,
         generators: options.generators,
@@ -48,8 +55,14 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         duration: options.duration,
         seed: options.seed,
         partitions: options.partitions,
+        http,
+        http_is_chosen,
+        http_token: options.page.token()?,
     };
-    let report = crate::demo::run(&config, &stop)?;
+    let report = crate::demo::run(&config, &stop).map_err(|error| match error.downcast::<DashboardError>() {
+        Ok(error) => failure(error),
+        Err(error) => error.into(),
+    })?;
     print(&report)?;
     if report.is_right() {
         Ok(())

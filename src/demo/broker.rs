@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::mock::MockBroker;
-use genwatch_kafka::topics::Topics;
+use genwatch_kafka::topics::{Role, Topics};
 
 const TOPIC: &str = "emergency_generators";
 const GROUP: &str = "genwatch";
@@ -17,14 +17,14 @@ pub struct EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    /// Starts it and creates the topics.
+    /// Starts it and creates the topics: as many partitions each as they would have elsewhere.
     ///
     /// # Errors
     /// When it can't get a port.
     pub fn start(partitions: i32) -> anyhow::Result<EmbeddedBroker> {
         let topics = Topics::new(TOPIC, GROUP);
-        let names = topics.all().map(|(name, _)| name);
-        let broker = MockBroker::start(&names, partitions).context("the embedded broker did not start")?;
+        let sizes = Role::ALL.map(|role| (topics.name(role), role.partitions(partitions)));
+        let broker = MockBroker::start(&sizes).context("the embedded broker did not start")?;
         let connection = Connection::new(&broker.bootstrap_servers(), &[])?;
         Ok(EmbeddedBroker { _broker: broker, connection, topics })
     }

@@ -5,11 +5,13 @@
 //! * [`replicas`]: workers as threads, added and removed.
 //! * [`producing`]: the simulated fleet.
 //! * [`verify`]: evaluates the log serially and compares.
+//! * [`page`]: the dashboard, from Kafka alone like everywhere.
 //! * [`screen`]: alerts as they happen, and a table that refreshes.
 //!
 //! The embedded broker accepts transactions but doesn't implement them, so the workers run at-least-once here.
 
 pub mod broker;
+pub mod page;
 pub mod producing;
 pub mod replicas;
 pub mod screen;
@@ -24,9 +26,11 @@ use genwatch_core::alarm::rules::Rules;
 use producing::Producing;
 use replicas::Replicas;
 use screen::Screen;
+use secrecy::SecretString;
 use verify::{Comparison, Verifier};
 
 use crate::fleet::FleetView;
+use crate::service::http::HttpAddress;
 
 /// Interval of the table and the plain lines.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -48,6 +52,12 @@ pub struct DemoConfig {
     pub seed: u64,
     /// Partitions of each topic.
     pub partitions: i32,
+    /// The dashboard's address.
+    pub http: HttpAddress,
+    /// Whether somebody chose that address: then no other will do.
+    pub http_is_chosen: bool,
+    /// What the dashboard's clients must know, if anything.
+    pub http_token: Option<SecretString>,
 }
 
 /// The demo's results.
@@ -82,6 +92,8 @@ pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<DemoRe
     let rules = Rules::default();
     let fleet = Arc::new(FleetView::default());
     let mut screen = Screen::new();
+    let page = page::start(&broker, config, &rules, stop)?;
+    screen.say(&format!("dashboard: {page}"))?;
     screen.say(&format!(
         "an embedded broker listens at {}; {} generators send {} readings a second into {} partitions",
         broker.address(),

@@ -11,14 +11,14 @@ use crate::error::ClientError;
 pub struct MockBroker(MockCluster<'static, DefaultProducerContext>);
 
 impl MockBroker {
-    /// Starts it, with topics of `partitions` partitions.
+    /// Starts it, with these topics and their numbers of partitions.
     ///
     /// # Errors
     /// When no port is free.
-    pub fn start(topics: &[&str], partitions: i32) -> Result<MockBroker, ClientError> {
+    pub fn start(topics: &[(&str, i32)]) -> Result<MockBroker, ClientError> {
         let cluster = MockCluster::new(1)?;
-        for topic in topics {
-            cluster.create_topic(topic, partitions, 1)?;
+        for (topic, partitions) in topics {
+            cluster.create_topic(topic, *partitions, 1)?;
         }
         Ok(MockBroker(cluster))
     }
