@@ -135,17 +135,43 @@ impl<'c> Group<'c> {
     /// When the topic doesn't exist or the cluster doesn't answer.
     pub fn progress(&self) -> Result<BTreeMap<PartitionId, Progress>, GroupError> {
         let committed = self.committed()?;
+        // librdkafka treats a cached "no leader" as final until metadata is requested.
+        self.client.fetch_metadata(Some(&self.topic), REQUEST_TIMEOUT)?;
+        let partitions = committed.count();
+        let starts = self.bounds(partitions, KafkaOffset::Beginning)?;
+        let ends = self.bounds(partitions, KafkaOffset::End)?;
         let mut progress = BTreeMap::new();
         for element in committed.elements() {
-            let id = element.partition();
-            let (low, high) = self.client.fetch_watermarks(&self.topic, id, REQUEST_TIMEOUT)?;
+            let id = PartitionId(element.partition());
+            let (Some(start), Some(end)) = (starts.get(&id), ends.get(&id)) else { continue };
             let committed = match element.offset() {
                 KafkaOffset::Offset(offset) => Some(Offset(offset)),
                 _ => None,
             };
-            progress.insert(PartitionId(id), Progress { start: Offset(low), end: Offset(high), committed });
+            progress.insert(id, Progress { start: *start, end: *end, committed });
         }
         Ok(progress)
+    }
+
+    /// Asks each leader once for the first offsets of its partitions, or for their ends.
+    fn bounds(
+        &self,
+        partitions: usize,
+        which: KafkaOffset,
+    ) -> Result<BTreeMap<PartitionId, Offset>, GroupError> {
+        let mut list = TopicPartitionList::with_capacity(partitions);
+        for id in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            // In the place of a time.
+            list.add_partition_offset(&self.topic, id, which)?;
+        }
+        let mut bounds = BTreeMap::new();
+        for element in self.client.offsets_for_times(list, REQUEST_TIMEOUT)?.elements() {
+            element.error()?;
+            if let KafkaOffset::Offset(offset) = element.offset() {
+                bounds.insert(PartitionId(element.partition()), Offset(offset));
+            }
+        }
+        Ok(bounds)
     }
 
     /// Returns each partition's owner by client id, topic by topic. Empty while the group rebalances.
@@ -172,35 +198,81 @@ impl<'c> Group<'c> {
         &self,
         progress: &BTreeMap<PartitionId, Progress>,
     ) -> Result<BTreeMap<PartitionId, Millis>, GroupError> {
+        if progress.values().all(|of| of.lag() == 0) {
+            return Ok(BTreeMap::new());
+        }
+        OldestWaiting::new(self)?.ask(progress, REQUEST_TIMEOUT)
+    }
+}
+
+/// Finds the first uncommitted record of each partition of a topic, again and again over the same connections. Belongs
+/// to the thread that created it, which it unparks.
+pub struct OldestWaiting {
+    reader: Consumer,
+    /// What was found at the last call.
+    known: BTreeMap<PartitionId, (Offset, Millis)>,
+}
+
+impl OldestWaiting {
+    /// Creates the client.
+    ///
+    /// # Errors
+    /// When it can't be created.
+    pub fn new(of: &Group<'_>) -> Result<OldestWaiting, GroupError> {
+        let mut config = of.connection.reader(&of.group, Isolation::Uncommitted);
+        config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
+        let reader = Consumer::new(&config, &of.topic, std::thread::current())?;
+        Ok(OldestWaiting { reader, known: BTreeMap::new() })
+    }
+
+    /// Returns the timestamp of the first uncommitted record of each partition that has one. For a partition that
+    /// doesn't answer in time it is what the last call found.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn ask(
+        &mut self,
+        progress: &BTreeMap<PartitionId, Progress>,
+        patience: Duration,
+    ) -> Result<BTreeMap<PartitionId, Millis>, GroupError> {
+        let first = |p: &Progress| p.next().max(p.start);
+        self.known.retain(|id, _| progress.get(id).is_some_and(|p| p.lag() > 0));
         let mut waiting: BTreeMap<PartitionId, Offset> = progress
             .iter()
-            .filter(|(_, p)| p.lag() > 0)
-            .map(|(id, p)| (*id, p.next().max(p.start)))
+            .filter(|(id, p)| p.lag() > 0 && self.known.get(id).is_none_or(|known| known.0 != first(p)))
+            .map(|(id, p)| (*id, first(p)))
             .collect();
-        let mut found = BTreeMap::new();
-        if waiting.is_empty() {
-            return Ok(found);
+        if !waiting.is_empty() {
+            let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
+            let asked: Vec<_> = waiting.keys().copied().collect();
+            self.reader.add(&starts, &starts).map_err(GroupError::Refused)?;
+            self.read(&mut waiting, patience);
+            self.reader.remove(&asked).map_err(GroupError::Refused)?;
+            // Whoever asks sees an outage by the other requests.
+            drop(self.reader.take_errors());
         }
-        let mut config = self.connection.reader(&self.group, Isolation::Uncommitted);
-        config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
-        let mut reader = Consumer::new(&config, &self.topic, std::thread::current())?;
-        let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
-        let refused = GroupError::Refused;
-        reader.add(&starts, &starts).map_err(refused)?;
-        let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
+        Ok(self.known.iter().map(|(id, (_, at))| (*id, *at)).collect())
+    }
+
+    fn read(&mut self, waiting: &mut BTreeMap<PartitionId, Offset>, patience: Duration) {
+        let deadline = std::time::Instant::now() + patience;
         while !waiting.is_empty() && std::time::Instant::now() < deadline {
-            let batch = reader.poll(usize::MAX);
+            let batch = self.reader.poll(usize::MAX);
             let idle = batch.is_empty();
             for event in batch.events() {
                 match event {
-                    Event::Record(record) if waiting.remove(&record.partition).is_some() => {
-                        found.insert(record.partition, record.timestamp);
+                    Event::Record(record) => {
+                        if let Some(offset) = waiting.remove(&record.partition) {
+                            self.known.insert(record.partition, (offset, record.timestamp));
+                        }
                     }
                     // Only transaction markers are left before the end.
                     Event::End(partition, _) => {
-                        waiting.remove(&partition);
+                        if waiting.remove(&partition).is_some() {
+                            self.known.remove(&partition);
+                        }
                     }
-                    _ => {}
+                    Event::Error(..) => {}
                 }
             }
             drop(batch);
@@ -208,7 +280,6 @@ impl<'c> Group<'c> {
                 std::thread::park_timeout(Duration::from_millis(50));
             }
         }
-        Ok(found)
     }
 }
 

@@ -31,7 +31,7 @@ pub enum StartAt {
     Time(Millis),
 }
 
-/// A reader of all partitions of a topic.
+/// A reader of all partitions of a topic, or of some. Belongs to the thread that created it, which it unparks.
 pub struct TopicReader {
     consumer: Consumer,
     /// The partitions that have not reached the end they had when the reader was created, or [`TopicReader::extend`]
@@ -65,20 +65,38 @@ impl TopicReader {
         topic: &str,
         from: StartAt,
     ) -> Result<TopicReader, TopicReaderError> {
-        let partitions = cluster.require(topic)?;
+        let partitions = i32::try_from(cluster.require(topic)?).unwrap_or(i32::MAX);
+        let all: Vec<PartitionId> = (0..partitions).map(PartitionId).collect();
+        TopicReader::of_partitions(connection, cluster, topic, &all, from, i64::MAX)
+    }
+
+    /// A reader of these partitions, and of at most the last `records` offsets of each.
+    ///
+    /// # Errors
+    /// When the topic doesn't exist or the cluster doesn't answer.
+    pub fn of_partitions(
+        connection: &Connection,
+        cluster: &Cluster,
+        topic: &str,
+        partitions: &[PartitionId],
+        from: StartAt,
+        records: i64,
+    ) -> Result<TopicReader, TopicReaderError> {
+        cluster.require(topic)?;
         let config = connection.reader("genwatch_reader", Isolation::Committed);
         let consumer = Consumer::new(&config, topic, thread::current())?;
         let (mut starts, mut open) = (Vec::new(), BTreeMap::new());
-        for id in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-            let (low, high) = cluster.watermarks(topic, PartitionId(id))?;
+        for partition in partitions {
+            let (low, high) = cluster.watermarks(topic, *partition)?;
             let start = match from {
                 StartAt::Beginning => low,
                 StartAt::Now => high,
-                StartAt::Time(at) => offset_at(cluster, topic, id, at)?.unwrap_or(high),
+                StartAt::Time(at) => offset_at(cluster, topic, partition.0, at)?.unwrap_or(high),
             };
-            starts.push((PartitionId(id), start));
+            let start = start.max(Offset(high.0.saturating_sub(records)));
+            starts.push((*partition, start));
             if start < high {
-                open.insert(PartitionId(id), high);
+                open.insert(*partition, high);
             }
         }
         consumer.add(&starts, &starts)?;
