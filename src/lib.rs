@@ -20,6 +20,7 @@
 //! * [`mqtt`]: generators report by MQTT; the service [`mqtt::bridge`] forwards to Kafka.
 //! * [`sink`]: the runtime of a service that writes records to a store; [`sink::influx`]: the store InfluxDB.
 //!   `examples/own_sink.rs` is another store.
+//! * [`status`]: how far a group is: what `genwatch status` shows.
 //! * [`fleet`]: the live view of a process's workers. [`demo`]: the whole system in one process.
 //! * [`cli`]: one thin file per command.
 
@@ -30,4 +31,5 @@ pub mod fleet;
 pub mod mqtt;
 pub mod service;
 pub mod sink;
+pub mod status;
 pub mod worker;

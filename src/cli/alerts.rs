@@ -1,10 +1,11 @@
 //! `genwatch alerts`: prints alert events.
 
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
+use console::{Style, StyledObject};
 use genwatch_core::types::Millis;
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::topic_reader::{StartAt, TopicReader};
@@ -13,12 +14,18 @@ use serde::Deserialize;
 use super::terminal::printable;
 use super::{ClusterOptions, Failure};
 
-/// Print committed alert events.
+/// Print committed alert events, as they happen.
+///
+/// On a terminal severities have colours: critical red, warning yellow, cleared green (not if NO_COLOR is set).
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Where to begin: beginning, now, or a time (2026-01-31T12:00:00Z, or a duration ago such as 2h).
     #[arg(long, default_value = "beginning", value_parser = from, env = "GENWATCH_FROM")]
     from: StartAt,
+
+    /// Wait for more at the end of the topic: so it is unless --exit-at-end is given.
+    #[arg(short, long, env = "GENWATCH_FOLLOW", conflicts_with = "exit_at_end")]
+    follow: bool,
 
     /// Stop at the end that the topic had at the start.
     #[arg(long, env = "GENWATCH_EXIT_AT_END")]
@@ -37,12 +44,13 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let connection = options.cluster.connection()?;
     let cluster = Cluster::connect(&connection)?;
     let mut tail = TopicReader::new(&connection, &cluster, &options.cluster.topics().alerts, options.from)?;
+    let on_terminal = std::io::stdout().is_terminal();
     let mut out = BufWriter::new(std::io::stdout().lock());
     while !(stop.load(Ordering::Relaxed) || options.exit_at_end && tail.at_end()) {
         tail.read(Duration::from_millis(100), |record| -> Result<(), anyhow::Error> {
             let Some(value) = record.value else { return Ok(()) };
             if !options.json {
-                writeln!(out, "{}", line(value))?;
+                writeln!(out, "{}", line(value, on_terminal))?;
             } else if let Some(document) = document(value) {
                 writeln!(out, "{document}")?;
             } else {
@@ -72,8 +80,9 @@ struct Alert {
     reason: Option<String>,
 }
 
-/// Formats an alert as a line for people; anything else is shown as it is, without what a terminal would obey.
-pub(crate) fn line(value: &[u8]) -> String {
+/// Formats an alert as a line for people; anything else is shown as it is, without what a terminal would obey. For a
+/// terminal columns are aligned, and state and severity have a colour, if stdout takes one.
+pub(crate) fn line(value: &[u8], on_terminal: bool) -> String {
     let Ok(alert) = serde_json::from_slice::<Alert>(value) else {
         return printable(&String::from_utf8_lossy(value)).into_owned();
     };
@@ -85,14 +94,28 @@ pub(crate) fn line(value: &[u8]) -> String {
         (_, None, Some(reason)) => reason.clone(),
         (_, None, None) => "seen again".to_owned(),
     };
-    let line = format!(
-        "{time} {:8} {:8} {} {}: {cause}",
-        alert.state.to_uppercase(),
-        alert.severity,
-        alert.generator,
-        alert.rule
-    );
-    printable(&line).into_owned()
+    // Escaped before it is coloured: a device has no say in that.
+    let what = format!("{:8} {:8}", alert.state.to_uppercase(), alert.severity);
+    let what = printable(&what);
+    let generator = printable(&alert.generator);
+    let rule = format!("{}:", printable(&alert.rule));
+    let cause = printable(&cause);
+    if on_terminal {
+        let what = coloured(&what, &alert.state, &alert.severity);
+        format!("{time} {what} {generator:14} {rule:17} {cause}")
+    } else {
+        format!("{time} {what} {generator} {rule} {cause}")
+    }
+}
+
+fn coloured<'a>(what: &'a str, state: &str, severity: &str) -> StyledObject<&'a str> {
+    let style = match (state, severity) {
+        ("cleared", _) => Style::new().green(),
+        (_, "critical") => Style::new().red().bold(),
+        (_, "warning") => Style::new().yellow(),
+        _ => Style::new().bold(),
+    };
+    style.apply_to(what)
 }
 
 /// Formats an alert as a line of JSON: exactly the worker's bytes if they are one line. JSON may hold line feeds
@@ -148,10 +171,36 @@ mod tests {
     #[test]
     fn a_device_can_not_write_to_the_terminal() {
         let forged = r#"{"generatorID":"g\u001b]0;x\u0007\nCLEARED","rule":"low_fuel","state":"raised","severity":"warning","field":"fuel","value":1.0,"threshold":2.0,"at":0}"#;
-        let shown = line(forged.as_bytes());
+        let shown = line(forged.as_bytes(), false);
         assert!(shown.contains("g\\u{1b}]0;x\\u{7}\\u{a}CLEARED low_fuel: fuel 1"), "{shown}");
         assert!(!shown.contains(char::is_control), "{shown:?}");
-        assert_eq!(line(b"\x1b[2Jno alert\n"), "\\u{1b}[2Jno alert\\u{a}");
+        assert_eq!(line(b"\x1b[2Jno alert\n", true), "\\u{1b}[2Jno alert\\u{a}");
+    }
+
+    #[test]
+    fn on_a_terminal_columns_are_aligned_and_severities_have_colours() {
+        let alert = |state: &str, severity: &str| {
+            format!(
+                r#"{{"generatorID":"g\u001b[0m","rule":"low_fuel","state":"{state}","severity":"{severity}","field":"fuel","value":1.0,"threshold":2.0,"at":0}}"#
+            )
+        };
+        let plain = "1970-01-01T00:00:00.000Z RAISED   warning  g\\u{1b}[0m low_fuel: fuel 1 (threshold 2)";
+        assert_eq!(line(alert("raised", "warning").as_bytes(), false), plain);
+        for (state, severity, start) in [
+            ("raised", "critical", "\u{1b}[31m\u{1b}[1mRAISED   critical\u{1b}[0m"),
+            ("raised", "warning", "\u{1b}[33mRAISED   warning \u{1b}[0m"),
+            ("cleared", "critical", "\u{1b}[32mCLEARED  critical\u{1b}[0m"),
+        ] {
+            let text = format!("{:8} {severity:8}", state.to_uppercase());
+            let style = coloured(&text, state, severity).force_styling(true).to_string();
+            assert_eq!(style, start);
+            let shown = line(alert(state, severity).as_bytes(), true);
+            let shown = shown.replace(&style, &text);
+            assert!(
+                shown.ends_with(&format!("{text} g\\u{{1b}}[0m     low_fuel:         fuel 1 (threshold 2)")),
+                "{shown}"
+            );
+        }
     }
 
     #[test]

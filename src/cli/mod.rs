@@ -21,6 +21,7 @@ mod worker;
 pub(crate) use alerts::line as alert_line;
 use options::{ClusterOptions, brokers, duration};
 use signals::stop_on_signals;
+pub(crate) use terminal::printable;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -15,7 +15,7 @@ use genwatch_kafka::admin::{Cluster, ClusterError};
 use genwatch_kafka::clock;
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::error::Chain;
-use genwatch_kafka::group::{Group, GroupError, Progress, oldest_waiting};
+use genwatch_kafka::group::{Group, GroupError, OldestWaiting, Progress};
 use genwatch_kafka::starts::{Start, StartAt, starts};
 use genwatch_kafka::topic_reader::TopicReaderError;
 use genwatch_kafka::topics::{Role, Topics};
@@ -32,6 +32,8 @@ const SIZES_EVERY: Duration = Duration::from_secs(2);
 const PING: Duration = Duration::from_secs(3);
 /// How often at most a record is read for its age.
 const AGES_EVERY: Duration = Duration::from_secs(10);
+/// How long an age may take to read.
+const AGES_PATIENCE: Duration = Duration::from_secs(10);
 /// How far before now the newest readings begin: each generator's last values are there at once.
 const RECENT: i64 = 2 * 60 * 1000;
 /// Where the windows of the past begin, in milliseconds before now: the newest is read first.
@@ -312,7 +314,8 @@ impl Observer {
                 committed: Some(bounds.next()),
             };
             let asked = unknown.iter().map(|(id, bounds)| (*id, progress(bounds))).collect();
-            match oldest_waiting(&connection, &group, &topic, &asked) {
+            let waiting = OldestWaiting::new(&connection, &group, &topic);
+            match waiting.and_then(|mut waiting| waiting.ask(&asked, AGES_PATIENCE)) {
                 Ok(found) => {
                     let told =
                         found.into_iter().filter_map(|(id, at)| Some((id, unknown.get(&id)?.next(), at)));

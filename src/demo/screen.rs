@@ -70,8 +70,7 @@ impl Screen {
 /// Formats an alert event as a line.
 #[must_use]
 pub fn alert_line(value: &[u8]) -> String {
-    let line = crate::cli::alert_line(value);
-    if line.contains(" CLEARED ") { style(line).green().to_string() } else { style(line).red().to_string() }
+    crate::cli::alert_line(value, Term::stdout().is_term())
 }
 
 fn summary_line(fleet: &FleetView, sent: u64, rate: f64) -> String {

@@ -1,13 +1,44 @@
 //! stderr, where log lines go. Drops and counts a line that can't be written: a full disk or a gone reader must not
-//! stop alerting.
+//! stop alerting. While a picture is on the terminal, lines wait.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// Set when the last line was written in part: the next one begins on a line of its own.
 static TORN: AtomicBool = AtomicBool::new(false);
+
+/// The lines that wait, the last ones; `None` if none has to.
+static HELD: Mutex<Option<VecDeque<Vec<u8>>>> = Mutex::new(None);
+const HELD_MAX: usize = 50;
+
+/// Lets lines wait until [`release`].
+pub fn hold() {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+}
+
+/// Writes the last lines that wait, and all others again.
+pub fn release() {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    for line in held.into_iter().flatten() {
+        // `Lines` never fails.
+        let _ = Lines.write_all(&line);
+    }
+}
+
+/// Whether the line waits now.
+fn holds(line: &[u8]) -> bool {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(held) = held.as_mut() else { return false };
+    if held.len() == HELD_MAX {
+        held.pop_front();
+    }
+    held.push_back(line.to_vec());
+    true
+}
 
 /// Returns the lines that could not be written since the process started.
 #[must_use]
@@ -27,7 +58,9 @@ pub struct Lines;
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        write_or_drop(&mut io::stderr().lock(), line, &TORN, &DROPPED);
+        if !holds(line) {
+            write_or_drop(&mut io::stderr().lock(), line, &TORN, &DROPPED);
+        }
         Ok(line.len())
     }
 

@@ -12,6 +12,7 @@
 //! * [`pool`]: readings worked side by side, effects published as they are done. The heart of the project.
 //! * [`engine`]: every decision of a worker: its partitions, memberships, commits. It owns the pool.
 //! * [`report`]: what a worker, bridge or sink says of itself. [`lag`]: rates, trend and verdict of a partition.
+//! * [`partitioner`]: which partition a key belongs to.
 //! * [`simulator`]: a fleet of model generators.
 //! * [`pacer`]: how many of anything are due by now at a given rate.
 
@@ -19,6 +20,7 @@ pub mod alarm;
 pub mod engine;
 pub mod lag;
 pub mod pacer;
+pub mod partitioner;
 pub mod pool;
 pub mod reading;
 pub mod report;

@@ -172,7 +172,15 @@ impl<'c> Group<'c> {
         Ok(owners)
     }
 
-    /// Returns the timestamp of the first uncommitted record of each partition that has one: see [`oldest_waiting`].
+    /// Returns a reader of the oldest records that wait, for this thread.
+    ///
+    /// # Errors
+    /// When its client can't be created.
+    pub fn waiting(&self) -> Result<OldestWaiting, GroupError> {
+        OldestWaiting::new(&self.connection, &self.group, &self.topic)
+    }
+
+    /// Returns the timestamp of the first uncommitted record of each partition that has one.
     ///
     /// # Errors
     /// When the broker refuses.
@@ -180,54 +188,89 @@ impl<'c> Group<'c> {
         &self,
         progress: &BTreeMap<PartitionId, Progress>,
     ) -> Result<BTreeMap<PartitionId, Millis>, GroupError> {
-        oldest_waiting(&self.connection, &self.group, &self.topic, progress)
+        if progress.values().all(|of| of.lag() == 0) {
+            return Ok(BTreeMap::new());
+        }
+        self.waiting()?.ask(progress, REQUEST_TIMEOUT)
     }
 }
 
-/// Returns the timestamp of the first uncommitted record of each partition that has one, by reading it.
-///
-/// # Errors
-/// When the broker refuses.
-pub fn oldest_waiting(
-    connection: &Connection,
-    group: &str,
-    topic: &str,
-    progress: &BTreeMap<PartitionId, Progress>,
-) -> Result<BTreeMap<PartitionId, Millis>, GroupError> {
-    let mut waiting: BTreeMap<PartitionId, Offset> =
-        progress.iter().filter(|(_, p)| p.lag() > 0).map(|(id, p)| (*id, p.next().max(p.start))).collect();
-    let mut found = BTreeMap::new();
-    if waiting.is_empty() {
-        return Ok(found);
+/// Finds the first uncommitted record of each partition of a topic, again and again over the same connections. Belongs
+/// to the thread that created it, which it unparks.
+pub struct OldestWaiting {
+    reader: Consumer,
+    /// What was found at the last call.
+    known: BTreeMap<PartitionId, (Offset, Millis)>,
+}
+
+impl OldestWaiting {
+    /// Creates the client.
+    ///
+    /// # Errors
+    /// When it can't be created.
+    pub fn new(connection: &Connection, group: &str, topic: &str) -> Result<OldestWaiting, GroupError> {
+        let mut config = connection.reader(group, Isolation::Uncommitted);
+        config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
+        let reader = Consumer::new(&config, topic, std::thread::current())?;
+        Ok(OldestWaiting { reader, known: BTreeMap::new() })
     }
-    let mut config = connection.reader(group, Isolation::Uncommitted);
-    config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
-    let mut reader = Consumer::new(&config, topic, std::thread::current())?;
-    let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
-    let refused = GroupError::Refused;
-    reader.add(&starts, &starts).map_err(refused)?;
-    let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
-    while !waiting.is_empty() && std::time::Instant::now() < deadline {
-        let batch = reader.poll(usize::MAX);
-        let idle = batch.is_empty();
-        for event in batch.events() {
-            match event {
-                Event::Record(record) if waiting.remove(&record.partition).is_some() => {
-                    found.insert(record.partition, record.timestamp);
+
+    /// Returns the timestamp of the first uncommitted record of each partition that has one. For a partition that
+    /// doesn't answer in time it is what the last call found.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn ask(
+        &mut self,
+        progress: &BTreeMap<PartitionId, Progress>,
+        patience: Duration,
+    ) -> Result<BTreeMap<PartitionId, Millis>, GroupError> {
+        let first = |p: &Progress| p.next().max(p.start);
+        self.known.retain(|id, _| progress.get(id).is_some_and(|p| p.lag() > 0));
+        let mut waiting: BTreeMap<PartitionId, Offset> = progress
+            .iter()
+            .filter(|(id, p)| p.lag() > 0 && self.known.get(id).is_none_or(|known| known.0 != first(p)))
+            .map(|(id, p)| (*id, first(p)))
+            .collect();
+        if !waiting.is_empty() {
+            let starts: Vec<_> = waiting.iter().map(|(id, offset)| (*id, *offset)).collect();
+            let asked: Vec<_> = waiting.keys().copied().collect();
+            self.reader.add(&starts, &starts).map_err(GroupError::Refused)?;
+            self.read(&mut waiting, patience);
+            self.reader.remove(&asked).map_err(GroupError::Refused)?;
+            // Whoever asks sees an outage by the other requests.
+            drop(self.reader.take_errors());
+        }
+        Ok(self.known.iter().map(|(id, (_, at))| (*id, *at)).collect())
+    }
+
+    fn read(&mut self, waiting: &mut BTreeMap<PartitionId, Offset>, patience: Duration) {
+        let deadline = std::time::Instant::now() + patience;
+        while !waiting.is_empty() && std::time::Instant::now() < deadline {
+            let batch = self.reader.poll(usize::MAX);
+            let idle = batch.is_empty();
+            for event in batch.events() {
+                match event {
+                    Event::Record(record) => {
+                        if let Some(offset) = waiting.remove(&record.partition) {
+                            self.known.insert(record.partition, (offset, record.timestamp));
+                        }
+                    }
+                    // Only transaction markers are left before the end.
+                    Event::End(partition, _) => {
+                        if waiting.remove(&partition).is_some() {
+                            self.known.remove(&partition);
+                        }
+                    }
+                    Event::Error(..) => {}
                 }
-                // Only transaction markers are left before the end.
-                Event::End(partition, _) => {
-                    waiting.remove(&partition);
-                }
-                _ => {}
+            }
+            drop(batch);
+            if idle {
+                std::thread::park_timeout(Duration::from_millis(50));
             }
         }
-        drop(batch);
-        if idle {
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
     }
-    Ok(found)
 }
 
 /// Why a query of a group failed.

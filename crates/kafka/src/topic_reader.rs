@@ -21,7 +21,7 @@ pub use super::starts::StartAt;
 /// Interval between two checks whether an outage is over; each waits half as long for an answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A reader of all partitions of a topic.
+/// A reader of all partitions of a topic, or of some. Belongs to the thread that created it, which it unparks.
 pub struct TopicReader {
     consumer: Consumer,
     /// The partitions that have not reached the end they had when the reader was created, or [`TopicReader::extend`]
@@ -55,7 +55,28 @@ impl TopicReader {
         topic: &str,
         from: StartAt,
     ) -> Result<TopicReader, TopicReaderError> {
-        let found = starts(cluster, topic, from)?;
+        let partitions = i32::try_from(cluster.require(topic)?).unwrap_or(i32::MAX);
+        let all: Vec<PartitionId> = (0..partitions).map(PartitionId).collect();
+        TopicReader::of_partitions(connection, cluster, topic, &all, from, i64::MAX)
+    }
+
+    /// A reader of these partitions, and of at most the last `records` offsets of each.
+    ///
+    /// # Errors
+    /// When the topic doesn't exist or the cluster doesn't answer.
+    pub fn of_partitions(
+        connection: &Connection,
+        cluster: &Cluster,
+        topic: &str,
+        partitions: &[PartitionId],
+        from: StartAt,
+        records: i64,
+    ) -> Result<TopicReader, TopicReaderError> {
+        let mut found = starts(cluster, topic, from)?;
+        found.retain(|id, _| partitions.contains(id));
+        for start in found.values_mut() {
+            start.begin = start.begin.max(Offset(start.end.0.saturating_sub(records)));
+        }
         let config = connection.reader("genwatch_reader", Isolation::Committed);
         let consumer = Consumer::new(&config, topic, thread::current())?;
         let unread = found.iter().filter(|(_, start)| start.begin < start.end);
