@@ -43,7 +43,7 @@ export async function openPage(browser, { theme = 'light', width = 1440, height 
 export const closePages = (browser) => Promise.all(browser.contexts().map((context) => context.close()));
 
 export function isLive(page) {
-  return page.locator(`${id('connection')}[data-state="live"]`).waitFor({ timeout: 15_000 });
+  return page.locator(`${id('connection')}[data-state="live"]`).waitFor({ timeout: 30_000 });
 }
 
 export async function openView(page, name) {

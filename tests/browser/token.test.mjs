@@ -17,8 +17,7 @@ let url;
 before(async () => {
   writeFileSync(file, `${TOKEN}\n`, { mode: 0o600 });
   world = await World.create('token', { partitions: 1 });
-  world.port = await freePort();
-  await world.dashboard(['--http', `0.0.0.0:${world.port}`, '--http-token-file', file]);
+  await world.dashboard(['--http-token-file', file], '0.0.0.0');
   url = world.url;
   browser = await openBrowser();
 });

@@ -17,7 +17,7 @@ export const out = setting('GENWATCH_BROWSER_OUT');
 export const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 /** Waits until `look` returns something true, and returns that. What it throws counts as "not yet". */
-export async function until(what, look, { seconds = 20, every = 50 } = {}) {
+export async function until(what, look, { seconds = 30, every = 50 } = {}) {
   const deadline = Date.now() + seconds * 1000;
   let last;
   for (;;) {
@@ -102,33 +102,24 @@ class Program {
   }
 }
 
-let started = 0;
-
-/** Runs a command to its end. */
-export async function run(args, name = `command-${(started += 1)}`) {
-  const program = new Program(`${process.pid}-${name}`, binary, args);
-  const end = await program.ended;
-  return { ...end, text: program.said() };
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 
 export class World {
   /** Makes the topics; everything else starts on demand. */
-  static async create(name, { partitions = 6 } = {}) {
+  static async create(name, { partitions = 6, topic = `${name}_${process.pid}`, group = topic } = {}) {
     const world = new World();
     world.name = `${name}-${process.pid}`;
-    world.topic = `${name}_${process.pid}`;
-    world.group = world.topic;
+    world.topic = topic;
+    world.group = group;
     world.programs = [];
-    world.cluster = ['--brokers', brokers, '--topic', world.topic, '--group', world.group];
-    const made = await run(['topics', 'create', '--partitions', String(partitions), ...world.cluster]);
-    assert.equal(made.code, 0, made.text);
+    const made = world.start('topics', 'topics create', ['--partitions', String(partitions)]);
+    assert.equal((await made.ended).code, 0, made.said());
     return world;
   }
 
-  start(name, command, args = [], online = undefined) {
-    const program = new Program(`${this.name}-${name}`, binary, [command, ...this.cluster, ...args], online);
+  start(name, command, args = [], { group = this.group, online } = {}) {
+    const cluster = ['--brokers', brokers, '--topic', this.topic, '--group', group];
+    const program = new Program(`${this.name}-${name}`, binary, [...command.split(' '), ...cluster, ...args], online);
     this.programs.push(program);
     return program;
   }
@@ -143,14 +134,14 @@ export class World {
   }
 
   /** Starts the dashboard, again at the same address after it was stopped, and waits until it serves. */
-  async dashboard(args = []) {
+  async dashboard(args = [], host = '127.0.0.1') {
     this.port ??= await freePort();
     this.url = `http://127.0.0.1:${this.port}`;
-    const program = this.start('dashboard', 'dashboard', ['--http', `127.0.0.1:${this.port}`, ...args]);
+    const program = this.start('dashboard', 'dashboard', ['--http', `${host}:${this.port}`, ...args]);
     await until('the dashboard serves', async () => {
       assert.equal(program.end, undefined, `it has ended: ${program.said()}`);
       return (await fetch(this.url, { redirect: 'manual' })).status < 400;
-    });
+    }, { seconds: 60 });
     return program;
   }
 
@@ -166,7 +157,7 @@ export class World {
       const { partitions } = await this.api('/api/partitions');
       const owners = partitions.map((one) => one.owner);
       return owners.every(Boolean) && workers.every((worker) => owners.some((owner) => isName(owner, worker)));
-    });
+    }, { seconds: 90 });
   }
 
   /** A producer of readings that the test makes up; Kafka's own, so that keys are placed as everybody's. */
@@ -184,17 +175,22 @@ export class World {
     };
   }
 
+  /** A program that isn't genwatch. */
+  other(name, program, args) {
+    this.programs.push(new Program(`${this.name}-${name}`, program, args));
+  }
+
   /** Reads alerts as soon as they are committed, and notes when. */
   alerts() {
     const seen = [];
-    this.start('alerts', 'alerts', ['--json'], (line) => seen.push({ ...JSON.parse(line), read: Date.now() }));
+    this.start('alerts', 'alerts', ['--json'], { online: (line) => seen.push({ ...JSON.parse(line), read: Date.now() }) });
     return seen;
   }
 
   /** All alerts that are committed. */
   async committed() {
     const all = [];
-    const end = await this.start('all-alerts', 'alerts', ['--json', '--exit-at-end'], (line) => all.push(JSON.parse(line))).ended;
+    const end = await this.start('all-alerts', 'alerts', ['--json', '--exit-at-end'], { online: (line) => all.push(JSON.parse(line)) }).ended;
     assert.equal(end.code, 0);
     return all;
   }
