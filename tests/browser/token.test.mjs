@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
+import { get } from 'node:http';
 import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 
@@ -36,8 +37,8 @@ test('beyond loopback the dashboard does not start without a token', async () =>
   assert.match(program.said(), /token/);
 });
 
-test('without the token there is neither data nor page, and no asset tells anything', async () => {
-  for (const route of ['/api/partitions', '/api/fleet', '/api/alerts', '/api/lineage', '/api/time', '/api/generators/x', '/events']) {
+test('without the token there is neither data nor page', async () => {
+  for (const route of ['/assets/app.js', '/api/partitions', '/api/fleet', '/api/alerts', '/api/lineage', '/api/time', '/api/generators/x', '/events']) {
     const answer = await fetch(url + route, { redirect: 'manual' });
     assert.equal(answer.status, 401, route);
     assert.equal(typeof (await answer.json()).error, 'string', route);
@@ -97,4 +98,21 @@ test('another site can neither frame the page nor log in here', async () => {
   }
   assert.ok(!policy.includes('unsafe'), policy);
   assert.equal(login.headers.get('x-content-type-options'), 'nosniff');
+});
+
+test('on loopback no token is asked for, and a foreign name that points here is not answered', async () => {
+  const here = await World.create('loopback', { partitions: 1 });
+  try {
+    await here.dashboard();
+    const status = (host) => new Promise((resolve, reject) => {
+      get(`${here.url}/api/time`, { headers: { host } }, (answer) => resolve(answer.resume().statusCode)).on('error', reject);
+    });
+    assert.equal(await status(`127.0.0.1:${here.port}`), 200);
+    assert.equal(await status(`localhost:${here.port}`), 200);
+    for (const host of ['evil.example', `evil.example:${here.port}`, `127.0.0.1.evil.example:${here.port}`]) {
+      assert.ok(await status(host) >= 400, host);
+    }
+  } finally {
+    await here.end();
+  }
 });
