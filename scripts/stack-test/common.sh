@@ -139,6 +139,28 @@ commits_go_on() {
     (($(commits) > before + 2)) && echo yes
 }
 
+# What the dashboard answers by its token.
+dashboard() { # PATH
+    printf 'Authorization: Bearer %s\n' "$(<"$1")" >"$scratch/bearer"
+    curl -sf --max-time 10 --header "@$scratch/bearer" "http://$(address_of "$(container dashboard)"):8080$2"
+}
+
+# The partitions that the dashboard shows as processed, and the workers that process them.
+seen_on_the_page() { # TOKEN-FILE
+    dashboard "$1" /api/partitions | python3 -c 'import json, sys
+shown = json.load(sys.stdin)
+owners = [of["owner"] for of in shown["partitions"] if of["phase"] == "active"]
+print(len(owners), "by", len(set(owners)))'
+}
+
+# Without the token there is a login page, and no data.
+dashboard_is_shut() {
+    local address
+    address=$(address_of "$(container dashboard)"):8080
+    [[ $(curl -s -o /dev/null -w '%{http_code}' "http://$address/api/fleet") == 401 ]] || die "the dashboard gives the fleet to anybody"
+    [[ $(curl -s -o /dev/null -w '%{http_code} %{redirect_url}' "http://$address/") == 303*"/login" ]] || die "the dashboard's page asks for no token"
+}
+
 healthy() { docker inspect -f '{{.State.Health.Status}}' "$(container "$1")"; }
 
 # Sets `records` and `alerts`: how many there are.
@@ -228,7 +250,7 @@ test_stack() {
     export ${variables?} COMPOSE_PROJECT_NAME=genwatch-test COMPOSE_PROFILES=mqtt,influx SECRETS_DIR=$scratch/secrets
     [[ $variables != *INFLUXDB_IMAGE=* ]] || have_influxdb=yes
     export GENWATCH_WORK=2ms GENWATCH_RATE=1000 GENWATCH_PARTITIONS=12 GENWATCH_GENERATORS=1000
-    export KAFKA_HEAP_OPTS='-Xms128m -Xmx256m' PROMETHEUS_PORT=0 MQTT_PORT=0 MQTTS_PORT=0 MQTT_DEVICES_PORT=0 INFLUXDB_PORT=0
+    export KAFKA_HEAP_OPTS='-Xms128m -Xmx256m' PROMETHEUS_PORT=0 MQTT_PORT=0 MQTTS_PORT=0 MQTT_DEVICES_PORT=0 INFLUXDB_PORT=0 DASHBOARD_PORT=0
     KAFKA_1_PORT=$(free_port) KAFKA_2_PORT=$(free_port) KAFKA_3_PORT=$(free_port)
     export KAFKA_1_PORT KAFKA_2_PORT KAFKA_3_PORT
     say "images are there after $((SECONDS - began)) s; NOT TESTED: Grafana, of which no image can be made"

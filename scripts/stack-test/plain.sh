@@ -60,6 +60,7 @@ break_worker() {
     docker kill "$(workers | tail -n 1)" >/dev/null
     until_is 60 2 "workers with partitions" owners
     until_is 60 0 "partitions without a worker" unowned
+    until_is 30 "12 by 2" "partitions on the page" seen_on_the_page "$root/deploy/compose/dashboard.token"
     say "moved within $((SECONDS - began)) s"
 }
 
@@ -135,11 +136,14 @@ test_plain() {
     local began=$SECONDS
     check_alarms
     export GENWATCH_CONCURRENCY=1 GENWATCH_TO=kafka
-    bring_up "the stack doesn't come up" kafka-1 kafka-2 kafka-3 topics simulator worker prometheus
+    bring_up "the stack doesn't come up" kafka-1 kafka-2 kafka-3 topics simulator worker prometheus dashboard
     say "up after $((SECONDS - began)) s"
     scale_out
     until_is 60 healthy "prometheus" healthy prometheus
     until_is 60 3 "workers that Prometheus has found" metrics_of_all
+    until_is 60 healthy "dashboard" healthy dashboard
+    until_is 30 "12 by 3" "partitions on the page" seen_on_the_page "$root/deploy/compose/dashboard.token"
+    dashboard_is_shut
     break_brokers
     break_worker
     compose stop simulator >/dev/null 2>&1

@@ -118,7 +118,7 @@ strangers_at_influxdb() {
 }
 
 test_secure() {
-    local began=$SECONDS services=(kafka-1 kafka-2 kafka-3 principals topics simulator worker mosquitto bridge)
+    local began=$SECONDS services=(kafka-1 kafka-2 kafka-3 principals topics simulator worker mosquitto bridge dashboard)
     files+=(-f "$root/docker-compose.secure.yml")
     scheme=https
     # A hundred generators: each is a connection by TLS.
@@ -132,9 +132,11 @@ test_secure() {
     docker cp "$operator:/usr/local/bin/genwatch" "$scratch/genwatch" && docker cp "$scratch/genwatch" "$stranger:/usr/local/bin/"
     until_is 120 yes "readings" more_than 3000
     local service
-    for service in worker mosquitto bridge $([[ $have_influxdb == no ]] || echo influxdb sink); do
+    for service in worker mosquitto bridge dashboard $([[ $have_influxdb == no ]] || echo influxdb sink); do
         until_is 60 healthy "$service" healthy "$service"
     done
+    until_is 60 "12 by 1" "partitions on the page" seen_on_the_page "$SECRETS_DIR/dashboard.token"
+    dashboard_is_shut
     strangers_at_kafka
     strangers_at_mqtt
     if [[ $have_influxdb == yes ]]; then
