@@ -365,7 +365,7 @@ export function drawHours(canvas, hours, benchmark) {
   }
 }
 
-/** A trend without axes, from zero to its highest value. */
+/** A trend without axes; its foot is zero unless all values are far from it. */
 export function drawSpark(canvas, values, tone = 'accent') {
   const context = canvas.getContext('2d');
   const width = canvas.clientWidth;
@@ -374,11 +374,13 @@ export function drawSpark(canvas, values, tone = 'accent') {
   fitCanvas(canvas, context, width, height);
   context.clearRect(0, 0, width, height);
   const highest = Math.max(10, ...values.map((value) => value ?? 0));
+  const lowest = Math.min(highest, ...values.map((value) => value ?? 0));
+  const foot = lowest > highest / 2 && highest > 1000 ? lowest * 0.999 : 0;
   const step = (width - 2) / Math.max(1, values.length - 1);
   context.beginPath();
   values.forEach((value, place) => {
     const x = 1 + step * place;
-    const y = height - 2 - ((value ?? 0) / highest) * (height - 4);
+    const y = height - 2 - (Math.max(0, (value ?? 0) - foot) / (highest - foot)) * (height - 4);
     if (place) context.lineTo(x, y);
     else context.moveTo(x, y);
   });
