@@ -13,7 +13,7 @@ ARG BASE=debian:trixie-slim
 FROM ${BUILDER} AS builder
 WORKDIR /src
 # The dependencies first: they seldom change, and take most of the time.
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY crates/bench/Cargo.toml crates/bench/
 COPY crates/core/Cargo.toml crates/core/
 COPY crates/kafka/Cargo.toml crates/kafka/
