@@ -167,7 +167,8 @@ struct Login {
 async fn login(State(web): State<Web>, Form(login): Form<Login>) -> Response {
     match web.access.try_token(login.token.trim()) {
         Tried::Right => {
-            let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/", web.access.begin_session());
+            let cookie =
+                format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/", web.access.begin_session());
             let mut response = Redirect::to("/").into_response();
             if let Ok(cookie) = HeaderValue::from_str(&cookie) {
                 response.headers_mut().insert(header::SET_COOKIE, cookie);
