@@ -196,6 +196,8 @@ struct Loop {
     gauges: Gauges,
     away: NotReady,
     reading: NotReady,
+    /// Whether Kafka answered last time, as far as it was logged.
+    answers: Option<bool>,
     /// Alerts that aren't published yet.
     alerts: Vec<Arc<Alert>>,
     /// Readings of this second, and a second in the last one.
@@ -252,6 +254,7 @@ impl Loop {
             gauges,
             away: context.health.register("Kafka does not answer", true),
             reading: context.health.register("reading the topics for the first time", true),
+            answers: None,
             alerts: Vec::new(),
             readings: 0,
             readings_rate: 0.0,
@@ -300,17 +303,18 @@ impl Loop {
         let now = clock::now();
         match seen {
             Seen::Answers => {
-                if self.model.kafka_answers() {
+                if self.answers.replace(true) != Some(true) {
                     tracing::info!(brokers = self.connection.brokers(), "Kafka answers");
                 }
+                self.model.kafka_answers();
                 self.away.set(false);
             }
             Seen::Away(reason) => {
-                self.away.set(true);
-                // The first time nothing was there before.
-                if self.model.kafka_is_away(reason.clone(), now) {
+                if self.answers.replace(false) != Some(false) {
                     tracing::warn!(reason, "Kafka does not answer: waiting");
                 }
+                self.model.kafka_is_away(reason, now);
+                self.away.set(true);
             }
             Seen::Topic(role, exists, partitions) => {
                 if let Some(reader) = self.readers.get_mut(&role).filter(|_| !exists) {

@@ -16,6 +16,7 @@ use genwatch_kafka::clock;
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::error::Chain;
 use genwatch_kafka::group::{Group, GroupError, OldestWaiting, Progress};
+use genwatch_kafka::log_limit::LogLimiter;
 use genwatch_kafka::starts::{Start, StartAt, starts};
 use genwatch_kafka::topic_reader::TopicReaderError;
 use genwatch_kafka::topics::{Role, Topics};
@@ -158,7 +159,7 @@ impl Observer {
             (Ok(workers), Ok(sinks)) => (workers, sinks),
             (Err(error), _) | (_, Err(error)) => return self.tell(Seen::Away(Chain(&error).to_string())),
         };
-        let mut known = Known::default();
+        let (mut known, mut logged) = (Known::default(), LogLimiter::default());
         let (mut topics_at, mut sizes_at, mut ages_at) = (None, None, None);
         let is_due = |last: &mut Option<Instant>, every: Duration| {
             let due = last.is_none_or(|last| last.elapsed() >= every);
@@ -192,7 +193,7 @@ impl Observer {
                 Ok(())
             };
             if let Err(error) = look() {
-                self.tell_of(&error, cluster);
+                self.tell_of(&error, cluster, &mut logged);
             }
             if let Some(unknown) = self.ages.try_iter().last()
                 && is_due(&mut ages_at, AGES_EVERY)
@@ -204,10 +205,13 @@ impl Observer {
     }
 
     /// A topic that is gone is no outage: the next look at the topics tells it.
-    fn tell_of(&self, error: &Unanswered, cluster: &Cluster) {
-        match cluster.ping(PING) {
-            Ok(()) => tracing::debug!(reason = %Chain(error), "the cluster does not answer everything"),
-            Err(error) => self.tell(Seen::Away(Chain(&error).to_string())),
+    fn tell_of(&self, error: &Unanswered, cluster: &Cluster, logged: &mut LogLimiter<String>) {
+        if let Err(error) = cluster.ping(PING) {
+            return self.tell(Seen::Away(Chain(&error).to_string()));
+        }
+        let reason = Chain(error).to_string();
+        if logged.allow(reason.clone(), Instant::now()).is_some() {
+            tracing::warn!(reason, "the cluster does not tell everything");
         }
     }
 

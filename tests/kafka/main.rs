@@ -23,6 +23,7 @@ mod away;
 mod bad_records;
 mod bench;
 mod bridge;
+mod dashboard;
 mod deleted_topic;
 mod formats;
 mod health;

@@ -19,7 +19,7 @@ use super::{Kafka, Model, progress, workers};
 const ACTIVE_MAX: usize = 1000;
 /// Recent events in a snapshot, and in a document unless another number is asked for.
 pub const RECENT: usize = 200;
-/// The first tried incidents of a generator.
+/// Incidents of a generator in its document, at most: the newest.
 const INCIDENTS_MAX: usize = 100;
 /// What an operator can bear in an hour (ISA-18.2).
 const BENCHMARK: Benchmark = Benchmark { acceptable: 6, maximum: 12 };
@@ -244,9 +244,11 @@ impl Model {
     #[must_use]
     pub fn partitions(&self, now: Millis, with_timeline: bool) -> Partitions<'_> {
         let from = Millis(now.0 - timeline::KEPT);
+        let total = self.progress.total();
+        let unseen = self.is_worked_unseen(&total);
         let partition = |id: PartitionId| {
             let owner = self.timeline.owner(id, now);
-            let progress = self.progress.show(id, self.is_owned(owner.is_some()))?;
+            let progress = self.progress.show(id, unseen || owner.is_some())?;
             Some(Partition {
                 partition: id,
                 phase: owner.as_ref().map(|owner| phase_name(owner.phase)),
@@ -259,7 +261,7 @@ impl Model {
             at: now,
             group: &self.group,
             topic: &self.names.readings,
-            total: self.progress.total(),
+            total,
             partitions: self.progress.partitions().filter_map(partition).collect(),
             workers: self.workers.show(now),
             timeline: with_timeline.then(|| self.timeline.show(from, now)),
@@ -272,17 +274,19 @@ impl Model {
         self.timeline.show(Millis(now.0 - timeline::KEPT), now).rows
     }
 
-    /// Whether somebody works a partition: if no worker of the group reports, as in an older release, nobody knows.
-    fn is_owned(&self, by_report: bool) -> bool {
-        by_report || (!self.workers.has_worker_of(&self.group) && self.progress.total().processed > 0.0)
+    /// Whether partitions are worked by somebody who doesn't report, as in an older release.
+    fn is_worked_unseen(&self, total: &progress::Total) -> bool {
+        !self.workers.has_worker_of(&self.group) && total.processed > 0.0
     }
 
     /// `/api/lineage`.
     #[must_use]
     pub fn lineage(&self, now: Millis) -> Lineage {
+        let total = self.progress.total();
+        let unseen = self.is_worked_unseen(&total);
         let partition = |id: PartitionId| {
             let owner = self.timeline.owner(id, now);
-            let progress = self.progress.show(id, self.is_owned(owner.is_some()))?;
+            let progress = self.progress.show(id, unseen || owner.is_some())?;
             Some(PartitionFacts {
                 partition: id,
                 owner: owner.map(|owner| owner.worker),
@@ -299,7 +303,7 @@ impl Model {
             group: &self.group,
             topics: &self.facts(),
             partitions: &partitions,
-            total: &self.progress.total(),
+            total: &total,
             workers: &self.workers,
             sink: self.sink.has_committed().then(|| self.sink.total()).as_ref(),
         })

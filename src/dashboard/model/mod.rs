@@ -267,19 +267,15 @@ impl Model {
         self.topics.get(&role)?.exists
     }
 
-    /// Kafka answers; returns `true` if it didn't before.
-    pub fn kafka_answers(&mut self) -> bool {
-        let was_away = !self.kafka.ok;
+    /// Kafka answers.
+    pub fn kafka_answers(&mut self) {
         self.kafka = Kafka { ok: true, reason: None, since: None };
-        was_away
     }
 
-    /// Kafka doesn't answer; returns `true` if it did before.
-    pub fn kafka_is_away(&mut self, reason: String, now: Millis) -> bool {
-        let was_there = self.kafka.ok;
+    /// Kafka doesn't answer.
+    pub fn kafka_is_away(&mut self, reason: String, now: Millis) {
         let since = self.kafka.since.unwrap_or(now);
         self.kafka = Kafka { ok: false, reason: Some(reason), since: Some(since) };
-        was_there
     }
 
     /// The series are complete since this time.

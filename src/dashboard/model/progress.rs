@@ -142,6 +142,10 @@ impl GroupProgress {
         let (mut next, mut end, mut oldest) = (0, 0, 0);
         for (id, bounds) in bounds {
             let track = self.tracks.entry(*id).or_default();
+            if track.bounds.is_some_and(|before| bounds.end < before.end) {
+                // The log began again.
+                (track.times, track.asked) = (TimeIndex::default(), None);
+            }
             track.bounds = Some(*bounds);
             let time_lag = time_lag(track, bounds, at);
             track.looks.push(Look { at, next: bounds.next(), end: bounds.end, time_lag });
