@@ -60,6 +60,11 @@ fn options(of: &str) -> Option<BTreeMap<String, Option<String>>> {
 }
 
 #[test]
+fn to_follow_alerts_and_to_stop_at_their_end_exclude_each_other() {
+    assert_refused(&["alerts", "--follow", "--exit-at-end"], 2, &["--follow", "--exit-at-end"]);
+}
+
+#[test]
 fn every_command_explains_itself() {
     for command in COMMANDS.into_iter().chain([&["health"][..], &["sink", "influx"], &["dashboard"]]) {
         let output = genwatch(&[command, &["--help"]].concat());

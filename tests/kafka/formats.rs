@@ -12,10 +12,10 @@ use crate::world::records::{Outgoing, stormy_readings};
 use crate::world::{World, until};
 
 /// A schema that forbids members it doesn't describe: the published ones are open.
-struct Strict(jsonschema::Validator);
+pub struct Strict(jsonschema::Validator);
 
 impl Strict {
-    fn of(name: &str) -> Strict {
+    pub fn of(name: &str) -> Strict {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas").join(format!("{name}.json"));
         let mut schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         close(&mut schema);
@@ -23,7 +23,7 @@ impl Strict {
     }
 
     #[track_caller]
-    fn check(&self, document: &Value) {
+    pub fn check(&self, document: &Value) {
         let errors: Vec<String> =
             self.0.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
         assert!(errors.is_empty(), "{errors:#?} in {document:#}");
@@ -31,7 +31,7 @@ impl Strict {
 
     /// Checks all of them, and returns how many there were.
     #[track_caller]
-    fn check_all<'a>(&self, documents: impl IntoIterator<Item = &'a Value>) -> usize {
+    pub fn check_all<'a>(&self, documents: impl IntoIterator<Item = &'a Value>) -> usize {
         documents.into_iter().inspect(|document| self.check(document)).count()
     }
 }

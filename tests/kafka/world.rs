@@ -20,6 +20,7 @@ pub mod process;
 pub mod records;
 pub mod relay;
 pub mod system;
+pub mod tty;
 pub mod waiting;
 
 use std::sync::atomic::{AtomicU32, Ordering};

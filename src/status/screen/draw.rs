@@ -6,7 +6,7 @@ use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Paragraph, Row, Table};
+use ratatui::widgets::{Cell, Paragraph, Row, Table, Wrap};
 
 use super::chart;
 use super::columns::{Column, fit, tail};
@@ -190,7 +190,9 @@ fn draw_body(frame: &mut Frame<'_>, area: Rect, state: &mut State, status: &Stat
 
 fn draw_table(frame: &mut Frame<'_>, area: Rect, state: &mut State, status: &Status, theme: Theme) {
     let rows = state.rows(status);
-    let visible = usize::from(area.height.saturating_sub(1));
+    let room = usize::from(area.height.saturating_sub(1));
+    // What is hidden takes a line.
+    let visible = if rows.len() > room { room.saturating_sub(1) } else { room };
     state.scroll = state.scroll.min(rows.len().saturating_sub(visible));
     let longest = |text: &str| Span::raw(printable(text).into_owned()).width();
     let topic = (!status.other_topics.is_empty())
@@ -212,12 +214,11 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, state: &mut State, status: &Sta
     let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
     let table = Table::new(shown, widths).header(Row::new(heading).style(theme.heading())).column_spacing(1);
     frame.render_widget(table, area);
-    let hidden = rows.len().saturating_sub(state.scroll + visible);
-    if hidden > 0 && area.height > 2 {
-        let more = format!(" {hidden} more below ");
-        let width = u16::try_from(more.len()).unwrap_or(0).min(area.width);
-        let place = Rect { x: area.x, y: area.y + area.height - 1, width, height: 1 };
-        frame.render_widget(Paragraph::new(more).style(theme.dim().add_modifier(Modifier::REVERSED)), place);
+    if rows.len() > visible && area.height > 1 {
+        let (first, last) = (state.scroll + 1, state.scroll + visible);
+        let more = format!("rows {first} to {last} of {}", rows.len());
+        let place = Rect { y: area.y + area.height - 1, height: 1, ..area };
+        frame.render_widget(Paragraph::new(more).style(theme.dim()), place);
     }
 }
 
@@ -289,7 +290,8 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
     let lines = HELP.iter().map(|(key, what)| {
         Line::from(vec![Span::styled(format!("{key:20}"), theme.heading()), Span::raw(*what)])
     });
-    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
+    let lines = Paragraph::new(lines.collect::<Vec<_>>()).wrap(Wrap { trim: false });
+    frame.render_widget(lines, area);
 }
 
 fn keys(state: &State, theme: Theme) -> Line<'static> {

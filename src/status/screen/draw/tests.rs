@@ -87,7 +87,7 @@ fn a_small_terminal_shows_the_most_important() {
         assert!(eighty.contains(wanted), "{wanted:?} in\n{eighty}");
     }
     let sixty = screen(60, 15, &mut State::default(), &view).join("\n");
-    for wanted in ["lag 1250", "OWNER", "TIME LAG", "UNOWNED", "more below"] {
+    for wanted in ["lag 1250", "OWNER", "TIME LAG", "UNOWNED", "rows 1 to 10 of 12"] {
         assert!(sixty.contains(wanted), "{wanted:?} in\n{sixty}");
     }
 }

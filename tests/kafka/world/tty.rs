@@ -1,0 +1,98 @@
+//! A `genwatch` process on a terminal: a pseudo-terminal, whose keys are typed and whose output is read here.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+
+use super::World;
+use super::waiting::until_some;
+use crate::signal::{self, Signal};
+
+/// A process and its terminal. Killed when dropped.
+pub struct Tty {
+    child: Child,
+    keys: File,
+    /// Kept open, so that its settings outlive the process.
+    terminal: OwnedFd,
+    text: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Tty {
+    /// Starts `genwatch COMMAND` in this world, on a terminal of 100 columns and 30 rows.
+    pub fn start(world: &World, command: &str, arguments: &[&str]) -> Tty {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let name = ptsname(&ours, Vec::new()).unwrap();
+        let terminal = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&terminal, size).unwrap();
+        let end = || Stdio::from(terminal.try_clone().unwrap());
+        let mut process = Command::new(env!("CARGO_BIN_EXE_genwatch"));
+        process.arg(command).args([
+            "--brokers",
+            &world.brokers,
+            "--topic",
+            &world.topic,
+            "--group",
+            &world.group,
+        ]);
+        process.args(arguments).stdin(end()).stdout(end()).stderr(end());
+        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("GENWATCH_") || key == "RUST_LOG")
+        {
+            process.env_remove(key);
+        }
+        let child = process.env("TERM", "xterm").env_remove("NO_COLOR").spawn().expect("the binary starts");
+        let mut output = File::from(ours);
+        let keys = output.try_clone().unwrap();
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&text);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = output.read(&mut buffer) {
+                into.lock().unwrap().extend_from_slice(&buffer[..read]);
+            }
+        });
+        Tty { child, keys, terminal, text }
+    }
+
+    /// All that it has written so far, escape sequences included.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    }
+
+    /// Whether the terminal itself edits lines, as for a shell.
+    pub fn edits_lines(&self) -> bool {
+        tcgetattr(&self.terminal).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
+    /// Types.
+    pub fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        signal::send(&self.child, Signal::TERM);
+    }
+
+    /// Waits for its end; returns the exit code.
+    #[track_caller]
+    pub fn wait(&mut self) -> Option<i32> {
+        until_some("it ends", || self.child.try_wait().expect("a child")).code()
+    }
+}
+
+impl Drop for Tty {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
