@@ -14,7 +14,7 @@ let workers;
 let producer;
 
 before(async () => {
-  world = await World.create('page', { partitions: 12 });
+  world = await World.create('basics', { partitions: 12 });
   workers = [world.worker('w1'), world.worker('w2'), world.worker('w3')];
   [browser, producer] = await Promise.all([openBrowser(), world.producer(), world.dashboard(), world.sink(), world.everythingByMqtt({ generators: 200, rate: 600 })]);
   await world.ready(workers);
