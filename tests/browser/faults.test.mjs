@@ -34,8 +34,7 @@ test('a killed worker is overdue, then a gap, then its heir follows', { timeout:
   await openDashboard(page, world.url);
   await openView(page, 'partitions');
   const row = page.locator(id('worker-row')).filter({ has: page.locator(`xpath=self::*[contains(@data-worker, "-${victim.pid}")]`) });
-  await row.waitFor();
-  assert.equal(await row.getAttribute('data-state'), 'active');
+  await until('it is active', async () => (await row.getAttribute('data-state')) === 'active');
   const before = await world.api('/api/partitions');
   const orphaned = before.partitions.filter((one) => isName(one.owner, victim)).map((one) => one.partition);
   assert.ok(orphaned.length > 0);

@@ -29,6 +29,10 @@ after(async () => {
 
 test('a hundred thousand generators are on the map, which moves smoothly', { timeout: 120_000 }, async (t) => {
   await until('the dashboard has read them all', async () => (await world.api('/api/fleet')).count === GENERATORS, { seconds: 60, every: 500 });
+  await until('the worker has evaluated them all', async () => {
+    const { lag, partitions } = await world.api('/api/partitions');
+    return lag === 0 && partitions.every((one) => one.owner);
+  }, { seconds: 60, every: 500 });
   const asked = Date.now();
   const answer = await (await fetch(`${world.url}/api/fleet`)).arrayBuffer();
   t.diagnostic(`measured: the whole fleet is ${(answer.byteLength / 1e6).toFixed(1)} MB of JSON in ${Date.now() - asked} ms`);

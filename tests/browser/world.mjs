@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { appendFileSync, mkdirSync, openSync, closeSync, readFileSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -102,6 +103,13 @@ class Program {
   }
 }
 
+/** A command of scripts/kafka on the brokers of these tests. */
+export async function kafka(...command) {
+  const args = [...command, '--dir', setting('GENWATCH_BROWSER_KAFKA')];
+  const program = new Program(`kafka-${command[0]}`, path.join(root, 'scripts/kafka'), args);
+  assert.equal((await program.ended).code, 0, program.said());
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 
 export class World {
@@ -175,9 +183,25 @@ export class World {
     };
   }
 
-  /** A program that isn't genwatch. */
-  other(name, program, args) {
-    this.programs.push(new Program(`${this.name}-${name}`, program, args));
+  /** A simulator whose readings come by MQTT: devices, a broker, a bridge. */
+  async everythingByMqtt({ generators, rate }) {
+    const port = await freePort();
+    const file = path.join(out, `${this.name}-mosquitto.conf`);
+    writeFileSync(file, `listener ${port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n`);
+    // Debian installs servers where only root's PATH looks.
+    const mosquitto = ['/usr/sbin/mosquitto', '/usr/local/sbin/mosquitto'].find(existsSync) ?? 'mosquitto';
+    this.programs.push(new Program(`${this.name}-mosquitto`, mosquitto, ['-c', file]));
+    const mqtt = `mqtt://127.0.0.1:${port}`;
+    this.start('bridge', 'bridge', ['--mqtt', mqtt]);
+    this.simulator({ generators, rate, args: ['--to', 'mqtt', '--mqtt', mqtt] });
+  }
+
+  /** A sink, and what it sees of InfluxDB while all is well. */
+  async sink() {
+    this.database = createHttpServer((request, response) => request.resume().on('end', () => response.writeHead(204).end()));
+    await new Promise((resolve) => { this.database.listen(0, '127.0.0.1', resolve); });
+    const url = `http://127.0.0.1:${this.database.address().port}`;
+    this.start('sink', 'sink influx', ['--url', url, '--org', 'o', '--bucket', 'b', '--token', 't']);
   }
 
   /** Reads alerts as soon as they are committed, and notes when. */
@@ -197,6 +221,8 @@ export class World {
 
   async end() {
     await Promise.all(this.programs.splice(0).map((program) => program.stop()));
+    this.database?.closeAllConnections();
+    this.database?.close();
   }
 }
 

@@ -14,10 +14,9 @@ let workers;
 let producer;
 
 before(async () => {
-  world = await World.create('page', { partitions: 12 });
+  world = await World.create('basics', { partitions: 12 });
   workers = [world.worker('w1'), world.worker('w2'), world.worker('w3')];
-  [browser, producer] = await Promise.all([openBrowser(), world.producer(), world.dashboard()]);
-  world.simulator({ generators: 200, rate: 600 });
+  [browser, producer] = await Promise.all([openBrowser(), world.producer(), world.dashboard(), world.sink(), world.everythingByMqtt({ generators: 200, rate: 600 })]);
   await world.ready(workers);
 });
 
@@ -81,7 +80,10 @@ test('values move on every view', async () => {
 test('the flow shows each part of the system, live', async () => {
   const page = await openPage(browser);
   await openDashboard(page, world.url);
-  const { nodes, edges } = await world.api('/api/lineage');
+  const { nodes, edges } = await until('all parts have reported', async () => {
+    const now = await world.api('/api/lineage');
+    return ['mqtt', 'bridge', 'sink', 'store'].every((kind) => now.nodes.some((node) => node.kind === kind && node.status === 'ok')) && now;
+  });
   const byName = (suffix) => nodes.find((node) => node.name.endsWith(suffix));
   const live = [byName(world.topic), byName('_alerts'), byName('_state'), ...workers.map((worker) => nodes.find((node) => node.kind === 'worker' && isName(node.name, worker)))];
   for (const node of live) {
@@ -89,8 +91,7 @@ test('the flow shows each part of the system, live', async () => {
     await page.locator(`${id('flow-node')}[data-node="${node.id}"][data-status="ok"]`).waitFor({ timeout: 10_000 });
   }
   await until('no part has a problem', async () => (await page.locator(`${id('flow-node')}:is([data-status="error"], [data-status="warn"])`).count()) === 0);
-  assert.equal(await page.locator(id('flow-node')).count(), nodes.length);
-  assert.equal(await page.locator(id('flow-edge')).count(), edges.length);
+  await until('all parts and edges are drawn', async () => (await page.locator(id('flow-node')).count()) === nodes.length && (await page.locator(id('flow-edge')).count()) === edges.length);
   for (const node of nodes) assert.ok(Number.isInteger(node.rank), `${node.id} has a column`);
   await until('each worker gets readings', async () => {
     const now = await world.api('/api/lineage');
