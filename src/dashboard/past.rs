@@ -102,7 +102,6 @@ impl Past {
         Ok(None)
     }
 
-    #[expect(clippy::type_complexity, reason = "the parts of `current`")]
     fn next(
         &mut self,
         connection: &Connection,

@@ -296,10 +296,10 @@ impl Fleet {
 
     /// Takes in whether a generator is connected; `None`: nobody knows any more.
     pub fn status(&mut self, id: &str, online: Option<bool>) {
-        if online.is_some() || self.generators.contains_key(id) {
-            if let Some(generator) = generator_of(&mut self.generators, id) {
-                generator.online = online;
-            }
+        if (online.is_some() || self.generators.contains_key(id))
+            && let Some(generator) = generator_of(&mut self.generators, id)
+        {
+            generator.online = online;
         }
     }
 

@@ -134,7 +134,7 @@ impl Series {
             let mut index = self.0.len();
             self.0.retain(|_| {
                 index -= 1;
-                index % 2 == 0
+                index.is_multiple_of(2)
             });
         }
     }
