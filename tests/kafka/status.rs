@@ -117,7 +117,9 @@ fn status_watch_shows_how_each_partition_moves_and_who_says_so() {
     assert_eq!((&last["eta_seconds"], &last["eta_never"]), (&Value::from(0.0), &Value::from(false)));
     // The one with readings.
     let of = &last["partitions"][1];
-    assert_eq!((&of["trend"], &of["verdict"]), (&Value::from("steady"), &Value::from("OK")));
+    // What waited at the start may still be in the window.
+    assert!(of["trend"] == "steady" || of["trend"] == "falling", "{of}");
+    assert_eq!(of["verdict"], "OK");
     for field in ["partition", "owner", "committed", "end", "lag", "time_lag_ms", "verdict"] {
         assert!(of.get(field).is_some_and(|value| !value.is_null()), "{field} in {of}");
     }
