@@ -164,6 +164,14 @@ fn status_watch_on_a_terminal_is_a_screen_and_leaves_it_as_it_was() {
 }
 
 #[test]
+fn a_screen_whose_terminal_is_closed_ends() {
+    let mut tty = Tty::start(&World::new(1), "status", &["--watch"]);
+    until("the screen is there", || tty.text().contains("VERDICT") || tty.text().contains("PARTITION"));
+    tty.hang_up();
+    tty.wait();
+}
+
+#[test]
 fn a_terminal_gets_alerts_in_colour_and_a_pipe_gets_them_plain() {
     let world = World::new(1);
     world.produce(&[Outgoing::reading("g", 120.0, 500.0), Outgoing::reading("g", 80.0, 500.0)]);

@@ -346,7 +346,10 @@ export function drawHours(canvas, hours, benchmark) {
     context.fillStyle = palette.muted;
     if ((hours.length - 1 - place) % every === 0) context.fillText(shortTime(hour.hour), Math.min(left + step / 2, box.right - 14), box.bottom + 16);
   });
-  for (const [value, text, tone, dashes] of [[benchmark.maximum, 'maximum', 'critical', []], [benchmark.acceptable, 'acceptable', 'warning', [4, 4]]]) {
+  // Where the lines are close, their labels stand side by side.
+  const isClose = y(benchmark.acceptable) - y(benchmark.maximum) < 16;
+  const aside = isClose ? context.measureText(`maximum ${benchmark.maximum}`).width + 14 : 0;
+  for (const [value, text, tone, dashes, shift] of [[benchmark.maximum, 'maximum', 'critical', [], 0], [benchmark.acceptable, 'acceptable', 'warning', [4, 4], aside]]) {
     context.strokeStyle = palette[tone];
     context.lineWidth = 1.5;
     context.setLineDash(dashes);
@@ -359,9 +362,9 @@ export function drawHours(canvas, hours, benchmark) {
     context.strokeStyle = palette.surface;
     context.lineWidth = 4;
     context.lineJoin = 'round';
-    context.strokeText(`${text} ${value}`, box.left + 4, y(value) - 5);
+    context.strokeText(`${text} ${value}`, box.left + 4 + shift, y(value) - 5);
     context.fillStyle = palette[`${tone}-text`];
-    context.fillText(`${text} ${value}`, box.left + 4, y(value) - 5);
+    context.fillText(`${text} ${value}`, box.left + 4 + shift, y(value) - 5);
   }
 }
 

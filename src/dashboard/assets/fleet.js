@@ -103,7 +103,7 @@ function showTip(tip, hit, x, y, canvas) {
 function createList() {
   let shown = PAGE;
   let timer = 0;
-  const search = h('input', { type: 'search', id: 'search', 'data-testid': 'search', autocomplete: 'off', spellcheck: 'false', placeholder: 'Name or rule', value: chosen.text, oninput: () => change({ text: search.value }) });
+  const search = h('input', { type: 'search', id: 'search', 'data-testid': 'search', autocomplete: 'off', spellcheck: 'false', placeholder: 'Name or rule', value: chosen.text, oninput: () => change({ text: search.value }), onkeydown: (event) => { if (event.key === 'Enter') body.querySelector('a')?.click(); } });
   const severity = h('select', { id: 'severity', onchange: () => change({ severity: severity.value }) },
     [['all', 'All'], ['any', 'With an alarm'], ['critical', 'Critical'], ['warning', 'Warning'], ['normal', 'Without an alarm']].map(([value, text]) => h('option', { value, selected: value === chosen.severity }, text)));
   const inView = h('input', { type: 'checkbox', checked: chosen.inView, onchange: () => change({ inView: inView.checked }) });

@@ -534,7 +534,7 @@ impl Model {
     /// `/api/time`.
     #[must_use]
     pub fn time(&self, now: Millis) -> TimeDocument {
-        TimeDocument { now, kept_from: self.kept_from }
+        TimeDocument { now, kept_from: self.kept_from() }
     }
 
     /// The event `snapshot`.
@@ -547,7 +547,7 @@ impl Model {
             group: &self.group,
             kafka: &self.kafka,
             rules: self.rules.as_slice().iter().map(|rule| show(rule)).collect(),
-            kept_from: self.kept_from,
+            kept_from: self.kept_from(),
             partitions: self.partitions(now, true),
             lineage: self.lineage(now),
             alerts: self.alerts(RECENT, now),
@@ -561,7 +561,7 @@ impl Model {
         StateEvent {
             at: now,
             kafka: &self.kafka,
-            kept_from: self.kept_from,
+            kept_from: self.kept_from(),
             partitions: self.partitions(now, with_timeline),
             lineage: self.lineage(now),
             fleet: self.count(),

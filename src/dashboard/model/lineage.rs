@@ -143,7 +143,7 @@ impl Lineage {
         let bridges: Vec<&Known> =
             facts.workers.iter().filter(|known| shown_as(known, Kind::Bridge)).collect();
         let bridged: f64 =
-            bridges.iter().filter(|bridge| bridge.is_there(facts.at)).map(|bridge| bridge.report.rate).sum();
+            bridges.iter().filter(|bridge| bridge.is_there(facts.at)).map(|bridge| bridge.rate()).sum();
         let direct = if bridges.is_empty() { arrivals } else { arrivals - bridged };
         if bridges.is_empty() || direct > 1.0 + bridged * 0.5 {
             let mut node = Node::new("producers", "devices", "producers", 0, flow(direct));
@@ -154,7 +154,7 @@ impl Lineage {
         }
         for bridge in bridges {
             let (report, there) = (&bridge.report, bridge.is_there(facts.at));
-            let rate = if there { report.rate } else { 0.0 };
+            let rate = if there { bridge.rate() } else { 0.0 };
             let id = format!("bridge:{}", report.worker);
             let broker = report.peer.as_deref().unwrap_or("MQTT");
             let broker_id = format!("mqtt:{broker}");
@@ -313,7 +313,7 @@ impl Lineage {
                 node.detail = "InfluxDB".to_owned();
                 self.nodes.push(node);
             }
-            self.flow(&id, &store_id, if sink.is_there(facts.at) { sink.report.rate } else { 0.0 });
+            self.flow(&id, &store_id, if sink.is_there(facts.at) { sink.rate() } else { 0.0 });
         }
         if let (true, Some(total)) = (sinks.is_empty(), facts.sink) {
             // It has committed offsets, and nobody says that he is a sink.
@@ -363,27 +363,32 @@ impl Node {
     fn of(known: &Known, kind: &'static str, rank: u8, id: &str, now: Millis) -> Node {
         let report = &known.report;
         let state = known.state(now);
+        let has_moved = known.held.is_empty() && !report.held.is_empty();
         let status = match state {
             State::Active => Status::Ok,
             State::Idle => Status::Idle,
             State::Restoring | State::Draining | State::NotReady => Status::Warn,
+            State::Overdue if has_moved => Status::Warn,
             State::Overdue => Status::Error,
             State::Left => Status::Absent,
         };
         let mut node = Node::new(id, kind, &report.worker, rank, status);
-        node.rate = Some(tenth(if known.is_there(now) { report.rate } else { 0.0 }));
+        node.rate = Some(tenth(if known.is_there(now) { known.rate() } else { 0.0 }));
         let partitions = known.held.len();
         node.detail = match kind {
-            "bridge" => per_second(report.rate),
+            "bridge" => format!("{} in flight", report.in_flight),
             _ if partitions == 1 => "1 partition".to_owned(),
             _ => format!("{partitions} partitions"),
         };
         node.reason = match state {
             State::Overdue => Some(format!(
-                "{} has said nothing for {} s: it was killed, hangs, or can't reach Kafka; the group gives its \
-                 partitions to others when its session times out",
-                report.worker,
-                now.since(report.at) / 1000
+                "it has said nothing for {} s: it was killed, hangs, or can't reach Kafka; {}",
+                now.since(report.at) / 1000,
+                if has_moved {
+                    "its partitions have moved to others"
+                } else {
+                    "the group gives its partitions to others when its session times out"
+                }
             )),
             State::Idle if kind == "worker" => Some(
                 "it has no partition: there are more workers than partitions, or it has just joined"

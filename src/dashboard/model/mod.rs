@@ -51,6 +51,8 @@ pub struct Model {
     rules: Rules,
     /// Since when the series of the time machine are complete.
     kept_from: Millis,
+    /// The oldest reading that was read.
+    oldest: Option<Millis>,
     words: Names,
     fleet: Fleet,
     alerts: AlertLog,
@@ -106,6 +108,7 @@ impl Model {
             group: group.to_owned(),
             rules,
             kept_from: now,
+            oldest: None,
             words: Names::default(),
             fleet: Fleet::new(u32::try_from(history.as_secs()).unwrap_or(u32::MAX)),
             alerts: AlertLog::default(),
@@ -121,6 +124,7 @@ impl Model {
 
     /// Takes in a record of the readings topic, parsed only if it is worth it.
     pub fn reading(&mut self, place: Place, key: Option<&[u8]>, value: Option<&[u8]>, age: Age, now: Millis) {
+        self.oldest = Some(self.oldest.map_or(place.at, |oldest| oldest.min(place.at)));
         if let Age::New { .. } = age {
             self.progress.note_time(place.partition, place.offset, place.at);
         }
@@ -281,6 +285,11 @@ impl Model {
     /// The series are complete since this time.
     pub fn history_reaches(&mut self, at: Millis) {
         self.kept_from = self.kept_from.min(at);
+    }
+
+    /// Since when there is something to see.
+    fn kept_from(&self) -> Millis {
+        self.kept_from.max(self.oldest.unwrap_or(self.kept_from))
     }
 
     /// Forgets what is too old, and fits the series to their memory. Call it every few seconds.

@@ -231,21 +231,28 @@ fn time_lag(track: &Track, bounds: &Bounds, now: Millis) -> i64 {
         return 0;
     }
     let next = bounds.next();
+    if is_behind_the_index(track, bounds) {
+        // It came after the last record that was read, and after the last look, if that didn't see it.
+        let read = track.times.last().map(|(_, at)| at);
+        let looked = track.looks.last().filter(|look| look.end <= next).map(|look| look.at);
+        return read.max(looked).map_or(0, |at| now.since(at).max(0));
+    }
     // Read a while ago: the first one that waits now is not older.
     let asked = track.asked.filter(|(offset, _)| *offset <= next).map(|(_, at)| at);
-    let at = track.times.at(next).or(asked.filter(|_| !is_behind_the_index(track, bounds)));
+    let at = track.times.at(next).or(asked);
     at.map_or(0, |at| now.since(at).max(0))
 }
 
 /// Whether the first waiting record is newer than what the reader of the topic has seen: it has just arrived.
 fn is_behind_the_index(track: &Track, bounds: &Bounds) -> bool {
-    track.times.last_offset().is_some_and(|last| bounds.next() > last)
+    track.times.last().is_some_and(|(last, _)| bounds.next() > last)
 }
 
 /// Rounds to a tenth: more digits only make documents longer.
 #[must_use]
 pub fn tenth(number: f64) -> f64 {
-    (number * 10.0).round() / 10.0
+    // No negative zero.
+    (number * 10.0).round() / 10.0 + 0.0
 }
 
 #[cfg(test)]
@@ -270,7 +277,7 @@ mod tests {
         look(&mut progress, 11, 100, 100);
         assert_eq!(progress.total().time_lag_ms, 0);
         look(&mut progress, 12, 100, 103);
-        assert_eq!(progress.total().time_lag_ms, 0, "just arrived, not read yet");
+        assert_eq!(progress.total().time_lag_ms, 1000, "it came since the last look, and isn't read yet");
         assert!(progress.unknown_ages().is_empty());
     }
 

@@ -43,10 +43,10 @@ impl TimeIndex {
         }
     }
 
-    /// The offset of the newest record.
+    /// The newest record.
     #[must_use]
-    pub fn last_offset(&self) -> Option<Offset> {
-        self.last.map(|(offset, _)| offset)
+    pub fn last(&self) -> Option<(Offset, Millis)> {
+        self.last
     }
 
     /// The timestamp of the record at this offset, or of the one before it that is known: not much older. `None`: the

@@ -1,15 +1,21 @@
 //! Workers, bridges and sinks: the last that each has said of itself, and what state that means.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use genwatch_core::report::{HeldPhase, Kind, Report};
 use genwatch_core::types::{Millis, PartitionId};
 use serde::Serialize;
 
+use super::progress::tenth;
+
 /// How long one that has left is still listed.
 const LEFT_FOR: i64 = 10 * 60 * 1000;
 /// How long one that is overdue is still listed.
 const OVERDUE_FOR: i64 = 60 * 60 * 1000;
+/// One that is overdue counts as gone after this long, once others hold its partitions.
+const REPLACED_AFTER: i64 = 60 * 1000;
+/// Over how many reports a rate is averaged.
+const RATES: usize = 5;
 /// More names than this are a fault.
 const MOST: usize = 2000;
 /// Partitions of one report, at most.
@@ -30,6 +36,8 @@ pub struct Known {
     pub held: BTreeSet<PartitionId>,
     /// When it left.
     pub left: Option<Millis>,
+    /// Its rates by the last reports, oldest first: single ones jump.
+    rates: VecDeque<f64>,
 }
 
 /// Its state in a word.
@@ -77,11 +85,20 @@ pub struct Shown<'w> {
 }
 
 impl Known {
+    /// Records a second, over its last reports.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.rates.iter().sum::<f64>() / self.rates.len().max(1) as f64
+    }
+
     /// Its state at this time.
     #[must_use]
     pub fn state(&self, now: Millis) -> State {
         let any = |phase| self.report.partitions.iter().any(|held| held.phase == phase);
-        if self.left.is_some() {
+        let is_replaced = self.report.kind != Kind::Bridge
+            && self.held.is_empty()
+            && now.since(self.report.at) > REPLACED_AFTER;
+        if self.left.is_some() || is_replaced && self.report.is_overdue(now) {
             State::Left
         } else if self.report.is_overdue(now) {
             State::Overdue
@@ -115,7 +132,7 @@ impl Known {
             host: &report.host,
             group: report.group.as_deref(),
             not_ready: report.not_ready.as_deref(),
-            rate: report.rate,
+            rate: tenth(self.rate()),
             busy: report.busy,
             cpu: report.cpu,
             records: report.records,
@@ -139,8 +156,20 @@ impl Workers {
     pub fn report(&mut self, report: Report) -> BTreeSet<PartitionId> {
         let mut held = ranges(&report.held);
         held.extend(report.partitions.iter().filter(|held| held.topic.is_none()).map(|held| held.partition));
+        // What another one holds by now, one that is silent holds no more.
+        for other in self.known.values_mut().filter(|other| other.report.worker != report.worker) {
+            if other.report.group == report.group && other.report.is_overdue(report.at) {
+                other.held.retain(|partition| !held.contains(partition));
+            }
+        }
         if self.known.len() < MOST || self.known.contains_key(&report.worker) {
-            let known = Known { held: held.clone(), left: None, report };
+            let before = self.known.remove(&report.worker).filter(|before| before.left.is_none());
+            let mut rates = before.map(|before| before.rates).unwrap_or_default();
+            rates.push_back(report.rate);
+            if rates.len() > RATES {
+                rates.pop_front();
+            }
+            let known = Known { held: held.clone(), left: None, rates, report };
             self.known.insert(known.report.worker.clone(), known);
         }
         held
@@ -243,6 +272,34 @@ mod tests {
         assert_eq!(state(&held("draining"), 0), State::Draining);
         assert_eq!(state(&held("active"), 4000), State::Overdue);
         assert_eq!(serde_json::to_string(&State::NotReady).unwrap(), r#""not ready""#);
+    }
+
+    #[test]
+    fn who_is_silent_has_left_once_others_hold_its_partitions() {
+        let mut workers = Workers::default();
+        workers.report(report(r#","held":"0-1""#));
+        let heir = |at: i64, held: &str| {
+            let held = format!(r#","held":"{held}""#);
+            Report { worker: "heir".to_owned(), at: Millis(NOW.0 + at), ..report(&held) }
+        };
+        let state = |workers: &Workers, at| {
+            workers.iter().find(|known| known.report.worker == "w").unwrap().state(Millis(NOW.0 + at))
+        };
+        workers.report(heir(500, "0"));
+        workers.report(heir(10_000, "0"));
+        assert_eq!(state(&workers, 100_000), State::Overdue, "one of its partitions is nobody's");
+        workers.report(heir(11_000, "0-1"));
+        assert_eq!(state(&workers, 12_000), State::Overdue, "a look at it may help");
+        assert_eq!(state(&workers, 100_000), State::Left);
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_last_reports() {
+        let mut workers = Workers::default();
+        for rate in [100.0, 1.0, 2.0, 3.0, 4.0, 5.0] {
+            workers.report(Report { rate, ..report("") });
+        }
+        assert!((workers.iter().next().unwrap().rate() - 3.0).abs() < 1e-9);
     }
 
     #[test]

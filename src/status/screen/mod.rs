@@ -13,6 +13,7 @@ pub mod state;
 pub mod terminal;
 pub mod theme;
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -66,7 +67,8 @@ pub fn run(subject: &Subject, rules: &Rules, colours: bool, stop: &AtomicBool) -
         follower: None,
     };
     let mut idle = 0;
-    while !stop.load(Ordering::Relaxed) {
+    // Without the second condition it would go on, and spin, when its terminal is closed and nobody sends SIGHUP.
+    while !stop.load(Ordering::Relaxed) && std::io::stdout().is_terminal() {
         let mut changed = app.take(&news)?;
         if idle >= IDLE_TURNS || changed {
             app.view.now = clock::now();
@@ -75,7 +77,7 @@ pub fn run(subject: &Subject, rules: &Rules, colours: bool, stop: &AtomicBool) -
         }
         changed = false;
         let mut wait = TURN;
-        while event::poll(wait)? {
+        while std::io::stdout().is_terminal() && event::poll(wait)? {
             changed = true;
             wait = Duration::ZERO;
             if let Event::Key(key) = event::read()? {

@@ -1,10 +1,13 @@
 //! A `genwatch` process on a terminal: a pseudo-terminal, whose keys are typed and whose output is read here.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -17,7 +20,10 @@ use crate::signal::{self, Signal};
 /// A process and its terminal. Killed when dropped.
 pub struct Tty {
     child: Child,
-    keys: File,
+    /// The other end of the terminal, until it is hung up.
+    keys: Option<File>,
+    reader: Option<JoinHandle<()>>,
+    hung_up: Arc<AtomicBool>,
     /// Kept open, so that its settings outlive the process.
     terminal: OwnedFd,
     text: Arc<Mutex<Vec<u8>>>,
@@ -50,16 +56,23 @@ impl Tty {
         }
         let child = process.env("TERM", "xterm").env_remove("NO_COLOR").spawn().expect("the binary starts");
         let mut output = File::from(ours);
-        let keys = output.try_clone().unwrap();
-        let text = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&text);
-        std::thread::spawn(move || {
+        rustix::fs::fcntl_setfl(&output, OFlags::NONBLOCK).unwrap();
+        let keys = Some(output.try_clone().unwrap());
+        let (text, hung_up) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (into, ended) = (Arc::clone(&text), Arc::clone(&hung_up));
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = output.read(&mut buffer) {
-                into.lock().unwrap().extend_from_slice(&buffer[..read]);
+            while !ended.load(Ordering::Relaxed) {
+                match output.read(&mut buffer) {
+                    Ok(read @ 1..) => into.lock().unwrap().extend_from_slice(&buffer[..read]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    _ => return,
+                }
             }
         });
-        Tty { child, keys, terminal, text }
+        Tty { child, keys, reader: Some(reader), hung_up, terminal, text }
     }
 
     /// All that it has written so far, escape sequences included.
@@ -74,7 +87,14 @@ impl Tty {
 
     /// Types.
     pub fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.as_mut().expect("a terminal").write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Closes the terminal, as the window of a terminal emulator that is killed. Nobody sends SIGHUP.
+    pub fn hang_up(&mut self) {
+        self.keys = None;
+        self.hung_up.store(true, Ordering::Relaxed);
+        self.reader.take().expect("a reader").join().expect("no panic");
     }
 
     /// SIGTERM.
