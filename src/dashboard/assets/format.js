@@ -21,9 +21,11 @@ export const FIELDS = {
 
 const isNumber = (value) => typeof value === 'number' && Number.isFinite(value);
 
-/** Control and formatting characters of a foreign text become visible escapes. */
+const escape = (text) => text.replace(/./gsu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+
+/** Control and formatting characters of a foreign text become visible escapes, and so do blanks at its ends. */
 export function visible(text) {
-  return String(text).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+  return String(text).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]|^\s+|\s+$/gu, escape);
 }
 
 export const count = (value) => (isNumber(value) ? whole.format(value) : UNKNOWN);
