@@ -346,6 +346,8 @@ export function drawHours(canvas, hours, benchmark) {
     context.fillStyle = palette.muted;
     if ((hours.length - 1 - place) % every === 0) context.fillText(shortTime(hour.hour), Math.min(left + step / 2, box.right - 14), box.bottom + 16);
   });
+  const close = y(benchmark.acceptable) - y(benchmark.maximum) < 14;
+  let x = box.left + 4;
   for (const [value, text, tone, dashes] of [[benchmark.maximum, 'maximum', 'critical', []], [benchmark.acceptable, 'acceptable', 'warning', [4, 4]]]) {
     context.strokeStyle = palette[tone];
     context.lineWidth = 1.5;
@@ -359,9 +361,10 @@ export function drawHours(canvas, hours, benchmark) {
     context.strokeStyle = palette.surface;
     context.lineWidth = 4;
     context.lineJoin = 'round';
-    context.strokeText(`${text} ${value}`, box.left + 4, y(value) - 5);
+    context.strokeText(`${text} ${value}`, x, y(value) - 5);
     context.fillStyle = palette[`${tone}-text`];
-    context.fillText(`${text} ${value}`, box.left + 4, y(value) - 5);
+    context.fillText(`${text} ${value}`, x, y(value) - 5);
+    if (close) x += context.measureText(`${text} ${value}`).width + 14;
   }
 }
 
