@@ -34,16 +34,17 @@ function watchAlerts(page) {
     const shown = new Map();
     window.shownAlerts = shown;
     const look = () => document.querySelectorAll(selector).forEach((row) => {
-      if (row.dataset.id && !shown.has(row.dataset.id)) shown.set(row.dataset.id, Date.now());
+      if (!shown.has(row.dataset.id)) shown.set(row.dataset.id, Date.now());
     });
     look();
-    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-id'] });
-  }, `${id('latest-alert')}, ${id('alarm-recent-row')}`);
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
+  }, id('alarm-recent-row'));
 }
 
 test('an alert is shown within two seconds of its commit', { timeout: 90_000 }, async (t) => {
   const page = await openPage(browser);
-  await openDashboard(page, world.url);
+  // The list: of alerts that come together, the line at the bottom shows only the newest.
+  await openDashboard(page, world.url, '#/alarms');
   await watchAlerts(page);
   const ofReading = [];
   const ofCommit = [];
@@ -60,6 +61,7 @@ test('an alert is shown within two seconds of its commit', { timeout: 90_000 }, 
   for (const [what, times] of [['a reading to its alert on the page', ofReading], ['a committed alert, as another reader sees it, to the page', ofCommit]]) {
     t.diagnostic(`measured: from ${what}: p50 ${percentile(times, 0.5)} ms, p99 ${percentile(times, 0.99)} ms of ${times.length}`);
   }
+  assert.ok(await page.locator(id('latest-alert')).getAttribute('data-id'));
   assert.deepEqual(page.problems, []);
 });
 

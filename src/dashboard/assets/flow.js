@@ -89,7 +89,7 @@ function findProblems() {
   const { lineage, partitions } = store;
   const nodes = lineage?.nodes ?? [];
   const found = nodes.filter((node) => node.reason && (node.status === 'warn' || node.status === 'error'))
-    .map((node) => ({ status: node.status, text: `${visible(node.name)}: ${visible(node.reason)}`, link: linkOf(node) }));
+    .map((node) => ({ status: node.status, text: visible(node.reason.startsWith(node.name) ? node.reason : `${node.name}: ${node.reason}`), link: linkOf(node) }));
   if (!partitions) return found;
   const explained = (kind) => nodes.some((node) => node.kind.startsWith(kind) && node.reason && node.status !== 'ok');
   if (!explained('topic')) {

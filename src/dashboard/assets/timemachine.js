@@ -10,7 +10,7 @@ const NOW_MS = 2500;
 
 export function createTimeMachine() {
   const label = h('output', { class: 'time-shown', for: 'time-slider' });
-  const slider = h('input', { type: 'range', id: 'time-slider', 'data-testid': 'time-slider', step: 1000, 'aria-label': 'Time shown' });
+  const slider = h('input', { type: 'range', id: 'time-slider', 'data-testid': 'time-slider', step: SLIDER_MS, 'aria-label': 'Time shown' });
   const earliest = h('span', { class: 'muted' });
   const text = h('strong');
   const banner = h('div', { class: 'banner banner-past', 'data-testid': 'time-banner', role: 'status', hidden: true }, icon('notice'), h('p', null, text), h('button', { type: 'button', class: 'primary', onclick: () => travel(null) }, 'Back to now'));
@@ -40,7 +40,8 @@ export function createTimeMachine() {
     if (store.past.at !== null) setText(text, `You see ${moment(store.past.at, now)}, not now.${store.past.error ? ` It isn't complete: ${store.past.error}` : ''}`);
   }
 
-  slider.addEventListener('input', () => goTo(Number(slider.value)));
+  // The end of the slider is now, though its step and its age keep it a little behind.
+  slider.addEventListener('input', () => goTo(Number(slider.value) > Number(slider.max) - SLIDER_MS ? store.now() : Number(slider.value)));
   slider.title = `Times: ${zone()}`;
   const stops = [on('past', update), on('tick', update), on('snapshot', update)];
   get('/api/time').then((time) => {
