@@ -23,10 +23,18 @@ const SAVED: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub struct Past {
     windows: VecDeque<Window>,
-    current: Option<(Window, Follower, BTreeSet<PartitionId>)>,
+    current: Option<Current>,
     /// Time that it may take.
     left: Duration,
     turned: Option<Instant>,
+}
+
+/// The window that is read.
+struct Current {
+    window: Window,
+    follower: Follower,
+    /// The partitions that aren't read to the window's end.
+    open: BTreeSet<PartitionId>,
 }
 
 impl Past {
@@ -63,13 +71,22 @@ impl Past {
         if self.left.is_zero() || !self.goes_on() {
             return Ok(None);
         }
-        let Some((window, mut follower, mut open)) = self
-            .current
-            .take()
-            .map_or_else(|| self.next(connection, topic, waker), |current| Ok(Some(current)))?
-        else {
-            return Ok(None);
+        let current = match self.current.take() {
+            Some(current) => current,
+            None => {
+                let Some(window) = self.windows.pop_front() else { return Ok(None) };
+                let unread = window.parts.iter().filter(|(_, (begin, end))| begin < end);
+                let starts: Vec<_> = unread.map(|(id, (begin, _))| (*id, *begin)).collect();
+                if starts.is_empty() {
+                    return Ok(Some(window.from));
+                }
+                let open = starts.iter().map(|(id, _)| *id).collect();
+                let follower =
+                    Follower::start(connection, topic, &starts, Fetching::Together, waker.clone())?;
+                Current { window, follower, open }
+            }
         };
+        let Current { window, mut follower, mut open } = current;
         let mut done = Vec::new();
         for event in follower.poll(BURST).events() {
             let (partition, reached) = match event {
@@ -98,21 +115,7 @@ impl Past {
         if open.is_empty() {
             return Ok(Some(window.from));
         }
-        self.current = Some((window, follower, open));
+        self.current = Some(Current { window, follower, open });
         Ok(None)
-    }
-
-    fn next(
-        &mut self,
-        connection: &Connection,
-        topic: &str,
-        waker: &Thread,
-    ) -> Result<Option<(Window, Follower, BTreeSet<PartitionId>)>, ClientError> {
-        let Some(window) = self.windows.pop_front() else { return Ok(None) };
-        let unread = window.parts.iter().filter(|(_, (begin, end))| begin < end);
-        let starts: Vec<_> = unread.map(|(id, (begin, _))| (*id, *begin)).collect();
-        let open = starts.iter().map(|(id, _)| *id).collect();
-        let follower = Follower::start(connection, topic, &starts, Fetching::Together, waker.clone())?;
-        Ok(Some((window, follower, open)))
     }
 }
