@@ -5,8 +5,7 @@ import { get, on, store, travel } from './store.js';
 import { h, icon, setAttribute, setHidden, setText } from './ui.js';
 
 const STEP_MS = 60000;
-/** The slider's end is up to a second old, and its step cuts up to another one. */
-const NOW_MS = 2500;
+const SLIDER_MS = 1000;
 
 export function createTimeMachine() {
   const label = h('output', { class: 'time-shown', for: 'time-slider' });
@@ -21,7 +20,7 @@ export function createTimeMachine() {
 
   function goTo(at) {
     const now = store.now();
-    travel(at >= now - NOW_MS ? null : Math.max(at, store.keptFrom || now - 24 * 3600000));
+    travel(at >= now - 1500 ? null : Math.max(at, store.keptFrom || now - 24 * 3600000));
   }
 
   function update() {
