@@ -60,6 +60,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(50);
 const BURST: usize = 4096;
 /// More readings a second than this are not all parsed.
 const BUSY: f64 = 5000.0;
+/// About the size of a generator in the document of all.
+const GENERATOR_BYTES: usize = 170;
 /// Alerts of one event, at most.
 const ALERTS_MAX: usize = 200;
 
@@ -285,6 +287,7 @@ impl Loop {
             if published.elapsed() >= EVERY {
                 self.count(published.elapsed());
                 published = Instant::now();
+                self.fleet.take_if(|(at, _)| at.elapsed() >= EVERY);
                 self.publish_state();
             }
             if forgotten.elapsed() >= FORGET_EVERY {
@@ -459,7 +462,10 @@ impl Loop {
             Question::Lineage => answer(json(&self.model.lineage(now))),
             Question::Fleet { at: Some(at) } => answer(json(&self.model.fleet(Some(*at), now))),
             Question::Fleet { at: None } => fresh(&self.fleet).or_else(|| {
-                let made = answer(json(&self.model.fleet(None, now)))?;
+                // It is large: growing it step by step would take twice the memory.
+                let mut body = Vec::with_capacity(self.model.generators() * GENERATOR_BYTES);
+                serde_json::to_writer(&mut body, &self.model.fleet(None, now)).ok()?;
+                let made = answer(body)?;
                 self.fleet = Some((Instant::now(), made.clone()));
                 Some(made)
             }),
