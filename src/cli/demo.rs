@@ -59,10 +59,11 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         http_is_chosen,
         http_token: options.page.token()?,
     };
-    let report = crate::demo::run(&config, &stop).map_err(|error| match error.downcast::<DashboardError>() {
-        Ok(error) => failure(error),
-        Err(error) => error.into(),
-    })?;
+    let report =
+        crate::demo::run(&config, &stop).map_err(|error| match error.downcast::<DashboardError>() {
+            Ok(error) => failure(error),
+            Err(error) => error.into(),
+        })?;
     print(&report)?;
     if report.is_right() {
         Ok(())

@@ -57,7 +57,8 @@ pub struct FleetDocument<'m> {
     generators: GeneratorRows<'m>,
 }
 
-/// The generators as they are, or as they were: made one by one while they are written, as there may be 100,000.
+/// The generators as they are, or as they were: made one by one while they are written, as there may be
+/// 100,000.
 struct GeneratorRows<'m> {
     model: &'m Model,
     at: Option<Millis>,

@@ -1,7 +1,7 @@
 //! The generators: their last values, their history, their alarms.
 //!
-//! Two sources say which alarms are active: the records of `<group>_state`, which hold all of them however old they
-//! are, and, where that topic is missing, the alert events.
+//! Two sources say which alarms are active: the records of `<group>_state`, which hold all of them however
+//! old they are, and, where that topic is missing, the alert events.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,7 +20,8 @@ pub const GENERATORS_MAX: usize = 500_000;
 const GONE_MAX: usize = 200_000;
 /// More changes than this are told as "get all again".
 pub const CHANGES_MAX: usize = 2000;
-/// While many readings arrive, one that is so much newer than the last parsed one, in milliseconds, is parsed.
+/// While many readings arrive, one that is so much newer than the last parsed one, in milliseconds, is
+/// parsed.
 const ENOUGH: i64 = 500;
 
 /// Where a reading is, and its event time.
@@ -296,10 +297,10 @@ impl Fleet {
 
     /// Takes in whether a generator is connected; `None`: nobody knows any more.
     pub fn status(&mut self, id: &str, online: Option<bool>) {
-        if online.is_some() || self.generators.contains_key(id) {
-            if let Some(generator) = generator_of(&mut self.generators, id) {
-                generator.online = online;
-            }
+        if (online.is_some() || self.generators.contains_key(id))
+            && let Some(generator) = generator_of(&mut self.generators, id)
+        {
+            generator.online = online;
         }
     }
 
