@@ -15,8 +15,8 @@ use crate::service::http::HttpAddress;
 
 /// Serve a web page: generators on a map, alarms, partitions and workers, and the way of the data, live.
 ///
-/// Works from Kafka alone and only reads, so it can be started and stopped at any time, and several may run. On an
-/// address that other machines reach it asks for a token. It also serves /metrics, /livez and /readyz.
+/// Works from Kafka alone and only reads, so it can be started and stopped at any time, and several may run.
+/// On an address that other machines reach it asks for a token. It also serves /metrics, /livez and /readyz.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Rules whose thresholds are drawn (TOML): the same file as the workers'. Default: the built-in rules.

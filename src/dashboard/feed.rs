@@ -1,7 +1,7 @@
 //! The events for all clients: each is serialized once, and kept for a while.
 //!
-//! The dashboard's loop writes; each client reads at its own pace, from where it was. A client that is so slow that
-//! what it needs is gone gets a new snapshot: there is one queue, and it doesn't grow.
+//! The dashboard's loop writes; each client reads at its own pace, from where it was. A client that is so
+//! slow that what it needs is gone gets a new snapshot: there is one queue, and it doesn't grow.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

@@ -1,13 +1,14 @@
 //! The web page about everything: generators, alarms, partitions, workers, and the way of the data, live.
 //!
-//! It works from Kafka alone and only reads: a restart shows the same, and several may run. No process shares memory
-//! with it, no database is needed.
+//! It works from Kafka alone and only reads: a restart shows the same, and several may run. No process shares
+//! memory with it, no database is needed.
 //!
 //! # Layout
 //!
-//! One thread, [`Dashboard::run`], owns what is known ([`model`]). It polls the readers of all topics ([`reader`],
-//! [`past`]), takes in what [`observer`] has asked the cluster, publishes events ([`feed`]) and answers what HTTP asks
-//! ([`questions`]). [`web`] is the HTTP: it shares only the feed and the questions with the loop.
+//! One thread, [`Dashboard::run`], owns what is known ([`model`]). It polls the readers of all topics
+//! ([`reader`], [`past`]), takes in what [`observer`] has asked the cluster, publishes events ([`feed`]) and
+//! answers what HTTP asks ([`questions`]). [`web`] is the HTTP: it shares only the feed and the questions
+//! with the loop.
 
 pub mod feed;
 pub mod model;
@@ -56,10 +57,14 @@ const EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 /// The longest wait of one turn of the loop.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// The same while the past is read: 200,000 readings a second at most.
+const SLEEP_PAST: Duration = Duration::from_millis(10);
 /// Records of one topic in one turn, so that no topic holds up another.
 const BURST: usize = 4096;
 /// More readings a second than this are not all parsed.
 const BUSY: f64 = 5000.0;
+/// About the size of a generator in the document of all.
+const GENERATOR_BYTES: usize = 170;
 /// Alerts of one event, at most.
 const ALERTS_MAX: usize = 200;
 
@@ -285,6 +290,7 @@ impl Loop {
             if published.elapsed() >= EVERY {
                 self.count(published.elapsed());
                 published = Instant::now();
+                self.fleet.take_if(|(at, _)| at.elapsed() >= EVERY);
                 self.publish_state();
             }
             if forgotten.elapsed() >= FORGET_EVERY {
@@ -292,7 +298,8 @@ impl Loop {
                 self.model.forget(clock::now());
             }
             if read == 0 {
-                std::thread::park_timeout(SLEEP_MAX.min(EVERY.saturating_sub(published.elapsed())));
+                let most = if self.past.goes_on() { SLEEP_PAST } else { SLEEP_MAX };
+                std::thread::park_timeout(most.min(EVERY.saturating_sub(published.elapsed())));
             }
         }
         Ok(())
@@ -459,7 +466,10 @@ impl Loop {
             Question::Lineage => answer(json(&self.model.lineage(now))),
             Question::Fleet { at: Some(at) } => answer(json(&self.model.fleet(Some(*at), now))),
             Question::Fleet { at: None } => fresh(&self.fleet).or_else(|| {
-                let made = answer(json(&self.model.fleet(None, now)))?;
+                // It is large: growing it step by step would take twice the memory.
+                let mut body = Vec::with_capacity(self.model.generators() * GENERATOR_BYTES);
+                serde_json::to_writer(&mut body, &self.model.fleet(None, now)).ok()?;
+                let made = answer(body)?;
                 self.fleet = Some((Instant::now(), made.clone()));
                 Some(made)
             }),

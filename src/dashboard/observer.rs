@@ -1,7 +1,8 @@
-//! Asks the cluster, on a thread of its own, as answers may take seconds: which topics there are and where to begin
-//! reading them, how far the groups are, and whether Kafka answers at all.
+//! Asks the cluster, on a thread of its own, as answers may take seconds: which topics there are and where to
+//! begin reading them, how far the groups are, and whether Kafka answers at all.
 //!
-//! It never asks the group for its members: `DescribeConsumerGroups` ended long-lived clients (ARCHITECTURE.md).
+//! It never asks the group for its members: `DescribeConsumerGroups` ended long-lived clients
+//! (ARCHITECTURE.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

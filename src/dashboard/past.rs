@@ -1,4 +1,5 @@
-//! Reads the past of the readings for the time machine, window by window, the newest first, in a share of a core.
+//! Reads the past of the readings for the time machine, window by window, the newest first, in a share of a
+//! core.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::thread::Thread;

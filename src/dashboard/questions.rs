@@ -1,4 +1,5 @@
-//! Questions of HTTP to the loop that owns the model, and the answers: by message, as the model has one owner.
+//! Questions of HTTP to the loop that owns the model, and the answers: by message, as the model has one
+//! owner.
 
 use std::thread::Thread;
 use std::time::Duration;

@@ -85,7 +85,8 @@ impl Reader {
         self.records
     }
 
-    /// Hands out what is there; `is_new`: the record wasn't there when the reader began. Returns how many there were.
+    /// Hands out what is there; `is_new`: the record wasn't there when the reader began. Returns how many
+    /// there were.
     pub fn read(&mut self, limit: usize, mut each: impl FnMut(&Record<'_>, bool)) -> usize {
         let Some(follower) = &mut self.follower else { return 0 };
         for error in follower.take_errors() {

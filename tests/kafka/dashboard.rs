@@ -223,10 +223,11 @@ fn a_client_that_does_not_read_gets_a_new_snapshot_and_costs_no_memory() {
     let alerts = |from: usize| -> Vec<Outgoing> {
         let alert = |n: usize| {
             let id = format!("{}-0-{n}-low_fuel", world.topic);
+            let at = now_ms();
             let state = if n.is_multiple_of(2) { "raised" } else { "cleared" };
             let alert = json!({"id": id, "generatorID": "g", "rule": "low_fuel", "state": state,
-                "severity": "warning", "field": "fuel", "value": 1.0, "threshold": 2.0, "at": now_ms(),
-                "since": now_ms(), "lat": 1.0, "lon": 2.0, "source": {"topic": "t", "partition": 0, "offset": n}});
+                "severity": "warning", "field": "fuel", "value": 1.0, "threshold": 2.0, "at": at,
+                "since": at, "lat": 1.0, "lon": 2.0, "source": {"topic": "t", "partition": 0, "offset": n}});
             Outgoing::new("g", alert.to_string().as_bytes())
         };
         (from..from + 20_000).map(alert).collect()

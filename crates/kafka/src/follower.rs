@@ -1,7 +1,7 @@
 //! Follows one topic without a group, on a thread that follows others too: polls never wait.
 //!
-//! Where it begins is for the caller to find out ([`starts`](crate::starts::starts)): that takes a round trip, and the
-//! thread that follows has none to spare.
+//! Where it begins is for the caller to find out ([`starts`](crate::starts::starts)): that takes a round
+//! trip, and the thread that follows has none to spare.
 
 use std::thread::Thread;
 

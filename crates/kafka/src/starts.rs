@@ -32,7 +32,8 @@ pub struct Start {
     pub end: Offset,
 }
 
-/// Returns where to begin in each partition. An embedded broker finds no times: there a time is the beginning.
+/// Returns where to begin in each partition. An embedded broker finds no times: there a time is the
+/// beginning.
 ///
 /// # Errors
 /// When the topic doesn't exist or a leader doesn't answer.

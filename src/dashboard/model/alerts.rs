@@ -1,6 +1,7 @@
 //! Alert events: the last ones, each generator's incidents, and how many operators have to bear (ISA-18.2).
 //!
-//! Which alarms are active is for [`fleet`](super::fleet) to know: an alarm may be older than the events that are kept.
+//! Which alarms are active is for [`fleet`](super::fleet) to know: an alarm may be older than the events that
+//! are kept.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;

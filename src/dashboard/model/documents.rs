@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use genwatch_core::alarm::machine::Phase;
 use genwatch_core::reading::Field;
 use genwatch_core::types::{GeneratorId, Millis, Offset, PartitionId};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::alerts::{Alert, AlertState, HourRate, Incident, Worst};
 use super::fleet::{Alarm, Generator};
@@ -49,12 +49,28 @@ struct Partition {
 }
 
 /// `/api/fleet`.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub struct FleetDocument<'m> {
     at: Millis,
     count: usize,
     active: BTreeMap<&'m str, usize>,
-    generators: Vec<GeneratorRow<'m>>,
+    generators: GeneratorRows<'m>,
+}
+
+/// The generators as they are, or as they were: made one by one while they are written, as there may be
+/// 100,000.
+struct GeneratorRows<'m> {
+    model: &'m Model,
+    at: Option<Millis>,
+}
+
+impl Serialize for GeneratorRows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.model.fleet.iter().filter_map(|(id, generator)| match self.at {
+            Some(at) => self.model.row_at(id, generator, at),
+            None => Some(self.model.row(id, generator)),
+        }))
+    }
 }
 
 /// A generator in the list of all.
@@ -312,20 +328,21 @@ impl Model {
     /// `/api/fleet`, as it is or as it was.
     #[must_use]
     pub fn fleet(&self, at: Option<Millis>, now: Millis) -> FleetDocument<'_> {
+        let generators = GeneratorRows { model: self, at };
         let Some(at) = at else {
-            let generators = self.fleet.iter().map(|(id, generator)| self.row(id, generator)).collect();
             let FleetCount { count, active } = self.count();
             return FleetDocument { at: now, count, active, generators };
         };
-        let generators: Vec<_> =
-            self.fleet.iter().filter_map(|(id, generator)| self.row_at(id, generator, at)).collect();
-        let mut active: BTreeMap<&str, usize> = BTreeMap::new();
-        for (id, _) in self.fleet.iter() {
-            for incident in self.incidents_at(id, at) {
-                *active.entry(self.words.name(incident.severity)).or_default() += 1;
+        let (mut count, mut active) = (0, BTreeMap::new());
+        for (id, generator) in self.fleet.iter() {
+            if generator.series.at(at.0.div_euclid(1000)).is_some() {
+                count += 1;
+                for incident in self.incidents_at(id, at) {
+                    *active.entry(self.words.name(incident.severity)).or_default() += 1;
+                }
             }
         }
-        FleetDocument { at, count: generators.len(), active, generators }
+        FleetDocument { at, count, active, generators }
     }
 
     fn count(&self) -> FleetCount<'_> {

@@ -1,7 +1,7 @@
 //! The generators: their last values, their history, their alarms.
 //!
-//! Two sources say which alarms are active: the records of `<group>_state`, which hold all of them however old they
-//! are, and, where that topic is missing, the alert events.
+//! Two sources say which alarms are active: the records of `<group>_state`, which hold all of them however
+//! old they are, and, where that topic is missing, the alert events.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,7 +20,8 @@ pub const GENERATORS_MAX: usize = 500_000;
 const GONE_MAX: usize = 200_000;
 /// More changes than this are told as "get all again".
 pub const CHANGES_MAX: usize = 2000;
-/// While many readings arrive, one that is so much newer than the last parsed one, in milliseconds, is parsed.
+/// While many readings arrive, one that is so much newer than the last parsed one, in milliseconds, is
+/// parsed.
 const ENOUGH: i64 = 500;
 
 /// Where a reading is, and its event time.
@@ -100,7 +101,8 @@ impl Changes {
 /// All generators.
 #[derive(Debug)]
 pub struct Fleet {
-    generators: HashMap<GeneratorId, Generator>,
+    /// Boxed: a map of large values takes twice their size when it is sparse, and again when it grows.
+    generators: HashMap<GeneratorId, Box<Generator>>,
     /// Where the decommissioning of a generator is: readings before it are not its own any more.
     gone: HashMap<GeneratorId, (PartitionId, Offset)>,
     detail: Detail,
@@ -145,10 +147,9 @@ impl Fleet {
     #[must_use]
     pub fn wants_old(&self, key: &[u8], at: Millis, now: Millis) -> bool {
         let known = std::str::from_utf8(key).ok().and_then(|id| self.generators.get(id));
-        let wants = |known: &Generator| {
+        known.is_none_or(|known| {
             known.last.is_none() || known.series.wants(seconds(at), seconds(now), &self.detail)
-        };
-        known.is_none_or(wants)
+        })
     }
 
     /// Takes in a reading.
@@ -349,19 +350,19 @@ impl Fleet {
     /// One generator.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Generator> {
-        self.generators.get(id)
+        self.generators.get(id).map(|generator| &**generator)
     }
 
     /// One generator, with its id.
     #[must_use]
     pub fn entry(&self, id: &str) -> Option<(&GeneratorId, &Generator)> {
-        self.generators.get_key_value(id)
+        self.generators.get_key_value(id).map(|(id, generator)| (id, &**generator))
     }
 
     /// All generators with a reading or an active alarm.
     pub fn iter(&self) -> impl Iterator<Item = (&GeneratorId, &Generator)> {
-        let shown = |generator: &Generator| generator.last.is_some() || has_active(&generator.alarms);
-        self.generators.iter().filter(move |(_, generator)| shown(generator))
+        let all = self.generators.iter().map(|(id, generator)| (id, &**generator));
+        all.filter(|(_, generator)| generator.last.is_some() || has_active(&generator.alarms))
     }
 
     /// Returns what has changed since the last call.
@@ -389,16 +390,16 @@ impl Generator {
 
 /// Returns a generator, a new one where there is room.
 fn generator_of<'m>(
-    generators: &'m mut HashMap<GeneratorId, Generator>,
+    generators: &'m mut HashMap<GeneratorId, Box<Generator>>,
     id: &str,
 ) -> Option<&'m mut Generator> {
     if !generators.contains_key(id) {
         if generators.len() >= GENERATORS_MAX {
             return None;
         }
-        generators.insert(GeneratorId::from(id), Generator::default());
+        generators.insert(GeneratorId::from(id), Box::default());
     }
-    generators.get_mut(id)
+    generators.get_mut(id).map(|generator| &mut **generator)
 }
 
 fn has_active(alarms: &[Alarm]) -> bool {

@@ -1,7 +1,7 @@
 //! The values of one generator over time, with less detail with age: the series of the time machine.
 //!
-//! Two points may be as far apart as their age times a factor. The factor follows from how many points fit, so a day
-//! takes as little memory as it is given: a logarithmic number of points, dense where it is new.
+//! Two points may be as far apart as their age times a factor. The factor follows from how many points fit,
+//! so a day takes as little memory as it is given: a logarithmic number of points, dense where it is new.
 
 /// Memory for the points of all generators.
 const BUDGET: usize = 64 << 20;
@@ -111,8 +111,8 @@ impl Series {
         self.0.shrink_to(detail.capacity);
     }
 
-    /// Drops points that are too old, or too close to an older one for their age. (If the older ones gave way to newer
-    /// ones, no point would ever become old.) The newest stays.
+    /// Drops points that are too old, or too close to an older one for their age. (If the older ones gave way
+    /// to newer ones, no point would ever become old.) The newest stays.
     fn thin(&mut self, now: u32, detail: &Detail) {
         let oldest = i64::from(now) - i64::from(detail.kept);
         let newest = self.0.last().copied();

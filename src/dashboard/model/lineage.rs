@@ -1,4 +1,5 @@
-//! The way of the data as a graph: from devices over topics and workers to stores, with what is wrong with each.
+//! The way of the data as a graph: from devices over topics and workers to stores, with what is wrong with
+//! each.
 
 use std::collections::{BTreeMap, BTreeSet};
 

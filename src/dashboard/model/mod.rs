@@ -1,7 +1,7 @@
 //! What the dashboard knows: everything that its readers have read so far, and how it is shown. No I/O.
 //!
-//! [`Model`] has one owner, the dashboard's loop. Readers and the observer of the cluster tell it what they have seen;
-//! [`documents`] makes what clients get.
+//! [`Model`] has one owner, the dashboard's loop. Readers and the observer of the cluster tell it what they
+//! have seen; [`documents`] makes what clients get.
 //!
 //! * [`fleet`]: the generators. [`history`]: their values over time. [`alerts`]: alert events and incidents.
 //! * [`workers`]: who reports. [`timeline`]: who held which partition when. [`progress`], [`time_index`]: lag.

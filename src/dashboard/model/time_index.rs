@@ -49,8 +49,8 @@ impl TimeIndex {
         self.last
     }
 
-    /// The timestamp of the record at this offset, or of the one before it that is known: not much older. `None`: the
-    /// offset is from before the first record that was noted, or behind the last.
+    /// The timestamp of the record at this offset, or of the one before it that is known: not much older.
+    /// `None`: the offset is from before the first record that was noted, or behind the last.
     #[must_use]
     pub fn at(&self, offset: Offset) -> Option<Millis> {
         let (last, at) = self.last?;

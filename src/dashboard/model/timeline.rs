@@ -1,9 +1,9 @@
 //! Who held which partition when, from what workers say of themselves.
 //!
-//! A holding is one worker's time with one partition. Spans and gaps are derived from the holdings each time they are
-//! shown, because what ends a holding may become known late: the former owner says a second later when it gave the
-//! partition up, or never, if it was killed. So the order in which reports arrive doesn't matter, and a restart that
-//! reads them again shows the same.
+//! A holding is one worker's time with one partition. Spans and gaps are derived from the holdings each time
+//! they are shown, because what ends a holding may become known late: the former owner says a second later
+//! when it gave the partition up, or never, if it was killed. So the order in which reports arrive doesn't
+//! matter, and a restart that reads them again shows the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

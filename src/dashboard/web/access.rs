@@ -1,7 +1,7 @@
 //! Who may look: on this machine's own address everybody on it; elsewhere whoever knows the token.
 //!
-//! Without a token the `Host` header must name this machine: otherwise a web page could make its own name point here
-//! (DNS rebinding), and read everything through its visitor's browser.
+//! Without a token the `Host` header must name this machine: otherwise a web page could make its own name
+//! point here (DNS rebinding), and read everything through its visitor's browser.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
