@@ -123,7 +123,7 @@ mod tests {
         feed.publish("b", b"[]");
         let both = b"id: 1\nevent: a\ndata: {}\n\nid: 2\nevent: b\ndata: []\n\n";
         assert_eq!(feed.after(0), Due::Events(Bytes::from_static(both), 2));
-        assert_eq!(feed.after(1), Due::Events(Bytes::from_static(&both[24..]), 2));
+        assert_eq!(feed.after(1), Due::Events(Bytes::from_static(&both[25..]), 2));
         assert_eq!(feed.after(2), Due::Nothing);
     }
 

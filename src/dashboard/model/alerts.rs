@@ -151,8 +151,9 @@ pub struct Worst {
 /// All that is known of alert events.
 #[derive(Debug, Default)]
 pub struct AlertLog {
-    /// The last ones, by time; the number tells those of one millisecond apart.
-    recent: BTreeMap<(Millis, u64), Arc<Alert>>,
+    /// The last ones. Partitions are read in any order, so those of one millisecond are in the order of their
+    /// partitions and offsets; the number tells those of one reading apart.
+    recent: BTreeMap<(Millis, i32, i64, u64), Arc<Alert>>,
     added: u64,
     ids: HashSet<Box<str>>,
     id_order: VecDeque<Box<str>>,
@@ -177,7 +178,9 @@ impl AlertLog {
         let rule = names.number(&alert.rule);
         let alert = Arc::new(alert);
         self.added += 1;
-        self.recent.insert((alert.at, self.added), Arc::clone(&alert));
+        let (partition, offset) =
+            alert.source.as_ref().map_or((-1, -1), |source| (source.partition, source.offset));
+        self.recent.insert((alert.at, partition, offset, self.added), Arc::clone(&alert));
         if self.recent.len() > RECENT {
             self.recent.pop_first();
         }
@@ -416,6 +419,21 @@ mod tests {
         assert!(
             incident.is_active_at(Millis(NOW.0 - 60_000)) && !incident.is_active_at(Millis(NOW.0 - 30_000))
         );
+    }
+
+    #[test]
+    fn events_of_one_millisecond_have_one_order_however_they_are_read() {
+        let of = |partition: i32, offset: i64| {
+            let source = Source { topic: "t".to_owned(), partition, offset };
+            let id = format!("{partition}-{offset}");
+            Alert { id, source: Some(source), ..alert("g", Raised, NOW) }
+        };
+        let order = |alerts: [Alert; 3]| -> Vec<String> {
+            let (mut log, mut names) = (AlertLog::default(), Names::default());
+            alerts.into_iter().for_each(|alert| drop(log.add(alert, &mut names, NOW)));
+            log.recent().map(|alert| alert.id.clone()).collect()
+        };
+        assert_eq!(order([of(0, 7), of(1, 3), of(1, 4)]), order([of(1, 3), of(1, 4), of(0, 7)]));
     }
 
     #[test]
