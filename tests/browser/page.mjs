@@ -23,12 +23,13 @@ export function openBrowser() {
 /** A page in a context of its own, with `problems`: what its console, its scripts and its policy complain of. */
 export async function openPage(browser, { theme = 'light', width = 1440, height = 900 } = {}) {
   const context = await browser.newContext({ colorScheme: theme, viewport: { width, height }, reducedMotion: 'reduce' });
+  context.setDefaultTimeout(20_000);
   const page = await context.newPage();
   page.problems = [];
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) page.problems.push(`${message.type()}: ${message.text()}`);
   });
-  page.on('pageerror', (error) => page.problems.push(`exception: ${error.stack}`));
+  page.on('pageerror', (error) => page.problems.push(`exception: ${error.stack || error}`));
   page.on('dialog', (dialog) => {
     page.problems.push(`dialog: ${dialog.message()}`);
     dialog.dismiss();
@@ -43,7 +44,7 @@ export async function openPage(browser, { theme = 'light', width = 1440, height 
 export const closePages = (browser) => Promise.all(browser.contexts().map((context) => context.close()));
 
 export function isLive(page) {
-  return page.locator(`${id('connection')}[data-state="live"]`).waitFor({ timeout: 30_000 });
+  return page.locator(`${id('connection')}[data-state="live"]`).waitFor();
 }
 
 export async function openView(page, name) {
@@ -53,6 +54,8 @@ export async function openView(page, name) {
 
 export async function openDashboard(page, url, hash = '') {
   await page.goto(`${url}/${hash}`);
+  // What is waited for would never come.
+  assert.deepEqual(page.problems.filter((one) => one.startsWith('exception')), []);
   await isLive(page);
 }
 
@@ -63,7 +66,7 @@ export async function accessibility(page) {
   return violations.map((one) => `${one.id} (${one.impact}): ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 200)).join(' | ')}`);
 }
 
-/** Numbers of the page that have to move: every text of a view with a digit in it. */
+/** The texts of elements. */
 export const texts = (page, selector) => page.locator(selector).allInnerTexts();
 
 /** Waits until what `look` returns is another. */
