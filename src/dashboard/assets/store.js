@@ -274,7 +274,8 @@ function chatters(key, at) {
 }
 
 function takeFleet(data) {
-  if (data.reload) return loadFleet();
+  // Decommissioning is rare: the whole list shows who is gone.
+  if (data.reload || data.removed?.length) return loadFleet();
   if (store.fleet.at === 0 || !data.changed?.length) return undefined;
   store.fleet.merge(data.changed);
   return emit('fleet');
