@@ -6,6 +6,8 @@ import { alarmKey, get, on, setStatistics, store } from './store.js';
 import { badge, figure, h, icon, keyed, panel, setHidden, setText, table } from './ui.js';
 
 const MOST_ROWS = 200;
+/** `/api/alerts` lists no more active ones. */
+const MOST_LISTED = 1000;
 const STATISTICS_MS = 10000;
 
 const chosen = { rule: '' };
@@ -230,8 +232,13 @@ function ruleTable() {
     const { byRule } = store.alerts;
     setHidden(empty, byRule.length > 0);
     setHidden(holder, byRule.length === 0);
+    // The list is newer than the summary, as long as it has all of them.
+    const { active } = store.alerts;
+    const listed = new Map();
+    for (const { rule } of active.values()) listed.set(rule, (listed.get(rule) ?? 0) + 1);
+    const activeOf = (one) => (active.size < MOST_LISTED ? listed.get(one.rule) ?? 0 : one.active);
     keyed(body, byRule, (one) => `${one.rule}|${one.severity}`, (one) => h('tr', null, h('th', { scope: 'row' }, visible(one.rule)), h('td', null, badge(levelName(one.severity), capital(visible(one.severity ?? '')))), h('td', { class: 'number' }), h('td', { class: 'number' })), (row, one) => {
-      setText(row.children[2], count(one.active));
+      setText(row.children[2], count(activeOf(one)));
       setText(row.children[3], count(one.last_hour));
     });
   }
