@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::world::broker::Cluster;
 use crate::world::process::Process;
 use crate::world::records::{Outgoing, produce, stormy_readings};
-use crate::world::{World, now_ms, until};
+use crate::world::{World, now_ms, until, until_some};
 
 /// A dashboard of this world, that has read what there is.
 fn dashboard(world: &World, arguments: &[&str]) -> (Process, String) {
@@ -31,27 +31,29 @@ fn it_shows_what_was_produced_and_what_the_worker_made_of_it() {
     let worker = world.working(&[]);
     world.wait_until_worked();
     let (_dashboard, address) = dashboard(&world, &[]);
-    until("the past is read", || {
-        let time = document(&address, "/api/time");
-        time["kept_from"].as_i64().unwrap() < now_ms() - 80_000_000
-    });
-
     let last: BTreeMap<String, Value> = world
         .readings()
         .values()
         .map(|reading| (reading["generatorID"].as_str().unwrap().to_owned(), reading))
         .collect();
-    let fleet = document(&address, "/api/fleet");
-    assert_eq!(fleet["count"], 20);
-    for generator in fleet["generators"].as_array().unwrap() {
-        let expected = &last[generator["generatorID"].as_str().unwrap()];
-        for field in ["lat", "lon", "temperature", "pressure", "fuel"] {
-            assert_eq!(generator[field].as_f64(), expected[field].as_f64(), "{field} of {generator}");
-        }
-    }
+    until("each generator is shown as its last reading has it", || {
+        let fleet = document(&address, "/api/fleet");
+        let generators = fleet["generators"].as_array().unwrap();
+        let is_right = |generator: &Value| {
+            let expected = &last[generator["generatorID"].as_str().unwrap()];
+            let fields = ["lat", "lon", "temperature", "pressure", "fuel"];
+            fields.iter().all(|field| generator[field].as_f64() == expected[field].as_f64())
+        };
+        fleet["count"] == 20 && generators.len() == 20 && generators.iter().all(is_right)
+    });
+    let oldest = document(&address, "/api/time")["kept_from"].as_i64().unwrap();
+    assert!((now_ms() - 600_000..now_ms()).contains(&oldest), "nothing is older than the first reading");
 
     let events = world.alerts();
-    let alerts = document(&address, "/api/alerts?limit=2000");
+    let alerts = until_some("all alerts are read", || {
+        let alerts = document(&address, "/api/alerts?limit=2000");
+        (alerts["recent"].as_array().unwrap().len() >= events.len()).then_some(alerts)
+    });
     let ids = |list: &[Value]| -> BTreeSet<String> {
         list.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
     };

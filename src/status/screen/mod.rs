@@ -36,6 +36,8 @@ use theme::Theme;
 
 /// How soon a key, news or a signal is noticed.
 const TURN: Duration = Duration::from_millis(100);
+/// How soon a closed terminal is noticed.
+const HUNG_UP_AFTER: Duration = Duration::from_millis(500);
 /// Turns between two frames without news: times pass by.
 const IDLE_TURNS: u32 = 10;
 
@@ -58,6 +60,7 @@ pub fn run(subject: &Subject, rules: &Rules, colours: bool, stop: &AtomicBool) -
     let (sender, news) = channel();
     observe(subject, sender.clone())?;
     let mut terminal = Terminal::enter()?;
+    end_with_the_terminal()?;
     let mut app = App {
         subject,
         sender,
@@ -67,8 +70,7 @@ pub fn run(subject: &Subject, rules: &Rules, colours: bool, stop: &AtomicBool) -
         follower: None,
     };
     let mut idle = 0;
-    // Without the second condition it would go on, and spin, when its terminal is closed and nobody sends SIGHUP.
-    while !stop.load(Ordering::Relaxed) && std::io::stdout().is_terminal() {
+    while !stop.load(Ordering::Relaxed) {
         let mut changed = app.take(&news)?;
         if idle >= IDLE_TURNS || changed {
             app.view.now = clock::now();
@@ -77,7 +79,7 @@ pub fn run(subject: &Subject, rules: &Rules, colours: bool, stop: &AtomicBool) -
         }
         changed = false;
         let mut wait = TURN;
-        while std::io::stdout().is_terminal() && event::poll(wait)? {
+        while event::poll(wait)? {
             changed = true;
             wait = Duration::ZERO;
             if let Event::Key(key) = event::read()? {
@@ -91,6 +93,18 @@ pub fn run(subject: &Subject, rules: &Rules, colours: bool, stop: &AtomicBool) -
         }
         idle = if changed { IDLE_TURNS } else { idle + 1 };
     }
+    Ok(())
+}
+
+/// Ends the process when its terminal is closed, and nobody sends SIGHUP. The loop can't: crossterm (0.29) reads a
+/// terminal that was hung up forever.
+fn end_with_the_terminal() -> std::io::Result<()> {
+    std::thread::Builder::new().name("terminal".to_owned()).spawn(|| {
+        while std::io::stdout().is_terminal() {
+            std::thread::sleep(HUNG_UP_AFTER);
+        }
+        std::process::exit(0);
+    })?;
     Ok(())
 }
 
