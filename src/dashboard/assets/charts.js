@@ -310,14 +310,22 @@ export function tooltip(context, lines, x, y, box) {
   lines.forEach((line, place) => context.fillText(line, left + 8, top + 17 + place * 16));
 }
 
-/** Alarms an hour as bars, against what an operator can manage. */
-export function drawHours(canvas, hours, benchmark) {
+/** An empty canvas of its size on the screen; nothing if it is narrower than `least`. */
+function begin(canvas, least) {
   const context = canvas.getContext('2d');
   const width = canvas.clientWidth;
   const height = canvas.clientHeight;
-  if (width < 40) return;
+  if (width < least) return null;
   fitCanvas(canvas, context, width, height);
   context.clearRect(0, 0, width, height);
+  return { context, width, height };
+}
+
+/** Alarms an hour as bars, against what an operator can manage. */
+export function drawHours(canvas, hours, benchmark) {
+  const blank = begin(canvas, 40);
+  if (!blank) return;
+  const { context, width, height } = blank;
   context.font = FONT;
   const palette = colours();
   const box = { left: 40, right: width - 8, top: 14, bottom: height - 22 };
@@ -370,12 +378,9 @@ export function drawHours(canvas, hours, benchmark) {
 
 /** A trend without axes; its foot is zero unless all values are far from it. */
 export function drawSpark(canvas, values, tone = 'accent') {
-  const context = canvas.getContext('2d');
-  const width = canvas.clientWidth;
-  const height = canvas.clientHeight;
-  if (width < 4) return;
-  fitCanvas(canvas, context, width, height);
-  context.clearRect(0, 0, width, height);
+  const blank = begin(canvas, 4);
+  if (!blank) return;
+  const { context, width, height } = blank;
   const highest = Math.max(10, ...values.map((value) => value ?? 0));
   const lowest = Math.min(highest, ...values.map((value) => value ?? 0));
   const foot = lowest > highest / 2 && highest > 1000 ? lowest * 0.999 : 0;
