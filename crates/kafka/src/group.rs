@@ -14,7 +14,7 @@ use super::config::{Connection, Context, Isolation};
 use super::consumer::{Consumer, Event};
 use super::error::ClientError;
 use super::native::members::{GroupMember, members};
-use super::watermarks::list_offsets;
+use super::starts::bounds;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -136,17 +136,12 @@ impl<'c> Group<'c> {
     /// When the topic doesn't exist or the cluster doesn't answer.
     pub fn progress(&self) -> Result<BTreeMap<PartitionId, Progress>, GroupError> {
         let committed = self.committed()?;
-        let ask = |at| list_offsets(&self.client, &self.topic, |_| true, at, REQUEST_TIMEOUT);
-        let starts: BTreeMap<_, _> = ask(KafkaOffset::Beginning).into_iter().collect();
-        let ends: BTreeMap<_, _> = ask(KafkaOffset::End).into_iter().collect();
+        let bounds = bounds::<GroupError>(self.cluster, &self.topic)?;
         let mut progress = BTreeMap::new();
         for element in committed.elements() {
             let id = PartitionId(element.partition());
-            let (start, end) = match (starts.get(&id), ends.get(&id)) {
-                (Some(start), Some(end)) => (*start, *end),
-                // Its leader didn't answer: this names the reason, or succeeds now.
-                _ => self.cluster.watermarks(&self.topic, id)?,
-            };
+            // A topic that was recreated meanwhile may have fewer.
+            let Some((start, end)) = bounds.get(&id).copied() else { continue };
             let committed = match element.offset() {
                 KafkaOffset::Offset(offset) => Some(Offset(offset)),
                 _ => None,

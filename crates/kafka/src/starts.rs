@@ -1,4 +1,5 @@
-//! Where to begin reading a topic: one request per leader, however many partitions there are.
+//! Where a topic begins and ends, and where to begin reading it: one request per leader, however many partitions there
+//! are.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +7,8 @@ use std::time::Duration;
 use genwatch_core::types::{Millis, Offset, PartitionId};
 use rdkafka::Offset as KafkaOffset;
 
-use super::admin::Cluster;
+use super::admin::{Cluster, ClusterError};
+use super::error::ClientError;
 use super::topic_reader::TopicReaderError;
 use super::watermarks::list_offsets;
 
@@ -42,29 +44,47 @@ pub fn starts(
     topic: &str,
     from: StartAt,
 ) -> Result<BTreeMap<PartitionId, Start>, TopicReaderError> {
-    let partitions = cluster.require(topic)?;
-    let ask = |at| -> BTreeMap<PartitionId, Offset> {
-        list_offsets(cluster.client(), topic, |_| true, at, REQUEST_TIMEOUT).into_iter().collect()
-    };
-    let (firsts, ends) = (ask(KafkaOffset::Beginning), ask(KafkaOffset::End));
-    let at_time = match from {
-        StartAt::Time(at) if !cluster.is_embedded() => Some(ask(KafkaOffset::Offset(at.0.max(0)))),
+    let bounds = bounds::<TopicReaderError>(cluster, topic)?;
+    let at_time: Option<BTreeMap<_, _>> = match from {
+        StartAt::Time(at) if !cluster.is_embedded() => {
+            let at = KafkaOffset::Offset(at.0.max(0));
+            Some(list_offsets(cluster.client(), topic, |_| true, at, REQUEST_TIMEOUT).into_iter().collect())
+        }
         _ => None,
     };
-    let mut starts = BTreeMap::new();
-    for id in (0..i32::try_from(partitions).unwrap_or(i32::MAX)).map(PartitionId) {
-        let (first, end) = match (firsts.get(&id), ends.get(&id)) {
-            (Some(first), Some(end)) => (*first, *end),
-            // Its leader didn't answer: this names the reason, or succeeds now.
-            _ => cluster.watermarks(topic, id)?,
-        };
+    let start = |(id, (first, end))| {
         let begin = match (from, &at_time) {
             (StartAt::Now, _) => end,
             // All records are older.
             (StartAt::Time(_), Some(found)) => found.get(&id).copied().unwrap_or(end),
             (StartAt::Time(_), None) | (StartAt::Beginning, _) => first,
         };
-        starts.insert(id, Start { begin, end });
+        (id, Start { begin, end })
+    };
+    Ok(bounds.into_iter().map(start).collect())
+}
+
+/// Returns the first offset of each partition of a topic, and its end.
+///
+/// # Errors
+/// When the topic doesn't exist or a leader doesn't answer.
+pub(crate) fn bounds<E: From<ClusterError> + From<ClientError>>(
+    cluster: &Cluster,
+    topic: &str,
+) -> Result<BTreeMap<PartitionId, (Offset, Offset)>, E> {
+    let partitions = cluster.require(topic)?;
+    let ask = |at| -> BTreeMap<PartitionId, Offset> {
+        list_offsets(cluster.client(), topic, |_| true, at, REQUEST_TIMEOUT).into_iter().collect()
+    };
+    let (firsts, ends) = (ask(KafkaOffset::Beginning), ask(KafkaOffset::End));
+    let mut bounds = BTreeMap::new();
+    for id in (0..i32::try_from(partitions).unwrap_or(i32::MAX)).map(PartitionId) {
+        let of_one = match (firsts.get(&id), ends.get(&id)) {
+            (Some(first), Some(end)) => (*first, *end),
+            // Its leader didn't answer: this names the reason, or succeeds now.
+            _ => cluster.watermarks(topic, id)?,
+        };
+        bounds.insert(id, of_one);
     }
-    Ok(starts)
+    Ok(bounds)
 }

@@ -26,6 +26,7 @@ use super::config::{Connection, Context, Isolation, log};
 use super::consumer::Rebalance;
 use super::error::ClientError;
 use super::native;
+use super::starts;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Short, because nothing else runs meanwhile.
@@ -347,10 +348,10 @@ pub fn bounds(
 ) -> Result<BTreeMap<TopicPartition, (Offset, Offset)>, SubscriberError> {
     let mut bounds = BTreeMap::new();
     for (number, topic) in topics.iter().enumerate() {
-        for id in 0..i32::try_from(cluster.require(topic)?).unwrap_or(i32::MAX) {
-            let partition = PartitionId(id);
-            bounds.insert(TopicPartition { topic: number, partition }, cluster.watermarks(topic, partition)?);
-        }
+        let of_topic = starts::bounds::<SubscriberError>(cluster, topic)?.into_iter();
+        bounds.extend(
+            of_topic.map(|(partition, of_one)| (TopicPartition { topic: number, partition }, of_one)),
+        );
     }
     Ok(bounds)
 }
