@@ -35,10 +35,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use genwatch_core::engine::start::OnOutOfRange;
+use genwatch_core::ranges::listed;
 use genwatch_core::report::Kind;
 use genwatch_core::types::{Offset, PartitionId, TopicPartition};
 use genwatch_kafka::admin::Cluster;
-use genwatch_kafka::config::ranges;
 use genwatch_kafka::consumer::Rebalance;
 use genwatch_kafka::error::Chain;
 use genwatch_kafka::subscriber::{self, SubscribedRecord, Subscriber};
@@ -379,7 +379,7 @@ impl<S: Store> Sink<'_, S> {
             let own = |place: &&TopicPartition| place.topic == number;
             let partitions: Vec<PartitionId> =
                 places.iter().filter(own).map(|place| place.partition).collect();
-            (!partitions.is_empty()).then(|| format!("{topic} {}", ranges(&partitions)))
+            (!partitions.is_empty()).then(|| format!("{topic} {}", listed(&partitions)))
         };
         self.topics.iter().enumerate().filter_map(of_topic).collect::<Vec<_>>().join(", ")
     }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use genwatch_core::ranges::parse;
 use genwatch_core::report::{Held, HeldPhase, Kind, Report};
 use genwatch_core::types::{Millis, PartitionId};
 
@@ -100,19 +101,18 @@ impl WorkerState {
 
     fn of(heard: &Heard, now: Millis) -> WorkerState {
         let report = &heard.report;
-        let some = |phase| report.partitions.iter().any(|held| held.phase == phase);
         if heard.is_overdue(now) {
             WorkerState::Overdue
-        } else if some(HeldPhase::Refused) {
+        } else if report.has(HeldPhase::Refused) {
             WorkerState::Refused
-        } else if some(HeldPhase::Draining) {
+        } else if report.has(HeldPhase::Draining) {
             WorkerState::Draining
-        } else if some(HeldPhase::Restoring) {
+        } else if report.has(HeldPhase::Restoring) {
             WorkerState::Restoring
-        } else if report.kind == Kind::Bridge || !report.held.is_empty() || !report.partitions.is_empty() {
-            WorkerState::Active
-        } else {
+        } else if report.is_idle() {
             WorkerState::Idle
+        } else {
+            WorkerState::Active
         }
     }
 }
@@ -206,11 +206,7 @@ impl Roster {
 
 /// Whether ranges such as `0-3,7` contain a partition.
 fn holds(ranges: &str, partition: PartitionId) -> bool {
-    ranges.split(',').any(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let bounds = first.trim().parse::<i32>().ok().zip(last.trim().parse::<i32>().ok());
-        bounds.is_some_and(|(first, last)| (first..=last).contains(&partition.0))
-    })
+    parse(ranges).any(|range| range.contains(&partition.0))
 }
 
 /// Reports for tests.

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use genwatch_core::engine::Reported;
+use genwatch_core::ranges::listed;
 use genwatch_core::types::{Offset, PartitionId};
-use genwatch_kafka::config::ranges;
 use genwatch_kafka::consumer::Rebalance;
 use genwatch_kafka::restore::Heard;
 
@@ -35,18 +35,18 @@ impl Worker {
             match rebalance {
                 Rebalance::Assigned(partitions) => {
                     if is_news && !self.draining {
-                        tracing::info!(worker, assigned = ranges(&partitions), "rebalance");
+                        tracing::info!(worker, assigned = listed(&partitions), "rebalance");
                     }
                     self.engine.assigned(&partitions);
                 }
                 Rebalance::Revoked(partitions) => {
-                    tracing::info!(worker, revoked = ranges(&partitions), "rebalance");
+                    tracing::info!(worker, revoked = listed(&partitions), "rebalance");
                     self.engine.revoked(&partitions);
                 }
                 Rebalance::Lost(partitions) => {
                     tracing::warn!(
                         worker,
-                        lost = ranges(&partitions),
+                        lost = listed(&partitions),
                         "rebalance: the group went on without us"
                     );
                     self.engine.lost(&partitions);
@@ -172,7 +172,7 @@ impl Worker {
         if !dropped.is_empty() {
             tracing::warn!(
                 worker = self.config.name,
-                dropped = ranges(dropped),
+                dropped = listed(dropped),
                 "uncommitted readings of these partitions are dropped; their next owner processes them"
             );
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use genwatch_core::engine::{Notice, SlotStatus, SlotView};
+use genwatch_core::ranges::listed;
 use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::admin::ClusterError;
-use genwatch_kafka::config::ranges;
 use genwatch_kafka::error::{ClientError, ErrorKind};
 
 use super::{LOOP_SLEEP_MAX, Worker, WorkerError};
@@ -157,7 +157,7 @@ impl Worker {
         }
         if away {
             tracing::warn!(
-                partitions = ranges(partitions),
+                partitions = listed(partitions),
                 "no answer from the leaders of these partitions for {} s: cannot fetch their readings or lag",
                 STALLED_AFTER.as_secs()
             );

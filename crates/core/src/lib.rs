@@ -11,6 +11,7 @@
 //! * [`alarm`]: rules, the alarm state machine, alert events, effects.
 //! * [`pool`]: readings worked side by side, effects published as they are done. The heart of the project.
 //! * [`engine`]: every decision of a worker: its partitions, memberships, commits. It owns the pool.
+//! * [`ranges`]: partitions in one line.
 //! * [`report`]: what a worker, bridge or sink says of itself. [`lag`]: rates, trend and verdict of a partition.
 //! * [`partitioner`]: which partition a key belongs to.
 //! * [`simulator`]: a fleet of model generators.
@@ -22,6 +23,7 @@ pub mod lag;
 pub mod pacer;
 pub mod partitioner;
 pub mod pool;
+pub mod ranges;
 pub mod reading;
 pub mod report;
 pub mod simulator;

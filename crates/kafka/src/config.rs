@@ -1,6 +1,5 @@
 //! One way to configure every Kafka client: our defaults, then the user's `-X`, which wins or is refused.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -386,27 +385,9 @@ pub fn host_name() -> String {
     host.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
 }
 
-/// Formats partitions in one line: `0, 3, 5-9`.
-#[must_use]
-pub fn ranges(partitions: &[genwatch_core::types::PartitionId]) -> String {
-    let mut sorted: Vec<i32> = partitions.iter().map(|p| p.0).collect();
-    sorted.sort_unstable();
-    let mut text = String::new();
-    for run in sorted.chunk_by(|a, b| a + 1 == *b) {
-        let separator = if text.is_empty() { "" } else { ", " };
-        let _ = match run {
-            [one] => write!(text, "{separator}{one}"),
-            [first, .., last] => write!(text, "{separator}{first}-{last}"),
-            [] => Ok(()),
-        };
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use genwatch_core::types::PartitionId;
 
     fn connection(properties: &[&str]) -> Result<Connection, ConfigError> {
         let properties: Vec<SecretString> = properties.iter().map(|pair| SecretString::from(*pair)).collect();
@@ -486,12 +467,5 @@ mod tests {
         for config in clients {
             assert_eq!(config.get("sasl.password"), Some("hunter2"));
         }
-    }
-
-    #[test]
-    fn partitions_are_listed_as_ranges() {
-        let ids = [5, 0, 6, 7, 3].map(PartitionId);
-        assert_eq!(ranges(&ids), "0, 3, 5-7");
-        assert_eq!(ranges(&[]), "");
     }
 }

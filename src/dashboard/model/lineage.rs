@@ -458,11 +458,8 @@ fn judge<'p>(partitions: impl IntoIterator<Item = &'p PartitionFacts>) -> (Statu
     }
     let Some((worst, partitions)) = verdicts.last_key_value() else { return (Status::Idle, None) };
     let ids: Vec<PartitionId> = partitions.iter().copied().collect();
-    let which = format!(
-        "partition{} {}",
-        if ids.len() == 1 { "" } else { "s" },
-        genwatch_kafka::config::ranges(&ids)
-    );
+    let which =
+        format!("partition{} {}", if ids.len() == 1 { "" } else { "s" }, genwatch_core::ranges::listed(&ids));
     match worst {
         Verdict::Ok => (Status::Ok, None),
         Verdict::Behind => (

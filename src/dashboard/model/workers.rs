@@ -1,7 +1,9 @@
 //! Workers, bridges and sinks: the last that each has said of itself, and what state that means.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
+use genwatch_core::ranges::parse;
 use genwatch_core::report::{HeldPhase, Kind, Report};
 use genwatch_core::types::{Millis, PartitionId};
 use serde::Serialize;
@@ -94,7 +96,6 @@ impl Known {
     /// Its state at this time.
     #[must_use]
     pub fn state(&self, now: Millis) -> State {
-        let any = |phase| self.report.partitions.iter().any(|held| held.phase == phase);
         let is_replaced = self.report.kind != Kind::Bridge
             && self.held.is_empty()
             && now.since(self.report.at) > REPLACED_AFTER;
@@ -102,16 +103,13 @@ impl Known {
             State::Left
         } else if self.report.is_overdue(now) {
             State::Overdue
-        } else if any(HeldPhase::Draining) {
+        } else if self.report.has(HeldPhase::Draining) {
             State::Draining
-        } else if any(HeldPhase::Restoring) {
+        } else if self.report.has(HeldPhase::Restoring) {
             State::Restoring
         } else if self.report.not_ready.is_some() {
             State::NotReady
-        } else if self.held.is_empty()
-            && self.report.partitions.is_empty()
-            && self.report.kind != Kind::Bridge
-        {
+        } else if self.report.is_idle() {
             State::Idle
         } else {
             State::Active
@@ -218,17 +216,8 @@ pub fn is_worker_of(report: &Report, group: &str) -> bool {
 /// Reads `0-3,7`; leaves out what isn't that.
 #[must_use]
 pub fn ranges(text: &str) -> BTreeSet<PartitionId> {
-    let mut partitions = BTreeSet::new();
-    for part in text.split(',').map(str::trim) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (Ok(first), Ok(last)) = (first.trim().parse::<i32>(), last.trim().parse::<i32>()) else {
-            continue;
-        };
-        if first >= 0 && last < PARTITIONS {
-            partitions.extend((first..=last).map(PartitionId));
-        }
-    }
-    partitions
+    let sensible = |range: &RangeInclusive<i32>| *range.start() >= 0 && *range.end() < PARTITIONS;
+    parse(text).filter(sensible).flatten().map(PartitionId).collect()
 }
 
 #[cfg(test)]

@@ -176,6 +176,18 @@ impl Report {
         serde_json::from_slice(value)
     }
 
+    /// Whether some partition is in this phase.
+    #[must_use]
+    pub fn has(&self, phase: HeldPhase) -> bool {
+        self.partitions.iter().any(|held| held.phase == phase)
+    }
+
+    /// Whether it could hold partitions, and holds none.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.kind != Kind::Bridge && self.held.is_empty() && self.partitions.is_empty()
+    }
+
     /// Whether it is overdue at this time, as seen by a reader whose clock may differ a little.
     #[must_use]
     pub fn is_overdue(&self, now: Millis) -> bool {

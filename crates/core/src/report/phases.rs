@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Held, HeldPhase, Released};
+use crate::ranges;
 use crate::types::{Millis, Offset, PartitionId, TopicPartition};
 
 /// How long the times of a hand-over are mentioned, in milliseconds: a reader that misses some reports still learns them.
@@ -93,15 +94,7 @@ impl PhaseLog {
     pub fn ranges(&self) -> String {
         let of_main: Vec<PartitionId> =
             self.held.keys().filter(|place| place.topic == 0).map(|place| place.partition).collect();
-        let mut runs = Vec::new();
-        for run in of_main.chunk_by(|a, b| a.0 + 1 == b.0) {
-            match run {
-                [one] => runs.push(one.to_string()),
-                [first, .., last] => runs.push(format!("{first}-{last}")),
-                [] => {}
-            }
-        }
-        runs.join(",")
+        ranges::compact(&of_main)
     }
 }
 
