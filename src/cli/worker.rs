@@ -4,15 +4,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use genwatch_core::alarm::detector::Detector;
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use genwatch_core::pool::Bounds;
+use genwatch_kafka::clock::millis;
 use genwatch_kafka::config::{GroupProtocol, worker_name};
+use genwatch_kafka::topics::Topics;
 
 use super::options::Choice;
 use super::{ClusterOptions, Failure};
 use crate::service::http::HttpAddress;
+use crate::worker::alarms::AlarmSummary;
+use crate::worker::work::{Delays, DelaysConfig};
 use crate::worker::{WorkerConfig, WorkerError};
 
 /// Process readings as one worker of the group: raise and clear alarms.
@@ -121,16 +126,19 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             options.delivery.0 == Delivery::ExactlyOnce,
         )
         .map_err(Failure::usage)?;
-    let config = WorkerConfig {
-        connection,
-        topic: options.cluster.topic.clone(),
-        group: options.cluster.group.clone(),
-        rules,
-        forget_silent_after: options.forget_silent_after,
+    let detector = Detector::new(rules).forget_silent_after(options.forget_silent_after.map(millis));
+    let work = Delays::new(DelaysConfig {
         concurrency: options.concurrency as usize,
         work: options.work,
         work_of: options.work_of.iter().cloned().collect(),
         work_timeout: options.work_timeout,
+    });
+    let topics = Topics::new(&options.cluster.topic, &options.cluster.group);
+    let config = WorkerConfig {
+        connection,
+        topics: topics.of_alarms(),
+        group: options.cluster.group.clone(),
+        reports: topics.workers,
         max_bad_ratio: options.max_bad_ratio,
         delivery: options.delivery.0,
         commit_interval: options.commit_interval,
@@ -150,12 +158,18 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         fleet: None,
     };
     super::run_service(options.http.as_ref(), |context| {
-        crate::worker::run(config, context).map_err(|error| match error {
-            // Conflicting properties are found when a client is made of them.
-            WorkerError::Client(_) => Failure::usage(error),
-            _ => Failure::from(error),
-        })
+        let summary = crate::worker::run(config, detector, work, context).map_err(failure)?;
+        Ok(AlarmSummary::from(summary))
     })
+}
+
+/// What a worker's failure means for the command line.
+pub(super) fn failure(error: WorkerError) -> Failure {
+    match error {
+        // Conflicting properties are found when a client is made of them.
+        WorkerError::Client(_) => Failure::usage(error),
+        _ => Failure::from(error),
+    }
 }
 
 /// Checks that no generator is forgotten before its silence is reported.

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use genwatch_core::alarm::detector::Detector;
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
@@ -16,6 +17,7 @@ use genwatch_kafka::config::GroupProtocol;
 use super::broker::EmbeddedBroker;
 use crate::fleet::FleetView;
 use crate::service::{Context, Health};
+use crate::worker::work::{Delays, DelaysConfig};
 use crate::worker::{WorkerConfig, WorkerError, WorkerSummary};
 
 /// The embedded broker waits three seconds for members before its first rebalance.
@@ -54,15 +56,9 @@ impl<'b> Replicas<'b> {
         let name = format!("replica-{}", self.named);
         let config = WorkerConfig {
             connection: self.broker.connection().clone(),
-            topic: self.broker.topics().readings.clone(),
+            topics: self.broker.topics().of_alarms(),
             group: self.broker.group().to_owned(),
-            rules: self.rules.clone(),
-            forget_silent_after: None,
-            concurrency: 64,
-            // So that lanes are in use: readings are processed side by side.
-            work: Duration::from_millis(2),
-            work_of: HashMap::new(),
-            work_timeout: None,
+            reports: self.broker.topics().workers.clone(),
             delivery: Delivery::AtLeastOnce,
             commit_interval: Duration::from_millis(100),
             // On the embedded broker its hand-over takes 3 s, the classic protocol's 10 s.
@@ -76,11 +72,19 @@ impl<'b> Replicas<'b> {
             name: name.clone(),
             fleet: Some(Arc::clone(&self.fleet)),
         };
+        // So that lanes are in use: readings are processed side by side.
+        let work = Delays::new(DelaysConfig {
+            concurrency: 64,
+            work: Duration::from_millis(2),
+            work_of: HashMap::new(),
+            work_timeout: None,
+        });
+        let detector = Detector::new(self.rules.clone());
         let context = Context::default();
         let (stop, health) = (Arc::clone(&context.stop), Arc::clone(&context.health));
         let thread = std::thread::Builder::new()
             .name(name.clone())
-            .spawn(move || crate::worker::run(config, context))
+            .spawn(move || crate::worker::run(config, detector, work, context))
             .context("cannot start a thread for a worker")?;
         self.running.push(Replica { name: name.clone(), stop, health, thread });
         Ok(name)

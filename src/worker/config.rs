@@ -1,10 +1,8 @@
 //! A worker's configuration, summary and errors.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::restore::Fault;
 use genwatch_core::engine::start::Policies;
@@ -16,36 +14,25 @@ use genwatch_kafka::commit::CommitError;
 use genwatch_kafka::config::{Connection, GroupProtocol};
 use genwatch_kafka::error::ClientError;
 use genwatch_kafka::restore::RestoreError;
-use serde::Serialize;
+use genwatch_kafka::topics::HandlerTopics;
 
 use crate::fleet::FleetView;
 use crate::service::MetricsError;
 
-/// A worker's configuration.
+/// A worker's configuration, whatever it handles.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// The cluster.
     pub connection: Connection,
-    /// The readings topic.
-    pub topic: String,
+    /// The topics.
+    pub topics: HandlerTopics,
     /// The consumer group.
     pub group: String,
-    /// The rules.
-    pub rules: Rules,
-    /// Forgets generators that have been silent for this long, as if they were decommissioned; see
-    /// [`Detector::forget_silent_after`](genwatch_core::alarm::detector::Detector::forget_silent_after).
-    pub forget_silent_after: Option<Duration>,
-    /// How many generators are processed at once.
-    pub concurrency: usize,
-    /// The cost of each reading.
-    pub work: Duration,
-    /// The cost of single generators' readings instead.
-    pub work_of: HashMap<String, Duration>,
-    /// The time limit of a reading's work; longer work is cut short, and the reading evaluated without it.
-    pub work_timeout: Option<Duration>,
+    /// The topic of reports.
+    pub reports: String,
     /// The delivery guarantee of effects.
     pub delivery: Delivery,
-    /// The time between commits while only offsets move.
+    /// The time between commits while only offsets move, and the longest time for which a changed state isn't stored.
     pub commit_interval: Duration,
     /// The group protocol.
     pub protocol: GroupProtocol,
@@ -67,13 +54,13 @@ pub struct WorkerConfig {
     pub fleet: Option<Arc<FleetView>>,
 }
 
-/// A worker's results, printed at its end.
-#[derive(Clone, Debug, Default, Serialize)]
+/// A worker's results.
+#[derive(Clone, Debug, Default)]
 pub struct WorkerSummary {
     /// Records whose effects and offsets are committed.
     pub records: u64,
-    /// Alert events committed.
-    pub alerts: u64,
+    /// Outputs committed: alert events, aggregates.
+    pub outputs: u64,
     /// Dead letters committed.
     pub dlq: u64,
     /// From the first record received to the last commit.

@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 use genwatch_core::types::PartitionId;
 use genwatch_kafka::config::Connection;
 
-use super::Worker;
 use super::replace::Reason;
+use super::work::Work;
+use super::{Observed, Worker};
 
 /// Interval between checks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -53,7 +54,7 @@ impl Outside {
     }
 }
 
-impl Worker {
+impl<H: Observed, W: Work<H>> Worker<H, W> {
     /// Returns why another client must replace this one, if it must. Waits out an outage.
     pub(super) fn deafness(&mut self) -> Option<Reason> {
         if self.outside.looked.elapsed() < LOOK_EVERY {

@@ -8,9 +8,10 @@ use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::consumer::Rebalance;
 use genwatch_kafka::restore::Heard;
 
-use super::{LOOP_SLEEP_MAX, Worker, WorkerError};
+use super::work::Work;
+use super::{LOOP_SLEEP_MAX, Observed, Worker, WorkerError};
 
-impl Worker {
+impl<H: Observed, W: Work<H>> Worker<H, W> {
     /// Passes librdkafka's rebalances to the engine and, where it matters, our member id.
     pub(super) fn follow_group(&mut self) {
         let rebalances = self.consumer.take_rebalances();

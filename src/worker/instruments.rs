@@ -1,15 +1,17 @@
 //! A worker's metrics, readiness conditions and reports.
 
-use super::WorkerError;
 use super::metrics::WorkerMetrics;
+use super::{Observed, WorkerError};
 use crate::service::reporter::Reporting;
 use crate::service::{Context, Health, NotReady};
 
 /// Outlives a worker that is replaced.
 #[derive(Clone, Debug)]
-pub(super) struct Instruments {
+pub(super) struct Instruments<M> {
     pub(super) context: Context,
     pub(super) metrics: WorkerMetrics,
+    /// The handler's.
+    pub(super) own: M,
     pub(super) not_ready: Conditions,
     pub(super) reporting: Reporting,
 }
@@ -33,11 +35,16 @@ pub(super) struct Conditions {
     pub(super) commits_wait: NotReady,
 }
 
-impl Instruments {
-    pub(super) fn register(context: Context, reporting: Reporting) -> Result<Instruments, WorkerError> {
+impl<M> Instruments<M> {
+    pub(super) fn register<H: Observed<Metrics = M>>(
+        handler: &H,
+        context: Context,
+        reporting: Reporting,
+    ) -> Result<Instruments<M>, WorkerError> {
         let metrics = WorkerMetrics::register(&context.metrics)?;
+        let own = handler.register(&context.metrics)?;
         let not_ready = Conditions::register(&context.health);
-        Ok(Instruments { context, metrics, not_ready, reporting })
+        Ok(Instruments { context, metrics, own, not_ready, reporting })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use genwatch_core::alarm::effect::Effect;
+use genwatch_core::handler::effect::Effect;
 use genwatch_core::pool::Committed;
 use genwatch_core::types::{Millis, PartitionId};
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
@@ -16,7 +16,7 @@ const COMMIT_BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5
 const HANDLER_BUCKETS: [f64; 12] =
     [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 /// From a commit's linger to a backlog of a day.
-const END_TO_END_BUCKETS: [f64; 14] =
+pub(super) const END_TO_END_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0, 3600.0, 86400.0];
 
 /// All metrics of one worker. Clones share them.
@@ -24,12 +24,10 @@ const END_TO_END_BUCKETS: [f64; 14] =
 pub(super) struct WorkerMetrics {
     /// `genwatch_records_total{partition}`
     pub(super) records: IntCounterVec,
-    /// `genwatch_alerts_total{rule,state}`: committed.
-    pub(super) alerts: IntCounterVec,
     /// `genwatch_dlq_total{code}`: committed.
     pub(super) dead_letters: IntCounterVec,
-    /// `genwatch_late_total{rule}`
-    pub(super) late: IntCounterVec,
+    /// `genwatch_skipped_total{code}`: bad records that have no dead letter here.
+    pub(super) skipped: IntCounterVec,
     /// `genwatch_lag{partition}`: only owned partitions.
     pub(super) lag: IntGaugeVec,
     /// `genwatch_in_flight`
@@ -44,8 +42,6 @@ pub(super) struct WorkerMetrics {
     pub(super) work_timeouts: IntCounter,
     /// `genwatch_end_to_end_seconds`: record timestamp to committed offset.
     pub(super) end_to_end_seconds: Histogram,
-    /// `genwatch_alert_seconds`: timestamp of the deciding reading to the alert's commit; the offset may follow.
-    pub(super) alert_seconds: Histogram,
     /// `genwatch_rebalances_total`
     pub(super) rebalances: IntCounter,
     /// `genwatch_restore_seconds`: the last restore.
@@ -60,16 +56,11 @@ impl WorkerMetrics {
         let partition = &["partition"];
         Ok(WorkerMetrics {
             records: registry.counters("genwatch_records_total", "Records taken in.", partition)?,
-            alerts: registry.counters(
-                "genwatch_alerts_total",
-                "Alert events committed.",
-                &["rule", "state"],
-            )?,
             dead_letters: registry.counters("genwatch_dlq_total", "Dead letters committed.", &["code"])?,
-            late: registry.counters(
-                "genwatch_late_total",
-                "Evaluations skipped because the reading was late.",
-                &["rule"],
+            skipped: registry.counters(
+                "genwatch_skipped_total",
+                "Bad records left out, as another worker keeps them.",
+                &["code"],
             )?,
             lag: registry.gauges(
                 "genwatch_lag",
@@ -79,7 +70,7 @@ impl WorkerMetrics {
             in_flight: registry.gauge("genwatch_in_flight", "Records taken in and not finished.")?,
             generators: registry.gauge(
                 "genwatch_generators",
-                "Generators with an alarm state, or with a reading in the last 30 seconds.",
+                "Generators with a state, or with a reading in the last 30 seconds.",
             )?,
             commit_seconds: registry.histogram(
                 "genwatch_commit_seconds",
@@ -100,14 +91,9 @@ impl WorkerMetrics {
                 "From a record's timestamp to the commit of an offset behind it.",
                 &END_TO_END_BUCKETS,
             )?,
-            alert_seconds: registry.histogram(
-                "genwatch_alert_seconds",
-                "From the timestamp of the deciding reading to the commit of the alert.",
-                &END_TO_END_BUCKETS,
-            )?,
             rebalances: registry.counter("genwatch_rebalances_total", "Changes of the assignment.")?,
             restore_seconds: registry
-                .float_gauge("genwatch_restore_seconds", "Duration of the last restore of alarm states.")?,
+                .float_gauge("genwatch_restore_seconds", "Duration of the last restore of states.")?,
             stalled: registry.float_gauges(
                 "genwatch_stalled",
                 "1 where a partition has lag and made no progress for 30 s.",
@@ -117,7 +103,7 @@ impl WorkerMetrics {
     }
 
     /// Counts what a commit made durable.
-    pub(super) fn committed(&self, committed: &Committed, took: Duration, now: Millis) {
+    pub(super) fn committed<O>(&self, committed: &Committed<O>, took: Duration, now: Millis) {
         self.commit_seconds.observe(took.as_secs_f64());
         let end_to_end = self.end_to_end_seconds.local();
         for part in &committed.parts {
@@ -128,15 +114,8 @@ impl WorkerMetrics {
                 }
             }
             for effect in part.effects.iter().flat_map(|chunk| chunk.iter()) {
-                match effect {
-                    Effect::Alert(event) => {
-                        self.alert_seconds.observe(now.since(event.at).max(0) as f64 / 1000.0);
-                        self.alerts.with_label_values(&[event.rule.name.as_str(), event.kind.as_str()]).inc();
-                    }
-                    Effect::DeadLetter(letter) => {
-                        self.dead_letters.with_label_values(&[letter.error.code.as_str()]).inc();
-                    }
-                    Effect::State(_) => {}
+                if let Effect::DeadLetter(letter) = effect {
+                    self.dead_letters.with_label_values(&[letter.error.code.as_str()]).inc();
                 }
             }
         }

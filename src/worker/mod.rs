@@ -13,6 +13,7 @@
 //! it when there's something to do. It always polls, also while every partition is paused or draining, because
 //! rebalances arrive by polling.
 
+pub mod alarms;
 mod config;
 mod deaf;
 mod group;
@@ -22,21 +23,23 @@ mod replace;
 mod reports;
 mod topics;
 mod watch;
-mod work;
+pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use genwatch_core::alarm::detector::Detector;
-use genwatch_core::alarm::effect::{DeadLetter, Effect};
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::restore::Fault;
 use genwatch_core::engine::{Action, Engine, Settings};
+use genwatch_core::handler::effect::{DeadLetter, Effect};
+use genwatch_core::handler::{Handler, Incoming};
 use genwatch_core::pacer::Pacer;
 use genwatch_core::pool::{CommitPolicy, Committed, Handling, Pool};
-use genwatch_core::reading::{self, bad_ratio::BadRatioLimit};
-use genwatch_core::types::{GeneratorId, Offset, PartitionId};
+use genwatch_core::reading::ErrorCode;
+use genwatch_core::reading::bad_ratio::BadRatioLimit;
+use genwatch_core::report::Kind;
+use genwatch_core::types::{GeneratorId, Millis, Offset, PartitionId};
 use genwatch_kafka::admin::{Cluster, TopicPlan};
 use genwatch_kafka::clock::{self, Standstill};
 use genwatch_kafka::commit::{Committer, Outcome};
@@ -44,17 +47,17 @@ use genwatch_kafka::consumer::{Consumer, Event, Record};
 use genwatch_kafka::error::{Chain, ClientError};
 use genwatch_kafka::group::{Group, GroupError};
 use genwatch_kafka::restore::Restorer;
-use genwatch_kafka::topics::{Role, Topics};
+use genwatch_kafka::topics::{HandlerTopics, Role};
 use genwatch_kafka::watermarks::WatermarkQuery;
 
 use crate::service::reporter::Reporter;
-use crate::service::{Context, LogLimiter};
+use crate::service::{Context, LogLimiter, MetricsError, MetricsRegistry};
 
 use deaf::Outside;
 use instruments::Instruments;
 use replace::Reason;
 use reports::Load;
-use work::WorkQueue;
+use work::Work;
 
 pub use config::{WorkerConfig, WorkerError, WorkerSummary};
 
@@ -70,14 +73,41 @@ const TRANSACTION_SETTLES: Duration = Duration::from_millis(2);
 /// How late Linux may wake a thread: timer slack plus scheduling.
 const SPIN_BELOW: Duration = Duration::from_micros(120);
 
+/// A handler as a worker shows it.
+pub trait Observed:
+    Handler<Task: Send + 'static, Answer: Send + 'static, State: Send + 'static> + Clone + Send + 'static
+{
+    /// Its own metrics.
+    type Metrics: Clone + std::fmt::Debug + Send + 'static;
+    /// What its workers are called in reports.
+    const KIND: Kind = Kind::Worker;
+    /// Registers its metrics.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    fn register(&self, registry: &MetricsRegistry) -> Result<Self::Metrics, MetricsError>;
+
+    /// Counts an output that is committed.
+    fn committed(_metrics: &Self::Metrics, _output: &Self::Output, _now: Millis) {}
+
+    /// Takes over what [`Handler::handle`] has counted.
+    fn counted(&self, _metrics: &Self::Metrics, _counts: &[u64]) {}
+}
+
 /// Runs a worker on this thread until a stop request, the end that it was to reach, or a failure.
 ///
 /// # Errors
 /// With what a user must fix: the cluster, a topic, the state, the permissions.
-pub fn run(config: WorkerConfig, context: Context) -> Result<WorkerSummary, WorkerError> {
+pub fn run<H: Observed, W: Work<H>>(
+    config: WorkerConfig,
+    handler: H,
+    work: W,
+    context: Context,
+) -> Result<WorkerSummary, WorkerError> {
     // Dropped last: a worker's tombstone is its last word.
     let mut reporter = Reporter::default();
-    let mut worker = Worker::start(config, Instruments::register(context, reporter.reporting())?)?;
+    let instruments = Instruments::register(&handler, context, reporter.reporting())?;
+    let mut worker = Worker::start(config, handler, work, instruments)?;
     worker.start_reports(&mut reporter)?;
     loop {
         match worker.run()? {
@@ -91,27 +121,28 @@ pub fn run(config: WorkerConfig, context: Context) -> Result<WorkerSummary, Work
 }
 
 /// Why the loop has ended.
-enum Ended {
+enum Ended<H: Observed, W: Work<H>> {
     Done(WorkerSummary),
     /// Its client can't be used any more.
-    Void(Box<Worker>, Reason),
+    Void(Box<Worker<H, W>>, Reason),
 }
 
-struct Worker {
+struct Worker<H: Observed, W: Work<H>> {
     config: WorkerConfig,
-    instruments: Instruments,
-    topics: Topics,
+    handler: H,
+    instruments: Instruments<H::Metrics>,
+    topics: HandlerTopics,
     consumer: Consumer,
-    restorer: Restorer,
+    restorer: Restorer<H::Stored>,
     ends: WatermarkQuery,
     /// Each partition's log end, and when its leader last reported it.
     log_ends: BTreeMap<PartitionId, (Option<Offset>, Instant)>,
     /// Whether it was logged that a leader doesn't answer.
     leader_away: bool,
     missing_topics: BTreeSet<String>,
-    committer: Committer,
-    engine: Engine,
-    work: WorkQueue,
+    committer: Committer<H::Output>,
+    engine: Engine<H>,
+    work: W,
     timeouts_log: LogLimiter<()>,
     /// Key: whether the effects are durable.
     refusals_log: LogLimiter<bool>,
@@ -141,9 +172,14 @@ struct Worker {
     error_logged: Option<Instant>,
 }
 
-impl Worker {
-    fn start(config: WorkerConfig, instruments: Instruments) -> Result<Worker, WorkerError> {
-        let topics = Topics::new(&config.topic, &config.group);
+impl<H: Observed, W: Work<H>> Worker<H, W> {
+    fn start(
+        config: WorkerConfig,
+        handler: H,
+        work: W,
+        instruments: Instruments<H::Metrics>,
+    ) -> Result<Worker<H, W>, WorkerError> {
+        let topics = config.topics.clone();
         let partitions = check_topics(&config, &topics)?;
 
         let me = std::thread::current();
@@ -167,26 +203,21 @@ impl Worker {
             me,
         )?;
 
-        let handling = if config.work.is_zero() && config.work_of.is_empty() {
-            Handling::Inline
-        } else {
-            Handling::Lanes { concurrency: config.concurrency }
+        let handling = match work.concurrency() {
+            None => Handling::Inline,
+            Some(concurrency) => Handling::Lanes { concurrency },
         };
         let interval = clock::millis(config.commit_interval);
         let linger = clock::millis(COMMIT_LINGER).min(interval);
-        let forget_after = config.forget_silent_after.map(clock::millis);
-        let pool = Pool::new(
-            Detector::new(config.rules.clone()).forget_silent_after(forget_after),
-            handling,
-            config.bounds,
-            CommitPolicy { interval, linger, bytes: COMMIT_BYTES },
-        );
+        let policy = CommitPolicy { interval, linger, bytes: COMMIT_BYTES };
+        let pool = Pool::new(handler.clone(), handling, config.bounds, policy);
         let settings = Settings {
             drain: clock::millis(config.drain_timeout),
             policies: config.policies,
             exit_at_end: config.exit_at_end,
         };
         Ok(Worker {
+            handler,
             topics,
             consumer,
             restorer,
@@ -196,7 +227,7 @@ impl Worker {
             missing_topics: BTreeSet::new(),
             committer,
             engine: Engine::new(pool, settings),
-            work: WorkQueue::new(config.work, config.work_of.clone(), config.work_timeout),
+            work,
             timeouts_log: LogLimiter::default(),
             refusals_log: LogLimiter::default(),
             notices_log: LogLimiter::default(),
@@ -222,7 +253,7 @@ impl Worker {
         })
     }
 
-    fn run(mut self) -> Result<Ended, WorkerError> {
+    fn run(mut self) -> Result<Ended<H, W>, WorkerError> {
         match self.work() {
             Ok(None) => {
                 self.leave(Consumer::close);
@@ -303,9 +334,23 @@ impl Worker {
             match event {
                 Event::Record(record) => {
                     records += 1;
-                    let good = take_in_record(&mut self.engine, &record);
+                    let good =
+                        match take_in_record(&mut self.engine, &record, self.topics.dead_letters.is_some()) {
+                            Ok(()) => true,
+                            Err(code) => {
+                                if self.topics.dead_letters.is_none() {
+                                    self.instruments
+                                        .metrics
+                                        .skipped
+                                        .with_label_values(&[code.as_str()])
+                                        .inc();
+                                }
+                                false
+                            }
+                        };
                     if let Some(bad) = self.bad_ratio.as_mut().and_then(|limit| limit.count(!good)) {
-                        return Err(WorkerError::BadRatio { bad, topic: self.topics.dead_letters.clone() });
+                        let topic = self.topics.dead_letters.clone().unwrap_or_default();
+                        return Err(WorkerError::BadRatio { bad, topic });
                     }
                 }
                 // Not asked for here: see `Connection::group_consumer`.
@@ -336,7 +381,7 @@ impl Worker {
             if let Some(generator) = &worked.cut_short {
                 self.count_timeout(generator, worked.ticket.partition, now);
             }
-            self.engine.finished(worked.ticket);
+            self.engine.finished(worked.ticket, worked.answer);
         }
         self.engine.schedule();
     }
@@ -368,8 +413,7 @@ impl Worker {
                 };
                 let committed = self.engine.committed(id, settles);
                 self.instruments.not_ready.commits_wait.set(false);
-                self.instruments.metrics.committed(&committed, took, clock::now());
-                self.count(&committed);
+                self.count(&committed, took);
                 Ok(())
             }
             Outcome::Refused { id, refusal, published, reason } => {
@@ -391,14 +435,19 @@ impl Worker {
         }
     }
 
-    fn count(&mut self, committed: &Committed) {
+    fn count(&mut self, committed: &Committed<H::Output>, took: Duration) {
+        let now = clock::now();
+        self.instruments.metrics.committed(committed, took, now);
         self.last_commit = Some(Instant::now());
         self.summary.commits += 1;
         for part in &committed.parts {
             self.summary.records += part.records;
             for effect in part.effects.iter().flat_map(|chunk| chunk.iter()) {
                 match effect {
-                    Effect::Alert(_) => self.summary.alerts += 1,
+                    Effect::Output(output) => {
+                        self.summary.outputs += 1;
+                        H::committed(&self.instruments.own, output, now);
+                    }
                     Effect::DeadLetter(_) => self.summary.dlq += 1,
                     Effect::State(_) => {}
                 }
@@ -423,11 +472,11 @@ impl Worker {
         let (mut starts, mut dropped) = (Vec::new(), Vec::new());
         for action in self.engine.actions() {
             let done = match action {
-                Action::Run { ticket, generator, offset } => {
+                Action::Run { ticket, generator, offset, task } => {
                     if let Some(fleet) = &self.config.fleet {
                         fleet.worked(generator.as_str(), ticket.partition, offset);
                     }
-                    self.work.begin(ticket, &generator, now);
+                    self.work.begin(ticket, &generator, task, now);
                     Ok(())
                 }
                 Action::Pause(partition) => self.consumer.pause(&[partition]),
@@ -540,36 +589,55 @@ impl Worker {
     }
 }
 
-/// Parses a record and gives it to the engine: to its generator's lane or, if it's bad, as a dead letter. Returns
-/// whether it was good.
-fn take_in_record(engine: &mut Engine, record: &Record<'_>) -> bool {
-    match reading::parse(record.key, record.value) {
-        Ok(parsed) => {
+/// Parses a record and gives it to the engine: to its generator's lane or, if it's bad, as a dead letter, if those are
+/// kept here.
+///
+/// # Errors
+/// With what is wrong with a bad one.
+fn take_in_record<H: Handler>(
+    engine: &mut Engine<H>,
+    record: &Record<'_>,
+    keeps_letters: bool,
+) -> Result<(), ErrorCode> {
+    let (partition, offset, timestamp) = (record.partition, record.offset, record.timestamp);
+    let header = |name: &str| {
+        let found = record.headers().into_iter().rev().find(|(header, _)| header == name);
+        found.and_then(|(_, value)| value)
+    };
+    let incoming = Incoming { key: record.key, value: record.value, header: &header };
+    match engine.pool().handler().parse(&incoming) {
+        Ok((generator, task)) => {
             let epoch = || record.epoch();
-            engine.take_in(record.partition, record.offset, record.timestamp, &parsed, record.bytes(), epoch);
-            true
+            engine.take_in(partition, offset, timestamp, generator, task, record.bytes(), epoch);
+            Ok(())
         }
         Err(error) => {
-            engine.take_in_bad(DeadLetter {
-                partition: record.partition,
-                offset: record.offset,
-                timestamp: record.timestamp,
-                key: record.key.map(<[u8]>::to_vec),
-                value: record.value.map(<[u8]>::to_vec),
-                headers: record.headers(),
-                error,
-            });
-            false
+            let code = error.code;
+            if keeps_letters {
+                engine.take_in_bad(DeadLetter {
+                    partition,
+                    offset,
+                    timestamp,
+                    key: record.key.map(<[u8]>::to_vec),
+                    value: record.value.map(<[u8]>::to_vec),
+                    headers: record.headers(),
+                    error,
+                });
+            } else {
+                engine.skip(partition, offset, timestamp);
+            }
+            Err(code)
         }
     }
 }
 
 /// Checks the topics before the worker joins; creates a missing state topic. Returns the number of partitions.
-fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerError> {
+fn check_topics(config: &WorkerConfig, topics: &HandlerTopics) -> Result<usize, WorkerError> {
     let cluster = Cluster::connect(&config.connection)?;
     let partitions = cluster.require(&topics.readings)?;
-    cluster.match_partitions(&topics.dead_letters, &topics.readings, partitions)?;
-    cluster.match_partitions(&topics.alerts, &topics.readings, partitions)?;
+    for topic in topics.dead_letters.iter().chain([&topics.output]) {
+        cluster.match_partitions(topic, &topics.readings, partitions)?;
+    }
     if cluster.topic(&topics.state)?.is_none() {
         let plan = TopicPlan::like_its_cluster(&cluster, &topics.state, partitions, Role::State.config())?;
         if cluster.create(&plan)? {
@@ -578,13 +646,13 @@ fn check_topics(config: &WorkerConfig, topics: &Topics) -> Result<usize, WorkerE
         }
     }
     cluster.match_partitions(&topics.state, &topics.readings, partitions)?;
-    let consequence = "alarm states would be deleted after its retention time";
+    let consequence = "states would be deleted after its retention time";
     cluster.require_compacted(&topics.state, consequence)?;
     Ok(partitions)
 }
 
-/// Warns if the group has committed before: it then had alarm states.
-fn warn_of_lost_states(config: &WorkerConfig, topics: &Topics, cluster: &Cluster) {
+/// Warns if the group has committed before: it then had states.
+fn warn_of_lost_states(config: &WorkerConfig, topics: &HandlerTopics, cluster: &Cluster) {
     let group = Group::new(&config.connection, cluster, &config.group, &topics.readings);
     let has_worked = group.map_err(GroupError::from).and_then(|group| group.has_committed());
     match has_worked {
@@ -592,8 +660,8 @@ fn warn_of_lost_states(config: &WorkerConfig, topics: &Topics, cluster: &Cluster
         Ok(true) => tracing::warn!(
             topic = topics.state,
             group = config.group,
-            "the group has committed before, but its state topic was gone: no alarm is known any more; conditions that \
-             still hold are raised again, and alarms that have ended meanwhile are not cleared"
+            "the group has committed before, but its state topic was gone: nothing of any generator is known any more; \
+             conditions that still hold are raised again, and alarms that have ended meanwhile are not cleared"
         ),
         Err(error) => {
             tracing::debug!(error = %Chain(&error), "cannot find out whether the group has committed before")

@@ -8,7 +8,8 @@ use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::commit::CommitError;
 use genwatch_kafka::error::Chain;
 
-use super::{Worker, WorkerError, WorkerSummary};
+use super::work::Work;
+use super::{Observed, Worker, WorkerError, WorkerSummary};
 
 /// Delay before retrying a start that an outage prevented.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -38,13 +39,13 @@ impl fmt::Display for Reason {
     }
 }
 
-impl Worker {
+impl<H: Observed, W: Work<H>> Worker<H, W> {
     /// Starts another worker in place of this one. Waits out an outage, until a stop request. Saves nothing: the next
     /// owner processes what isn't committed.
     pub(super) fn replaced(
         self: Box<Self>,
         reason: Reason,
-    ) -> Result<ControlFlow<WorkerSummary, Worker>, WorkerError> {
+    ) -> Result<ControlFlow<WorkerSummary, Worker<H, W>>, WorkerError> {
         tracing::warn!(
             worker = self.config.name,
             %reason,
@@ -53,7 +54,8 @@ impl Worker {
         for slot in self.engine.slots() {
             self.instruments.metrics.forget(slot.partition);
         }
-        let (config, instruments) = (self.config.clone(), self.instruments.clone());
+        let (config, handler, work) = (self.config.clone(), self.handler.clone(), self.work.fresh());
+        let instruments = self.instruments.clone();
         let (first_record, last_commit, summary) =
             (self.first_record, self.last_commit, self.summary.clone());
         // Its end may take long, or hang.
@@ -69,14 +71,15 @@ impl Worker {
         instruments.not_ready.not_joined.set(true);
         let mut told: Option<Instant> = None;
         loop {
-            let error = match Worker::start(config.clone(), instruments.clone()) {
-                Ok(mut worker) => {
-                    (worker.first_record, worker.last_commit, worker.summary) =
-                        (first_record, last_commit, summary);
-                    return Ok(ControlFlow::Continue(worker));
-                }
-                Err(error) => error,
-            };
+            let error =
+                match Worker::start(config.clone(), handler.clone(), work.fresh(), instruments.clone()) {
+                    Ok(mut worker) => {
+                        (worker.first_record, worker.last_commit, worker.summary) =
+                            (first_record, last_commit, summary);
+                        return Ok(ControlFlow::Continue(worker));
+                    }
+                    Err(error) => error,
+                };
             if !mends_itself(&error) {
                 return Err(error);
             }

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use genwatch_core::engine::{SlotStatus, SlotView};
+use genwatch_core::report::HeldPhase;
 use genwatch_core::report::phases::Holding;
-use genwatch_core::report::{HeldPhase, Kind};
 use genwatch_core::types::TopicPartition;
 
-use super::{Worker, WorkerError};
+use super::work::Work;
+use super::{Observed, Worker, WorkerError};
 use crate::service::reporter::{Activity, Identity, Reporter};
 
 /// Interval of looking at the phases of partitions: the precision of a hand-over's times.
@@ -43,17 +44,17 @@ impl Load {
     }
 }
 
-impl Worker {
+impl<H: Observed, W: Work<H>> Worker<H, W> {
     /// Begins to report. Not before the worker has found its topics: on a wrong cluster nothing is created.
     pub(super) fn start_reports(&self, reporter: &mut Reporter) -> Result<(), WorkerError> {
         let identity = Identity {
             worker: self.config.name.clone(),
-            kind: Kind::Worker,
+            kind: H::KIND,
             group: Some(self.config.group.clone()),
             topics: vec![self.topics.readings.clone()],
             peer: None,
         };
-        reporter.start(&self.config.connection, &self.topics.workers, identity)?;
+        reporter.start(&self.config.connection, &self.config.reports, identity)?;
         Ok(())
     }
 
@@ -67,7 +68,7 @@ impl Worker {
     pub(super) fn tell_activity(&mut self) {
         let records = self.summary.records;
         let worked = self.instruments.metrics.handler_seconds.get_sample_sum();
-        let (lanes, limit) = (self.config.concurrency, self.config.rate_limit);
+        let (lanes, limit) = (self.work.concurrency().unwrap_or(1), self.config.rate_limit);
         let busy = self.load.take(Instant::now(), records, worked, lanes, limit);
         let pool = self.engine.pool();
         self.instruments.reporting.tell(Activity {

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 
 use genwatch_kafka::topic_watch::TopicsFound;
 
-use super::Worker;
+use super::work::Work;
+use super::{Observed, Worker};
 
-impl Worker {
+impl<H: Observed, W: Work<H>> Worker<H, W> {
     pub(super) fn follow_topics(&mut self, found: TopicsFound) {
         self.tell_missing(found.missing);
         if let Some(id) = &found.readings {

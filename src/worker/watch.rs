@@ -9,7 +9,8 @@ use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::error::{ClientError, ErrorKind};
 
-use super::{LOOP_SLEEP_MAX, Worker, WorkerError};
+use super::work::Work;
+use super::{LOOP_SLEEP_MAX, Observed, Worker, WorkerError};
 
 /// Interval of writing gauges and looking for silent generators.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
@@ -23,7 +24,7 @@ const FORGET_IDLE: i64 = 30_000;
 /// A client-wide error is logged at most this often.
 const ERROR_LOG_EVERY: Duration = Duration::from_secs(10);
 
-impl Worker {
+impl<H: Observed, W: Work<H>> Worker<H, W> {
     /// Judges an error of the consumer: most go away by themselves.
     pub(super) fn judge(
         &mut self,
@@ -110,10 +111,8 @@ impl Worker {
         for (partition, records) in self.engine.pool_mut().take_record_counts() {
             metrics.records.with_label_values(&[&partition.to_string()]).inc_by(records);
         }
-        let late = self.engine.pool_mut().take_late();
-        for (rule, late) in self.engine.pool().rules().as_slice().iter().zip(late) {
-            metrics.late.with_label_values(&[&rule.name]).inc_by(late);
-        }
+        let counts = self.engine.pool_mut().take_counts();
+        self.handler.counted(&self.instruments.own, &counts);
         let mut unanswered = Vec::new();
         for slot in self.engine.slots() {
             // A partition that has never started has no committed offset; it isn't processed.

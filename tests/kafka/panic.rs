@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use genwatch::service::{self, Context};
 use genwatch::worker::WorkerConfig;
+use genwatch::worker::work::{Delays, DelaysConfig};
+use genwatch_core::alarm::detector::Detector;
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use genwatch_core::pool::Bounds;
 use genwatch_kafka::config::{Connection, GroupProtocol};
+use genwatch_kafka::topics::Topics;
 
 use crate::verify;
 use crate::world::records::{Outgoing, stormy_readings};
@@ -54,14 +57,9 @@ fn panic_on_purpose(world: &str) {
     let [brokers, topic, group] = world.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let config = WorkerConfig {
         connection: Connection::new(brokers, &[]).unwrap(),
-        topic: topic.to_owned(),
+        topics: Topics::new(topic, group).of_alarms(),
         group: group.to_owned(),
-        rules: Rules::default(),
-        forget_silent_after: None,
-        concurrency: 8,
-        work: Duration::from_millis(1),
-        work_of: [("overflow".to_owned(), Duration::MAX)].into(),
-        work_timeout: None,
+        reports: Topics::new(topic, group).workers,
         delivery: Delivery::ExactlyOnce,
         commit_interval: Duration::from_millis(10),
         protocol: GroupProtocol::Classic,
@@ -74,9 +72,17 @@ fn panic_on_purpose(world: &str) {
         name: "panics".to_owned(),
         fleet: None,
     };
+    let work = Delays::new(DelaysConfig {
+        concurrency: 8,
+        work: Duration::from_millis(1),
+        work_of: [("overflow".to_owned(), Duration::MAX)].into(),
+        work_timeout: None,
+    });
+    let detector = Detector::new(Rules::default());
     service::panic::end_at_a_panic();
     // On its own thread: a panic that ended only a thread would leave the process running.
-    let worker = std::thread::spawn(move || genwatch::worker::run(config, Context::default()));
+    let worker =
+        std::thread::spawn(move || genwatch::worker::run(config, detector, work, Context::default()));
     let outcome = worker.join();
     panic!("the process went on after a panic: {outcome:?}");
 }

@@ -6,10 +6,13 @@
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use genwatch_core::alarm::detector::{Detector, LogIdentity, ReadingPosition};
+use genwatch_core::alarm::detector::{Detector, Job};
 use genwatch_core::alarm::rules::Rules;
-use genwatch_core::alarm::state::AlarmState;
-use genwatch_core::pool::{Beginning, Bounds, CommitPolicy, Handling, Pool, PoolAction, Ticket};
+use genwatch_core::handler::tracked::Times;
+use genwatch_core::handler::{LogIdentity, ReadingPosition, Tracked};
+use genwatch_core::pool::{
+    Beginning, Bounds, CommitPolicy, Handling, NO_EVENT_TIME, Pool, PoolAction, Ticket,
+};
 use genwatch_core::reading::{self, Parsed};
 use genwatch_core::simulator::{Faults, Fleet};
 use genwatch_core::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
@@ -89,22 +92,14 @@ fn evaluate(bencher: Bencher<'_, '_>) {
     let detector = Detector::new(Rules::default());
     let generator = GeneratorId::from("generator1");
     bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
-        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let mut tracked = Tracked::new(&detector, Now::default());
         let (mut effects, mut late) = (Vec::new(), [0, 0]);
+        let times = Times { now: Now::default(), watermark: NO_EVENT_TIME };
         for (offset, reading) in readings.iter().enumerate() {
-            let Parsed::Reading { values, .. } = reading else { continue };
-            let at = source(offset);
+            let (_, job) = Job::of(reading);
             let log = LogIdentity { topic: None, epoch: || black_box(EPOCH) };
-            detector.reading(
-                &generator,
-                &mut state,
-                values,
-                at,
-                log,
-                Now::default(),
-                &mut effects,
-                &mut late,
-            );
+            let at = source(offset);
+            tracked.apply(&detector, &generator, job, (), at, &log, times, &mut effects, &mut late);
         }
         black_box(effects)
     });
@@ -119,7 +114,8 @@ fn inline(bencher: Bencher<'_, '_>) {
         |pool| {
             for (offset, reading) in readings.iter().enumerate() {
                 let ReadingPosition { partition, offset, at } = source(offset);
-                pool.take_in(partition, offset, at, reading, 128, || black_box(EPOCH));
+                let (generator, job) = Job::of(reading);
+                pool.take_in(partition, offset, at, generator, job, 128, || black_box(EPOCH));
             }
             pool.set_now(Now { mono: Mono(1_000_000), wall: Millis(1_000_000) });
             let commit = pool.take_commit().unwrap();
@@ -137,7 +133,8 @@ fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
     bencher.counter(ItemsCount::new(READINGS)).with_inputs(input).bench_local_refs(|pool| {
         for (offset, reading) in readings.iter().enumerate() {
             let ReadingPosition { partition, offset, at } = source(offset);
-            pool.take_in(partition, offset, at, reading, 128, || black_box(EPOCH));
+            let (generator, job) = Job::of(reading);
+            pool.take_in(partition, offset, at, generator, job, 128, || black_box(EPOCH));
         }
         pool.schedule();
         let mut running: Vec<Ticket> = Vec::new();
@@ -152,7 +149,7 @@ fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
             }
             // The newest first, so that the watermark has something to wait for.
             for ticket in running.drain(..).rev() {
-                pool.finished(ticket);
+                pool.finished(ticket, ());
             }
             pool.schedule();
         }

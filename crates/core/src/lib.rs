@@ -8,7 +8,8 @@
 //!
 //! * [`types`]: the words of a partitioned log: partition, offset, time, generator.
 //! * [`reading`]: a reading, parsed and checked.
-//! * [`alarm`]: rules, the alarm state machine, alert events, effects.
+//! * [`handler`]: the seam to what is done with a generator's records; effects and states.
+//! * [`alarm`]: a handler: rules, the alarm state machine, alert events.
 //! * [`pool`]: readings worked side by side, effects published as they are done. The heart of the project.
 //! * [`engine`]: every decision of a worker: its partitions, memberships, commits. It owns the pool.
 //! * [`ranges`]: partitions in one line.
@@ -19,6 +20,7 @@
 
 pub mod alarm;
 pub mod engine;
+pub mod handler;
 pub mod lag;
 pub mod pacer;
 pub mod partitioner;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use genwatch_core::engine::restore::{Answer, AskId, Fault, Question, StateFold};
 use genwatch_core::engine::start::{self, Log};
+use genwatch_core::handler::Stored;
 use genwatch_core::types::{Offset, PartitionId, TopicId};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -23,7 +24,7 @@ use super::config::{Connection, Context, Isolation};
 use super::consumer::{Consumer, Event, GroupOffset, Handle, Record};
 use super::error::ClientError;
 use super::topic_watch::{TopicWatch, TopicsFound};
-use super::topics::Topics;
+use super::topics::HandlerTopics;
 
 /// A crashed owner's open transaction ends after its timeout (10 s) plus the broker's check (10 s); a longer wait
 /// deserves a warning.
@@ -63,9 +64,9 @@ impl From<ClientError> for RestoreError {
 
 /// A result of the restorer.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Heard<B> {
     /// The answer to a question.
-    Answer(AskId, Answer),
+    Answer(AskId, Answer<B>),
     /// The state of the topics, which nobody asked for.
     Topics(TopicsFound),
 }
@@ -75,14 +76,14 @@ type Asked = (AskId, PartitionId, Question);
 
 /// The restorer's thread and its channels.
 #[derive(Debug)]
-pub struct Restorer {
+pub struct Restorer<B> {
     questions: Option<Sender<Asked>>,
     forgotten: Arc<Mutex<BTreeSet<AskId>>>,
-    answers: Receiver<Result<Heard, RestoreError>>,
+    answers: Receiver<Result<Heard<B>, RestoreError>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Restorer {
+impl<B: Stored> Restorer<B> {
     /// Starts the thread, which unparks `waker` when an answer is there. The companion topics have at least
     /// `partitions` partitions.
     ///
@@ -91,11 +92,11 @@ impl Restorer {
     pub fn start(
         connection: &Connection,
         group: &str,
-        topics: &Topics,
+        topics: &HandlerTopics,
         partitions: usize,
         handle: Arc<Handle>,
         waker: Thread,
-    ) -> Result<Restorer, ClientError> {
+    ) -> Result<Restorer<B>, ClientError> {
         let uncommitted =
             connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
         let reader = connection.reader(group, Isolation::Committed);
@@ -109,8 +110,8 @@ impl Restorer {
             match Consumer::new(&reader, &topics.state, std::thread::current()) {
                 Ok(client) => {
                     let clients = Clients { reader: client, uncommitted, handle, topics, connection };
-                    let companions = companions(&clients.topics).map(|topic| (topic, partitions));
-                    let companions = companions.into_iter().collect();
+                    let companions = clients.topics.companions().into_iter().map(|topic| (topic, partitions));
+                    let companions = companions.collect();
                     let watch = TopicWatch::new(&clients.topics);
                     Work { channels, clients, reader, companions, watch, open: BTreeMap::new() }.run();
                 }
@@ -138,10 +139,12 @@ impl Restorer {
 
     /// Returns the next result, or why there can be no more.
     #[must_use]
-    pub fn heard(&self) -> Option<Result<Heard, RestoreError>> {
+    pub fn heard(&self) -> Option<Result<Heard<B>, RestoreError>> {
         self.answers.try_recv().ok()
     }
+}
 
+impl<B> Restorer<B> {
     fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
@@ -149,7 +152,7 @@ impl Restorer {
     }
 }
 
-impl Drop for Restorer {
+impl<B> Drop for Restorer<B> {
     fn drop(&mut self) {
         self.questions = None;
         self.wake();
@@ -159,15 +162,15 @@ impl Drop for Restorer {
 }
 
 /// The thread's end of the channels.
-struct Channels {
+struct Channels<B> {
     incoming: Receiver<Asked>,
-    answers: Sender<Result<Heard, RestoreError>>,
+    answers: Sender<Result<Heard<B>, RestoreError>>,
     waker: Thread,
     forgotten: Arc<Mutex<BTreeSet<AskId>>>,
 }
 
-impl Channels {
-    fn send(&self, heard: Result<Heard, RestoreError>) {
+impl<B> Channels<B> {
+    fn send(&self, heard: Result<Heard<B>, RestoreError>) {
         // A receiver that is gone needs no answer.
         if self.answers.send(heard).is_ok() {
             self.waker.unpark();
@@ -180,39 +183,39 @@ struct Clients {
     reader: Consumer,
     uncommitted: BaseConsumer<Context>,
     handle: Arc<Handle>,
-    topics: Topics,
+    topics: HandlerTopics,
     connection: Connection,
 }
 
-struct Work {
-    channels: Channels,
+struct Work<B> {
+    channels: Channels<B>,
     clients: Clients,
     /// Known partition count of each companion topic.
     companions: BTreeMap<String, usize>,
     watch: TopicWatch,
     /// Configuration of the reader.
     reader: ClientConfig,
-    open: BTreeMap<AskId, Open>,
+    open: BTreeMap<AskId, Open<B>>,
 }
 
 /// An unanswered question.
-struct Open {
+struct Open<B> {
     partition: PartitionId,
     question: Question,
     asked: Instant,
     told: Instant,
     due: Instant,
     /// For [`Question::States`], once it's known how far to read.
-    reading: Option<Reading>,
+    reading: Option<Reading<B>>,
 }
 
 /// The states of one partition that were read so far.
-struct Reading {
+struct Reading<B> {
     high: Offset,
-    states: StateFold,
+    states: StateFold<B>,
 }
 
-impl Open {
+impl<B> Open<B> {
     /// Schedules a retry; logs a long wait now and then.
     fn wait(&mut self, what: &str, why: &dyn std::fmt::Display) {
         self.due = Instant::now() + RETRY_AFTER;
@@ -225,7 +228,7 @@ impl Open {
     }
 }
 
-impl Work {
+impl<B: Stored> Work<B> {
     fn run(mut self) {
         while self.take_questions() {
             if let Err(error) = self.turn() {
@@ -303,7 +306,7 @@ impl Work {
         Ok(())
     }
 
-    fn answer(&mut self, ask: AskId, answer: Answer) {
+    fn answer(&mut self, ask: AskId, answer: Answer<B>) {
         self.open.remove(&ask);
         self.channels.send(Ok(Heard::Answer(ask, answer)));
     }
@@ -311,7 +314,7 @@ impl Work {
     /// Returns the due questions of one kind.
     fn due(&self, question: &Question) -> Vec<(AskId, PartitionId)> {
         let now = Instant::now();
-        let is_due = |open: &Open| open.question == *question && open.reading.is_none() && open.due <= now;
+        let is_due = |open: &Open<B>| open.question == *question && open.reading.is_none() && open.due <= now;
         self.open.iter().filter(|(_, open)| is_due(open)).map(|(ask, open)| (*ask, open.partition)).collect()
     }
 
@@ -327,7 +330,7 @@ impl Work {
         for (ask, partition) in self.due(&Question::Companions) {
             let lacks =
                 |topic: &String| self.companions.get(topic).is_none_or(|n| *n <= partition.0 as usize);
-            let lacking: Vec<String> = companions(&self.clients.topics).into_iter().filter(lacks).collect();
+            let lacking: Vec<String> = self.clients.topics.companions().into_iter().filter(lacks).collect();
             match self.clients.grow(&lacking, partition) {
                 Ok(counts) => {
                     self.companions.extend(counts);
@@ -398,7 +401,7 @@ impl Work {
     /// Reads the state topic up to the high watermarks.
     fn read(&mut self) -> Result<(), RestoreError> {
         let Work { open, clients, .. } = self;
-        let mut reading: BTreeMap<PartitionId, (AskId, &mut Open)> = open
+        let mut reading: BTreeMap<PartitionId, (AskId, &mut Open<B>)> = open
             .iter_mut()
             .filter(|(_, open)| open.reading.is_some())
             .map(|(ask, open)| (open.partition, (*ask, open)))
@@ -435,7 +438,7 @@ impl Work {
                     }
                 };
                 let is_done =
-                    |open: &Open| open.reading.as_ref().is_some_and(|reading| reached >= reading.high);
+                    |open: &Open<B>| open.reading.as_ref().is_some_and(|reading| reached >= reading.high);
                 if reading.get(&partition).is_some_and(|(_, open)| is_done(open)) {
                     done.extend(reading.remove(&partition).map(|(ask, _)| (ask, partition, None)));
                 }
@@ -478,7 +481,7 @@ impl Work {
 
     fn owners(&mut self) {
         let now = Instant::now();
-        let ids = |(ask, open): (&AskId, &Open)| match &open.question {
+        let ids = |(ask, open): (&AskId, &Open<B>)| match &open.question {
             Question::Owner(ids) if open.due <= now => Some((*ask, ids.clone())),
             _ => None,
         };
@@ -495,11 +498,6 @@ impl Work {
 /// Converts a committed offset for the engine.
 fn noted(committed: &GroupOffset) -> Option<start::CommittedOffset> {
     committed.offset.map(|offset| start::CommittedOffset { offset, note: committed.note() })
-}
-
-/// Returns the topics that have a partition for each one of the readings topic.
-fn companions(topics: &Topics) -> [String; 3] {
-    [topics.state.clone(), topics.dead_letters.clone(), topics.alerts.clone()]
 }
 
 /// Why a companion topic lacks a partition.
@@ -613,15 +611,15 @@ mod tests {
 
     #[test]
     fn each_topic_that_follows_the_readings_topic_is_a_companion() {
-        let topics = Topics::new("t", "g");
-        assert_eq!(companions(&topics), ["g_state", "t_dlq", "t_alerts"]);
+        let topics = crate::topics::Topics::new("t", "g").of_alarms();
+        assert_eq!(topics.companions(), ["g_state", "t_dlq", "t_alerts"]);
     }
 
     #[test]
     fn a_question_without_an_answer_is_asked_again_a_little_later() {
         let now = Instant::now();
         let (partition, question) = (PartitionId(0), Question::Committed);
-        let mut open = Open { partition, question, asked: now, told: now, due: now, reading: None };
+        let mut open: Open<()> = Open { partition, question, asked: now, told: now, due: now, reading: None };
         open.wait("its committed offset", &"the coordinator is away");
         assert!(open.due > now && open.due <= Instant::now() + RETRY_AFTER);
     }

@@ -16,7 +16,7 @@ use super::admin::is_embedded;
 use super::config::Context;
 use super::error::ClientError;
 use super::native::topics::{DescribedTopic, describe_topics};
-use super::topics::Topics;
+use super::topics::HandlerTopics;
 
 /// How often a running worker asks.
 const EVERY: Duration = Duration::from_secs(5);
@@ -55,11 +55,11 @@ pub struct TopicsFound {
 impl TopicWatch {
     /// Watches these topics.
     #[must_use]
-    pub fn new(topics: &Topics) -> TopicWatch {
-        let names = [&topics.readings, &topics.alerts, &topics.dead_letters, &topics.state];
+    pub fn new(topics: &HandlerTopics) -> TopicWatch {
+        let names = std::iter::once(topics.readings.clone()).chain(topics.companions());
         TopicWatch {
             readings: topics.readings.clone(),
-            names: names.map(Clone::clone).to_vec(),
+            names: names.collect(),
             asked: Instant::now(),
             ids: BTreeMap::new(),
             suspects: BTreeSet::new(),

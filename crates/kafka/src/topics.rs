@@ -51,6 +51,17 @@ impl Topics {
         }
     }
 
+    /// Returns those of the workers that evaluate alarms.
+    #[must_use]
+    pub fn of_alarms(&self) -> HandlerTopics {
+        HandlerTopics {
+            readings: self.readings.clone(),
+            output: self.alerts.clone(),
+            state: self.state.clone(),
+            dead_letters: Some(self.dead_letters.clone()),
+        }
+    }
+
     /// Returns all of them, with their cleanup policies, in the order of `docs/formats.md`.
     #[must_use]
     pub fn all(&self) -> [(&str, Cleanup); 7] {
@@ -76,6 +87,28 @@ impl Topics {
     pub fn clash(&self) -> Option<&str> {
         let is_taken = self.readings == self.state || self.readings == self.workers;
         is_taken.then_some(self.readings.as_str())
+    }
+}
+
+/// The topics of one handler's workers. All have the partitions of the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandlerTopics {
+    /// What is read.
+    pub readings: String,
+    /// Outputs.
+    pub output: String,
+    /// The state of each generator, compacted; it belongs to one consumer group.
+    pub state: String,
+    /// Bad records; `None`: they are left out, as somebody else keeps them.
+    pub dead_letters: Option<String>,
+}
+
+impl HandlerTopics {
+    /// Returns the topics that are written.
+    #[must_use]
+    pub fn companions(&self) -> Vec<String> {
+        let all = [Some(&self.state), self.dead_letters.as_ref(), Some(&self.output)];
+        all.into_iter().flatten().cloned().collect()
     }
 }
 

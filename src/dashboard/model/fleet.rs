@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use genwatch_core::alarm::machine::Phase;
-use genwatch_core::alarm::state::StoredState;
+use genwatch_core::handler::StoredState;
 use genwatch_core::reading::{Field, Values};
 use genwatch_core::types::{GeneratorId, Millis, Offset, PartitionId};
 
@@ -225,7 +225,7 @@ impl Fleet {
         names: &mut Names,
         severity: impl Fn(&str) -> Option<String>,
     ) {
-        let standings = state.filter(|state| !state.decommissioned).map(|state| &state.rules);
+        let standings = state.filter(|state| !state.decommissioned).map(|state| &state.body.rules);
         let alarms = standings.into_iter().flatten().filter(|(_, standing)| standing.phase != Phase::Normal);
         let alarms: Vec<Alarm> = alarms
             .map(|(rule, standing)| Alarm {

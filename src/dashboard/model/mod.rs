@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use genwatch_core::alarm::rules::Rules;
-use genwatch_core::alarm::state::StoredState;
+use genwatch_core::handler::StoredState;
 use genwatch_core::lag::{LagTrack, Look};
 use genwatch_core::reading::{Parsed, parse};
 use genwatch_core::report::Report;

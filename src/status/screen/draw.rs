@@ -281,6 +281,7 @@ fn kind(worker: &WorkerStatus) -> &'static str {
     use genwatch_core::report::Kind;
     match worker.kind {
         Kind::Worker => "worker",
+        Kind::Downsample => "downsample",
         Kind::Bridge => "bridge",
         Kind::Sink => "sink",
     }

@@ -5,54 +5,42 @@ use std::sync::Arc;
 use super::event::{AlertEvent, AlertKind, Reason};
 use super::machine::{Phase, RuleState, Step, step};
 use super::rules::{Condition, Rule, Rules};
-use super::state::{AlarmState, StoredState, heard_again_after};
-use crate::alarm::effect::{Effect, StateChange};
-use crate::reading::Values;
-use crate::types::{Epoch, GeneratorId, Millis, Now, Offset, PartitionId, TopicId};
+use super::state::{AlarmState, StoredAlarms, heard_again_after};
+use crate::handler::{Handler, Incoming, Outputs, Place, ReadingPosition, Verdict, Watch};
+use crate::reading::{self, BadRecord, Parsed, Values};
+use crate::types::{GeneratorId, Millis, Now};
 
-/// The position and time of the record that is being applied.
+/// What a record asks of its generator.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ReadingPosition {
-    /// Its partition.
-    pub partition: PartitionId,
-    /// Its offset.
-    pub offset: Offset,
-    /// Its event time.
-    pub at: Millis,
+pub enum Job {
+    /// Evaluate a reading.
+    Reading(Values),
+    /// Clear and forget the generator.
+    Decommission,
 }
 
-/// The log that holds the record, as state records name it.
-#[derive(Clone, Copy, Debug)]
-pub struct LogIdentity<'a, E> {
-    /// The id of its topic, if known.
-    pub topic: Option<&'a TopicId>,
-    /// Returns the record's leader epoch. Called only where the state changes or may already cover the record.
-    pub epoch: E,
-}
-
-/// Where and up to when to check for silence.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Silence {
-    /// The generator's partition.
-    pub partition: PartitionId,
-    /// The offset of the generator's last reading.
-    pub last: Offset,
-    /// Its leader epoch.
-    pub epoch: Epoch,
-    /// The time up to which the log is known to hold no unread reading of the generator.
-    pub asked: Now,
-    /// The current time.
-    pub now: Now,
+impl Job {
+    /// The job of a parsed record, and whose it is.
+    #[must_use]
+    pub fn of<'a>(parsed: &Parsed<'a>) -> (&'a str, Job) {
+        match *parsed {
+            Parsed::Reading { generator, values } => (generator, Job::Reading(values)),
+            Parsed::Decommissioned { generator } => (generator, Job::Decommission),
+        }
+    }
 }
 
 /// The rules in force, ready to apply. Stateless: the caller owns the state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Detector {
     rules: Rules,
     watch_silence: bool,
     /// Milliseconds of silence after which a generator is forgotten.
     forget_after: Option<i64>,
 }
+
+/// Where its alerts go.
+type Alerts<'a> = Outputs<'a, Box<AlertEvent>>;
 
 impl Detector {
     /// A detector for these rules.
@@ -78,32 +66,16 @@ impl Detector {
         &self.rules
     }
 
-    /// Whether there is a deadman rule.
-    #[must_use]
-    pub fn watches_silence(&self) -> bool {
-        self.watch_silence
-    }
-
-    /// Applies a reading: updates `state`, appends the effects, counts late evaluations by rule index. A reading that
-    /// the state already covers (a repeat after a crash) changes nothing.
-    #[allow(clippy::too_many_arguments)]
-    pub fn reading(
+    /// Applies a reading: updates the state, puts out alerts, counts late evaluations by rule index.
+    fn reading(
         &self,
-        generator: &GeneratorId,
         state: &mut AlarmState,
         values: &Values,
-        source: ReadingPosition,
-        log: LogIdentity<'_, impl Fn() -> Epoch>,
-        now: Now,
-        effects: &mut Vec<Effect>,
-        late: &mut [u64],
-    ) {
-        // A repeat is a sign of life too; at worst, a silence is noticed later.
-        state.last_seen = now.mono;
-        if state.covers(source.offset, &log.epoch) {
-            return;
-        }
-        let mut changed = self.watch_silence && !state.stored;
+        at: &Place<'_>,
+        out: &mut Alerts<'_>,
+    ) -> Verdict {
+        let Place { generator, source, .. } = *at;
+        let mut changed = self.watch_silence && !at.is_stored;
         for (index, rule) in self.rules.as_slice().iter().enumerate() {
             let rule_state = &mut state.rule_states[index];
             let (entered, event) = match &rule.condition {
@@ -113,7 +85,7 @@ impl Detector {
                     let (entered, decided) = match step(*limits, *delays, *rule_state, value, source.at) {
                         Step::Same => continue,
                         Step::Late => {
-                            late[index] += 1;
+                            out.count(index);
                             continue;
                         }
                         Step::Moved(entered) => (entered, None),
@@ -141,54 +113,94 @@ impl Detector {
             if let Some((kind, value, since)) = event {
                 let position = Some((values.lat(), values.lon()));
                 let event = AlertEvent::new(generator, Arc::clone(rule), kind, source, since);
-                effects.push(Effect::Alert(Box::new(AlertEvent { value, position, ..event })));
+                out.push(Box::new(AlertEvent { value, position, ..event }));
             }
         }
-        // Only changes are stored: `applied` moves with the state record, so that a restored state always matches its
-        // offset.
-        if changed {
-            (state.applied, state.epoch) = (source.offset, (log.epoch)());
-            state.stored = true;
-            effects.push(self.state_change(generator, source.partition, log.topic, state));
-        }
+        // Only changes are stored.
+        if changed { Verdict::Changed } else { Verdict::Same }
     }
 
-    /// Decommissions the generator: clears its active alarms and replaces its state by a decommissioned state.
-    /// Returns whether it did. A record that the state already covers (a repeat after a crash) changes nothing,
-    /// because the generator has reported again since.
-    pub fn decommission(
+    /// Clears the active alarms for `reason`, which has held since `since`.
+    fn clear_all(
         &self,
         generator: &GeneratorId,
-        state: &mut AlarmState,
+        state: &AlarmState,
         source: ReadingPosition,
-        log: LogIdentity<'_, impl Fn() -> Epoch>,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        if state.covers(source.offset, &log.epoch) {
-            return false;
+        since: Millis,
+        reason: Reason,
+        out: &mut Alerts<'_>,
+    ) {
+        let rule_states = self.rules.as_slice().iter().zip(&state.rule_states);
+        let active = rule_states.filter(|(_, rule_state)| rule_state.phase.is_active());
+        for rule in active.map(|(rule, _)| Arc::clone(rule)).chain(state.carried_alarms()) {
+            let event = AlertEvent::new(generator, rule, AlertKind::Cleared, source, since);
+            out.push(Box::new(AlertEvent { reason: Some(reason), ..event }));
         }
-        self.forget(generator, state, source, source.at, Reason::Decommissioned, log, effects);
-        *state = AlarmState::new(&self.rules, now.mono);
-        true
+    }
+}
+
+impl Handler for Detector {
+    type Task = Job;
+    type Answer = ();
+    type State = AlarmState;
+    type Stored = StoredAlarms;
+    type Output = Box<AlertEvent>;
+
+    fn parse<'a>(&self, record: &Incoming<'a>) -> Result<(&'a str, Job), BadRecord> {
+        reading::parse(record.key, record.value).map(|parsed| Job::of(&parsed))
     }
 
-    /// Checks whether the generator has been silent for too long. Appends the effects of the alarms that this raises,
-    /// or those of a decommissioning if the generator is to be forgotten. Returns whether it is.
-    pub fn silence(
+    fn create(&self, now: Now) -> AlarmState {
+        AlarmState::new(&self.rules, now.mono)
+    }
+
+    fn restore(&self, stored: StoredAlarms, now: Now) -> AlarmState {
+        AlarmState::restore(stored, &self.rules, now)
+    }
+
+    fn store(&self, state: &AlarmState) -> StoredAlarms {
+        state.to_stored(&self.rules)
+    }
+
+    #[inline]
+    fn handle(
         &self,
-        generator: &GeneratorId,
         state: &mut AlarmState,
-        Silence { partition, last, epoch, asked, now }: Silence,
-        topic: Option<&TopicId>,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        if !state.stored {
-            return false;
+        job: Job,
+        (): (),
+        at: &Place<'_>,
+        out: &mut Alerts<'_>,
+    ) -> Verdict {
+        match job {
+            Job::Reading(values) => self.reading(state, &values, at, out),
+            Job::Decommission => {
+                self.clear_all(at.generator, state, at.source, at.source.at, Reason::Decommissioned, out);
+                Verdict::Gone
+            }
+        }
+    }
+
+    /// A repeat is a sign of life too; at worst, a silence is noticed later.
+    #[inline]
+    fn seen(&self, state: &mut AlarmState, now: Now) {
+        state.last_seen = now.mono;
+    }
+
+    /// Whether there is a deadman rule.
+    fn watches(&self) -> bool {
+        self.watch_silence
+    }
+
+    /// Checks whether the generator has been silent for too long: raises alarms, or forgets it as if it were
+    /// decommissioned.
+    fn watch(&self, state: &mut AlarmState, at: &Watch<'_>, out: &mut Alerts<'_>) -> Verdict {
+        let Watch { generator, partition, asked, now, .. } = *at;
+        if !at.is_stored {
+            return Verdict::Same;
         }
         // Measured by the monotonic clock, which nobody sets; reported by the wall clock as it is now.
         let quiet = asked.mono.since(state.last_seen);
-        let at = Millis(now.wall.0 - now.mono.since(asked.mono));
+        let time = Millis(now.wall.0 - now.mono.since(asked.mono));
         let mut changed = false;
         for (rule, rule_state) in self.rules.as_slice().iter().zip(&mut state.rule_states) {
             let raise = |after: i64| quiet >= after && !rule_state.phase.is_active();
@@ -198,90 +210,46 @@ impl Detector {
             if !raise(after) {
                 continue;
             }
-            *rule_state = RuleState { phase: Phase::Raised, since: at };
+            *rule_state = RuleState { phase: Phase::Raised, since: time };
             changed = true;
-            let (source, since) = (ReadingPosition { partition, offset: last, at }, Millis(at.0 - quiet));
+            let source = ReadingPosition { partition, offset: at.last, at: time };
             let (value, reason) = (Some(quiet as f64 / 1000.0), Some(Reason::Silent));
+            let since = Millis(time.0 - quiet);
             let event = AlertEvent::new(generator, Arc::clone(rule), AlertKind::Raised, source, since);
-            effects.push(Effect::Alert(Box::new(AlertEvent { value, reason, ..event })));
+            out.push(Box::new(AlertEvent { value, reason, ..event }));
         }
         if changed {
-            // The silence came after the last reading. Evaluating that reading again after a crash would end the
-            // silence.
-            if !state.covers(last, || epoch) {
-                (state.applied, state.epoch) = (last, epoch);
-            }
-            effects.push(self.state_change(generator, partition, topic, state));
-            return false;
+            return Verdict::Changed;
         }
         // Each deadman rule has raised its alarm, as none waits for longer. So the state covers the last reading, and
         // the partition's next owner decides the same.
         if self.forget_after.is_none_or(|limit| quiet < limit) {
-            return false;
+            return Verdict::Same;
         }
-        let (source, epoch) = (ReadingPosition { partition, offset: state.applied, at }, state.epoch);
-        let log = LogIdentity { topic, epoch: || epoch };
-        self.forget(generator, state, source, Millis(at.0 - quiet), Reason::Forgotten, log, effects);
-        *state = AlarmState::new(&self.rules, now.mono);
-        true
+        let source = ReadingPosition { partition, offset: at.covered, at: time };
+        self.clear_all(generator, state, source, Millis(time.0 - quiet), Reason::Forgotten, out);
+        Verdict::Gone
     }
 
-    /// Clears the active alarms for `reason`, which has held since `since`; replaces the state by a decommissioned
-    /// state.
-    #[allow(clippy::too_many_arguments)]
-    fn forget(
-        &self,
-        generator: &GeneratorId,
-        state: &AlarmState,
-        source: ReadingPosition,
-        since: Millis,
-        reason: Reason,
-        log: LogIdentity<'_, impl Fn() -> Epoch>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let rule_states = self.rules.as_slice().iter().zip(&state.rule_states);
-        let active = rule_states.filter(|(_, rule_state)| rule_state.phase.is_active());
-        for rule in active.map(|(rule, _)| Arc::clone(rule)).chain(state.carried_alarms()) {
-            let event = AlertEvent::new(generator, rule, AlertKind::Cleared, source, since);
-            effects.push(Effect::Alert(Box::new(AlertEvent { reason: Some(reason), ..event })));
-        }
-        if state.stored {
-            let ReadingPosition { partition, offset, .. } = source;
-            let decommissioned = StoredState::of_decommissioned(generator, log.topic, offset, (log.epoch)());
-            effects.push(Effect::State(StateChange {
-                generator: generator.clone(),
-                partition,
-                is_decommissioned: true,
-                json: Some(decommissioned.to_json()),
-                offset,
-            }));
-        }
+    fn may_forget(&self, state: &AlarmState, idle: i64, now: Now) -> bool {
+        state.is_new() && now.mono.since(state.last_seen) >= idle
     }
 
-    /// The record of the generator's current state.
-    #[must_use]
-    pub fn state_change(
-        &self,
-        generator: &GeneratorId,
-        partition: PartitionId,
-        topic: Option<&TopicId>,
-        state: &AlarmState,
-    ) -> Effect {
-        Effect::State(StateChange {
-            generator: generator.clone(),
-            partition,
-            is_decommissioned: false,
-            json: Some(state.to_json(generator, &self.rules, topic)),
-            offset: state.applied,
-        })
+    /// One a rule.
+    fn counters(&self) -> usize {
+        self.rules.as_slice().len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alarm::state::StoredState;
-    use crate::types::Mono;
+    use crate::handler::effect::Effect;
+    use crate::handler::tracked::{Applied, Passed, Times};
+    use crate::handler::{LogIdentity, StoredState, Tracked};
+    use crate::types::{Epoch, Mono, Offset, PartitionId};
+
+    type State = Tracked<Detector>;
 
     const DEADMAN: &str = "[[rule]]\nname = \"gone\"\nsilent_for = \"10s\"\n";
 
@@ -298,22 +266,16 @@ mod tests {
         Now { mono: Mono(mono), wall: Millis(mono + set) }
     }
 
-    fn read(detector: &Detector, state: &mut AlarmState, offset: i64, now: i64) -> Vec<Effect> {
+    fn read(detector: &Detector, state: &mut State, offset: i64, now: i64) -> Vec<Effect> {
         read_record(detector, state, offset, 0, now)
     }
 
     /// A reading that is processed as soon as it is written.
-    fn read_at(detector: &Detector, state: &mut AlarmState, offset: i64, at: i64) -> Vec<Effect> {
+    fn read_at(detector: &Detector, state: &mut State, offset: i64, at: i64) -> Vec<Effect> {
         read_record(detector, state, offset, at, at)
     }
 
-    fn read_record(
-        detector: &Detector,
-        state: &mut AlarmState,
-        offset: i64,
-        at: i64,
-        now: i64,
-    ) -> Vec<Effect> {
+    fn read_record(detector: &Detector, state: &mut State, offset: i64, at: i64, now: i64) -> Vec<Effect> {
         let text = br#"{"generatorID":"g","lat":1,"lon":2,"temperature":74,"pressure":198,"fuel":10}"#;
         let Ok(crate::reading::Parsed::Reading { values, .. }) =
             crate::reading::parse(Some(b"g"), Some(text))
@@ -322,30 +284,46 @@ mod tests {
         };
         let source = ReadingPosition { partition: PartitionId(0), offset: Offset(offset), at: Millis(at) };
         let mut effects = Vec::new();
-        detector.reading(
-            &GeneratorId::from("g"),
-            state,
-            &values,
-            source,
-            LogIdentity { topic: None, epoch: || Epoch(4) },
-            both(now, 0),
-            &mut effects,
-            &mut [0, 0],
-        );
+        apply(detector, state, Job::Reading(values), source, both(now, 0), &mut effects);
         effects
     }
 
-    fn look(
+    /// Returns whether the generator is gone.
+    fn apply(
         detector: &Detector,
-        state: &mut AlarmState,
-        last: i64,
-        asked: i64,
-        now: i64,
-    ) -> Option<StoredState> {
+        state: &mut State,
+        job: Job,
+        source: ReadingPosition,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let log = LogIdentity { topic: None, epoch: || Epoch(4) };
+        let (g, times) = (GeneratorId::from("g"), Times { now, watermark: Millis(0) });
+        state.apply(detector, &g, job, (), source, &log, times, effects, &mut [0, 0]) == Applied::Gone
+    }
+
+    /// Looks for silence up to `asked`. Returns whether the generator is forgotten.
+    fn silence(
+        detector: &Detector,
+        state: &mut State,
+        (partition, last): (i32, i64),
+        (asked, now): (Now, Now),
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let passed = Passed {
+            partition: PartitionId(partition),
+            last: Offset(last),
+            epoch: Epoch(4),
+            asked,
+            times: Times { now, watermark: Millis(0) },
+            quiet_since: Mono(0),
+        };
+        state.watch(detector, &GeneratorId::from("g"), passed, None, effects, &mut [])
+    }
+
+    fn look(detector: &Detector, state: &mut State, last: i64, asked: i64, now: i64) -> Option<StoredState> {
         let mut effects = Vec::new();
-        let (last, epoch) = (Offset(last), Epoch(4));
-        let at = Silence { partition: PartitionId(0), last, epoch, asked: both(asked, 0), now: both(now, 0) };
-        detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
+        silence(detector, state, (0, last), (both(asked, 0), both(now, 0)), &mut effects);
         let json = effects.last()?.as_state()?.json.as_ref()?;
         Some(StoredState::from_json(json).expect("own format"))
     }
@@ -353,13 +331,13 @@ mod tests {
     #[test]
     fn a_silence_is_not_ended_by_readings_before_it() {
         let detector = detector();
-        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let mut state = State::new(&detector, both(0, 0));
         assert_eq!(read(&detector, &mut state, 5, 0).len(), 1, "it is known from now on");
         assert_eq!(read(&detector, &mut state, 9, 0).len(), 0, "nothing new");
         let stored = look(&detector, &mut state, 9, 10_000, 10_000).expect("raised");
         assert_eq!(stored.offset, Offset(9));
 
-        let mut next = AlarmState::restore(stored, detector.rules(), both(20_000, 0));
+        let mut next = State::restore(&detector, stored, both(20_000, 0));
         assert_eq!(read(&detector, &mut next, 9, 20_000), [], "a repeat");
         assert_eq!(read(&detector, &mut next, 10, 20_000).len(), 2, "back again");
     }
@@ -367,7 +345,7 @@ mod tests {
     #[test]
     fn silence_is_measured_up_to_the_question_and_a_repeat_shows_life() {
         let detector = detector();
-        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let mut state = State::new(&detector, both(0, 0));
         read(&detector, &mut state, 5, 0);
         assert!(look(&detector, &mut state, 5, 9_999, 60_000).is_none(), "what came since is unknown");
         read(&detector, &mut state, 5, 8_000);
@@ -379,16 +357,14 @@ mod tests {
     fn a_clock_that_is_set_raises_no_silence_and_puts_none_off() {
         let detector = detector();
         for set in [3_600_000, -3_600_000] {
-            let mut state = AlarmState::new(detector.rules(), Mono(0));
+            let mut state = State::new(&detector, both(0, 0));
             read(&detector, &mut state, 5, 1_000);
-            let silent = |state: &mut AlarmState, mono: i64| {
+            let silent = |state: &mut State, mono: i64| {
                 let mut effects = Vec::new();
-                let (last, epoch) = (Offset(5), Epoch(4));
                 let at = both(mono, set);
-                let at = Silence { partition: PartitionId(0), last, epoch, asked: at, now: at };
-                detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
+                silence(&detector, state, (0, 5), (at, at), &mut effects);
                 effects.into_iter().find_map(|effect| match effect {
-                    Effect::Alert(alert) => Some((alert.value, alert.at.0, alert.since.0)),
+                    Effect::Output(alert) => Some((alert.value, alert.at.0, alert.since.0)),
                     _ => None,
                 })
             };
@@ -409,17 +385,16 @@ mod tests {
     /// As [`look`], with the alerts and whether the generator is forgotten.
     fn look_at_all(
         detector: &Detector,
-        state: &mut AlarmState,
+        state: &mut State,
         last: i64,
         now: Now,
     ) -> (bool, Vec<(String, i64, i64)>, Option<StoredState>) {
         let mut effects = Vec::new();
-        let at = Silence { partition: PartitionId(3), last: Offset(last), epoch: Epoch(4), asked: now, now };
-        let is_forgotten = detector.silence(&GeneratorId::from("g"), state, at, None, &mut effects);
+        let is_forgotten = silence(detector, state, (3, last), (now, now), &mut effects);
         let json = effects.last().and_then(Effect::as_state).and_then(|change| change.json.as_ref());
         let stored = json.map(|json| StoredState::from_json(json).expect("own format"));
         let told = effects.iter().filter_map(|effect| match effect {
-            Effect::Alert(alert) => Some((alert.id("t"), alert.at.0, alert.since.0)),
+            Effect::Output(alert) => Some((alert.id("t"), alert.at.0, alert.since.0)),
             _ => None,
         });
         (is_forgotten, told.collect(), stored)
@@ -428,7 +403,7 @@ mod tests {
     #[test]
     fn who_is_silent_for_longer_than_anybody_waits_is_forgotten() {
         let detector = forgetful();
-        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let mut state = State::new(&detector, both(0, 0));
         read(&detector, &mut state, 5, 0);
         read(&detector, &mut state, 9, 1_000);
         let told = |is_forgotten, names: &[&str], at: i64| {
@@ -446,7 +421,7 @@ mod tests {
         assert_eq!((is_forgotten, alerts), told(true, &["gone-forgotten", "low_fuel-forgotten"], 61_000));
         let stored = stored.expect("a decommissioned state");
         assert_eq!((stored.decommissioned, stored.offset, stored.epoch), (true, Offset(9), Epoch(4)));
-        assert!(state.is_new());
+        assert!(state.state.is_new());
         let again = read(&detector, &mut state, 10, 62_000);
         assert_eq!(again.len(), 2, "it begins as any new one: low on fuel, and known: {again:?}");
     }
@@ -454,14 +429,14 @@ mod tests {
     #[test]
     fn silence_is_forgotten_as_of_the_last_reading_whoever_looks() {
         let detector = forgetful();
-        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let mut state = State::new(&detector, both(0, 0));
         read_at(&detector, &mut state, 5, 1_000);
         let (_, _, raised) = look_at_all(&detector, &mut state, 5, both(11_000, 0));
         let raised = raised.expect("raised");
         // Each owner lives for a second; its own clock begins at zero.
         let forgotten = (12..200).find(|second| {
             let now = Now { mono: Mono(0), wall: Millis(second * 1_000) };
-            let mut state = AlarmState::restore(raised.clone(), detector.rules(), now);
+            let mut state = State::restore(&detector, raised.clone(), now);
             look_at_all(&detector, &mut state, 5, now).0
         });
         assert_eq!(forgotten, Some(1 + 60 + 10), "with the benefit of the time in which nothing is written");
@@ -470,12 +445,12 @@ mod tests {
     #[test]
     fn nobody_is_forgotten_without_a_deadman_rule_nor_before_it_is_missed() {
         let detector = Detector::new(Rules::default()).forget_silent_after(Some(1));
-        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let mut state = State::new(&detector, both(0, 0));
         assert_eq!(read(&detector, &mut state, 5, 0).len(), 2, "low on fuel");
         assert_eq!(look_at_all(&detector, &mut state, 5, both(1 << 40, 0)), (false, vec![], None));
 
         let detector = Detector::new(detector_rules()).forget_silent_after(Some(1));
-        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let mut state = State::new(&detector, both(0, 0));
         read(&detector, &mut state, 5, 0);
         assert_eq!(look_at_all(&detector, &mut state, 5, both(9_999, 0)), (false, vec![], None));
     }
@@ -485,23 +460,22 @@ mod tests {
         const HOUR: i64 = 3_600_000;
         let rules = "[[rule]]\nname = \"gone\"\nsilent_for = \"12h\"\n";
         let detector = Detector::new(Rules::parse(rules, "rules.toml".as_ref()).expect("valid rules"));
-        let stored = |effects: Vec<Effect>| {
+        let stored = |effects: Vec<Effect>| -> Option<StoredState> {
             let json = effects.last()?.as_state()?.json.clone()?;
             Some(StoredState::from_json(&json).expect("own format"))
         };
-        let mut state = AlarmState::new(detector.rules(), Mono(0));
+        let mut state = State::new(&detector, both(0, 0));
         let first = stored(read_at(&detector, &mut state, 1, HOUR)).expect("known from now on");
         assert!(stored(read_at(&detector, &mut state, 2, 3 * HOUR)).is_none(), "not each time");
         let last = stored(read_at(&detector, &mut state, 3, 4 * HOUR)).expect("after a quarter of the time");
-        assert_eq!((first.rules["gone"].since.0, last.rules["gone"].since.0), (HOUR, 4 * HOUR));
+        assert_eq!((first.body.rules["gone"].since.0, last.body.rules["gone"].since.0), (HOUR, 4 * HOUR));
 
         // The generator reports no more. Each owner lives for an hour; its own clock begins at zero.
         let raised = (5..40).find(|hour| {
             let now = Now { mono: Mono(0), wall: Millis(hour * HOUR) };
-            let mut state = AlarmState::restore(last.clone(), detector.rules(), now);
+            let mut state = State::restore(&detector, last.clone(), now);
             let mut effects = Vec::new();
-            let at = Silence { partition: PartitionId(0), last: Offset(3), epoch: Epoch(4), asked: now, now };
-            detector.silence(&GeneratorId::from("g"), &mut state, at, None, &mut effects);
+            silence(&detector, &mut state, (0, 3), (now, now), &mut effects);
             !effects.is_empty()
         });
         assert_eq!(raised, Some(4 + 12 + 3), "with the benefit of the quarter in which nothing is written");
@@ -522,13 +496,12 @@ mod tests {
 
     /// The alerts of a decommissioning at offset 20 by a worker that took over this state.
     fn goodbye(detector: &Detector, stored: &StoredState) -> Vec<String> {
-        let mut state = AlarmState::restore(stored.clone(), detector.rules(), both(60_000, 0));
+        let mut state = State::restore(detector, stored.clone(), both(60_000, 0));
         let source = ReadingPosition { partition: PartitionId(0), offset: Offset(20), at: Millis(90_000) };
-        let (mut effects, log) = (Vec::new(), LogIdentity { topic: None, epoch: || Epoch(4) });
-        let g = GeneratorId::from("g");
-        assert!(detector.decommission(&g, &mut state, source, log, both(60_000, 0), &mut effects));
+        let mut effects = Vec::new();
+        assert!(apply(detector, &mut state, Job::Decommission, source, both(60_000, 0), &mut effects));
         let alerts = effects.iter().filter_map(|effect| match effect {
-            Effect::Alert(alert) => Some(String::from_utf8(alert.to_json("t")).expect("UTF-8")),
+            Effect::Output(alert) => Some(String::from_utf8(alert.to_json("t")).expect("UTF-8")),
             _ => None,
         });
         alerts.collect()
@@ -537,7 +510,7 @@ mod tests {
     #[test]
     fn decommissioning_clears_the_alarms_of_rules_that_are_run_elsewhere() {
         let (all, hot) = (running(&[LOW_FUEL, DEADMAN]), running(&[HOT]));
-        let mut state = AlarmState::new(all.rules(), Mono(0));
+        let mut state = State::new(&all, both(0, 0));
         read(&all, &mut state, 5, 0);
         let stored = look(&all, &mut state, 5, 10_000, 10_000).expect("silent");
         let mut told = goodbye(&all, &stored);
@@ -546,7 +519,7 @@ mod tests {
         assert!(told[1].contains(r#""severity":"critical","field":"fuel","value":null,"threshold":25.5"#));
 
         // A worker that runs neither rule, and has written the state once more.
-        let mut state = AlarmState::restore(stored, hot.rules(), both(20_000, 0));
+        let mut state = State::restore(&hot, stored, both(20_000, 0));
         let carried = last_state(&read(&hot, &mut state, 10, 20_000));
         let elsewhere =
             goodbye(&running(&["[[rule]]\nname = \"far\"\nfield = \"lat\"\nraise_above = 80.0\n"]), &carried);

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::detector::ReadingPosition;
 use super::rules::{Condition, Rule};
+use crate::engine::encode::{Encoder, OutgoingRecord};
+use crate::handler::ReadingPosition;
+use crate::handler::effect::Output;
 use crate::types::{GeneratorId, Millis, Offset, PartitionId};
 
 /// Whether an alarm was raised or cleared.
@@ -125,6 +127,17 @@ impl AlertEvent {
         };
         // Only strings and finite numbers: serializing them into memory can't fail.
         serde_json::to_vec(&json).unwrap_or_default()
+    }
+}
+
+impl Output for Box<AlertEvent> {
+    /// The JSON of an alert with its headers: about 600 with the overhead.
+    fn bytes(&self) -> usize {
+        408
+    }
+
+    fn record<'a>(&'a self, names: &'a Encoder) -> OutgoingRecord<'a> {
+        names.alert(self)
     }
 }
 

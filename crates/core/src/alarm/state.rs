@@ -12,7 +12,7 @@ use super::event::AlertKind;
 use super::machine::{Delays, Limits, Phase, RuleState};
 use super::rules::{Condition, Rule, Rules, default_severity};
 use crate::reading::Field;
-use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, TopicId};
+use crate::types::{Millis, Mono, Now};
 
 /// The alarm state of one generator in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,14 +22,8 @@ pub struct AlarmState {
     /// Stored states of rules that this worker doesn't run (disabled, or known only to a newer release). They are
     /// kept unchanged, so that a rolling change of the rules doesn't raise an alarm twice.
     carried: BTreeMap<String, StoredStanding>,
-    /// The offset of the last reading that this state covers; a reading at or before it is a repeat.
-    pub applied: Offset,
-    /// The leader epoch of that reading, or a newer one seen while it was the last; see [`AlarmState::covers`].
-    pub epoch: Epoch,
     /// When this worker last saw a reading; a deadman rule measures from here.
     pub last_seen: Mono,
-    /// Whether the state topic knows this generator.
-    pub stored: bool,
 }
 
 impl AlarmState {
@@ -39,10 +33,7 @@ impl AlarmState {
         AlarmState {
             rule_states: SmallVec::from_elem(RuleState::INITIAL, rules.as_slice().len()),
             carried: BTreeMap::new(),
-            applied: Offset(-1),
-            epoch: Epoch::UNKNOWN,
             last_seen: now,
-            stored: false,
         }
     }
 
@@ -50,7 +41,7 @@ impl AlarmState {
     /// last reported, to within the interval of its rewrites (see [`heard_again_after`]); the generator gets the
     /// benefit of that.
     #[must_use]
-    pub fn restore(stored: StoredState, rules: &Rules, now: Now) -> AlarmState {
+    pub fn restore(stored: StoredAlarms, rules: &Rules, now: Now) -> AlarmState {
         let mut state = AlarmState::new(rules, now.mono);
         let mut carried = stored.rules;
         for (index, rule) in rules.as_slice().iter().enumerate() {
@@ -69,9 +60,6 @@ impl AlarmState {
         if let Some(heard) = heard.min() {
             state.last_seen = now.mono.after(-now.wall.since(Millis(heard)).max(0));
         }
-        state.applied = stored.offset;
-        state.epoch = stored.epoch;
-        state.stored = !stored.decommissioned;
         state
     }
 
@@ -79,7 +67,7 @@ impl AlarmState {
     #[must_use]
     pub fn is_new(&self) -> bool {
         let untouched = self.rule_states.iter().all(|rule_state| *rule_state == RuleState::INITIAL);
-        !self.stored && untouched && self.carried.is_empty() && self.applied < Offset(0)
+        untouched && self.carried.is_empty()
     }
 
     /// The rules that this worker doesn't run and whose alarm is active, with what a cleared event says of them.
@@ -88,33 +76,16 @@ impl AlarmState {
         active.map(|(name, stored)| Arc::new(stored.to_clear(name)))
     }
 
-    /// Whether the state already covers a record of this offset. A leader `epoch` newer than the state's means that
-    /// the offset is used again for another record; `epoch` is called only where that matters. If either epoch is
-    /// unknown, the offset alone decides.
-    #[inline]
+    /// What to store of it.
     #[must_use]
-    pub fn covers(&self, offset: Offset, epoch: impl Fn() -> Epoch) -> bool {
-        offset <= self.applied && (!self.epoch.is_known() || epoch() <= self.epoch)
-    }
-
-    /// Returns the record for the state topic: JSON, as [`StoredState`] reads it. `topic` is the readings topic.
-    #[must_use]
-    pub fn to_json(&self, generator: &GeneratorId, rules: &Rules, topic: Option<&TopicId>) -> Vec<u8> {
+    pub fn to_stored(&self, rules: &Rules) -> StoredAlarms {
         let mut all = self.carried.clone();
         for (rule, rule_state) in rules.as_slice().iter().zip(&self.rule_states) {
             if *rule_state != RuleState::INITIAL {
                 all.insert(rule.name.clone(), StoredStanding::new(rule, *rule_state));
             }
         }
-        StoredState {
-            generator: generator.as_str().to_owned(),
-            topic: topic.cloned(),
-            offset: self.applied,
-            epoch: self.epoch,
-            rules: all,
-            decommissioned: false,
-        }
-        .to_json()
+        StoredAlarms { rules: all }
     }
 }
 
@@ -126,27 +97,11 @@ pub fn heard_again_after(silent_for: i64) -> i64 {
     (silent_for / 4).max(10_000)
 }
 
-/// A record of the state topic:
-/// `{"generatorID":"generator4","topic":"fXb3ZTPHT7y5Iq7LgnAqLQ","offset":1042,"epoch":3,"rules":{"low_fuel":{"phase":"raised","since":1766400000000,"severity":"warning","field":"fuel","threshold":250.0}}}`.
-/// An absent rule is in its initial state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StoredState {
-    /// The generator, as in the key.
-    #[serde(rename = "generatorID")]
-    pub generator: String,
-    /// The id of the readings topic; the offset means nothing in another. Absent where the broker knows no ids.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub topic: Option<TopicId>,
-    /// The offset of the reading that led to this state, in the readings partition of the same number.
-    pub offset: Offset,
-    /// The leader epoch of that reading.
-    #[serde(default, skip_serializing_if = "is_unknown")]
-    pub epoch: Epoch,
+/// What a state record holds of a generator's alarms. An absent rule is in its initial state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StoredAlarms {
     /// The state of each rule.
     pub rules: BTreeMap<String, StoredStanding>,
-    /// The generator is gone and this record is about to be deleted; see [`StoredState::of_decommissioned`].
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub decommissioned: bool,
 }
 
 /// The state of one rule in a record. While its alarm is active, it also holds what a cleared event says of the rule,
@@ -204,48 +159,6 @@ impl StoredStanding {
     }
 }
 
-impl StoredState {
-    /// Reads a record of the state topic.
-    ///
-    /// # Errors
-    /// When it isn't such a record.
-    pub fn from_json(value: &[u8]) -> Result<StoredState, serde_json::Error> {
-        serde_json::from_slice(value)
-    }
-
-    /// The placeholder for the state of a decommissioned generator until the committed offset has passed the
-    /// decommissioning. If the state were deleted at once and we crashed before that, the next owner would evaluate
-    /// old readings again, because it couldn't tell them from new ones. See [`crate::pool::outbox`].
-    #[must_use]
-    pub fn of_decommissioned(
-        generator: &GeneratorId,
-        topic: Option<&TopicId>,
-        offset: Offset,
-        epoch: Epoch,
-    ) -> StoredState {
-        StoredState {
-            generator: generator.as_str().to_owned(),
-            topic: topic.cloned(),
-            offset,
-            epoch,
-            rules: BTreeMap::new(),
-            decommissioned: true,
-        }
-    }
-
-    /// The record's value.
-    #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
-        // Only strings and finite numbers: serializing them into memory can't fail.
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
-fn is_unknown(epoch: &Epoch) -> bool {
-    !epoch.is_known()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,45 +166,19 @@ mod tests {
     #[test]
     fn what_one_owner_wrote_the_next_restores_exactly() {
         let rules = Rules::default();
-        let id = GeneratorId::from("generator4");
         let mut state = AlarmState::new(&rules, Mono(7));
         state.rule_states[0] = RuleState { phase: Phase::Clearing, since: Millis(5) };
-        (state.applied, state.epoch) = (Offset(42), Epoch(3));
-        state.stored = true;
-        let topic = TopicId::from("fXb3ZTPHT7y5Iq7LgnAqLQ");
-        let stored = StoredState::from_json(&state.to_json(&id, &rules, Some(&topic))).expect("own format");
-        assert_eq!(stored.topic, Some(topic));
+        let stored = serde_json::to_vec(&state.to_stored(&rules)).expect("JSON");
+        let stored = serde_json::from_slice(&stored).expect("own format");
         assert_eq!(AlarmState::restore(stored, &rules, Now { mono: Mono(7), wall: Millis(7) }), state);
     }
 
     #[test]
-    fn readings_up_to_a_decommissioning_are_known_and_the_generator_is_not() {
-        let decommissioned =
-            StoredState::of_decommissioned(&GeneratorId::from("g"), None, Offset(7), Epoch::UNKNOWN)
-                .to_json();
-        let stored = StoredState::from_json(&decommissioned).expect("own format");
-        let state = AlarmState::restore(stored, &Rules::default(), Now::default());
-        assert_eq!((state.applied, state.stored), (Offset(7), false));
-    }
-
-    #[test]
-    fn an_offset_that_is_used_again_under_a_newer_leader_is_no_repeat() {
-        let mut state = AlarmState::new(&Rules::default(), Mono(0));
-        state.applied = Offset(7);
-        for (known, epoch, covered) in
-            [(2, 2, true), (2, 1, true), (2, 3, false), (2, -1, true), (-1, 3, true)]
-        {
-            state.epoch = Epoch(known);
-            assert_eq!(state.covers(Offset(7), || Epoch(epoch)), covered, "{known} {epoch}");
-            assert!(!state.covers(Offset(8), || Epoch(epoch)));
-        }
-    }
-
-    #[test]
     fn a_rule_that_this_replica_does_not_run_is_carried_on() {
-        let text = br#"{"generatorID":"g","offset":1,"rules":{"gone":{"phase":"raised","since":3}}}"#;
+        let text = r#"{"rules":{"gone":{"phase":"raised","since":3}}}"#;
         let rules = Rules::default();
-        let state = AlarmState::restore(StoredState::from_json(text).expect("valid"), &rules, Now::default());
-        assert_eq!(state.to_json(&GeneratorId::from("g"), &rules, None), text);
+        let stored: StoredAlarms = serde_json::from_str(text).expect("valid");
+        let state = AlarmState::restore(stored, &rules, Now::default());
+        assert_eq!(serde_json::to_string(&state.to_stored(&rules)).expect("JSON"), text);
     }
 }

@@ -23,7 +23,7 @@
 //! a crash between them repeats an alert (with the same id) and loses none.
 
 use super::membership::Refusal;
-use crate::alarm::effect::Effect;
+use crate::handler::effect::{Effect, Output};
 
 /// The promise about effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub enum Call {
 pub enum Portion {
     /// All effects.
     All,
-    /// Alerts and dead letters.
+    /// Outputs and dead letters.
     ButStates,
     /// States.
     States,
@@ -76,7 +76,7 @@ pub enum Portion {
 impl Portion {
     /// Whether the effect belongs to this portion.
     #[must_use]
-    pub fn holds(self, effect: &Effect) -> bool {
+    pub fn holds<O: Output>(self, effect: &Effect<O>) -> bool {
         match self {
             Portion::All => true,
             Portion::ButStates => effect.as_state().is_none(),

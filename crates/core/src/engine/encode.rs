@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::alarm::effect::{DeadLetter, Effect, StateChange};
 use crate::alarm::event::AlertEvent;
+use crate::handler::effect::{DeadLetter, Effect, Output, StateChange};
 use crate::types::{Millis, Offset, PartitionId};
 
 /// The header with the offset of a dead letter's record.
@@ -16,8 +16,8 @@ pub const DLQ_VALUE_DROPPED: &str = "dlq.value.dropped";
 pub struct Encoder {
     /// The readings topic.
     pub readings: String,
-    /// The alerts topic.
-    pub alerts: String,
+    /// The topic of the handler's outputs.
+    pub output: String,
     /// The state topic.
     pub state: String,
     /// The dead letter queue.
@@ -51,16 +51,29 @@ pub struct OutgoingRecord<'a> {
 impl Encoder {
     /// The record of an effect.
     #[must_use]
-    pub fn record<'a>(&'a self, effect: &'a Effect) -> OutgoingRecord<'a> {
+    pub fn record<'a, O: Output>(&'a self, effect: &'a Effect<O>) -> OutgoingRecord<'a> {
         match effect {
-            Effect::Alert(event) => self.alert(event),
+            Effect::Output(output) => output.record(self),
             Effect::State(change) => self.state(change),
             Effect::DeadLetter(letter) => self.dead_letter(letter),
         }
     }
 
-    /// Follows the CloudEvents Kafka binding, binary mode.
-    fn alert<'a>(&'a self, event: &'a AlertEvent) -> OutgoingRecord<'a> {
+    /// A plain record of the output topic: its key decides its partition.
+    #[must_use]
+    pub fn output<'a>(&'a self, key: &'a [u8], value: Vec<u8>) -> OutgoingRecord<'a> {
+        OutgoingRecord {
+            topic: &self.output,
+            partition: None,
+            key: Some(key),
+            value: Some(value.into()),
+            headers: Vec::new(),
+            timestamp: None,
+        }
+    }
+
+    /// The record of an alert; follows the CloudEvents Kafka binding, binary mode.
+    pub(crate) fn alert<'a>(&'a self, event: &'a AlertEvent) -> OutgoingRecord<'a> {
         let time = jiff::Timestamp::from_millisecond(event.at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         let headers: [(&str, Cow<'a, str>); 7] = [
             ("ce_specversion", "1.0".into()),
@@ -72,12 +85,8 @@ impl Encoder {
             ("content-type", "application/json".into()),
         ];
         OutgoingRecord {
-            topic: &self.alerts,
-            partition: None,
-            key: Some(event.generator.as_str().as_bytes()),
-            value: Some(event.to_json(&self.readings).into()),
             headers: headers.into_iter().map(|(name, text)| header(name, text)).collect(),
-            timestamp: None,
+            ..self.output(event.generator.as_str().as_bytes(), event.to_json(&self.readings))
         }
     }
 
@@ -151,7 +160,7 @@ mod tests {
         let name = |name: &str| name.to_owned();
         Encoder {
             readings: name("t"),
-            alerts: name("t_alerts"),
+            output: name("t_alerts"),
             state: name("g_state"),
             dead_letters: name("t_dlq"),
             group: name("g"),
@@ -171,7 +180,7 @@ mod tests {
             headers: vec![("dlq.offset".to_owned(), Some(b"1".to_vec())), ("a".to_owned(), None)],
             error: BadRecord { code: ErrorCode::NotJson, message: "why".to_owned() },
         };
-        let (encoder, effect) = (encoder(), Effect::DeadLetter(Box::new(letter)));
+        let (encoder, effect): (_, Effect) = (encoder(), Effect::DeadLetter(Box::new(letter)));
         let record = encoder.record(&effect);
         assert_eq!((record.topic, record.partition, record.timestamp), ("t_dlq", Some(PartitionId(2)), None));
         assert_eq!(record.dead_letter(), Some((PartitionId(2), Offset(7))));
@@ -183,13 +192,14 @@ mod tests {
 
     #[test]
     fn a_state_goes_to_the_partition_of_its_readings_and_a_deleted_one_is_a_tombstone() {
-        let change = |json| {
+        let change = |json| -> Effect {
             Effect::State(StateChange {
                 generator: "g1".into(),
                 partition: PartitionId(3),
                 is_decommissioned: false,
                 json,
                 offset: Offset(0),
+                from: Offset(0),
             })
         };
         let (encoder, kept, deleted) = (encoder(), change(Some(b"{}".to_vec())), change(None));

@@ -38,9 +38,10 @@ pub mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::alarm::effect::DeadLetter;
+use crate::alarm::detector::{Detector, Job};
+use crate::handler::Handler;
+use crate::handler::effect::DeadLetter;
 use crate::pool::{self, Commit, CommitId, Committed, Pool, Ticket};
-use crate::reading::Parsed;
 use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
 use membership::{Fence, Member, Refusal};
 use rebalance::Rebalances;
@@ -72,7 +73,7 @@ pub struct Settings {
 
 /// What the engine asks of its executor.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub enum Action<T = Job> {
     /// Do the work of this reading, then call [`Engine::finished`].
     Run {
         /// To pass back.
@@ -81,6 +82,8 @@ pub enum Action {
         generator: GeneratorId,
         /// Its offset.
         offset: Offset,
+        /// What it asks for.
+        task: T,
     },
     /// Stop fetching.
     Pause(PartitionId),
@@ -188,15 +191,15 @@ pub enum Notice {
 
 /// All partitions of a worker and what is under way for them. Owned by the one thread that drives it.
 #[derive(Debug)]
-pub struct Engine {
+pub struct Engine<H: Handler = Detector> {
     settings: Settings,
-    pool: Pool,
+    pool: Pool<H>,
     now: Now,
     /// The id of the readings topic that the client knew first.
     topic: Option<TopicId>,
     is_void: bool,
     member: Option<Member>,
-    slots: BTreeMap<PartitionId, Slot>,
+    slots: BTreeMap<PartitionId, Slot<H::Stored>>,
     /// The partitions that the client fetches.
     added: BTreeSet<PartitionId>,
     /// Assigned again before we have given them back: when a topic grows, the client rejoins with a revocation
@@ -212,7 +215,7 @@ pub struct Engine {
     /// Set once it's stopping: the end of its drain.
     stop_by: Option<Mono>,
     given_up: bool,
-    actions: Vec<Action>,
+    actions: Vec<Action<H::Task>>,
 }
 
 /// The commit under way.
@@ -223,10 +226,10 @@ struct Committing {
     abandoned: bool,
 }
 
-impl Engine {
+impl<H: Handler> Engine<H> {
     /// An engine that holds nothing yet.
     #[must_use]
-    pub fn new(pool: Pool, settings: Settings) -> Engine {
+    pub fn new(pool: Pool<H>, settings: Settings) -> Engine<H> {
         Engine {
             settings,
             pool,
@@ -259,16 +262,18 @@ impl Engine {
     // Records. The pool drops records of partitions that aren't active: it doesn't hold those.
 
     /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` returns its leader epoch, if needed.
+    #[allow(clippy::too_many_arguments)]
     pub fn take_in(
         &mut self,
         id: PartitionId,
         offset: Offset,
         at: Millis,
-        parsed: &Parsed<'_>,
+        generator: &str,
+        task: H::Task,
         bytes: usize,
         epoch: impl Fn() -> Epoch,
     ) {
-        self.pool.take_in(id, offset, at, parsed, bytes, epoch);
+        self.pool.take_in(id, offset, at, generator, task, bytes, epoch);
     }
 
     /// Takes in a bad record.
@@ -276,9 +281,14 @@ impl Engine {
         self.pool.take_in_bad(letter);
     }
 
-    /// Takes note that the work of a reading is done.
-    pub fn finished(&mut self, ticket: Ticket) {
-        self.pool.finished(ticket);
+    /// Takes in a record that is left out.
+    pub fn skip(&mut self, id: PartitionId, offset: Offset, at: Millis) {
+        self.pool.skip(id, offset, at);
+    }
+
+    /// Takes note that the work of a reading is done, and of what it found.
+    pub fn finished(&mut self, ticket: Ticket, answer: H::Answer) {
+        self.pool.finished(ticket, answer);
     }
 
     /// Starts readings while there is concurrency left. Call it after taking in and finishing.
@@ -292,7 +302,7 @@ impl Engine {
     /// Whether our membership matters now; in steady state it doesn't.
     #[must_use]
     pub fn asks_for_member(&self) -> bool {
-        let unsettled = |slot: &Slot| !matches!(slot.phase, Phase::Active | Phase::Refused);
+        let unsettled = |slot: &Slot<H::Stored>| !matches!(slot.phase, Phase::Active | Phase::Refused);
         !self.rebalances.is_empty() || self.slots.values().any(unsettled)
     }
 
@@ -319,7 +329,7 @@ impl Engine {
     /// doesn't wait.
     fn drop_draining_of_another_generation(&mut self) {
         let Some(generation) = self.member.as_ref().map(|member| member.generation) else { return };
-        let is_stale = |(id, slot): (&PartitionId, &Slot)| match slot.phase {
+        let is_stale = |(id, slot): (&PartitionId, &Slot<H::Stored>)| match slot.phase {
             Phase::Draining { generation: Some(of) } if of != generation => Some(*id),
             _ => None,
         };
@@ -400,7 +410,7 @@ impl Engine {
         self.give_back(partitions, |engine, id| engine.drop_then(id, Then::Gone));
     }
 
-    fn give_back(&mut self, partitions: &[PartitionId], how: impl Fn(&mut Engine, PartitionId)) {
+    fn give_back(&mut self, partitions: &[PartitionId], how: impl Fn(&mut Engine<H>, PartitionId)) {
         self.returning.retain(|id| !partitions.contains(id));
         let listed = partitions.iter().copied().filter(|id| self.added.contains(id)).collect();
         let mut waiting = BTreeSet::new();
@@ -446,14 +456,15 @@ impl Engine {
     fn restore(&mut self, id: PartitionId) {
         self.asks += 1;
         let Some(slot) = self.slots.get(&id) else { return };
-        let restore = Restore::new(AskId(self.asks), slot.topic.clone(), slot.stopped);
-        self.actions.push(Action::Ask(restore.ask, id, Restore::FIRST));
+        let restore = Restore::<H::Stored>::new(AskId(self.asks), slot.topic.clone(), slot.stopped);
+        self.actions.push(Action::Ask(restore.ask, id, Restore::<H::Stored>::FIRST));
         self.set_phase(id, Phase::Restoring(restore));
     }
 
     /// Takes the answer to a question; ignores it if the question was forgotten.
-    pub fn answered(&mut self, ask: AskId, answer: Answer) {
-        let asked = |slot: &Slot| matches!(&slot.phase, Phase::Restoring(restore) if restore.ask == ask);
+    pub fn answered(&mut self, ask: AskId, answer: Answer<H::Stored>) {
+        let asked =
+            |slot: &Slot<H::Stored>| matches!(&slot.phase, Phase::Restoring(restore) if restore.ask == ask);
         let Some(id) = self.slots.iter().find(|(_, slot)| asked(slot)).map(|(id, _)| *id) else { return };
         if let Answer::Log(Log { topic: Some(topic), .. }) = &answer {
             self.topic(topic);
@@ -474,7 +485,7 @@ impl Engine {
         self.follow_pool();
     }
 
-    fn start(&mut self, id: PartitionId, start: Start) {
+    fn start(&mut self, id: PartitionId, start: Start<H::Stored>) {
         let Start { beginning, end, told } = start;
         let offset = beginning.start;
         let Some(slot) = self.slots.get_mut(&id) else { return };
@@ -561,15 +572,15 @@ impl Engine {
 
     /// Takes the client's position: between the last record and `position` there is nothing to process.
     pub fn position(&mut self, id: PartitionId, position: Offset) {
-        let trusted = |slot: &&Slot| matches!(slot.phase, Phase::Active) && slot.suspect.is_none();
+        let trusted = |slot: &&Slot<H::Stored>| matches!(slot.phase, Phase::Active) && slot.suspect.is_none();
         if self.slots.get(&id).filter(trusted).is_some() {
             self.pool.reached(id, position);
         }
     }
 
-    /// Looks for generators that had fallen silent at `asked`, when the partition ended at `end`.
+    /// Has the handler act on time that had passed at `asked`, when the partition ended at `end`.
     pub fn end(&mut self, id: PartitionId, end: Offset, asked: Now) {
-        self.pool.watch_silence(id, end, asked);
+        self.pool.watch(id, end, asked);
     }
 
     /// Takes the id of the readings topic. A client that knows another id may never find the leaders of this one: it
@@ -595,7 +606,7 @@ impl Engine {
     // Commits.
 
     /// The next commit, if one is due, and the fence to check as it leaves.
-    pub fn take_commit(&mut self) -> Option<(Commit, Fence)> {
+    pub fn take_commit(&mut self) -> Option<(Commit<H::Output>, Fence)> {
         if self.now.mono < self.commit_not_before {
             return None;
         }
@@ -624,7 +635,7 @@ impl Engine {
     }
 
     /// Takes note that the commit is durable. The next one may begin after `pause` milliseconds.
-    pub fn committed(&mut self, id: CommitId, pause: i64) -> Committed {
+    pub fn committed(&mut self, id: CommitId, pause: i64) -> Committed<H::Output> {
         self.committing.take_if(|committing| committing.id == id);
         self.commit_not_before = self.now.mono.after(pause);
         let committed = self.pool.committed(id);
@@ -689,7 +700,7 @@ impl Engine {
 
     fn has_reached_end(&self) -> bool {
         let Some(assigned) = self.assigned_at else { return false };
-        let reached = |(id, slot): (&PartitionId, &Slot)| match &slot.phase {
+        let reached = |(id, slot): (&PartitionId, &Slot<H::Stored>)| match &slot.phase {
             Phase::Active => slot.end.is_some_and(|end| self.pool.committed_offset(*id) >= Some(end)),
             Phase::Refused => true,
             _ => false,
@@ -742,7 +753,7 @@ impl Engine {
     // ----------------------------------------------------------------------------------------------------------------
     // Between pool and slots.
 
-    fn set_phase(&mut self, id: PartitionId, phase: Phase) {
+    fn set_phase(&mut self, id: PartitionId, phase: Phase<H::Stored>) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.phase = phase;
         }
@@ -775,8 +786,8 @@ impl Engine {
         let mut released = Vec::new();
         for action in self.pool.actions() {
             match action {
-                pool::PoolAction::Run { ticket, generator, offset } => {
-                    self.actions.push(Action::Run { ticket, generator, offset });
+                pool::PoolAction::Run { ticket, generator, offset, task } => {
+                    self.actions.push(Action::Run { ticket, generator, offset, task });
                 }
                 pool::PoolAction::Pause(id) => self.actions.push(Action::Pause(id)),
                 pool::PoolAction::Resume(id) => {
@@ -840,7 +851,7 @@ impl Engine {
     }
 
     /// Returns the actions since the last call.
-    pub fn actions(&mut self) -> Vec<Action> {
+    pub fn actions(&mut self) -> Vec<Action<H::Task>> {
         self.follow_pool();
         std::mem::take(&mut self.actions)
     }
@@ -851,7 +862,7 @@ impl Engine {
     /// What keeps the worker from processing.
     #[must_use]
     pub fn status(&self) -> Status {
-        let any = |is: fn(&Phase) -> bool| self.slots.values().any(|slot| is(&slot.phase));
+        let any = |is: fn(&Phase<H::Stored>) -> bool| self.slots.values().any(|slot| is(&slot.phase));
         Status {
             joined: self.joined,
             restoring: any(|phase| {
@@ -883,12 +894,12 @@ impl Engine {
 
     /// The pool, read-only.
     #[must_use]
-    pub fn pool(&self) -> &Pool {
+    pub fn pool(&self) -> &Pool<H> {
         &self.pool
     }
 
     /// The pool, for its counters.
-    pub fn pool_mut(&mut self) -> &mut Pool {
+    pub fn pool_mut(&mut self) -> &mut Pool<H> {
         &mut self.pool
     }
 }

@@ -8,7 +8,8 @@
 use std::collections::HashMap;
 
 use super::start::{CommittedOffset, Found, Log, Policies, Start, States};
-use crate::alarm::state::StoredState;
+use crate::alarm::state::StoredAlarms;
+use crate::handler::{Stored, StoredState};
 use crate::types::{GeneratorId, Offset, PartitionId, TopicId};
 
 /// Identifies one question.
@@ -22,7 +23,7 @@ pub enum Question {
     Companions,
     /// Which offset has the group committed?
     Committed,
-    /// Which alarm states are stored?
+    /// Which states are stored?
     States,
     /// Which topic's log is it, and where does it begin and end?
     Log,
@@ -32,13 +33,13 @@ pub enum Question {
 
 /// The answer to a question.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum Answer<B = StoredAlarms> {
     /// They have the partition.
     Companions,
     /// The stable offset; `None` if nothing is committed.
     Committed(Option<CommittedOffset>),
     /// The states of the partition's generators.
-    States(States),
+    States(States<B>),
     /// The log.
     Log(Log),
     /// The name of a topic that has one of the ids.
@@ -131,37 +132,37 @@ impl Fault {
 
 /// What to do next.
 #[derive(Debug)]
-pub enum RestoreStep {
+pub enum RestoreStep<B = StoredAlarms> {
     /// Ask another question.
     Ask(Question),
     /// Start the partition.
-    Start(Start),
+    Start(Start<B>),
     /// Don't process it.
     Refuse(Fault),
 }
 
 /// A restore under way.
 #[derive(Clone, Debug)]
-pub struct Restore {
+pub struct Restore<B = StoredAlarms> {
     /// The open question.
     pub ask: AskId,
-    found: Found,
+    found: Found<B>,
     log: Option<Log>,
 }
 
-impl Restore {
+impl<B: Stored> Restore<B> {
     /// The first question.
     pub const FIRST: Question = Question::Companions;
 
     /// A restore that has asked [`Restore::FIRST`] as `ask`. `worked` and `stopped` are what this worker knows if it
     /// has processed the partition before: its topic then, and the offset at which the client found no record.
     #[must_use]
-    pub fn new(ask: AskId, worked: Option<TopicId>, stopped: Option<Offset>) -> Restore {
+    pub fn new(ask: AskId, worked: Option<TopicId>, stopped: Option<Offset>) -> Restore<B> {
         Restore { ask, found: Found { worked, stopped, ..Found::default() }, log: None }
     }
 
     /// Takes the answer to the open question.
-    pub fn next(&mut self, answer: Answer, policies: Policies) -> RestoreStep {
+    pub fn next(&mut self, answer: Answer<B>, policies: Policies) -> RestoreStep<B> {
         match answer {
             Answer::Companions => RestoreStep::Ask(Question::Committed),
             Answer::Committed(committed) => {
@@ -187,7 +188,7 @@ impl Restore {
         }
     }
 
-    fn decide(&mut self, policies: Policies) -> RestoreStep {
+    fn decide(&mut self, policies: Policies) -> RestoreStep<B> {
         // It is asked before anything is decided.
         let Some(log) = self.log.take() else { return RestoreStep::Ask(Question::Log) };
         match std::mem::take(&mut self.found).start(&log, policies) {
@@ -198,10 +199,16 @@ impl Restore {
 }
 
 /// The states of one partition, from the records of the state topic read so far.
-#[derive(Debug, Default)]
-pub struct StateFold(HashMap<GeneratorId, StoredState>);
+#[derive(Debug)]
+pub struct StateFold<B = StoredAlarms>(HashMap<GeneratorId, StoredState<B>>);
 
-impl StateFold {
+impl<B> Default for StateFold<B> {
+    fn default() -> Self {
+        StateFold(HashMap::new())
+    }
+}
+
+impl<B: Stored> StateFold<B> {
     /// Applies the next record of the partition.
     ///
     /// # Errors
@@ -233,7 +240,7 @@ impl StateFold {
 
     /// All states read.
     #[must_use]
-    pub fn into_states(self) -> States {
+    pub fn into_states(self) -> States<B> {
         self.0.into_iter().collect()
     }
 }
@@ -245,14 +252,15 @@ mod tests {
 
     #[test]
     fn the_last_state_of_each_generator_counts_and_a_tombstone_deletes_it() {
-        let mut fold = StateFold::default();
+        let mut fold = StateFold::<StoredAlarms>::default();
         let mut apply = |offset, key: &[u8], value: Option<&[u8]>| {
             fold.apply("g_state", PartitionId(0), Offset(offset), Some(key), value)
         };
         for (offset, key, value) in [(0, "a", Some(5)), (1, "b", Some(6)), (2, "a", Some(7)), (3, "b", None)]
         {
             let state = |offset| {
-                StoredState::of_decommissioned(&key.into(), None, Offset(offset), Epoch(0)).to_json()
+                StoredState::<StoredAlarms>::of_decommissioned(&key.into(), None, Offset(offset), Epoch(0))
+                    .to_json()
             };
             assert_eq!(apply(offset, key.as_bytes(), value.map(state).as_deref()), Ok(()));
         }

@@ -5,11 +5,11 @@ use crate::types::{Mono, Offset, PartitionId, TopicId};
 
 /// The phase of a partition.
 #[derive(Clone, Debug)]
-pub(super) enum Phase {
+pub(super) enum Phase<B> {
     /// We have no membership to process it under.
     Waiting,
     /// Its state is being restored.
-    Restoring(Restore),
+    Restoring(Restore<B>),
     /// It is processed. The pool holds it, as in the next two phases.
     Active,
     /// Finishes and commits what has begun; begins nothing new.
@@ -35,8 +35,8 @@ pub(super) enum Then {
 }
 
 #[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) phase: Phase,
+pub(super) struct Slot<B> {
+    pub(super) phase: Phase<B>,
     /// The end of the log when it was first started.
     pub(super) end: Option<Offset>,
     /// The offset where it was last started.
@@ -49,8 +49,8 @@ pub(super) struct Slot {
     pub(super) stopped: Option<Offset>,
 }
 
-impl Slot {
-    pub(super) fn new() -> Slot {
+impl<B> Slot<B> {
+    pub(super) fn new() -> Slot<B> {
         Slot { phase: Phase::Waiting, end: None, began: None, topic: None, suspect: None, stopped: None }
     }
 

@@ -6,13 +6,14 @@
 //! decides.
 //!
 //! Within one topic, an unclean election can cause an offset to be used twice. The leader epochs in the states tell
-//! such readings apart: see [`AlarmState::covers`](crate::alarm::state::AlarmState::covers).
+//! such readings apart: see [`Tracked::covers`](crate::handler::Tracked::covers).
 
 use super::Reported;
 use super::note::Note;
 use super::restore::Fault;
-use crate::alarm::state::StoredState;
-use crate::pool::Beginning;
+use crate::alarm::state::StoredAlarms;
+use crate::handler::{Stored, StoredState};
+use crate::pool::{Beginning, NO_EVENT_TIME};
 use crate::types::{Epoch, GeneratorId, Offset, TopicId};
 
 /// The user's choices.
@@ -65,33 +66,39 @@ pub struct CommittedOffset {
 }
 
 /// The states of a partition's generators.
-pub type States = Vec<(GeneratorId, StoredState)>;
+pub type States<B = StoredAlarms> = Vec<(GeneratorId, StoredState<B>)>;
 
 /// Everything found about a partition.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
+#[derive(Clone, Debug)]
+pub struct Found<B = StoredAlarms> {
     /// The group's offset, if there is one.
     pub committed: Option<CommittedOffset>,
     /// The stored states.
-    pub states: States,
+    pub states: States<B>,
     /// The topic of the partition when this same worker processed it before.
     pub worked: Option<TopicId>,
     /// Where this worker should have read on, but the client found no record.
     pub stopped: Option<Offset>,
 }
 
+impl<B> Default for Found<B> {
+    fn default() -> Self {
+        Found { committed: None, states: Vec::new(), worked: None, stopped: None }
+    }
+}
+
 /// How a partition starts.
 #[derive(Debug)]
-pub struct Start {
+pub struct Start<B = StoredAlarms> {
     /// What the pool begins with.
-    pub beginning: Beginning,
+    pub beginning: Beginning<B>,
     /// The end of the log now.
     pub end: Offset,
     /// What a user should know.
     pub told: Vec<Reported>,
 }
 
-impl Found {
+impl<B: Stored> Found<B> {
     /// The topics that stored states name, other than this log's.
     #[must_use]
     pub fn other_topics(&self, log: &Log) -> Vec<TopicId> {
@@ -106,7 +113,7 @@ impl Found {
     ///
     /// # Errors
     /// Returns the fault to fix before the partition can be processed.
-    pub fn start(self, log: &Log, policies: Policies) -> Result<Start, Fault> {
+    pub fn start(self, log: &Log, policies: Policies) -> Result<Start<B>, Fault> {
         let noted = self.committed.as_ref().and_then(|committed| committed.note.as_ref());
         let noted = noted.and_then(|note| other(note.topic.as_ref(), log));
         let is_noted = noted.is_some();
@@ -120,7 +127,7 @@ impl Found {
         // An offset that doesn't name the other topic was committed in this log, or set by somebody who knew why.
         let committed = self.committed.filter(|_| !is_noted).map(|committed| committed.offset);
         let (start, skipped) = first(committed, log, policies.on_out_of_range)?;
-        let (mut states, others): (States, States) =
+        let (mut states, others): (States<B>, States<B>) =
             self.states.into_iter().partition(|(_, state)| other(state.topic.as_ref(), log).is_none());
         let mut renewals = Vec::with_capacity(others.len());
         let mut kept = 0;
@@ -139,13 +146,19 @@ impl Found {
         }
         let mut told = vec![Reported::NewTopic { was, now, kept, forgotten: renewals.len() - kept }];
         told.extend(skipped);
-        let beginning =
-            Beginning { start, topic: log.topic.clone(), states, renewals, owes_offset: is_noted };
+        let beginning = Beginning {
+            start,
+            topic: log.topic.clone(),
+            states,
+            renewals,
+            owes_offset: is_noted,
+            event_time: NO_EVENT_TIME,
+        };
         Ok(Start { beginning, end: log.high, told })
     }
 
     /// Starts in the log that was processed before, as far as is known.
-    fn go_on(self, log: &Log, policies: Policies) -> Result<Start, Fault> {
+    fn go_on(self, log: &Log, policies: Policies) -> Result<Start<B>, Fault> {
         if let Some(offset) = self.stopped.filter(|offset| *offset > log.high)
             && policies.on_out_of_range == OnOutOfRange::Fail
         {
@@ -163,8 +176,10 @@ impl Found {
         } else if ahead > 0 && !is_noted {
             told.push(Reported::StatesAhead { generators: ahead, start });
         }
-        let beginning =
-            Beginning { start, topic: log.topic.clone(), states: self.states, ..Beginning::default() };
+        let noted = self.committed.filter(|committed| committed.offset == start);
+        let event_time = noted.and_then(|committed| committed.note?.event_time).unwrap_or(NO_EVENT_TIME);
+        let (states, topic) = (self.states, log.topic.clone());
+        let beginning = Beginning { start, topic, states, event_time, ..Beginning::default() };
         Ok(Start { beginning, end: log.high, told })
     }
 }
@@ -207,7 +222,8 @@ mod tests {
     }
 
     fn committed(offset: i64, topic: &str) -> Option<CommittedOffset> {
-        let note = (topic != "nobody").then(|| Note { token: "m/1".to_owned(), topic: id(topic) });
+        let note =
+            (topic != "nobody").then(|| Note { token: "m/1".to_owned(), topic: id(topic), event_time: None });
         Some(CommittedOffset { offset: Offset(offset), note })
     }
 
@@ -312,7 +328,8 @@ mod tests {
 
     #[test]
     fn a_log_that_ends_before_the_place_that_was_reached_has_lost_readings() {
-        let found = Found { committed: committed(15, "new"), stopped: Some(Offset(25)), ..Found::default() };
+        let found: Found =
+            Found { committed: committed(15, "new"), stopped: Some(Offset(25)), ..Found::default() };
         assert!(matches!(found.clone().start(&log(), FAIL), Err(Fault::Truncated { .. })));
         let earliest = Policies { on_out_of_range: OnOutOfRange::Earliest, ..FAIL };
         assert_eq!(found.start(&log(), earliest).expect("accepted").beginning.start, Offset(15));

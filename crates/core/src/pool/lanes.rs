@@ -1,39 +1,19 @@
-//! The generators of one partition: a lane each, with its alarm state and its waiting readings.
+//! The generators of one partition: a lane each, with its state and its waiting records.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::alarm::detector::{Detector, LogIdentity, ReadingPosition, Silence};
-use crate::alarm::effect::Effect;
-use crate::alarm::state::{AlarmState, StoredState};
-use crate::reading::{Parsed, Values};
-use crate::types::{Epoch, GeneratorId, Now, Offset, PartitionId, TopicId};
-
-/// What a record asks of its generator's lane.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Job {
-    /// Evaluate a reading.
-    Reading(Values),
-    /// Clear and forget the generator.
-    Decommission,
-}
-
-impl Job {
-    /// The job of a parsed record, and whose it is.
-    #[must_use]
-    pub fn of<'a>(parsed: &Parsed<'a>) -> (&'a str, Job) {
-        match *parsed {
-            Parsed::Reading { generator, values } => (generator, Job::Reading(values)),
-            Parsed::Decommissioned { generator } => (generator, Job::Decommission),
-        }
-    }
-}
+use crate::alarm::detector::Detector;
+use crate::handler::effect::Effect;
+use crate::handler::tracked::{Applied, Passed, Times};
+use crate::handler::{Handler, LogIdentity, ReadingPosition, StoredState, Tracked};
+use crate::types::{Epoch, GeneratorId, Millis, Now, Offset, PartitionId, TopicId};
 
 /// The lanes of one partition.
-#[derive(Debug, Default)]
-pub struct Lanes {
+#[derive(Debug)]
+pub struct Lanes<H: Handler = Detector> {
     /// A fast hash, seeded, because keys come from outside.
     by_generator: HashMap<GeneratorId, u32, foldhash::fast::RandomState>,
-    lanes: Vec<Lane>,
+    lanes: Vec<Lane<H>>,
     /// Lanes of forgotten generators, for the next new ones.
     free: Vec<u32>,
     /// Where the search for idle lanes goes on.
@@ -41,72 +21,116 @@ pub struct Lanes {
     /// Lanes that could start, by the sequence number of their first reading: the oldest starts first, because it
     /// holds up the watermark.
     ready: BTreeSet<(u64, u32)>,
+    /// Lanes whose state may have changed since it was stored.
+    dirty: Vec<u32>,
+    /// The lowest record that has changed such a state.
+    dirty_from: Option<Offset>,
+    /// The event time at which the handler wants to act next, or an earlier one.
+    deadline: Millis,
+}
+
+impl<H: Handler> Default for Lanes<H> {
+    fn default() -> Self {
+        Lanes {
+            by_generator: HashMap::default(),
+            lanes: Vec::new(),
+            free: Vec::new(),
+            cursor: 0,
+            ready: BTreeSet::new(),
+            dirty: Vec::new(),
+            dirty_from: None,
+            deadline: NEVER,
+        }
+    }
 }
 
 /// How many lanes one search for idle ones looks at.
 const LOOK_AT: usize = 1 << 13;
 /// With fewer lanes than this, free ones are kept.
 const COMPACT_FROM: usize = 1 << 10;
+/// No deadline.
+const NEVER: Millis = Millis(i64::MAX);
 
 #[derive(Debug)]
-struct Lane {
+struct Lane<H: Handler> {
     generator: GeneratorId,
     /// It has no generator.
     free: bool,
-    state: AlarmState,
+    tracked: Tracked<H>,
     /// The offset of the last record that was applied or is part of the state; after a restore, the one that the
     /// state names.
     last: Offset,
-    /// Its leader epoch; kept where silence is watched, because a deadman's record covers all that was read.
+    /// Its leader epoch; kept where time is watched, because such a state covers all that was read.
     last_epoch: Epoch,
-    waiting: VecDeque<Task>,
-    running: Option<Task>,
+    waiting: VecDeque<Queued<H::Task>>,
+    running: Option<Queued<H::Task>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Task {
+struct Queued<T> {
     seq: u64,
     source: ReadingPosition,
-    job: Job,
+    task: T,
     bytes: u32,
     epoch: Epoch,
 }
 
-impl Lanes {
+/// A record that may start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Started<T> {
+    /// Its sequence number.
+    pub seq: u64,
+    /// Its lane.
+    pub lane: u32,
+    /// Its generator.
+    pub generator: GeneratorId,
+    /// Its offset.
+    pub offset: Offset,
+    /// What it asks for.
+    pub task: T,
+}
+
+impl<H: Handler> Lanes<H> {
     /// Creates lanes with the restored states.
     pub fn restore(
-        states: impl IntoIterator<Item = (GeneratorId, StoredState)>,
-        detector: &Detector,
+        states: impl IntoIterator<Item = (GeneratorId, StoredState<H::Stored>)>,
+        handler: &H,
         now: Now,
-    ) -> Lanes {
+    ) -> Lanes<H> {
         let mut lanes = Lanes::default();
         for (generator, stored) in states {
             let (last, last_epoch) = (stored.offset, stored.epoch);
-            let state = AlarmState::restore(stored, detector.rules(), now);
+            let tracked = Tracked::restore(handler, stored, now);
             let waiting = VecDeque::new();
-            lanes.add(Lane { generator, free: false, state, last, last_epoch, waiting, running: None });
+            let index =
+                lanes.add(Lane { generator, free: false, tracked, last, last_epoch, waiting, running: None });
+            lanes.note_deadline(index, handler);
         }
         lanes
     }
 
-    /// Evaluates a record now. Only for lanes on which nothing waits or runs.
+    /// Handles a record now. Only for lanes on which nothing waits or runs.
     #[allow(clippy::too_many_arguments)]
     pub fn evaluate(
         &mut self,
-        detector: &Detector,
-        parsed: &Parsed<'_>,
+        handler: &H,
+        generator: &str,
+        task: H::Task,
         source: ReadingPosition,
-        log: LogIdentity<'_, impl Fn() -> Epoch>,
-        now: Now,
-        effects: &mut Vec<Effect>,
-        late: &mut [u64],
+        log: &LogIdentity<'_, impl Fn() -> Epoch>,
+        times: Times,
+        effects: &mut Vec<Effect<H::Output>>,
+        counts: &mut [u64],
     ) {
-        let (generator, job) = Job::of(parsed);
-        let index = self.lane_of(generator, detector, now);
+        let index = self.lane_of(generator, handler, times.now);
         let lane = &mut self.lanes[index as usize];
         debug_assert!(lane.running.is_none() && lane.waiting.is_empty());
-        if lane.apply(detector, source, log, job, now, effects, late) {
+        let applied = lane.apply(handler, task, H::Answer::default(), source, log, times, effects, counts);
+        self.follow(index, source.offset, applied);
+        if applied == Applied::Gone {
             self.free(index);
+        } else if H::EVENT_TIME {
+            self.note_deadline(index, handler);
         }
     }
 
@@ -114,22 +138,22 @@ impl Lanes {
     #[allow(clippy::too_many_arguments)]
     pub fn enqueue(
         &mut self,
-        detector: &Detector,
-        parsed: &Parsed<'_>,
+        handler: &H,
+        generator: &str,
+        task: H::Task,
         source: ReadingPosition,
         epoch: Epoch,
         seq: u64,
         bytes: usize,
         now: Now,
     ) {
-        let (generator, job) = Job::of(parsed);
-        let index = self.lane_of(generator, detector, now);
+        let index = self.lane_of(generator, handler, now);
         let lane = &mut self.lanes[index as usize];
         if lane.running.is_none() && lane.waiting.is_empty() {
             self.ready.insert((seq, index));
         }
         // A record of a partition is smaller than 2 GiB.
-        lane.waiting.push_back(Task { seq, source, job, bytes: bytes as u32, epoch });
+        lane.waiting.push_back(Queued { seq, source, task, bytes: bytes as u32, epoch });
     }
 
     /// Whether some lane could start.
@@ -138,40 +162,46 @@ impl Lanes {
         !self.ready.is_empty()
     }
 
-    /// Starts the oldest reading that may start. Returns its sequence number, lane, generator and offset.
-    pub fn start_next(&mut self) -> Option<(u64, u32, GeneratorId, Offset)> {
+    /// Starts the oldest record that may start.
+    pub fn start_next(&mut self) -> Option<Started<H::Task>> {
         let (seq, index) = self.ready.pop_first()?;
         let lane = &mut self.lanes[index as usize];
         debug_assert!(lane.running.is_none(), "two readings of one generator at once");
-        let task = lane.waiting.pop_front()?;
-        lane.running = Some(task);
-        Some((seq, index, lane.generator.clone(), task.source.offset))
+        let queued = lane.waiting.pop_front()?;
+        let (generator, offset) = (lane.generator.clone(), queued.source.offset);
+        let task = queued.task.clone();
+        lane.running = Some(queued);
+        Some(Started { seq, lane: index, generator, offset, task })
     }
 
-    /// Evaluates a lane's running reading, whose work is done. Returns its bytes; `None` if another reading runs.
+    /// Handles a lane's running record, whose work is done. Returns its bytes; `None` if another record runs.
     #[allow(clippy::too_many_arguments)]
     pub fn finish(
         &mut self,
         index: u32,
         seq: u64,
-        detector: &Detector,
+        answer: H::Answer,
+        handler: &H,
         topic: Option<&TopicId>,
-        now: Now,
-        effects: &mut Vec<Effect>,
-        late: &mut [u64],
+        times: Times,
+        effects: &mut Vec<Effect<H::Output>>,
+        counts: &mut [u64],
     ) -> Option<usize> {
         let lane = self.lanes.get_mut(index as usize)?;
-        let task = lane.running.take_if(|task| task.seq == seq)?;
-        let log = LogIdentity { topic, epoch: || task.epoch };
-        let gone = lane.apply(detector, task.source, log, task.job, now, effects, late);
-        match lane.waiting.front() {
+        let Queued { source, task, bytes, epoch, .. } = lane.running.take_if(|queued| queued.seq == seq)?;
+        let log = LogIdentity { topic, epoch: || epoch };
+        let applied = lane.apply(handler, task, answer, source, &log, times, effects, counts);
+        let next = lane.waiting.front().map(|next| next.seq);
+        self.follow(index, source.offset, applied);
+        let gone = applied == Applied::Gone;
+        match next {
             Some(next) => {
-                self.ready.insert((next.seq, index));
+                self.ready.insert((next, index));
             }
             None if gone => self.free(index),
             None => {}
         }
-        Some(task.bytes as usize)
+        Some(bytes as usize)
     }
 
     /// Forgets all waiting readings: nothing starts any more.
@@ -182,39 +212,72 @@ impl Lanes {
         }
     }
 
-    /// Looks for idle generators that have fallen silent; forgets those that have been silent for too long.
-    pub fn watch_silence(
+    /// Has the handler act on time that has passed, for each idle generator.
+    pub fn watch(
         &mut self,
-        detector: &Detector,
-        partition: PartitionId,
+        handler: &H,
+        passed: Passed,
         topic: Option<&TopicId>,
-        asked: Now,
-        now: Now,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<Effect<H::Output>>,
+        counts: &mut [u64],
     ) {
+        let mut deadline = NEVER;
         for index in 0..self.lanes.len() {
             let lane = &mut self.lanes[index];
-            if lane.free || !lane.is_idle() {
+            if lane.free {
                 continue;
             }
-            let at = Silence { partition, last: lane.last, epoch: lane.last_epoch, asked, now };
-            if detector.silence(&lane.generator, &mut lane.state, at, topic, effects) {
+            let passed = Passed { last: lane.last, epoch: lane.last_epoch, ..passed };
+            if lane.is_idle() && lane.tracked.watch(handler, &lane.generator, passed, topic, effects, counts)
+            {
                 self.free(index as u32);
+            } else if H::EVENT_TIME {
+                deadline = deadline.min(handler.deadline(&self.lanes[index].tracked.state).unwrap_or(NEVER));
+            }
+        }
+        self.deadline = deadline;
+    }
+
+    /// The event time at which to call [`Lanes::watch`] next.
+    #[must_use]
+    pub fn deadline(&self) -> Millis {
+        self.deadline
+    }
+
+    /// The lowest record that has changed a state since it was stored.
+    #[must_use]
+    pub fn dirty_from(&self) -> Option<Offset> {
+        self.dirty_from
+    }
+
+    /// Appends the record of each state that has changed since it was stored.
+    pub fn store_dirty(
+        &mut self,
+        handler: &H,
+        partition: PartitionId,
+        topic: Option<&TopicId>,
+        effects: &mut Vec<Effect<H::Output>>,
+    ) {
+        self.dirty_from = None;
+        for index in std::mem::take(&mut self.dirty) {
+            let lane = &mut self.lanes[index as usize];
+            if !lane.free && lane.tracked.is_dirty() {
+                effects.push(lane.tracked.record(handler, &lane.generator, partition, topic));
             }
         }
     }
 
     /// Appends the state of each generator that has one. Returns how many there are.
     pub fn store_states(
-        &self,
-        detector: &Detector,
+        &mut self,
+        handler: &H,
         partition: PartitionId,
         topic: Option<&TopicId>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<Effect<H::Output>>,
     ) -> usize {
         let before = effects.len();
-        for lane in self.lanes.iter().filter(|lane| !lane.free && lane.state.stored) {
-            effects.push(detector.state_change(&lane.generator, partition, topic, &lane.state));
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.free && lane.tracked.is_stored()) {
+            effects.push(lane.tracked.record(handler, &lane.generator, partition, topic));
         }
         effects.len() - before
     }
@@ -227,15 +290,11 @@ impl Lanes {
 
     /// Forgets generators that a new lane would serve as well and that were idle for `idle` milliseconds. Looks at
     /// some lanes per call.
-    pub fn forget_idle(&mut self, idle: i64, now: Now) {
+    pub fn forget_idle(&mut self, handler: &H, idle: i64, now: Now) {
         for _ in 0..self.lanes.len().min(LOOK_AT) {
             self.cursor = (self.cursor + 1) % self.lanes.len();
             let lane = &self.lanes[self.cursor];
-            if lane.is_idle()
-                && !lane.free
-                && lane.state.is_new()
-                && now.mono.since(lane.state.last_seen) >= idle
-            {
+            if lane.is_idle() && !lane.free && lane.tracked.may_forget(handler, idle, now) {
                 self.free(self.cursor as u32);
             }
         }
@@ -249,19 +308,22 @@ impl Lanes {
         if !self.lanes.iter().all(Lane::is_idle) {
             return;
         }
-        let lanes = std::mem::take(self).lanes;
+        let Lanes { lanes, dirty_from, deadline, .. } = std::mem::take(self);
+        (self.dirty_from, self.deadline) = (dirty_from, deadline);
         for lane in lanes.into_iter().filter(|lane| !lane.free) {
-            self.add(lane);
+            let is_dirty = lane.tracked.is_dirty();
+            let index = self.add(lane);
+            self.dirty.extend(is_dirty.then_some(index));
         }
     }
 
-    fn lane_of(&mut self, generator: &str, detector: &Detector, now: Now) -> u32 {
+    fn lane_of(&mut self, generator: &str, handler: &H, now: Now) -> u32 {
         match self.by_generator.get(generator) {
             Some(index) => *index,
             None => self.add(Lane {
                 generator: GeneratorId::from(generator),
                 free: false,
-                state: AlarmState::new(detector.rules(), now.mono),
+                tracked: Tracked::new(handler, now),
                 last: Offset(-1),
                 last_epoch: Epoch::UNKNOWN,
                 waiting: VecDeque::new(),
@@ -270,7 +332,7 @@ impl Lanes {
         }
     }
 
-    fn add(&mut self, lane: Lane) -> u32 {
+    fn add(&mut self, lane: Lane<H>) -> u32 {
         let generator = lane.generator.clone();
         let index = match self.free.pop() {
             Some(index) => {
@@ -287,6 +349,24 @@ impl Lanes {
         index
     }
 
+    /// Takes note of what a record has done to a lane.
+    #[inline]
+    fn follow(&mut self, index: u32, offset: Offset, applied: Applied) {
+        if applied == Applied::Dirty {
+            // Only the first record since the state was stored lists the lane.
+            self.dirty.push(index);
+            self.dirty_from = Some(self.dirty_from.map_or(offset, |from| from.min(offset)));
+        }
+    }
+
+    fn note_deadline(&mut self, index: u32, handler: &H) {
+        if H::EVENT_TIME
+            && let Some(deadline) = handler.deadline(&self.lanes[index as usize].tracked.state)
+        {
+            self.deadline = self.deadline.min(deadline);
+        }
+    }
+
     /// Forgets a generator that has nothing waiting.
     fn free(&mut self, index: u32) {
         let lane = &mut self.lanes[index as usize];
@@ -296,51 +376,60 @@ impl Lanes {
     }
 }
 
-impl Lane {
+impl<H: Handler> Lane<H> {
     fn is_idle(&self) -> bool {
         self.running.is_none() && self.waiting.is_empty()
     }
 
-    /// Applies a record. Returns whether the generator is gone.
+    /// Applies a record.
     #[allow(clippy::too_many_arguments)]
+    #[inline]
     fn apply(
         &mut self,
-        detector: &Detector,
+        handler: &H,
+        task: H::Task,
+        answer: H::Answer,
         source: ReadingPosition,
-        log: LogIdentity<'_, impl Fn() -> Epoch>,
-        job: Job,
-        now: Now,
-        effects: &mut Vec<Effect>,
-        late: &mut [u64],
-    ) -> bool {
+        log: &LogIdentity<'_, impl Fn() -> Epoch>,
+        times: Times,
+        effects: &mut Vec<Effect<H::Output>>,
+        counts: &mut [u64],
+    ) -> Applied {
         debug_assert!(
-            source.offset > self.last || source.offset <= self.state.applied,
+            source.offset > self.last || source.offset <= self.tracked.covered(),
             "out of the order of the log"
         );
+        let applied =
+            self.tracked.apply(handler, &self.generator, task, answer, source, log, times, effects, counts);
         // A repeat after a crash is older than the restored state; a reused offset isn't.
-        if source.offset >= self.last || !self.state.covers(source.offset, &log.epoch) {
+        if source.offset >= self.last || applied != Applied::Repeat {
             self.last = source.offset;
-            if detector.watches_silence() {
+            if handler.watches() {
                 self.last_epoch = (log.epoch)();
             }
         }
-        match job {
-            Job::Reading(values) => {
-                detector.reading(&self.generator, &mut self.state, &values, source, log, now, effects, late);
-                false
-            }
-            Job::Decommission => {
-                detector.decommission(&self.generator, &mut self.state, source, log, now, effects)
-            }
-        }
+        applied
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alarm::detector::Job;
     use crate::alarm::rules::Rules;
-    use crate::types::{Millis, Mono};
+    use crate::pool::NO_EVENT_TIME;
+    use crate::types::Mono;
+
+    fn times(now: Now) -> Times {
+        Times { now, watermark: NO_EVENT_TIME }
+    }
+
+    fn watch(lanes: &mut Lanes, detector: &Detector, now: Now, effects: &mut Vec<Effect>) {
+        let (partition, last) = (PartitionId(0), Offset(-1));
+        let (epoch, quiet_since) = (Epoch::UNKNOWN, now.mono);
+        let passed = Passed { partition, last, epoch, asked: now, times: times(now), quiet_since };
+        lanes.watch(detector, passed, None, effects, &mut []);
+    }
 
     fn at(millis: i64) -> Now {
         Now { mono: Mono(millis), wall: Millis(millis) }
@@ -349,7 +438,7 @@ mod tests {
     #[test]
     fn a_fleet_that_comes_and_goes_needs_no_more_lanes_than_it_has_generators_at_once() {
         let detector = Detector::new(Rules::default());
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::<Detector>::default();
         let log = LogIdentity { topic: None, epoch: || Epoch::UNKNOWN };
         let mut source = ReadingPosition { partition: PartitionId(0), offset: Offset(0), at: Millis(0) };
         for number in 0..100 {
@@ -360,7 +449,8 @@ mod tests {
             for value in [Some(text.as_bytes()), None] {
                 let parsed = crate::reading::parse(Some(generator.as_bytes()), value).expect("valid");
                 let mut effects = Vec::new();
-                lanes.evaluate(&detector, &parsed, source, log, Now::default(), &mut effects, &mut [0, 0]);
+                let ((id, job), times) = (Job::of(&parsed), times(Now::default()));
+                lanes.evaluate(&detector, id, job, source, &log, times, &mut effects, &mut [0, 0]);
                 assert_eq!(effects.len(), 2, "an alert and a state, each time: {effects:?}");
                 source.offset = source.offset.next();
             }
@@ -371,7 +461,7 @@ mod tests {
     #[test]
     fn who_has_nothing_to_be_remembered_is_forgotten_when_idle() {
         let detector = Detector::new(Rules::default());
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::<Detector>::default();
         let log = LogIdentity { topic: None, epoch: || Epoch::UNKNOWN };
         let read = |lanes: &mut Lanes, number: i64, fuel: i64, now: i64| {
             let id = format!("generator{number}");
@@ -380,19 +470,20 @@ mod tests {
             );
             let parsed = crate::reading::parse(Some(id.as_bytes()), Some(text.as_bytes())).expect("valid");
             let source = ReadingPosition { partition: PartitionId(0), offset: Offset(now), at: Millis(now) };
-            lanes.evaluate(&detector, &parsed, source, log, at(now), &mut Vec::new(), &mut [0, 0]);
+            let ((id, job), times) = (Job::of(&parsed), times(at(now)));
+            lanes.evaluate(&detector, id, job, source, &log, times, &mut Vec::new(), &mut [0, 0]);
         };
         for number in 0..3000 {
             // One of them has an alarm.
             read(&mut lanes, number, if number == 7 { 10 } else { 900 }, number);
         }
-        lanes.forget_idle(1000, at(3000));
+        lanes.forget_idle(&detector, 1000, at(3000));
         assert_eq!(lanes.generators(), 1000, "those seen in the last second, and the one with the alarm");
         assert_eq!(lanes.lanes.len(), 1000, "and the memory is given back");
         read(&mut lanes, 8, 900, 3001);
-        lanes.forget_idle(1000, at(1_000_000));
+        lanes.forget_idle(&detector, 1000, at(1_000_000));
         assert_eq!(lanes.generators(), 1);
-        lanes.forget_idle(1000, at(1_000_000));
+        lanes.forget_idle(&detector, 1000, at(1_000_000));
         assert_eq!(
             (lanes.generators(), lanes.free.len() + 1),
             (1, lanes.lanes.len()),
@@ -414,7 +505,7 @@ mod tests {
         let states = [stored("a", 1_000), stored("b", 60_000), stored("c", 1_000)];
         let mut lanes = Lanes::restore(states, &detector, at(60_000));
         let mut effects = Vec::new();
-        lanes.watch_silence(&detector, PartitionId(0), None, at(60_000), at(60_000), &mut effects);
+        watch(&mut lanes, &detector, at(60_000), &mut effects);
         let decommissioned: Vec<&str> = effects
             .iter()
             .filter_map(Effect::as_state)
@@ -423,7 +514,7 @@ mod tests {
             .collect();
         assert_eq!((decommissioned, lanes.generators(), lanes.free.len()), (vec!["a", "c"], 1, 2));
         let before = effects.len();
-        lanes.watch_silence(&detector, PartitionId(0), None, at(60_001), at(60_001), &mut effects);
+        watch(&mut lanes, &detector, at(60_001), &mut effects);
         assert_eq!(effects.len(), before, "no generator is forgotten twice");
     }
 
@@ -431,7 +522,7 @@ mod tests {
     fn a_decommissioning_that_is_repeated_leaves_the_generator_that_came_back() {
         let detector = Detector::new(Rules::default());
         let raised = br#"{"generatorID":"g","offset":60,"rules":{"low_fuel":{"phase":"raised","since":3}}}"#;
-        let stored = StoredState::from_json(raised).expect("valid");
+        let stored: StoredState = StoredState::from_json(raised).expect("valid");
         for mut lanes in [Handled::Inline, Handled::Queued].map(|handled| {
             (Lanes::restore([(GeneratorId::from("g"), stored.clone())], &detector, Now::default()), handled)
         }) {
@@ -461,17 +552,18 @@ mod tests {
             let parsed = crate::reading::parse(Some(b"g"), text.map(str::as_bytes)).expect("valid");
             let source =
                 ReadingPosition { partition: PartitionId(0), offset: Offset(offset), at: Millis(offset) };
-            let mut effects = Vec::new();
+            let (mut effects, (id, job)) = (Vec::new(), Job::of(&parsed));
             match self {
                 Handled::Inline => {
                     let log = LogIdentity { topic: None, epoch: || Epoch::UNKNOWN };
-                    lanes.evaluate(detector, &parsed, source, log, Now::default(), &mut effects, &mut [0, 0]);
+                    let times = times(Now::default());
+                    lanes.evaluate(detector, id, job, source, &log, times, &mut effects, &mut [0, 0]);
                 }
                 Handled::Queued => {
-                    lanes.enqueue(detector, &parsed, source, Epoch::UNKNOWN, 0, 100, Now::default());
-                    let (seq, lane, ..) = lanes.start_next().expect("ready");
-                    let bytes =
-                        lanes.finish(lane, seq, detector, None, Now::default(), &mut effects, &mut [0, 0]);
+                    lanes.enqueue(detector, id, job, source, Epoch::UNKNOWN, 0, 100, Now::default());
+                    let Started { seq, lane, .. } = lanes.start_next().expect("ready");
+                    let times = times(Now::default());
+                    let bytes = lanes.finish(lane, seq, (), detector, None, times, &mut effects, &mut [0, 0]);
                     assert_eq!(bytes, Some(100));
                 }
             }

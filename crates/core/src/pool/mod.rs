@@ -38,10 +38,11 @@ pub mod watermark;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::alarm::detector::{Detector, ReadingPosition};
-use crate::alarm::effect::{DeadLetter, Effect};
-use crate::alarm::state::StoredState;
-use crate::reading::Parsed;
+use crate::alarm::detector::{Detector, Job};
+use crate::alarm::event::AlertEvent;
+use crate::alarm::state::StoredAlarms;
+use crate::handler::effect::{DeadLetter, Effect};
+use crate::handler::{Handler, ReadingPosition, StoredState};
 use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
 use budget::Budget;
 use partition::{PartitionWork, Stage};
@@ -94,19 +95,37 @@ pub struct CommitPolicy {
 }
 
 /// What a partition starts with.
-#[derive(Debug, Default)]
-pub struct Beginning {
+#[derive(Debug)]
+pub struct Beginning<B = StoredAlarms> {
     /// The first offset to take in.
     pub start: Offset,
     /// The partition's topic; state records name it.
     pub topic: Option<TopicId>,
-    /// The alarm states of its generators.
-    pub states: Vec<(GeneratorId, StoredState)>,
+    /// The states of its generators.
+    pub states: Vec<(GeneratorId, StoredState<B>)>,
     /// States to write again, or to delete (`None`), before an offset after `start` is committed.
-    pub renewals: Vec<(GeneratorId, Option<StoredState>)>,
+    pub renewals: Vec<(GeneratorId, Option<StoredState<B>>)>,
     /// The group's offset isn't one of this log: another must replace it even if no record is finished.
     pub owes_offset: bool,
+    /// The latest event time before the start; see [`Handler::EVENT_TIME`].
+    pub event_time: Millis,
 }
+
+impl<B> Default for Beginning<B> {
+    fn default() -> Self {
+        Beginning {
+            start: Offset::default(),
+            topic: None,
+            states: Vec::new(),
+            renewals: Vec::new(),
+            owes_offset: false,
+            event_time: NO_EVENT_TIME,
+        }
+    }
+}
+
+/// The latest event time where there was no record.
+pub const NO_EVENT_TIME: Millis = Millis(i64::MIN);
 
 /// One reading handed out for processing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,7 +139,7 @@ pub struct Ticket {
 
 /// What the pool asks of its executor.
 #[derive(Clone, Debug, PartialEq)]
-pub enum PoolAction {
+pub enum PoolAction<T = Job> {
     /// Do the work of this reading, then call [`Pool::finished`].
     Run {
         /// To pass back.
@@ -129,6 +148,8 @@ pub enum PoolAction {
         generator: GeneratorId,
         /// Its offset.
         offset: Offset,
+        /// What it asks for.
+        task: T,
     },
     /// Stop taking in this partition: its share of the bounds is used up.
     Pause(PartitionId),
@@ -144,37 +165,39 @@ pub struct CommitId(pub u64);
 
 /// Effects and offsets that become durable together, or not at all.
 #[derive(Clone, Debug)]
-pub struct Commit {
+pub struct Commit<O = Box<AlertEvent>> {
     /// To pass back.
     pub id: CommitId,
     /// One part per partition.
-    pub parts: Vec<CommitPart>,
+    pub parts: Vec<CommitPart<O>>,
 }
 
 /// A partition's part of a commit.
 #[derive(Clone, Debug)]
-pub struct CommitPart {
+pub struct CommitPart<O = Box<AlertEvent>> {
     /// The partition.
     pub partition: PartitionId,
     /// The partition's topic: it tells the offset from one in another topic's log.
     pub topic: Option<TopicId>,
     /// The offset to commit: everything before it is finished.
     pub offset: Offset,
+    /// The latest event time before the offset, for the next owner; see [`Handler::EVENT_TIME`].
+    pub event_time: Option<Millis>,
     /// The effects of finished records that aren't acknowledged yet: each generator's in the order of the log, and
     /// all effects of a reading or none.
-    pub effects: Arc<Vec<Effect>>,
+    pub effects: Arc<Vec<Effect<O>>>,
 }
 
 /// What an acknowledged commit has made durable, for the metrics.
-#[derive(Debug, Default)]
-pub struct Committed {
+#[derive(Debug)]
+pub struct Committed<O = Box<AlertEvent>> {
     /// One part per partition.
-    pub parts: Vec<CommittedPart>,
+    pub parts: Vec<CommittedPart<O>>,
 }
 
 /// A partition's part of [`Committed`].
 #[derive(Debug)]
-pub struct CommittedPart {
+pub struct CommittedPart<O = Box<AlertEvent>> {
     /// The partition.
     pub partition: PartitionId,
     /// The offset committed.
@@ -184,17 +207,17 @@ pub struct CommittedPart {
     /// Record timestamps, each with its number of records.
     pub times: Vec<(Millis, u32)>,
     /// The effects that are durable now.
-    pub effects: Vec<Arc<Vec<Effect>>>,
+    pub effects: Vec<Arc<Vec<Effect<O>>>>,
 }
 
 /// All partitions of a worker. Owned by the one thread that drives it; nothing in it is shared.
 #[derive(Debug)]
-pub struct Pool {
-    detector: Detector,
+pub struct Pool<H: Handler = Detector> {
+    handler: H,
     handling: Handling,
     bounds: Bounds,
     policy: CommitPolicy,
-    partitions: BTreeMap<PartitionId, PartitionWork>,
+    partitions: BTreeMap<PartitionId, PartitionWork<H>>,
     /// The partition that last got a free place; the next one goes to another.
     turn: PartitionId,
     running: usize,
@@ -205,8 +228,8 @@ pub struct Pool {
     budget: Budget,
     /// Records taken in of released partitions, not yet reported.
     left: BTreeMap<PartitionId, u64>,
-    actions: Vec<PoolAction>,
-    late: Vec<u64>,
+    actions: Vec<PoolAction<H::Task>>,
+    counts: Vec<u64>,
     records: u64,
 }
 
@@ -219,13 +242,14 @@ struct CommitUnderWay {
     parts: Vec<(PartitionId, u64, Offset)>,
 }
 
-impl Pool {
-    /// A pool that holds no partition yet.
+impl<H: Handler> Pool<H> {
+    /// A pool that holds no partition yet. A handler that goes by event time handles records as they arrive.
     #[must_use]
-    pub fn new(detector: Detector, handling: Handling, bounds: Bounds, policy: CommitPolicy) -> Pool {
-        let late = vec![0; detector.rules().as_slice().len()];
+    pub fn new(handler: H, handling: Handling, bounds: Bounds, policy: CommitPolicy) -> Pool<H> {
+        let counts = vec![0; handler.counters()];
+        let handling = if H::EVENT_TIME { Handling::Inline } else { handling };
         Pool {
-            detector,
+            handler,
             handling,
             bounds,
             policy,
@@ -239,7 +263,7 @@ impl Pool {
             budget: Budget::new(policy.bytes),
             actions: Vec::new(),
             left: BTreeMap::new(),
-            late,
+            counts,
             records: 0,
         }
     }
@@ -251,21 +275,23 @@ impl Pool {
 
     /// Takes over a partition that was assigned and whose state is restored: from now on it takes in readings from
     /// its start.
-    pub fn assign(&mut self, id: PartitionId, beginning: Beginning) {
+    pub fn assign(&mut self, id: PartitionId, beginning: Beginning<H::Stored>) {
         self.epoch += 1;
-        let work = PartitionWork::new(id, self.epoch, beginning, &self.detector, self.now);
+        let work = PartitionWork::new(id, self.epoch, beginning, &self.handler, self.now);
         if let Some(old) = self.partitions.insert(id, work) {
             self.running -= old.running();
         }
     }
 
     /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` returns its leader epoch, if needed.
+    #[allow(clippy::too_many_arguments)]
     pub fn take_in(
         &mut self,
         id: PartitionId,
         offset: Offset,
         at: Millis,
-        parsed: &Parsed<'_>,
+        generator: &str,
+        task: H::Task,
         bytes: usize,
         epoch: impl Fn() -> Epoch,
     ) {
@@ -279,10 +305,10 @@ impl Pool {
         let source = ReadingPosition { partition: id, offset, at };
         match self.handling {
             Handling::Inline => {
-                work.evaluate(&self.detector, parsed, source, epoch, self.now, &mut self.late);
+                work.evaluate(&self.handler, generator, task, source, epoch, self.now, &mut self.counts);
             }
             Handling::Lanes { .. } => {
-                work.enqueue(&self.detector, parsed, source, epoch(), bytes, self.now);
+                work.enqueue(&self.handler, generator, task, source, epoch(), bytes, self.now);
             }
         }
         self.pause_if_full(id);
@@ -300,6 +326,18 @@ impl Pool {
         self.records += 1;
         work.bad(letter);
         self.pause_if_full(id);
+    }
+
+    /// Takes in a record that is left out: finished on arrival.
+    pub fn skip(&mut self, id: PartitionId, offset: Offset, at: Millis) {
+        let Some(work) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        if work.accepts(offset) {
+            self.records += 1;
+            work.skip(offset, at);
+            self.pause_if_full(id);
+        }
     }
 
     /// Takes the intake's position: between the last record and `position` (transaction markers, compacted records)
@@ -320,21 +358,21 @@ impl Pool {
             let Some(work) = self.partitions.get_mut(&id) else {
                 return;
             };
-            let Some((ticket, generator, offset)) = work.start_next() else {
+            let Some((ticket, generator, offset, task)) = work.start_next() else {
                 return;
             };
             self.turn = id;
             self.running += 1;
-            self.actions.push(PoolAction::Run { ticket, generator, offset });
+            self.actions.push(PoolAction::Run { ticket, generator, offset, task });
         }
     }
 
-    /// Evaluates a reading whose work is done. Ignores a ticket of a released partition.
-    pub fn finished(&mut self, ticket: Ticket) {
+    /// Handles a reading whose work is done, with what the work found. Ignores a ticket of a released partition.
+    pub fn finished(&mut self, ticket: Ticket, answer: H::Answer) {
         let Some(work) = self.partitions.get_mut(&ticket.partition) else {
             return;
         };
-        if work.finish(ticket, &self.detector, self.now, &mut self.late) {
+        if work.finish(ticket, answer, &self.handler, self.now, &mut self.counts) {
             self.running -= 1;
             self.resume_if_drained(ticket.partition);
             self.release_if_done(ticket.partition);
@@ -368,21 +406,23 @@ impl Pool {
     }
 
     /// The next commit, if one is due and none is under way.
-    pub fn take_commit(&mut self) -> Option<Commit> {
+    pub fn take_commit(&mut self) -> Option<Commit<H::Output>> {
         if self.commit.is_some() || !self.commit_is_due() {
             return None;
         }
-        let mut wanting: Vec<&mut PartitionWork> =
-            self.partitions.values_mut().filter(|work| work.wants_commit()).collect();
+        let (policy, now, handler) = (self.policy, self.now, &self.handler);
+        let mut wanting: Vec<&mut PartitionWork<H>> =
+            self.partitions.values_mut().filter(|work| work.wants_commit(policy, now)).collect();
         let share = self.budget.bytes() / wanting.len().max(1);
-        let parts: Vec<CommitPart> = wanting.iter_mut().map(|work| work.take_part(share)).collect();
+        let parts: Vec<CommitPart<H::Output>> =
+            wanting.iter_mut().map(|work| work.take_part(share, handler, policy, now)).collect();
         let bytes = wanting.iter().map(|work| work.committing_bytes()).sum();
         if parts.is_empty() {
             return None;
         }
         let id = CommitId(self.last_commit.0.0 + 1);
         self.last_commit = (id, self.now.mono);
-        let assignment = |part: &CommitPart| self.partitions[&part.partition].assignment();
+        let assignment = |part: &CommitPart<H::Output>| self.partitions[&part.partition].assignment();
         let under_way = parts.iter().map(|part| (part.partition, assignment(part), part.offset));
         self.commit = Some(CommitUnderWay { id, bytes, parts: under_way.collect() });
         Some(Commit { id, parts })
@@ -399,12 +439,12 @@ impl Pool {
     }
 
     /// Takes note that the commit is durable.
-    pub fn committed(&mut self, id: CommitId) -> Committed {
+    pub fn committed(&mut self, id: CommitId) -> Committed<H::Output> {
+        let mut done = Committed { parts: Vec::new() };
         let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
-            return Committed::default();
+            return done;
         };
         self.budget.succeeded();
-        let mut done = Committed::default();
         for (partition, assignment, offset) in commit.parts {
             let work = self.partitions.get_mut(&partition).filter(|work| work.assignment() == assignment);
             let Some(work) = work else { continue };
@@ -433,17 +473,19 @@ impl Pool {
         }
     }
 
-    /// Looks for generators that were silent at `asked`, when the partition ended at `end`: only if all of it has
-    /// been taken in, because a backlog isn't silence. Later records may still be on their way, so silence is
-    /// measured up to `asked`. Costs a pass over the partition's generators, so call it about once a second.
-    pub fn watch_silence(&mut self, id: PartitionId, end: Offset, asked: Now) {
-        if let Some(work) = self.partitions.get_mut(&id) {
-            work.watch_silence(end, &self.detector, asked, self.now);
+    /// Has the handler act on time that had passed at `asked`, when the partition ended at `end`: only if all of it
+    /// has been taken in, because a backlog isn't silence. Later records may still be on their way, so time counts up
+    /// to `asked`. Costs a pass over the partition's generators, so call it about once a second.
+    pub fn watch(&mut self, id: PartitionId, end: Offset, asked: Now) {
+        if self.handler.watches()
+            && let Some(work) = self.partitions.get_mut(&id)
+        {
+            work.watch(end, &self.handler, asked, self.now, &mut self.counts);
         }
     }
 
     /// Returns the actions since the last call.
-    pub fn actions(&mut self) -> std::vec::Drain<'_, PoolAction> {
+    pub fn actions(&mut self) -> std::vec::Drain<'_, PoolAction<H::Task>> {
         self.actions.drain(..)
     }
 
@@ -497,13 +539,13 @@ impl Pool {
     /// Forgets generators that have nothing to remember and were idle for `idle` milliseconds.
     pub fn forget_idle(&mut self, idle: i64) {
         for work in self.partitions.values_mut() {
-            work.forget_idle(idle, self.now);
+            work.forget_idle(&self.handler, idle, self.now);
         }
     }
 
     /// Writes every generator's state again, after the stored ones were lost. Returns how many there are.
     pub fn store_states(&mut self) -> usize {
-        self.partitions.values_mut().map(|work| work.store_states(&self.detector)).sum()
+        self.partitions.values_mut().map(|work| work.store_states(&self.handler)).sum()
     }
 
     /// Records taken in since the start.
@@ -518,16 +560,16 @@ impl Pool {
         std::mem::take(&mut self.left).into_iter().chain(held)
     }
 
-    /// Evaluations skipped since the last call because their reading was late, by rule index.
-    pub fn take_late(&mut self) -> Vec<u64> {
-        let fresh = vec![0; self.late.len()];
-        std::mem::replace(&mut self.late, fresh)
+    /// What the handler has counted since the last call, by counter: for the detector, late evaluations by rule.
+    pub fn take_counts(&mut self) -> Vec<u64> {
+        let fresh = vec![0; self.counts.len()];
+        std::mem::replace(&mut self.counts, fresh)
     }
 
-    /// The rules in force.
+    /// The handler.
     #[must_use]
-    pub fn rules(&self) -> &crate::alarm::rules::Rules {
-        self.detector.rules()
+    pub fn handler(&self) -> &H {
+        &self.handler
     }
 
     fn commit_is_due(&self) -> bool {
@@ -538,7 +580,7 @@ impl Pool {
     fn next_with_ready(&self) -> Option<PartitionId> {
         let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
         let later = self.partitions.range(after);
-        let ready = |(_, work): &(&PartitionId, &PartitionWork)| work.has_ready();
+        let ready = |(_, work): &(&PartitionId, &PartitionWork<H>)| work.has_ready();
         later.chain(self.partitions.range(..=self.turn)).find(ready).map(|(id, _)| *id)
     }
 

@@ -14,22 +14,23 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::alarm::effect::{DeadLetter, Effect, StateChange};
-use crate::alarm::state::StoredState;
+use crate::alarm::event::AlertEvent;
+use crate::handler::effect::{DeadLetter, Effect, Output, StateChange};
+use crate::handler::{Stored, StoredState};
 use crate::types::{GeneratorId, Offset, PartitionId};
 
 /// Holds effects until a commit of them is durable.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct Outbox<O = Box<AlertEvent>> {
     partition: PartitionId,
     /// Groups that no commit holds, in order.
-    open: Vec<Effect>,
+    open: Vec<Effect<O>>,
     /// The effects in the commit under way.
-    sealed: Option<Arc<Vec<Effect>>>,
+    sealed: Option<Arc<Vec<Effect<O>>>>,
     /// Effects that are durable, but whose commit's offset was refused.
-    published: Vec<Arc<Vec<Effect>>>,
+    published: Vec<Arc<Vec<Effect<O>>>>,
     /// Dead letters that no commit holds, by offset.
-    letters: VecDeque<(Offset, Effect)>,
+    letters: VecDeque<(Offset, Effect<O>)>,
     /// The size of all effects that aren't durable.
     bytes: usize,
     open_bytes: usize,
@@ -39,17 +40,17 @@ pub struct Outbox {
 
 /// A partition's effects and offset for a commit.
 #[derive(Debug)]
-pub struct Sealed {
+pub struct Sealed<O = Box<AlertEvent>> {
     /// The offset to commit with them.
     pub offset: Offset,
     /// Whole groups and dead letters.
-    pub effects: Arc<Vec<Effect>>,
+    pub effects: Arc<Vec<Effect<O>>>,
 }
 
-impl Outbox {
+impl<O: Output> Outbox<O> {
     /// An empty outbox.
     #[must_use]
-    pub fn new(partition: PartitionId) -> Outbox {
+    pub fn new(partition: PartitionId) -> Outbox<O> {
         Outbox {
             partition,
             open: Vec::new(),
@@ -65,7 +66,7 @@ impl Outbox {
 
     /// Takes the whole groups that `make` appends.
     #[inline]
-    pub fn publish<R>(&mut self, make: impl FnOnce(&mut Vec<Effect>) -> R) -> R {
+    pub fn publish<R>(&mut self, make: impl FnOnce(&mut Vec<Effect<O>>) -> R) -> R {
         let before = self.open.len();
         let result = make(&mut self.open);
         if self.open.len() > before {
@@ -85,7 +86,7 @@ impl Outbox {
     /// Takes states to write again, or to delete (`None`), before an offset after `start` is committed. They precede
     /// all that is published. Until all of them are out the offset stays at `start`, so that the next owner finds the
     /// rest.
-    pub fn renew(&mut self, states: Vec<(GeneratorId, Option<StoredState>)>, start: Offset) {
+    pub fn renew<B: Stored>(&mut self, states: Vec<(GeneratorId, Option<StoredState<B>>)>, start: Offset) {
         debug_assert!(self.open.is_empty(), "something was published before");
         for (generator, state) in states {
             self.push(generator, state.map(|state| state.to_json()), start);
@@ -115,9 +116,9 @@ impl Outbox {
     /// Takes the effects for a commit: the oldest groups, and the dead letters below its offset; as many as fit into
     /// `budget` bytes, but at least one. The offset is at most `watermark`, and below all that stays behind, so that
     /// the next owner makes that again; it's never below `committed`.
-    pub fn seal(&mut self, watermark: Offset, committed: Offset, budget: usize) -> Sealed {
+    pub fn seal(&mut self, watermark: Offset, committed: Offset, budget: usize) -> Sealed<O> {
         let (mut effects, mut bytes) = self.take_groups(budget);
-        let left = self.open.iter().filter_map(Effect::as_state).map(|change| change.offset).min();
+        let left = self.open.iter().filter_map(Effect::as_state).map(|change| change.from).min();
         let mut offset = left.map_or(watermark, |left| left.min(watermark)).max(committed);
         while let Some((at, letter)) = self.letters.front().filter(|(at, _)| *at < offset) {
             if !effects.is_empty() && bytes + letter.bytes() > budget {
@@ -134,7 +135,7 @@ impl Outbox {
     }
 
     /// The last commit's effects and offset are durable. Returns all effects that became durable since the last call.
-    pub fn acknowledge(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect>>> {
+    pub fn acknowledge(&mut self, offset: Offset) -> Vec<Arc<Vec<Effect<O>>>> {
         self.published();
         while let Some((generator, offset)) = self.decommissioned.take_below(offset) {
             self.push(generator, None, offset);
@@ -160,7 +161,7 @@ impl Outbox {
                     self.open_bytes -= effect.bytes();
                     letters.push_back((letter.offset, effect));
                 }
-                Effect::Alert(_) | Effect::State(_) => self.open.push(effect),
+                Effect::Output(_) | Effect::State(_) => self.open.push(effect),
             }
         }
         self.open.extend(newer);
@@ -181,7 +182,7 @@ impl Outbox {
     }
 
     /// The oldest groups, and their bytes.
-    fn take_groups(&mut self, budget: usize) -> (Vec<Effect>, usize) {
+    fn take_groups(&mut self, budget: usize) -> (Vec<Effect<O>>, usize) {
         if self.open_bytes <= budget {
             return (std::mem::take(&mut self.open), std::mem::take(&mut self.open_bytes));
         }
@@ -227,8 +228,9 @@ impl Outbox {
     /// Appends a group of one state, or its deletion.
     fn push(&mut self, generator: GeneratorId, json: Option<Vec<u8>>, offset: Offset) {
         let partition = self.partition;
+        let from = offset;
         let change =
-            Effect::State(StateChange { generator, partition, is_decommissioned: false, json, offset });
+            Effect::State(StateChange { generator, partition, is_decommissioned: false, json, offset, from });
         self.bytes += change.bytes();
         self.open_bytes += change.bytes();
         self.open.push(change);
@@ -272,6 +274,7 @@ impl DecommissionedStates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alarm::state::StoredAlarms;
     use crate::reading::{BadRecord, ErrorCode};
     use crate::types::Millis;
 
@@ -285,6 +288,7 @@ mod tests {
             is_decommissioned: json.is_none(),
             json: Some(json.unwrap_or(FAREWELL).as_bytes().to_vec()),
             offset: Offset(offset),
+            from: Offset(offset),
         })
     }
 
@@ -359,7 +363,7 @@ mod tests {
         let offset = |effect: &Effect| match effect {
             Effect::State(change) => change.offset.0,
             Effect::DeadLetter(letter) => letter.offset.0,
-            Effect::Alert(alert) => alert.offset.0,
+            Effect::Output(alert) => alert.offset.0,
         };
         effects.iter().map(offset).collect()
     }
@@ -435,7 +439,7 @@ mod tests {
     #[test]
     fn the_offset_stays_at_the_start_until_all_that_was_to_be_renewed_is_out() {
         let mut outbox = Outbox::new(PartitionId(0));
-        let kept = StoredState::of_decommissioned(
+        let kept = StoredState::<StoredAlarms>::of_decommissioned(
             &GeneratorId::from("a"),
             None,
             Offset(4),

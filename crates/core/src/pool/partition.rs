@@ -1,13 +1,15 @@
 //! One partition, from assignment to release. It lives exactly as long as the worker holds the partition.
 
-use super::lanes::Lanes;
+use std::collections::VecDeque;
+
+use super::lanes::{Lanes, Started};
 use super::outbox::{Outbox, Sealed};
 use super::watermark::{Passed, Watermark};
 use super::{Beginning, CommitPart, CommitPolicy, CommittedPart, Share, Ticket};
-use crate::alarm::detector::{Detector, LogIdentity, ReadingPosition};
-use crate::alarm::effect::DeadLetter;
-use crate::reading::Parsed;
-use crate::types::{Epoch, GeneratorId, Now, Offset, PartitionId, TopicId};
+use crate::handler::effect::DeadLetter;
+use crate::handler::tracked::{self, Times};
+use crate::handler::{Handler, LogIdentity, ReadingPosition};
+use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
 
 /// The stage of a partition's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub(super) enum Stage {
 }
 
 #[derive(Debug)]
-pub(super) struct PartitionWork {
+pub(super) struct PartitionWork<H: Handler> {
     id: PartitionId,
     /// The partition's topic.
     topic: Option<TopicId>,
@@ -32,9 +34,17 @@ pub(super) struct PartitionWork {
     stage: Stage,
     /// The next offset to take in; a lower one is a repeat of the fetcher's.
     next: Offset,
-    lanes: Lanes,
+    lanes: Lanes<H>,
     watermark: Watermark,
-    outbox: Outbox,
+    outbox: Outbox<H::Output>,
+    /// The latest event time taken in; see [`Handler::EVENT_TIME`].
+    event_time: Millis,
+    /// Offsets from the committed one on, each with the latest event time before it: those that may be committed.
+    checkpoints: VecDeque<(Offset, Millis)>,
+    /// When a record was last taken in.
+    taken_at: Mono,
+    /// When states that have changed were last stored.
+    stored_at: Option<Mono>,
     running: usize,
     /// Bytes of unfinished records.
     unfinished_bytes: usize,
@@ -49,22 +59,22 @@ pub(super) struct PartitionWork {
     records: u64,
 }
 
-impl PartitionWork {
+impl<H: Handler> PartitionWork<H> {
     pub(super) fn new(
         id: PartitionId,
         assignment: u64,
-        beginning: Beginning,
-        detector: &Detector,
+        beginning: Beginning<H::Stored>,
+        handler: &H,
         now: Now,
-    ) -> PartitionWork {
-        let Beginning { start, topic, states, renewals, owes_offset } = beginning;
+    ) -> PartitionWork<H> {
+        let Beginning { start, topic, states, renewals, owes_offset, event_time } = beginning;
         let mut outbox = Outbox::new(id);
         outbox.renew(renewals, start);
         // A decommissioned state that the log has passed covers nothing any more: it needs no lane.
         let states = states.into_iter().filter(|(generator, stored)| {
             !stored.decommissioned || outbox.restore_decommissioned(generator, stored.offset, start)
         });
-        let lanes = Lanes::restore(states, detector, now);
+        let lanes = Lanes::restore(states, handler, now);
         PartitionWork {
             id,
             topic,
@@ -75,6 +85,10 @@ impl PartitionWork {
             lanes,
             watermark: Watermark::new(start),
             outbox,
+            event_time,
+            checkpoints: VecDeque::from([(start, event_time)]),
+            taken_at: now.mono,
+            stored_at: None,
             running: 0,
             unfinished_bytes: 0,
             paused: false,
@@ -96,28 +110,47 @@ impl PartitionWork {
         true
     }
 
-    /// Evaluates a record on arrival. Nothing can be waiting: with this handling every record is finished on arrival.
+    /// Handles a record on arrival. Nothing can be waiting: with this handling every record is finished on arrival.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn evaluate(
         &mut self,
-        detector: &Detector,
-        parsed: &Parsed<'_>,
+        handler: &H,
+        generator: &str,
+        task: H::Task,
         source: ReadingPosition,
         epoch: impl Fn() -> Epoch,
         now: Now,
-        late: &mut [u64],
+        counts: &mut [u64],
     ) {
         debug_assert!(self.watermark.unfinished() == 0);
-        let lanes = &mut self.lanes;
+        let (lanes, watermark) = (&mut self.lanes, self.event_time);
         let log = LogIdentity { topic: self.topic.as_ref(), epoch };
-        self.outbox.publish(|effects| lanes.evaluate(detector, parsed, source, log, now, effects, late));
+        let event_time = if H::EVENT_TIME { handler.event_time(&task, source.at) } else { None };
+        let was_clean = H::EVENT_TIME && lanes.dirty_from().is_none();
+        let times = Times { now, watermark };
+        self.outbox.publish(|effects| {
+            lanes.evaluate(handler, generator, task, source, &log, times, effects, counts);
+        });
+        if H::EVENT_TIME {
+            if was_clean && lanes.dirty_from().is_some() {
+                self.checkpoints.push_back((source.offset, watermark));
+            }
+            self.taken_at = now.mono;
+            self.event_time = event_time.map_or(watermark, |at| at.max(watermark));
+            if self.event_time >= self.lanes.deadline() {
+                self.pass_time(handler, now, now, counts);
+            }
+        }
         self.watermark.pass(source.offset, source.at, &mut self.passed);
     }
 
     /// Queues a record on its generator's lane.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn enqueue(
         &mut self,
-        detector: &Detector,
-        parsed: &Parsed<'_>,
+        handler: &H,
+        generator: &str,
+        task: H::Task,
         source: ReadingPosition,
         epoch: Epoch,
         bytes: usize,
@@ -125,13 +158,18 @@ impl PartitionWork {
     ) {
         let seq = self.watermark.begin(source.offset, source.at);
         self.unfinished_bytes += bytes;
-        self.lanes.enqueue(detector, parsed, source, epoch, seq, bytes, now);
+        self.lanes.enqueue(handler, generator, task, source, epoch, seq, bytes, now);
     }
 
     /// Finishes a bad record: it needs no processing.
     pub(super) fn bad(&mut self, letter: DeadLetter) {
         self.watermark.pass(letter.offset, letter.timestamp, &mut self.passed);
         self.outbox.post(letter);
+    }
+
+    /// Finishes a record that is left out.
+    pub(super) fn skip(&mut self, offset: Offset, at: Millis) {
+        self.watermark.pass(offset, at, &mut self.passed);
     }
 
     pub(super) fn reached(&mut self, position: Offset) {
@@ -145,21 +183,30 @@ impl PartitionWork {
         self.lanes.has_ready()
     }
 
-    pub(super) fn start_next(&mut self) -> Option<(Ticket, GeneratorId, Offset)> {
-        let (seq, lane, generator, offset) = self.lanes.start_next()?;
+    pub(super) fn start_next(&mut self) -> Option<(Ticket, GeneratorId, Offset, H::Task)> {
+        let Started { seq, lane, generator, offset, task } = self.lanes.start_next()?;
         self.running += 1;
-        Some((Ticket { partition: self.id, epoch: self.epoch, lane, seq }, generator, offset))
+        Some((Ticket { partition: self.id, epoch: self.epoch, lane, seq }, generator, offset, task))
     }
 
     /// Finishes a reading. Returns whether the ticket was one of this assignment's running readings.
-    pub(super) fn finish(&mut self, ticket: Ticket, detector: &Detector, now: Now, late: &mut [u64]) -> bool {
+    pub(super) fn finish(
+        &mut self,
+        ticket: Ticket,
+        answer: H::Answer,
+        handler: &H,
+        now: Now,
+        counts: &mut [u64],
+    ) -> bool {
         if ticket.epoch != self.epoch {
             return false;
         }
         let lanes = &mut self.lanes;
         let (lane, seq, topic) = (ticket.lane, ticket.seq, self.topic.as_ref());
-        let finished =
-            self.outbox.publish(|effects| lanes.finish(lane, seq, detector, topic, now, effects, late));
+        let times = Times { now, watermark: self.event_time };
+        let finished = self
+            .outbox
+            .publish(|effects| lanes.finish(lane, seq, answer, handler, topic, times, effects, counts));
         let Some(bytes) = finished else {
             return false;
         };
@@ -169,24 +216,38 @@ impl PartitionWork {
         true
     }
 
-    pub(super) fn watch_silence(&mut self, end: Offset, detector: &Detector, asked: Now, now: Now) {
+    pub(super) fn watch(&mut self, end: Offset, handler: &H, asked: Now, now: Now, counts: &mut [u64]) {
         if self.stage == Stage::Working && self.next >= end {
-            let (lanes, topic) = (&mut self.lanes, self.topic.as_ref());
-            // A silent generator has no reading in process, so its silence comes after all of its readings.
-            self.outbox.publish(|effects| lanes.watch_silence(detector, self.id, topic, asked, now, effects));
+            self.pass_time(handler, asked, now, counts);
         }
     }
 
-    pub(super) fn forget_idle(&mut self, idle: i64, now: Now) {
-        self.lanes.forget_idle(idle, now);
+    /// Has the handler act on time that has passed up to `asked`.
+    fn pass_time(&mut self, handler: &H, asked: Now, now: Now, counts: &mut [u64]) {
+        let times = Times { now, watermark: self.event_time };
+        let passed = tracked::Passed {
+            partition: self.id,
+            last: Offset(-1),
+            epoch: Epoch::UNKNOWN,
+            asked,
+            times,
+            quiet_since: self.taken_at,
+        };
+        let (lanes, topic) = (&mut self.lanes, self.topic.as_ref());
+        // An idle generator has no reading in process, so this comes after all of its readings.
+        self.outbox.publish(|effects| lanes.watch(handler, passed, topic, effects, counts));
     }
 
-    pub(super) fn store_states(&mut self, detector: &Detector) -> usize {
+    pub(super) fn forget_idle(&mut self, handler: &H, idle: i64, now: Now) {
+        self.lanes.forget_idle(handler, idle, now);
+    }
+
+    pub(super) fn store_states(&mut self, handler: &H) -> usize {
         if self.stage == Stage::Lost {
             return 0;
         }
-        let (lanes, topic) = (&self.lanes, self.topic.as_ref());
-        self.outbox.publish(|effects| lanes.store_states(detector, self.id, topic, effects))
+        let (lanes, topic, id) = (&mut self.lanes, self.topic.as_ref(), self.id);
+        self.outbox.publish(|effects| lanes.store_states(handler, id, topic, effects))
     }
 
     pub(super) fn generators(&self) -> usize {
@@ -224,7 +285,20 @@ impl PartitionWork {
     }
 
     fn has_effects(&self) -> bool {
-        self.outbox.is_ready(self.watermark.offset())
+        self.outbox.is_ready(self.ready_offset())
+    }
+
+    /// The offset behind all records that are finished and whose states are stored, or in the outbox.
+    fn ready_offset(&self) -> Offset {
+        let watermark = self.watermark.offset();
+        self.lanes.dirty_from().map_or(watermark, |from| from.min(watermark)).max(self.committed)
+    }
+
+    /// Whether to store the states that have changed, so that the offset can move on.
+    fn stores_states(&self, policy: CommitPolicy, now: Now) -> bool {
+        let is_due = self.stage == Stage::Revoked
+            || self.stored_at.is_none_or(|stored_at| now.mono.since(stored_at) >= policy.interval);
+        is_due && self.lanes.dirty_from().is_some_and(|from| from < self.watermark.offset())
     }
 
     /// How long after the last commit this partition wants the next one, in milliseconds.
@@ -239,23 +313,50 @@ impl PartitionWork {
     }
 
     /// Whether a commit would have a part for it.
-    pub(super) fn wants_commit(&self) -> bool {
-        self.stage != Stage::Lost && self.has_uncommitted()
+    pub(super) fn wants_commit(&self, policy: CommitPolicy, now: Now) -> bool {
+        let moves = self.owes_offset || self.has_effects() || self.ready_offset() > self.committed;
+        self.stage != Stage::Lost && (moves || self.stores_states(policy, now))
     }
 
     /// Takes its part of a commit, with at most `budget` bytes of effects, give or take one group.
-    pub(super) fn take_part(&mut self, budget: usize) -> CommitPart {
+    pub(super) fn take_part(
+        &mut self,
+        budget: usize,
+        handler: &H,
+        policy: CommitPolicy,
+        now: Now,
+    ) -> CommitPart<H::Output> {
+        if self.stores_states(policy, now) {
+            self.stored_at = Some(now.mono);
+            let (lanes, topic, id) = (&mut self.lanes, self.topic.as_ref(), self.id);
+            self.outbox.publish(|effects| lanes.store_dirty(handler, id, topic, effects));
+        }
         let watermark = self.watermark.offset();
-        let Sealed { offset, effects } = self.outbox.seal(watermark, self.committed, budget);
+        let Sealed { offset, effects } = self.outbox.seal(self.ready_offset(), self.committed, budget);
+        let (offset, event_time) = if H::EVENT_TIME { self.checkpoint(offset) } else { (offset, None) };
         if offset == watermark {
             self.covered.add(std::mem::take(&mut self.passed));
         }
-        CommitPart { partition: self.id, topic: self.topic.clone(), offset, effects }
+        CommitPart { partition: self.id, topic: self.topic.clone(), offset, event_time, effects }
     }
 
-    pub(super) fn acknowledge(&mut self, offset: Offset) -> CommittedPart {
+    /// The highest offset up to this one of which the event time is known, and that time.
+    fn checkpoint(&mut self, offset: Offset) -> (Offset, Option<Millis>) {
+        let is_known = self.checkpoints.back().is_some_and(|(last, _)| *last == offset);
+        if offset == self.watermark.offset() && !is_known {
+            self.checkpoints.push_back((offset, self.event_time));
+        }
+        let behind = self.checkpoints.partition_point(|(known, _)| *known <= offset);
+        let found = behind.checked_sub(1).and_then(|index| self.checkpoints.get(index));
+        found.map_or((self.committed, None), |(offset, event_time)| (*offset, Some(*event_time)))
+    }
+
+    pub(super) fn acknowledge(&mut self, offset: Offset) -> CommittedPart<H::Output> {
         self.committed = self.committed.max(offset);
         self.owes_offset = false;
+        while self.checkpoints.get(1).is_some_and(|(next, _)| *next <= self.committed) {
+            self.checkpoints.pop_front();
+        }
         let Passed { records, times } = std::mem::take(&mut self.covered);
         let effects = self.outbox.acknowledge(offset);
         CommittedPart { partition: self.id, offset, records, times, effects }

@@ -73,6 +73,8 @@ pub struct Report {
 pub enum Kind {
     /// A worker.
     Worker,
+    /// A worker that makes aggregates.
+    Downsample,
     /// A bridge from MQTT.
     Bridge,
     /// A sink.

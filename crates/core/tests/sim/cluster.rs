@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use genwatch_core::alarm::effect::Effect;
-use genwatch_core::alarm::state::StoredState;
 use genwatch_core::engine::commit::{Call, CallResult, Delivery};
 use genwatch_core::engine::note::Note;
 use genwatch_core::engine::start::{CommittedOffset, Log};
+use genwatch_core::handler::StoredState;
+use genwatch_core::handler::effect::Effect;
 use genwatch_core::pool::{Commit, CommitPart};
 use genwatch_core::types::{GeneratorId, Offset, TopicId};
 use genwatch_oracle::{Meaning, Oracle};
@@ -93,13 +93,13 @@ impl Partition {
     /// The offset of the generator's decommissioned state, if there is one. In a log that has lost its end, that
     /// offset may be past the end: then the state stays until the log reaches the offset again.
     fn decommissioned(&self, generator: &str) -> Option<i64> {
-        let state = StoredState::from_json(self.states.get(generator)?).ok()?;
+        let state: StoredState = StoredState::from_json(self.states.get(generator)?).ok()?;
         state.decommissioned.then_some(state.offset.0)
     }
 
     /// The generator's state, if it belongs to another topic.
     fn other(&self, generator: &str) -> Option<StoredState> {
-        let state = StoredState::from_json(self.states.get(generator)?).ok()?;
+        let state: StoredState = StoredState::from_json(self.states.get(generator)?).ok()?;
         (state.topic.as_ref() != Some(&self.topic)).then_some(state)
     }
 
@@ -253,6 +253,7 @@ impl Cluster {
             note: Some(Note {
                 token: format!("{}/{}", committed.token.replica, committed.token.commit),
                 topic: committed.topic.clone(),
+                event_time: None,
             }),
         };
         is_stable.then(|| self.partitions[partition as usize].committed.as_ref().map(noted))
@@ -445,7 +446,7 @@ impl Cluster {
                 continue;
             }
             match (&effect, &mut partition.judge) {
-                (Effect::Alert(_) | Effect::DeadLetter(_), Judge::AtLeastOnce(judge)) => {
+                (Effect::Output(_) | Effect::DeadLetter(_), Judge::AtLeastOnce(judge)) => {
                     judge.visible(&partition.log, &effect)?;
                 }
                 (Effect::State(change), _) => {
@@ -489,7 +490,7 @@ impl Partition {
     /// its generator.
     fn renews(&mut self, effect: &Effect, keeps_states: bool) -> Result<bool, Violation> {
         let generator = match effect {
-            Effect::Alert(alert) => alert.generator.as_str(),
+            Effect::Output(alert) => alert.generator.as_str(),
             Effect::State(change) => change.generator.as_str(),
             Effect::DeadLetter(_) => return Ok(false),
         };

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use genwatch_core::alarm::effect::{DeadLetter, Effect};
 use genwatch_core::alarm::event::Reason;
+use genwatch_core::handler::effect::{DeadLetter, Effect};
 use genwatch_oracle::{Expected, Meaning, NaiveRule, Oracle};
 use serde_json::Value;
 
@@ -115,7 +115,7 @@ impl ExactlyOnce {
                     continue;
                 }
                 Effect::State(_) if group.is_empty() && self.is_stored_again(effect) => continue,
-                Effect::Alert(alert) => alert.generator.as_str(),
+                Effect::Output(alert) => alert.generator.as_str(),
                 Effect::State(change) => change.generator.as_str(),
             };
             if group.is_empty() {
@@ -281,7 +281,7 @@ impl AtLeastOnce {
             return Ok(());
         };
         let first = !std::mem::replace(seen, true);
-        if let (Effect::Alert(alert), true) = (effect, first) {
+        if let (Effect::Output(alert), true) = (effect, first) {
             let generator = alert.generator.as_str();
             let unseen = self.unseen.entry(generator.to_owned()).or_default();
             ensure!(
@@ -316,26 +316,26 @@ impl AtLeastOnce {
 }
 
 fn has_reason(effect: &Effect, reason: Reason) -> bool {
-    matches!(effect, Effect::Alert(alert) if alert.reason == Some(reason))
+    matches!(effect, Effect::Output(alert) if alert.reason == Some(reason))
 }
 
 fn effect_offset(effect: &Effect) -> i64 {
     match effect {
-        Effect::Alert(alert) => alert.offset.0,
+        Effect::Output(alert) => alert.offset.0,
         Effect::DeadLetter(letter) => letter.offset.0,
         Effect::State(_) => -1,
     }
 }
 
 fn alert_json(effect: &Effect) -> Option<Value> {
-    let Effect::Alert(alert) = effect else { return None };
+    let Effect::Output(alert) = effect else { return None };
     serde_json::from_slice(&alert.to_json(TOPIC)).ok()
 }
 
 /// Checks that an effect is the expected one.
 pub fn check(partition: i32, wanted: &Expected, effect: &Effect, log: &[Entry]) -> Result<(), Violation> {
     let same = match (wanted, effect) {
-        (Expected::Alert(json), Effect::Alert(_)) => alert_json(effect).as_ref() == Some(json),
+        (Expected::Alert(json), Effect::Output(_)) => alert_json(effect).as_ref() == Some(json),
         (Expected::State(generator, json), Effect::State(change)) => {
             let parsed = change.json.as_ref().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
             change.generator.as_str() == generator

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use genwatch_core::alarm::effect::Effect;
-use genwatch_core::alarm::state::StoredState;
+use genwatch_core::handler::StoredState;
+use genwatch_core::handler::effect::Effect;
 use genwatch_core::pool::CommitPart;
 use genwatch_core::types::{GeneratorId, TopicId};
 
@@ -229,7 +229,7 @@ impl Ledger {
         self.held = states.map(|change| change.offset.0).collect();
         let left = self.owed.difference(&self.held).next();
         let bytes: usize = part.effects.iter().map(Effect::bytes).sum();
-        let ends = |effect: &&Effect| !matches!(effect, Effect::Alert(_));
+        let ends = |effect: &&Effect| !matches!(effect, Effect::Output(_));
         ensure!(
             bytes <= most || part.effects.iter().filter(ends).count() <= 1,
             Chunk,

@@ -27,8 +27,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "commits_what_was_taken_in_before_it_is_finished",
         file: "pool/partition.rs",
-        before: "let Sealed { offset, effects } = self.outbox.seal(watermark, ",
-        after: "let Sealed { offset, effects } = self.outbox.seal(self.next, ",
+        before: "self.outbox.seal(self.ready_offset(), ",
+        after: "self.outbox.seal(self.next, ",
         caught_by: &[Offsets],
     },
     Mutation {
@@ -48,7 +48,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "forgets_to_queue_the_waiting_lane_again",
         file: "pool/lanes.rs",
-        before: "self.ready.insert((next.seq, index));",
+        before: "self.ready.insert((next, index));",
         after: "let _ = next;",
         caught_by: &[HeadOfLine],
     },
@@ -180,9 +180,9 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "forgets_which_reading_made_the_restored_state",
-        file: "alarm/state.rs",
-        before: "state.applied = stored.offset;",
-        after: "",
+        file: "handler/tracked.rs",
+        before: "Tracked { state, covered: offset, ",
+        after: "Tracked { state, covered: Offset(-1), ",
         caught_by: &[Visible, Effects],
     },
     Mutation {
@@ -272,9 +272,9 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "frees_the_lane_on_a_repeated_decommissioning",
-        file: "alarm/detector.rs",
-        before: "&log.epoch) {\n            return false;\n",
-        after: "&log.epoch) {\n            return true;\n",
+        file: "handler/tracked.rs",
+        before: "return Applied::Repeat;",
+        after: "return Applied::Gone;",
         caught_by: &[Effects],
     },
     Mutation {
@@ -321,15 +321,15 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "a_silence_keeps_the_offset_of_an_older_state",
-        file: "alarm/detector.rs",
-        before: "if !state.covers(last, || epoch) {",
+        file: "handler/tracked.rs",
+        before: "if !self.covers(last, || epoch) {",
         after: "if false {",
         caught_by: &[Effects],
     },
     Mutation {
         name: "judges_silence_by_now_and_not_by_the_question",
         file: "pool/mod.rs",
-        before: "work.watch_silence(end, &self.detector, asked, self.now);",
+        before: "work.watch(end, &self.handler, asked, self.now, &mut self.counts);",
         after: "work.watch_silence(end, &self.detector, if asked == self.now { asked } else { self.now }, self.now);",
         caught_by: &[Silence],
     },
@@ -468,22 +468,22 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "takes_a_reading_under_a_newer_leader_for_a_repeat",
-        file: "alarm/state.rs",
-        before: "offset <= self.applied && (!self.epoch.is_known() || epoch() <= self.epoch)",
+        file: "handler/tracked.rs",
+        before: "offset <= self.covered && (!self.epoch.is_known() || epoch() <= self.epoch)",
         after: "offset <= self.applied && (true || epoch() <= self.epoch)",
         caught_by: &[OtherLog, Effects],
     },
     Mutation {
         name: "forgets_the_leader_epoch_of_a_silence",
-        file: "alarm/detector.rs",
-        before: "(state.applied, state.epoch) = (last, epoch);",
-        after: "state.applied = last;",
+        file: "handler/tracked.rs",
+        before: "(self.covered, self.epoch) = (last, epoch);",
+        after: "self.covered = last;",
         caught_by: &[Effects, OtherLog],
     },
 ];
 
 /// The pure sources, below `src`.
-const PURE: [&str; 5] = ["alarm", "engine", "pool", "reading", "types.rs"];
+const PURE: [&str; 6] = ["alarm", "engine", "handler", "pool", "reading", "types.rs"];
 
 /// The simulation, in this folder.
 const SIMULATION: [&str; 13] = [
@@ -612,8 +612,9 @@ fn manifest(package: &str) -> String {
 
 /// One crate of core and simulation; the simulation calls the core `genwatch_core`, as it does here.
 fn main_file() -> String {
-    let core =
-        ["alarm", "engine", "pool", "reading", "types"].map(|name| format!("pub mod {name};\n")).concat();
+    let core = ["alarm", "engine", "handler", "pool", "reading", "types"]
+        .map(|name| format!("pub mod {name};\n"))
+        .concat();
     let simulation = |name: &&str| {
         let folder = project().join("tests/sim");
         let file = folder.join(format!("{name}.rs"));

@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use genwatch_core::alarm::effect::Effect;
 use genwatch_core::engine::commit::{CallResult, Delivery, Portion};
 use genwatch_core::engine::membership::Refusal;
+use genwatch_core::handler::effect::Effect;
 use genwatch_core::pool::{Commit, CommitPart};
 use genwatch_core::types::TopicId;
 

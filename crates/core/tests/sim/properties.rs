@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use genwatch_core::alarm::detector::Detector;
-use genwatch_core::alarm::effect::{DeadLetter, Effect};
+use genwatch_core::alarm::detector::{Detector, Job};
 use genwatch_core::alarm::rules::Rules;
+use genwatch_core::handler::effect::{DeadLetter, Effect};
 use genwatch_core::pool::{Beginning, Bounds, CommitPolicy, Handling, Pool, PoolAction, Ticket};
 use genwatch_core::reading;
 use genwatch_core::types::{Epoch, Millis, Mono, Now, Offset, PartitionId};
@@ -174,7 +174,10 @@ impl Bench {
         let entry = &self.logs[id][index];
         let (partition, offset, at) = (PartitionId(id as i32), Offset(entry.offset), Millis(entry.at));
         match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
-            Ok(parsed) => self.pool.take_in(partition, offset, at, &parsed, 100, || Epoch(0)),
+            Ok(parsed) => {
+                let (generator, job) = Job::of(&parsed);
+                self.pool.take_in(partition, offset, at, generator, job, 100, || Epoch(0));
+            }
             Err(error) => self.pool.take_in_bad(DeadLetter {
                 partition,
                 offset,
@@ -203,7 +206,7 @@ impl Bench {
     fn finish(&mut self, choice: usize) {
         if !self.running.is_empty() {
             let ticket = self.running.swap_remove(choice % self.running.len());
-            self.pool.finished(ticket);
+            self.pool.finished(ticket, ());
             self.act();
         }
     }
@@ -314,7 +317,7 @@ proptest! {
                 let mut by_generator: BTreeMap<Option<String>, Vec<Effect>> = BTreeMap::new();
                 for effect in part.effects.iter() {
                     let generator = match effect {
-                        Effect::Alert(alert) => Some(alert.generator.to_string()),
+                        Effect::Output(alert) => Some(alert.generator.to_string()),
                         Effect::State(change) => Some(change.generator.to_string()),
                         Effect::DeadLetter(_) => None,
                     };
@@ -343,7 +346,8 @@ fn read(pool: &mut Pool, partition: PartitionId, offset: i64, fuel: i64) {
     );
     let key = format!("g{offset}");
     let parsed = reading::parse(Some(key.as_bytes()), Some(text.as_bytes())).expect("a reading");
-    pool.take_in(partition, Offset(offset), Millis(0), &parsed, 100, || Epoch(0));
+    let (generator, job) = Job::of(&parsed);
+    pool.take_in(partition, Offset(offset), Millis(0), generator, job, 100, || Epoch(0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use genwatch_core::engine::commit::{Attempt, Call, CallResult, Delivery, Ended, 
 use genwatch_core::engine::encode::OutgoingRecord;
 use genwatch_core::engine::membership::{Fence, Refusal};
 use genwatch_core::engine::note::Note;
+use genwatch_core::handler::effect::Output;
 use genwatch_core::pool::{Commit, CommitPart};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -68,7 +69,7 @@ impl Work {
     }
 
     /// Makes the calls of an attempt until it ends.
-    pub(super) fn make(&mut self, mut attempt: Attempt, sealed: &Sealed) -> Outcome {
+    pub(super) fn make<O: Output>(&mut self, mut attempt: Attempt, sealed: &Sealed<O>) -> Outcome {
         let (id, begun) = (sealed.commit.id, Instant::now());
         self.deliveries.reset();
         if self.flags.renew.swap(false, Ordering::Relaxed) || self.may_have_asked_twice() {
@@ -103,7 +104,7 @@ impl Work {
         self.setup.delivery == Delivery::ExactlyOnce && self.deliveries.reported().disconnected
     }
 
-    fn call(&mut self, call: Call, sealed: &Sealed) -> CallResult {
+    fn call<O: Output>(&mut self, call: Call, sealed: &Sealed<O>) -> CallResult {
         let Sealed { commit, fence } = sealed;
         let done = match call {
             Call::Begin => self.begin(),
@@ -179,7 +180,7 @@ impl Work {
 
     /// Whether any committed offset carries the commit's token. (Comparing offsets isn't enough: an alarm raised by
     /// silence moves none.)
-    fn is_token_committed(&self, commit: &Commit) -> Result<bool, Failure> {
+    fn is_token_committed<O>(&self, commit: &Commit<O>) -> Result<bool, Failure> {
         let partitions: Vec<_> = commit.parts.iter().map(|part| part.partition).collect();
         let token = self.token(commit);
         loop {
@@ -196,16 +197,16 @@ impl Work {
     }
 
     /// Returns the commit token, which the commit's offsets carry so that its outcome can be found out later.
-    fn token(&self, commit: &Commit) -> String {
+    fn token<O>(&self, commit: &Commit<O>) -> String {
         format!("{}/{}", self.setup.instance, commit.id.0)
     }
 
-    fn noted(&self, commit: &Commit) -> Vec<NotedOffset> {
+    fn noted<O>(&self, commit: &Commit<O>) -> Vec<NotedOffset> {
         let token = self.token(commit);
-        let noted = |part: &CommitPart| NotedOffset {
+        let noted = |part: &CommitPart<O>| NotedOffset {
             partition: part.partition,
             offset: part.offset,
-            note: Note { token: token.clone(), topic: part.topic.clone() },
+            note: Note { token: token.clone(), topic: part.topic.clone(), event_time: part.event_time },
         };
         commit.parts.iter().map(noted).collect()
     }
@@ -222,7 +223,7 @@ impl Work {
         self.producer()?.begin_transaction().map_err(|error| transaction_failure(&error))
     }
 
-    fn write(&mut self, commit: &Commit, portion: Portion) -> Result<(), Failure> {
+    fn write<O: Output>(&mut self, commit: &Commit<O>, portion: Portion) -> Result<(), Failure> {
         self.have_producer()?;
         if portion == Portion::States {
             self.refuse_after_standstill()?;
@@ -258,7 +259,7 @@ impl Work {
         self.stood_still.set(self.standstill.noticed(clock::both()) || self.stood_still.get());
     }
 
-    fn offsets(&self, commit: &Commit, fence: &Fence) -> Result<(), Failure> {
+    fn offsets<O>(&self, commit: &Commit<O>, fence: &Fence) -> Result<(), Failure> {
         let offsets = self.noted(commit);
         if self.setup.delivery == Delivery::AtLeastOnce {
             let committed = self.setup.handle.commit(&offsets, fence);

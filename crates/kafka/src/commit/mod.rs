@@ -21,13 +21,14 @@ use crossbeam_channel::{Receiver, Sender};
 use genwatch_core::engine::commit::{Attempt, Delivery};
 use genwatch_core::engine::encode::Encoder;
 use genwatch_core::engine::membership::{Fence, Refusal};
+use genwatch_core::handler::effect::Output;
 use genwatch_core::pool::{Commit, CommitId};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 
 use crate::config::{Connection, TRANSACTION_TIMEOUT, worker_name};
 use crate::consumer::Handle;
-use crate::topics::Topics;
+use crate::topics::HandlerTopics;
 use calls::Work;
 use deliveries::Deliveries;
 use retry::{Retry, reason};
@@ -83,12 +84,12 @@ pub enum CommitError {
 
 /// The committer's thread and its channels.
 #[derive(Debug)]
-pub struct Committer {
-    commits: Option<Sender<Sealed>>,
+pub struct Committer<O> {
+    commits: Option<Sender<Sealed<O>>>,
     outcomes: Receiver<Outcome>,
     flags: Flags,
     /// The commit under way, kept so that a replacement thread can find out how it ended.
-    under_way: Option<Sealed>,
+    under_way: Option<Sealed<O>>,
     setup: Setup,
     waker: Thread,
     thread: Option<JoinHandle<()>>,
@@ -96,8 +97,8 @@ pub struct Committer {
 
 /// A commit and the membership under which it may be sent.
 #[derive(Clone, Debug)]
-struct Sealed {
-    commit: Commit,
+struct Sealed<O> {
+    commit: Commit<O>,
     fence: Fence,
 }
 
@@ -137,7 +138,7 @@ struct Setup {
     doubtful_standstill: Duration,
 }
 
-impl Committer {
+impl<O: Output> Committer<O> {
     /// Creates the producer and starts the thread. For exactly-once, registers the transactional id first, which waits
     /// for the cluster.
     ///
@@ -146,11 +147,11 @@ impl Committer {
     pub fn start(
         connection: &Connection,
         group: &str,
-        topics: &Topics,
+        topics: &HandlerTopics,
         delivery: Delivery,
         handle: Arc<Handle>,
         waker: Thread,
-    ) -> Result<Committer, CommitError> {
+    ) -> Result<Committer<O>, CommitError> {
         let mut config = match delivery {
             Delivery::ExactlyOnce => connection.transactional_producer(group),
             Delivery::AtLeastOnce => connection.producer(),
@@ -171,9 +172,9 @@ impl Committer {
             delivery,
             encoder: Encoder {
                 readings: topics.readings.clone(),
-                alerts: topics.alerts.clone(),
+                output: topics.output.clone(),
                 state: topics.state.clone(),
-                dead_letters: topics.dead_letters.clone(),
+                dead_letters: topics.dead_letters.clone().unwrap_or_default(),
                 group: group.to_owned(),
                 worker: worker_name(),
             },
@@ -222,7 +223,7 @@ impl Committer {
     }
 
     /// Hands over a commit. Call it again only after this one's outcome.
-    pub fn begin(&mut self, commit: Commit, fence: Fence) {
+    pub fn begin(&mut self, commit: Commit<O>, fence: Fence) {
         self.flags.abandoned.store(false, Ordering::Relaxed);
         let sealed = Sealed { commit, fence };
         self.under_way = Some(sealed.clone());
@@ -262,9 +263,9 @@ impl Committer {
     }
 }
 
-impl Drop for Committer {
+impl<O> Drop for Committer<O> {
     fn drop(&mut self) {
-        self.give_up();
+        self.flags.give_up.store(true, Ordering::Relaxed);
         self.commits = None;
         let Some(thread) = self.thread.take() else { return };
         // Don't join a thread that is stuck inside librdkafka; process exit ends it.
@@ -309,11 +310,15 @@ fn make_producer(
 }
 
 /// The channels of a committer thread: commits in, outcomes out.
-type Channels = (Sender<Sealed>, Receiver<Outcome>, JoinHandle<()>);
+type Channels<O> = (Sender<Sealed<O>>, Receiver<Outcome>, JoinHandle<()>);
 
 /// Starts a thread. `in_doubt` is a commit of an earlier producer with the same id that may have succeeded.
-fn spawn(mut work: Work, in_doubt: Option<Sealed>, waker: Thread) -> Result<Channels, CommitError> {
-    let (commits, incoming) = crossbeam_channel::unbounded::<Sealed>();
+fn spawn<O: Output>(
+    mut work: Work,
+    in_doubt: Option<Sealed<O>>,
+    waker: Thread,
+) -> Result<Channels<O>, CommitError> {
+    let (commits, incoming) = crossbeam_channel::unbounded::<Sealed<O>>();
     let (outgoing, outcomes) = crossbeam_channel::unbounded();
     let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
         let delivery = work.setup.delivery;

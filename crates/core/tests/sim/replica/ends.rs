@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use genwatch_core::alarm::effect::Effect;
 use genwatch_core::alarm::event::Reason;
+use genwatch_core::handler::effect::Effect;
 use genwatch_core::pool::CommitPart;
 use genwatch_core::types::{Millis, Mono, Now, Offset, PartitionId};
 use genwatch_oracle::Meaning;
@@ -102,7 +102,7 @@ impl Replica {
     /// long enough. A generator without records in this log, whose state is of a previous log, counts as silent.
     pub(super) fn check_silences(&self, part: &CommitPart, log: &[Entry]) -> Result<(), Violation> {
         for effect in part.effects.iter() {
-            let Effect::Alert(alert) = effect else { continue };
+            let Effect::Output(alert) = effect else { continue };
             let whose = (part.partition.0, alert.generator.as_str().to_owned());
             let is_its =
                 |entry: &Entry| entry.generator == whose.1 && matches!(entry.meaning, Meaning::Reading(_));

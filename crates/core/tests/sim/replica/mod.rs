@@ -12,14 +12,14 @@ mod sent;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use genwatch_core::alarm::detector::Detector;
-use genwatch_core::alarm::effect::DeadLetter;
+use genwatch_core::alarm::detector::{Detector, Job};
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::{self, Attempt, Call, Delivery, Ended, Next, Portion};
 use genwatch_core::engine::membership::{Fence, Refusal};
 use genwatch_core::engine::restore::{Answer, AskId, Fault, Question};
 use genwatch_core::engine::start::{OnOutOfRange, Policies};
 use genwatch_core::engine::{Action, Engine, Notice, Reported, Settings};
+use genwatch_core::handler::effect::DeadLetter;
 use genwatch_core::pool::{Bounds, Commit, Handling, Pool, Ticket};
 use genwatch_core::reading;
 use genwatch_core::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
@@ -495,7 +495,10 @@ impl Replica {
         let epoch = || Epoch(entry.epoch);
         let bytes = entry.key.as_ref().map_or(0, Vec::len) + entry.value.as_ref().map_or(0, Vec::len);
         match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
-            Ok(parsed) => self.engine.take_in(partition, offset, at, &parsed, bytes, epoch),
+            Ok(parsed) => {
+                let (generator, job) = Job::of(&parsed);
+                self.engine.take_in(partition, offset, at, generator, job, bytes, epoch);
+            }
             Err(error) => self.engine.take_in_bad(DeadLetter {
                 partition,
                 offset,
@@ -537,7 +540,7 @@ impl Replica {
                 if void { ", void" } else { "" }
             );
             let before = self.engine.pool().bytes();
-            self.engine.finished(ticket);
+            self.engine.finished(ticket, ());
             // Its effects count from now on.
             let grown = self.engine.pool().bytes().saturating_sub(before);
             let most = around.scenario.effect_bytes();
@@ -697,7 +700,7 @@ impl Replica {
         let mut starts = Vec::new();
         for action in self.engine.actions() {
             match action {
-                Action::Run { ticket, generator, offset } => {
+                Action::Run { ticket, generator, offset, .. } => {
                     self.begin_work(ticket, &generator, offset, around)?
                 }
                 Action::Pause(id) => self.pause(id, true, around),

@@ -1,7 +1,7 @@
 //! Answers the engine's questions after some time, in any order; the answer to a forgotten question may still arrive.
 
-use genwatch_core::alarm::state::StoredState;
 use genwatch_core::engine::restore::{Answer, AskId, Question};
+use genwatch_core::handler::StoredState;
 use genwatch_core::types::{GeneratorId, TopicId};
 use rand::Rng;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use genwatch_core::alarm::effect::Effect;
+use genwatch_core::handler::effect::Effect;
 use genwatch_core::pool::{Commit, CommitPart};
 
 /// Identifies an effect: its subject, its offset, and its content.
@@ -42,7 +42,7 @@ impl Sent {
 /// The names of a part's effects.
 fn names(part: &CommitPart) -> impl Iterator<Item = Name> {
     part.effects.iter().map(|effect| match effect {
-        Effect::Alert(alert) => (
+        Effect::Output(alert) => (
             alert.generator.to_string(),
             alert.offset.0,
             format!("{} {:?} {:?}", alert.rule.name, alert.kind, alert.at),

@@ -2,15 +2,27 @@
 //!
 //! There is no other way out, so a worker whose commits are refused publishes nothing.
 
+use std::fmt;
+
 use crate::alarm::event::AlertEvent;
+use crate::engine::encode::{Encoder, OutgoingRecord};
 use crate::reading::BadRecord;
 use crate::types::{GeneratorId, Millis, Offset, PartitionId};
 
+/// What a handler puts out: to its own topic.
+pub trait Output: Clone + fmt::Debug + PartialEq + Send + Sync + 'static {
+    /// Approximate bytes in memory and on the wire, for the limits of the buffer and of a commit.
+    fn bytes(&self) -> usize;
+
+    /// The record to write.
+    fn record<'a>(&'a self, names: &'a Encoder) -> OutgoingRecord<'a>;
+}
+
 /// One effect of one record.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// To the alerts topic.
-    Alert(Box<AlertEvent>),
+pub enum Effect<O = Box<AlertEvent>> {
+    /// To the handler's topic.
+    Output(O),
     /// To the state topic.
     State(StateChange),
     /// To the dead letter queue.
@@ -31,6 +43,9 @@ pub struct StateChange {
     /// The offset of the record that caused it; after a silence, that of the last reading; at the start of a
     /// partition, where the partition begins.
     pub offset: Offset,
+    /// The first record that it covers and no earlier state record does: no offset behind this one is committed
+    /// before it.
+    pub from: Offset,
 }
 
 /// A bad record, unchanged, and what is wrong with it.
@@ -52,13 +67,13 @@ pub struct DeadLetter {
     pub error: BadRecord,
 }
 
-impl Effect {
+impl<O: Output> Effect<O> {
     /// The state change, if it is one.
     #[must_use]
     pub fn as_state(&self) -> Option<&StateChange> {
         match self {
             Effect::State(change) => Some(change),
-            Effect::Alert(_) | Effect::DeadLetter(_) => None,
+            Effect::Output(_) | Effect::DeadLetter(_) => None,
         }
     }
 
@@ -66,10 +81,8 @@ impl Effect {
     #[must_use]
     pub fn bytes(&self) -> usize {
         const OVERHEAD: usize = 192;
-        /// The JSON of an alert with its headers: about 600 with the overhead.
-        const ALERT: usize = 408;
         let payload = match self {
-            Effect::Alert(_) => ALERT,
+            Effect::Output(output) => output.bytes(),
             Effect::State(change) => change.json.as_ref().map_or(0, Vec::len),
             Effect::DeadLetter(letter) => {
                 let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
