@@ -27,6 +27,7 @@ pub struct Offset(pub i64);
 
 impl Offset {
     /// The next offset: what is committed when this record is the last finished one.
+    #[inline]
     #[must_use]
     pub fn next(self) -> Offset {
         Offset(self.0 + 1)
@@ -46,6 +47,7 @@ pub struct TopicId(Arc<str>);
 
 impl TopicId {
     /// The id as text.
+    #[inline]
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -87,6 +89,7 @@ impl Epoch {
     pub const UNKNOWN: Epoch = Epoch(-1);
 
     /// Whether the broker gave one.
+    #[inline]
     #[must_use]
     pub fn is_known(self) -> bool {
         self.0 >= 0
@@ -137,12 +140,14 @@ pub struct Mono(pub i64);
 
 impl Mono {
     /// `millis` milliseconds later.
+    #[inline]
     #[must_use]
     pub fn after(self, millis: i64) -> Mono {
         Mono(self.0.saturating_add(millis))
     }
 
     /// Milliseconds from `earlier` to `self`.
+    #[inline]
     #[must_use]
     pub fn since(self, earlier: Mono) -> i64 {
         self.0.saturating_sub(earlier.0)
@@ -170,6 +175,7 @@ pub struct GeneratorId(Arc<str>);
 
 impl GeneratorId {
     /// The id as text.
+    #[inline]
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -184,6 +190,7 @@ impl From<&str> for GeneratorId {
 
 // Lets a lookup in a map keyed by GeneratorId borrow its key, so that the hot path doesn't allocate.
 impl Borrow<str> for GeneratorId {
+    #[inline]
     fn borrow(&self) -> &str {
         &self.0
     }

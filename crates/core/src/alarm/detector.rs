@@ -21,6 +21,7 @@ pub enum Job {
 
 impl Job {
     /// The job of a parsed record, and whose it is.
+    #[inline]
     #[must_use]
     pub fn of<'a>(parsed: &Parsed<'a>) -> (&'a str, Job) {
         match *parsed {
@@ -67,6 +68,7 @@ impl Detector {
     }
 
     /// Applies a reading: updates the state, puts out alerts, counts late evaluations by rule index.
+    #[inline]
     fn reading(
         &self,
         state: &mut AlarmState,

@@ -24,6 +24,7 @@ pub enum Phase {
 
 impl Phase {
     /// Whether a raised event has no cleared event yet.
+    #[inline]
     #[must_use]
     pub fn is_active(self) -> bool {
         matches!(self, Phase::Raised | Phase::Clearing)

@@ -122,7 +122,7 @@ impl<H: Handler> Tracked<H> {
     /// Applies a record, unless the state covers it, and appends its effects: outputs, and behind them the state if it
     /// changed.
     #[allow(clippy::too_many_arguments)]
-    #[inline]
+    #[inline(always)]
     pub fn apply(
         &mut self,
         handler: &H,

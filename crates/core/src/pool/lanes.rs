@@ -111,6 +111,7 @@ impl<H: Handler> Lanes<H> {
 
     /// Handles a record now. Only for lanes on which nothing waits or runs.
     #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
     pub fn evaluate(
         &mut self,
         handler: &H,
@@ -383,7 +384,7 @@ impl<H: Handler> Lane<H> {
 
     /// Applies a record.
     #[allow(clippy::too_many_arguments)]
-    #[inline]
+    #[inline(always)]
     fn apply(
         &mut self,
         handler: &H,

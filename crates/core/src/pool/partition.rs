@@ -112,6 +112,7 @@ impl<H: Handler> PartitionWork<H> {
 
     /// Handles a record on arrival. Nothing can be waiting: with this handling every record is finished on arrival.
     #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
     pub(super) fn evaluate(
         &mut self,
         handler: &H,

@@ -33,14 +33,17 @@ struct Place {
 const _: () = assert!(size_of::<Place>() == 16);
 
 impl Place {
+    #[inline]
     fn new(end: Offset, at: Millis, finished: bool) -> Place {
         Place { end_and_finished: (end.0.cast_unsigned() << 1) | u64::from(finished), at }
     }
 
+    #[inline]
     fn end(self) -> Offset {
         Offset((self.end_and_finished >> 1).cast_signed())
     }
 
+    #[inline]
     fn is_finished(self) -> bool {
         self.end_and_finished & 1 == 1
     }
@@ -57,6 +60,7 @@ pub struct Passed {
 
 impl Passed {
     /// Counts one record's timestamp.
+    #[inline]
     pub fn count(&mut self, at: Millis) {
         self.records += 1;
         let full = self.times.len() >= MAX_TIME_RUNS;
@@ -77,12 +81,14 @@ impl Passed {
 
 impl Watermark {
     /// A watermark at `offset`: everything before it is finished, and nothing else is known.
+    #[inline]
     #[must_use]
     pub fn new(offset: Offset) -> Watermark {
         Watermark { places: VecDeque::new(), first: 0, offset, unfinished: 0 }
     }
 
     /// Gives the record at `offset` a place. Returns its sequence number.
+    #[inline]
     pub fn begin(&mut self, offset: Offset, at: Millis) -> u64 {
         self.unfinished += 1;
         self.push(Place::new(offset.next(), at, false))
@@ -108,6 +114,7 @@ impl Watermark {
     }
 
     /// Finishes the record with this sequence number.
+    #[inline]
     pub fn finish(&mut self, seq: u64, passed: &mut Passed) {
         let place =
             seq.checked_sub(self.first).and_then(|index| self.places.get_mut(usize::try_from(index).ok()?));
@@ -127,18 +134,21 @@ impl Watermark {
     }
 
     /// Everything before this offset is finished.
+    #[inline]
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.offset
     }
 
     /// Records in process, or waiting for it.
+    #[inline]
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.unfinished
     }
 
     /// Finished records after an unfinished one: a crash repeats them.
+    #[inline]
     #[must_use]
     pub fn finished(&self) -> usize {
         self.places.len() - self.unfinished

@@ -351,7 +351,7 @@ const MUTATIONS: &[Mutation] = &[
         name: "effects_wait_for_the_watermark",
         file: "pool/outbox.rs",
         before: "        let (mut effects, mut bytes) = self.take_groups(budget);\n",
-        after: "        let ahead = |effect: &Effect| effect.as_state().is_some_and(|change| change.offset >= watermark);\n        let end = self.open.iter().position(ahead).unwrap_or(self.open.len());\n        let is_state = |effect: &Effect| effect.as_state().is_some();\n        let later = self.open.split_off(self.open[..end].iter().rposition(is_state).map_or(0, |last| last + 1));\n        let (mut effects, mut bytes) = self.take_groups(budget);\n        self.open.extend(later);\n",
+        after: "        let ahead = |effect: &Effect<O>| effect.as_state().is_some_and(|change| change.offset >= watermark);\n        let end = self.open.iter().position(ahead).unwrap_or(self.open.len());\n        let is_state = |effect: &Effect<O>| effect.as_state().is_some();\n        let later = self.open.split_off(self.open[..end].iter().rposition(is_state).map_or(0, |last| last + 1));\n        let (mut effects, mut bytes) = self.take_groups(budget);\n        self.open.extend(later);\n",
         caught_by: &[Visible, Chunk, Progress],
     },
     Mutation {
