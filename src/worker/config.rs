@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::restore::Fault;
-use genwatch_core::engine::start::Policies;
+use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
 use genwatch_core::pool::Bounds;
 use genwatch_core::reading::bad_ratio;
 use genwatch_core::types::PartitionId;
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::commit::CommitError;
-use genwatch_kafka::config::{Connection, GroupProtocol};
+use genwatch_kafka::config::{Connection, GroupProtocol, worker_name};
 use genwatch_kafka::error::ClientError;
 use genwatch_kafka::restore::RestoreError;
 use genwatch_kafka::topics::HandlerTopics;
@@ -52,6 +52,30 @@ pub struct WorkerConfig {
     pub name: String,
     /// The live view of all workers in this process, if there is one.
     pub fleet: Option<Arc<FleetView>>,
+}
+
+impl WorkerConfig {
+    /// A worker of this group with the defaults of `genwatch worker`: exactly-once, commits each 100 ms, a drain of 20 s.
+    #[must_use]
+    pub fn new(connection: Connection, topics: HandlerTopics, group: &str) -> WorkerConfig {
+        WorkerConfig {
+            connection,
+            topics,
+            group: group.to_owned(),
+            reports: format!("{group}_workers"),
+            delivery: Delivery::ExactlyOnce,
+            commit_interval: Duration::from_millis(100),
+            protocol: GroupProtocol::Classic,
+            rate_limit: None,
+            exit_at_end: false,
+            drain_timeout: Duration::from_secs(20),
+            policies: Policies { on_out_of_range: OnOutOfRange::Fail, on_new_topic: OnNewTopic::Fail },
+            max_bad_ratio: None,
+            bounds: Bounds { records: 100_000, bytes: 64 << 20 },
+            name: worker_name(),
+            fleet: None,
+        }
+    }
 }
 
 /// A worker's results.

@@ -18,6 +18,7 @@ mod config;
 mod deaf;
 mod group;
 mod instruments;
+pub mod lookup;
 mod metrics;
 mod replace;
 mod reports;

@@ -37,6 +37,7 @@ mod notices;
 mod observing;
 mod offsets;
 mod outage;
+mod own_handler;
 mod own_sink;
 mod panic;
 mod rebalance;

@@ -246,6 +246,13 @@ impl World {
         });
     }
 
+    /// Creates a topic of outputs.
+    pub fn create_like_readings(&self, topic: &str, partitions: i32) {
+        let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let made = block_on(self.admin().create_topics([&topic], &AdminOptions::new())).expect("an answer");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("an admin client")
     }
@@ -268,6 +275,11 @@ impl World {
     /// The group's committed offsets.
     pub fn progress(&self) -> Group {
         records::progress(&self.brokers, &self.topic, &self.group)
+    }
+
+    /// Another group's committed offsets in the readings topic.
+    pub fn progress_of(&self, group: &str) -> Group {
+        records::progress(&self.brokers, &self.topic, group)
     }
 
     /// A client of the group that is not a member: to look at its offsets, or to set them.

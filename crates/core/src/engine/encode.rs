@@ -61,7 +61,7 @@ impl Encoder {
 
     /// A plain record of the output topic: its key decides its partition.
     #[must_use]
-    pub fn output<'a>(&'a self, key: &'a [u8], value: Vec<u8>) -> OutgoingRecord<'a> {
+    pub fn output<'a>(&'a self, key: &'a [u8], value: impl Into<Cow<'a, [u8]>>) -> OutgoingRecord<'a> {
         OutgoingRecord {
             topic: &self.output,
             partition: None,

@@ -18,6 +18,25 @@ pub trait Output: Clone + fmt::Debug + PartialEq + Send + Sync + 'static {
     fn record<'a>(&'a self, names: &'a Encoder) -> OutgoingRecord<'a>;
 }
 
+/// An output for handlers that need no more than a value: its key is the generator, which decides its partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyed {
+    /// The generator.
+    pub generator: GeneratorId,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+impl Output for Keyed {
+    fn bytes(&self) -> usize {
+        self.generator.as_str().len() + self.value.len()
+    }
+
+    fn record<'a>(&'a self, names: &'a Encoder) -> OutgoingRecord<'a> {
+        names.output(self.generator.as_str().as_bytes(), self.value.as_slice())
+    }
+}
+
 /// One effect of one record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect<O = Box<AlertEvent>> {

@@ -21,17 +21,8 @@
 //! use genwatch_core::handler::{Handler, Incoming, Outputs, Place, Verdict};
 //! use genwatch_core::reading::{self, BadRecord, Parsed};
 //! use genwatch_core::types::Now;
-//! # use genwatch_core::engine::encode::{Encoder, OutgoingRecord};
-//! # use genwatch_core::handler::effect::Output;
-//! # use genwatch_core::types::GeneratorId;
-//! # #[derive(Clone, Debug, PartialEq)]
-//! # struct Hundred(GeneratorId, u64);
-//! # impl Output for Hundred {
-//! #     fn bytes(&self) -> usize { 64 }
-//! #     fn record<'a>(&'a self, names: &'a Encoder) -> OutgoingRecord<'a> {
-//! #         names.output(self.0.as_str().as_bytes(), format!("{{\"readings\":{}}}", self.1).into_bytes())
-//! #     }
-//! # }
+//! use genwatch_core::handler::effect::Keyed;
+//!
 //! struct Counter;
 //!
 //! impl Handler for Counter {
@@ -39,7 +30,7 @@
 //!     type Answer = ();
 //!     type State = u64;
 //!     type Stored = Count;
-//!     type Output = Hundred;
+//!     type Output = Keyed;
 //!
 //!     fn parse<'a>(&self, record: &Incoming<'a>) -> Result<(&'a str, ()), BadRecord> {
 //!         let (Parsed::Reading { generator, .. } | Parsed::Decommissioned { generator }) =
@@ -59,12 +50,13 @@
 //!         Count { count: *state }
 //!     }
 //!
-//!     fn handle(&self, state: &mut u64, (): (), (): (), at: &Place<'_>, out: &mut Outputs<'_, Hundred>) -> Verdict {
+//!     fn handle(&self, state: &mut u64, (): (), (): (), at: &Place<'_>, out: &mut Outputs<'_, Keyed>) -> Verdict {
 //!         *state += 1;
 //!         if *state % 100 > 0 {
 //!             return Verdict::Dirty;
 //!         }
-//!         out.push(Hundred(at.generator.clone(), *state));
+//!         let value = format!(r#"{{"readings":{state}}}"#).into_bytes();
+//!         out.push(Keyed { generator: at.generator.clone(), value });
 //!         Verdict::Changed
 //!     }
 //! }
