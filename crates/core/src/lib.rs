@@ -9,6 +9,7 @@
 //! * [`types`]: the words of a partitioned log: partition, offset, time, generator.
 //! * [`reading`]: a reading, parsed and checked.
 //! * [`alarm`]: rules, the alarm state machine, alert events, effects.
+//! * [`aggregate`]: statistics of each generator by window of event time.
 //! * [`pool`]: readings worked side by side, effects published as they are done. The heart of the project.
 //! * [`engine`]: every decision of a worker: its partitions, memberships, commits. It owns the pool.
 //! * [`ranges`]: partitions in one line.
@@ -17,6 +18,7 @@
 //! * [`simulator`]: a fleet of model generators.
 //! * [`pacer`]: how many of anything are due by now at a given rate.
 
+pub mod aggregate;
 pub mod alarm;
 pub mod engine;
 pub mod lag;
