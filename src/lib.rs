@@ -27,6 +27,7 @@
 pub mod cli;
 pub mod dashboard;
 pub mod demo;
+pub mod downsample;
 pub mod fleet;
 pub mod mqtt;
 pub mod service;

@@ -6,8 +6,10 @@ mod bridge;
 mod completions;
 mod dashboard;
 mod demo;
+mod downsample;
 mod health;
 mod logging;
+mod member;
 mod mqtt;
 mod options;
 mod signals;
@@ -60,6 +62,7 @@ enum Command {
     Topics(topics::Options),
     Simulate(simulate::Options),
     Worker(worker::Options),
+    Downsample(downsample::Options),
     Alerts(alerts::Options),
     Status(status::Options),
     Bridge(bridge::Options),
@@ -151,6 +154,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Topics(options) => topics::run(&options),
         Command::Simulate(options) => simulate::run(&options),
         Command::Worker(options) => worker::run(&options),
+        Command::Downsample(options) => downsample::run(&options),
         Command::Alerts(options) => alerts::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Bridge(options) => bridge::run(&options),

@@ -6,19 +6,14 @@ use std::time::Duration;
 use clap::Args;
 use genwatch_core::alarm::detector::Detector;
 use genwatch_core::alarm::rules::Rules;
-use genwatch_core::engine::commit::Delivery;
-use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
-use genwatch_core::pool::Bounds;
 use genwatch_kafka::clock::millis;
-use genwatch_kafka::config::{GroupProtocol, worker_name};
 use genwatch_kafka::topics::Topics;
 
-use super::options::Choice;
+use super::member::{MemberOptions, failure};
 use super::{ClusterOptions, Failure};
-use crate::service::http::HttpAddress;
+use crate::worker::WorkerConfig;
 use crate::worker::alarms::AlarmSummary;
 use crate::worker::work::{Delays, DelaysConfig};
-use crate::worker::{WorkerConfig, WorkerError};
 
 /// Process readings as one worker of the group: raise and clear alarms.
 ///
@@ -41,18 +36,9 @@ pub(super) struct Options {
     #[arg(long, default_value_t = 64, env = "GENWATCH_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     concurrency: u32,
 
-    /// The delivery guarantee for alerts, states and dead letters.
-    #[arg(long, value_enum, default_value_t = Choice(Delivery::ExactlyOnce), env = "GENWATCH_DELIVERY")]
-    delivery: Choice<Delivery>,
-
     /// Time between commits while only offsets move. Effects are committed sooner.
     #[arg(long, default_value = "100ms", value_parser = super::duration, env = "GENWATCH_COMMIT_INTERVAL")]
     commit_interval: Duration,
-
-    /// How the group assigns partitions: classic (cooperative-sticky) or consumer (KIP-848, Kafka 4; the brokers set
-    /// the session timeout, 45 s by default, after which they notice a killed worker).
-    #[arg(long, value_enum, default_value_t = Choice(GroupProtocol::Classic), env = "GENWATCH_GROUP_PROTOCOL")]
-    group_protocol: Choice<GroupProtocol>,
 
     /// Simulated work per reading: an asynchronous wait, as for a remote lookup.
     #[arg(long, default_value = "0s", value_parser = super::duration, env = "GENWATCH_WORK")]
@@ -73,38 +59,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "RATIO", value_parser = ratio, env = "GENWATCH_MAX_BAD_RATIO")]
     max_bad_ratio: Option<f64>,
 
-    /// Take in at most this many records a second.
-    #[arg(long, value_name = "N", env = "GENWATCH_RATE_LIMIT", value_parser = clap::value_parser!(u32).range(1..))]
-    rate_limit: Option<u32>,
-
-    /// Serve /metrics, /livez and /readyz here.
-    #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
-    http: Option<HttpAddress>,
-
-    /// Stop once every assigned partition has reached the end it had at the start.
-    #[arg(long, env = "GENWATCH_EXIT_AT_END")]
-    exit_at_end: bool,
-
-    /// How long readings begun may take to finish when partitions are given up.
-    #[arg(long, default_value = "20s", value_parser = super::duration, env = "GENWATCH_DRAIN_TIMEOUT")]
-    drain_timeout: Duration,
-
-    /// What to do when retention has deleted readings before they were processed.
-    #[arg(long, value_enum, default_value_t = Choice(OnOutOfRange::Fail), env = "GENWATCH_ON_OUT_OF_RANGE")]
-    on_out_of_range: Choice<OnOutOfRange>,
-
-    /// What to do when the readings topic was deleted and re-created, or is a mirror: offsets and alarm states then
-    /// belong to another log.
-    #[arg(long, value_enum, default_value_t = Choice(OnNewTopic::Fail), env = "GENWATCH_ON_NEW_TOPIC")]
-    on_new_topic: Choice<OnNewTopic>,
-
-    /// The most records taken in and not finished, over all partitions; a partition whose share is full is paused.
-    #[arg(long, value_name = "RECORDS", default_value_t = 100_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
-    max_in_flight: u32,
-
-    /// The most mebibytes of these and of effects that wait for a commit.
-    #[arg(long, value_name = "MIB", default_value_t = 64, env = "GENWATCH_MAX_IN_FLIGHT_MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    max_in_flight_mib: u32,
+    #[command(flatten)]
+    member: MemberOptions,
 
     #[command(flatten)]
     cluster: ClusterOptions,
@@ -119,13 +75,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         check_forgetting(after, &rules).map_err(Failure::usage)?;
     }
     let connection = options.cluster.connection()?;
-    connection
-        .check_worker(
-            &options.cluster.group,
-            options.group_protocol.0,
-            options.delivery.0 == Delivery::ExactlyOnce,
-        )
-        .map_err(Failure::usage)?;
+    options.member.check(&connection, &options.cluster.group)?;
     let detector = Detector::new(rules).forget_silent_after(options.forget_silent_after.map(millis));
     let work = Delays::new(DelaysConfig {
         concurrency: options.concurrency as usize,
@@ -134,42 +84,15 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         work_timeout: options.work_timeout,
     });
     let topics = Topics::new(&options.cluster.topic, &options.cluster.group);
+    let group = &options.cluster.group;
     let config = WorkerConfig {
-        connection,
-        topics: topics.of_alarms(),
-        group: options.cluster.group.clone(),
-        reports: topics.workers,
         max_bad_ratio: options.max_bad_ratio,
-        delivery: options.delivery.0,
-        commit_interval: options.commit_interval,
-        protocol: options.group_protocol.0,
-        rate_limit: options.rate_limit,
-        exit_at_end: options.exit_at_end,
-        drain_timeout: options.drain_timeout,
-        policies: Policies {
-            on_out_of_range: options.on_out_of_range.0,
-            on_new_topic: options.on_new_topic.0,
-        },
-        bounds: Bounds {
-            records: options.max_in_flight as usize,
-            bytes: (options.max_in_flight_mib as usize) << 20,
-        },
-        name: worker_name(),
-        fleet: None,
+        ..options.member.worker(connection, topics.of_alarms(), group, group, options.commit_interval)
     };
-    super::run_service(options.http.as_ref(), |context| {
+    super::run_service(options.member.http.as_ref(), |context| {
         let summary = crate::worker::run(config, detector, work, context).map_err(failure)?;
         Ok(AlarmSummary::from(summary))
     })
-}
-
-/// What a worker's failure means for the command line.
-pub(super) fn failure(error: WorkerError) -> Failure {
-    match error {
-        // Conflicting properties are found when a client is made of them.
-        WorkerError::Client(_) => Failure::usage(error),
-        _ => Failure::from(error),
-    }
 }
 
 /// Checks that no generator is forgotten before its silence is reported.

@@ -77,7 +77,7 @@ pub struct AlarmSummary {
 
 impl From<WorkerSummary> for AlarmSummary {
     fn from(summary: WorkerSummary) -> AlarmSummary {
-        let WorkerSummary { records, outputs, dlq, seconds, records_per_second, commits, rebalances } =
+        let WorkerSummary { records, outputs, dlq, seconds, records_per_second, commits, rebalances, .. } =
             summary;
         AlarmSummary { records, alerts: outputs, dlq, seconds, records_per_second, commits, rebalances }
     }

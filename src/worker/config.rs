@@ -87,6 +87,10 @@ pub struct WorkerSummary {
     pub outputs: u64,
     /// Dead letters committed.
     pub dlq: u64,
+    /// Bad records left out, as they have no dead letter here.
+    pub skipped: u64,
+    /// What the handler has counted, by counter.
+    pub counts: Vec<u64>,
     /// From the first record received to the last commit.
     pub seconds: f64,
     /// `records / seconds`.

@@ -580,6 +580,7 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
     }
 
     fn summarize(mut self) -> WorkerSummary {
+        self.take_counts();
         if let (Some(first), Some(last)) = (self.first_record, self.last_commit) {
             self.summary.seconds = last.saturating_duration_since(first).as_secs_f64();
             if self.summary.seconds > 0.0 {

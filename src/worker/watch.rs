@@ -105,14 +105,13 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
         self.log_ends.retain(|id, _| held.contains(id));
         self.ends.ask(held.into_iter().collect());
         self.engine.forget_idle(FORGET_IDLE);
+        self.take_counts();
         let metrics = &self.instruments.metrics;
         metrics.generators.set(i64::try_from(self.engine.pool().generators()).unwrap_or(i64::MAX));
         metrics.in_flight.set(i64::try_from(self.engine.pool().in_flight()).unwrap_or(i64::MAX));
         for (partition, records) in self.engine.pool_mut().take_record_counts() {
             metrics.records.with_label_values(&[&partition.to_string()]).inc_by(records);
         }
-        let counts = self.engine.pool_mut().take_counts();
-        self.handler.counted(&self.instruments.own, &counts);
         let mut unanswered = Vec::new();
         for slot in self.engine.slots() {
             // A partition that has never started has no committed offset; it isn't processed.
@@ -146,6 +145,16 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
         }
         self.tell_leaders_away(&unanswered);
         self.tell_activity();
+    }
+
+    /// Takes over what the handler has counted.
+    pub(super) fn take_counts(&mut self) {
+        let counts = self.engine.pool_mut().take_counts();
+        self.handler.counted(&self.instruments.own, &counts);
+        self.summary.counts.resize(counts.len(), 0);
+        for (total, count) in self.summary.counts.iter_mut().zip(&counts) {
+            *total += count;
+        }
     }
 
     fn tell_leaders_away(&mut self, partitions: &[PartitionId]) {

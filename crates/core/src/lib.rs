@@ -10,6 +10,7 @@
 //! * [`reading`]: a reading, parsed and checked.
 //! * [`handler`]: the seam to what is done with a generator's records; effects and states.
 //! * [`alarm`]: a handler: rules, the alarm state machine, alert events.
+//! * [`aggregate`]: another: statistics of each generator by window of event time.
 //! * [`pool`]: readings worked side by side, effects published as they are done. The heart of the project.
 //! * [`engine`]: every decision of a worker: its partitions, memberships, commits. It owns the pool.
 //! * [`ranges`]: partitions in one line.
@@ -18,6 +19,7 @@
 //! * [`simulator`]: a fleet of model generators.
 //! * [`pacer`]: how many of anything are due by now at a given rate.
 
+pub mod aggregate;
 pub mod alarm;
 pub mod engine;
 pub mod handler;

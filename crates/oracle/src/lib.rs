@@ -9,13 +9,19 @@
 //! * [`classify`]: the meaning of a record.
 //! * [`Oracle`]: the serial evaluation of one partition.
 //! * [`TopicOracle`]: that of all partitions of a topic.
+//! * [`AggregateOracle`]: the aggregates of a topic by window; [`compare_aggregates`]: whether others are the same.
 
+mod aggregate;
+mod comparison;
 mod evaluation;
+mod exact;
 mod json;
 mod meaning;
 mod rule;
 mod topic;
 
+pub use aggregate::{AggregateOracle, Ending, Windows};
+pub use comparison::compare_aggregates;
 pub use evaluation::{Expected, LogRecord, Oracle};
 pub use meaning::{Meaning, Numbers, classify};
 pub use rule::{Kind, Limit, NaiveRule};

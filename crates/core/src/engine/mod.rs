@@ -472,6 +472,7 @@ impl<H: Handler> Engine<H> {
         if self.is_void {
             return;
         }
+        let answer = self.checked(answer);
         let Some(Slot { phase: Phase::Restoring(restore), .. }) = self.slots.get_mut(&id) else { return };
         match restore.next(answer, self.settings.policies) {
             RestoreStep::Ask(question) => {
@@ -483,6 +484,16 @@ impl<H: Handler> Engine<H> {
             RestoreStep::Refuse(fault) => self.refuse(id, fault),
         }
         self.follow_pool();
+    }
+
+    /// A state that the handler can't restore is a fault of the partition.
+    fn checked(&self, answer: Answer<H::Stored>) -> Answer<H::Stored> {
+        let Answer::States(states) = &answer else { return answer };
+        let fault = states.iter().find_map(|(generator, state)| {
+            let reason = self.pool.handler().check(&state.body).err()?;
+            Some(Fault::Foreign { reason: format!("that of {generator} ({reason})") })
+        });
+        fault.map_or(answer, Answer::Never)
     }
 
     fn start(&mut self, id: PartitionId, start: Start<H::Stored>) {

@@ -90,7 +90,7 @@ pub enum Fault {
     },
     /// The states are of another topic that the same group processes.
     #[error(
-        "has alarm states of topic {topic}: one group processes two topics, whose states would be taken for each \
+        "has states of topic {topic}: one group processes two topics, whose states would be taken for each \
          other's; give each topic its own --group"
     )]
     SharedGroup {
@@ -109,7 +109,7 @@ pub enum Fault {
         reason: String,
     },
     /// The state topic has a record that genwatch didn't write.
-    #[error("has an unreadable alarm state: {reason}: only genwatch may write to the state topic")]
+    #[error("has an unreadable state: {reason}: only genwatch may write to the state topic")]
     Foreign {
         /// Which record, and what is wrong with it.
         reason: String,

@@ -235,6 +235,14 @@ pub trait Handler: Sized {
     /// The state of a generator that no record has touched.
     fn create(&self, now: Now) -> Self::State;
 
+    /// Checks a state that another owner has stored, before it is restored.
+    ///
+    /// # Errors
+    /// With the reason why it can't be: the partition isn't processed then.
+    fn check(&self, _stored: &Self::Stored) -> Result<(), String> {
+        Ok(())
+    }
+
     /// The state that another owner has stored.
     fn restore(&self, stored: Self::Stored, now: Now) -> Self::State;
 
