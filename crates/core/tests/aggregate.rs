@@ -214,7 +214,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(1500))]
+    #![proptest_config(config(600))]
 
     /// Whatever comes, in whatever order, and whoever owns the partition: the results are those of the batch.
     #[test]
@@ -291,7 +291,7 @@ fn cascade(windows: &Windows, minutes: &[Aggregate]) -> Vec<Aggregate> {
 }
 
 proptest! {
-    #![proptest_config(config(500))]
+    #![proptest_config(config(200))]
 
     /// Hours made of minutes are the hours of the readings, every number equal; so are days made of those hours.
     #[test]

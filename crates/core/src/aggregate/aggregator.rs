@@ -331,7 +331,7 @@ impl Aggregator {
             if oldest.span.end.saturating_add(self.grace) > up_to {
                 break;
             }
-            let mut window = state.open.remove(0);
+            let mut window = *state.open.remove(0);
             if window.outlook.is_none() {
                 window.outlook = outlook(state.previous.as_ref(), window.span);
             }
@@ -361,7 +361,7 @@ impl Aggregator {
         out: &mut Vec<Aggregate>,
     ) {
         let span = Span::of(late.start, self.window);
-        let mut window = Box::new(Window::new(span, self.names.len()));
+        let mut window = Window::new(span, self.names.len());
         let known = state.kept.binary_search_by_key(&span.start, |kept| kept.part.start).ok();
         let revision = known.map(|index| {
             let Kept { revision, part } = &state.kept[index];
@@ -370,7 +370,7 @@ impl Aggregator {
         });
         window.merge(late, &self.names);
         // Without a reading in time, this is the window's first output, and its part all of it.
-        let added = revision.map(|_| Box::new(late.clone()));
+        let added = revision.map(|_| Arc::new(late.clone()));
         if revision.is_none() && window.outlook.is_none() {
             window.outlook = outlook(state.previous.as_ref(), span);
         }
@@ -397,11 +397,17 @@ impl Aggregator {
     fn aggregate(
         &self,
         generator: &GeneratorId,
-        window: Box<Window>,
+        window: Window,
         revision: Option<u32>,
-        added: Option<Box<Part>>,
+        added: Option<Arc<Part>>,
     ) -> Aggregate {
-        Aggregate { generator: generator.clone(), window, rules: self.names.clone(), revision, added }
+        Aggregate {
+            generator: generator.clone(),
+            window: Arc::new(window),
+            rules: self.names.clone(),
+            revision,
+            added,
+        }
     }
 }
 

@@ -87,6 +87,12 @@ impl FieldStats {
         }
     }
 
+    /// Bytes on the heap; sums of two partials are inline.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.sketch.heap()
+    }
+
     pub(super) fn to_part(&self) -> FieldPart {
         FieldPart {
             count: self.count,

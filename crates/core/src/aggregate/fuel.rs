@@ -120,6 +120,12 @@ impl FuelTrack {
         falls.then(|| hours.max(0.0))
     }
 
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.points.capacity() * size_of::<Point>()
+    }
+
     /// Whether it can be one: what is restored may come from anywhere.
     pub(super) fn is_valid(&self) -> bool {
         let ordered = self.points.windows(2).all(|pair| pair[0].0 < pair[1].0);
