@@ -29,7 +29,7 @@ pub const MAX_WINDOWS: i64 = 1440;
 pub enum Late {
     /// It is dropped and counted.
     Drop,
-    /// It corrects its window, and the window is told once more.
+    /// It corrects its window, and the window is emitted once more.
     Correct {
         /// How far the watermark may be beyond the window's end, in milliseconds.
         within: i64,
@@ -352,7 +352,7 @@ impl Aggregator {
         may
     }
 
-    /// Corrects a closed window by a late input, and tells it once more.
+    /// Corrects a closed window by a late input, and emits it once more.
     fn correct(
         &self,
         generator: &GeneratorId,

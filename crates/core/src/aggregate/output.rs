@@ -11,7 +11,7 @@ use super::rule_name::RuleName;
 use super::window::{FIELDS, Window};
 use crate::types::{GeneratorId, Millis};
 
-/// A closed window of one generator. Cheap to make, clone and send: it is the window itself, encoded by whoever asks.
+/// A closed window of one generator. Cheap to make, clone and send: it is the window itself, encoded on demand.
 #[derive(Clone)]
 pub struct Aggregate {
     pub(super) generator: GeneratorId,
