@@ -123,7 +123,7 @@ pub(super) struct StoredPrevious {
 pub enum RestoreError {
     /// Its windows have another length.
     #[error(
-        "its windows are {stored} ms long, and --window is {window} ms: start with the former --window, or with another --group and --to-topic"
+        "its windows are {stored} ms long, and --window is {window} ms: start with the former --window, or with another --group"
     )]
     OtherWindow {
         /// The length of a stored window, in milliseconds.
