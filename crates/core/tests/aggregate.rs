@@ -129,7 +129,7 @@ impl Partition {
         }
     }
 
-    fn told(&self) -> Vec<Value> {
+    fn emitted(&self) -> Vec<Value> {
         self.out.iter().map(json).collect()
     }
 }
@@ -214,9 +214,9 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(1500))]
+    #![proptest_config(config(600))]
 
-    /// Whatever comes, in whatever order, and whoever owns the partition: the results are those of the batch.
+    /// Whatever comes, in whatever order, and whichever worker owns the partition: the results are those of the batch.
     #[test]
     fn any_log_comes_to_what_the_batch_says(
         windows in windows(),
@@ -250,7 +250,7 @@ proptest! {
         if ends {
             partition.close_all();
         }
-        let differences = compare_aggregates(&expected(&windows, &log, ending), &partition.told());
+        let differences = compare_aggregates(&expected(&windows, &log, ending), &partition.emitted());
         prop_assert!(differences.is_empty(), "{}", differences.join("\n"));
     }
 }
@@ -291,7 +291,7 @@ fn cascade(windows: &Windows, minutes: &[Aggregate]) -> Vec<Aggregate> {
 }
 
 proptest! {
-    #![proptest_config(config(500))]
+    #![proptest_config(config(200))]
 
     /// Hours made of minutes are the hours of the readings, every number equal; so are days made of those hours.
     #[test]
@@ -399,11 +399,11 @@ fn reading(generator: usize, at: i64, temperature: f64, fuel: f64) -> Event {
 
 const MINUTES: Windows = Windows { length: MINUTE, grace: 0, correct_within: None };
 
-fn told(windows: &Windows, log: &[Event]) -> Vec<Value> {
+fn emitted(windows: &Windows, log: &[Event]) -> Vec<Value> {
     let mut partition = Partition::new(windows);
     partition.take_all(log);
     partition.close_all();
-    partition.told()
+    partition.emitted()
 }
 
 /// Of each aggregate, what is at this JSON pointer.
@@ -435,7 +435,7 @@ fn an_aggregate_reads_as_the_contract_says() {
     assert_eq!((aggregate.start(), aggregate.end()), (Millis(0), Millis(MINUTE)));
 }
 
-/// The percentiles of the field at this index, as told: they are within 1 %, which others check.
+/// The percentiles of the field at this index, as they are: they are within 1 %, which others check.
 fn percentiles(text: &str, index: usize) -> String {
     let from = text.match_indices("\"p50\"").nth(index).unwrap().0;
     text[from..from + text[from..].find('}').unwrap()].to_owned()
@@ -451,10 +451,10 @@ fn time_above_a_limit_is_split_at_the_end_of_the_window() {
         reading(0, 137 * SECOND, 50.0, 70.0),
         reading(0, 140 * SECOND, 70.0, 70.0),
     ];
-    assert_eq!(at(&told(&MINUTES, &log), "/above/hot"), [10.0, 15.0, 1.0]);
+    assert_eq!(at(&emitted(&MINUTES, &log), "/above/hot"), [10.0, 15.0, 1.0]);
     // The minute of the earlier reading was closed by another generator's: all of it is the later one's.
     let closed = [reading(0, 50 * SECOND, 51.0, 70.0), reading(1, 60 * SECOND, 0.0, 70.0), log[1].clone()];
-    assert_eq!(at(&told(&MINUTES, &closed), "/above/hot"), [0.0, 25.0, 0.0]);
+    assert_eq!(at(&emitted(&MINUTES, &closed), "/above/hot"), [0.0, 25.0, 0.0]);
 }
 
 #[test]
@@ -473,16 +473,19 @@ fn a_late_reading_is_dropped_or_corrects_its_window() {
         partition.take_all(&log);
         (partition.counts.late_dropped, partition.counts.late_corrected)
     };
-    assert_eq!(at(&told(&MINUTES, &log), "/count"), [1, 1, 1]);
+    assert_eq!(at(&emitted(&MINUTES, &log), "/count"), [1, 1, 1]);
     assert_eq!(count(&MINUTES), (4, 0));
     let correcting = Windows { correct_within: Some(5 * MINUTE), ..MINUTES };
     assert_eq!(count(&correcting), (1, 3));
-    let told = told(&correcting, &log);
-    assert_eq!(at(&told, "/count"), [1, 2, 1, 2, 1, 1]);
+    let corrected = emitted(&correcting, &log);
+    assert_eq!(at(&corrected, "/count"), [1, 2, 1, 2, 1, 1]);
     let none = Value::Null;
-    // The first of generator 1 is no revision: nothing was told of its window before.
-    assert_eq!(at(&told, "/revision"), [none.clone(), 1.into(), none.clone(), 1.into(), none.clone(), none]);
-    assert_eq!(at(&told, "/fields/temperature/mean")[1..4], [20.0, 40.0, 45.0]);
+    // The first of generator 1 is no revision: its window had no output before.
+    assert_eq!(
+        at(&corrected, "/revision"),
+        [none.clone(), 1.into(), none.clone(), 1.into(), none.clone(), none]
+    );
+    assert_eq!(at(&corrected, "/fields/temperature/mean")[1..4], [20.0, 40.0, 45.0]);
 }
 
 #[test]
@@ -560,6 +563,6 @@ fn time_above_a_limit_survives_a_change_of_the_rules() {
     partition.states.insert(0, state);
     partition.take(&reading(0, 2 * SECOND, 40.0, 70.0));
     partition.close_all();
-    let above = partition.told()[0]["above"].to_string();
+    let above = partition.emitted()[0]["above"].to_string();
     assert_eq!(above, r#"{"loaded":0.0,"low":0.0,"hot":2.0,"over_temperature":0.0,"low_fuel":1.0}"#);
 }

@@ -183,8 +183,8 @@ impl<'a> Life<'a> {
         starts.sort_unstable();
         starts.dedup();
 
-        // What is told, by where in the log, then by the window's start.
-        let mut told: Vec<((usize, u8, i64), Value)> = Vec::new();
+        // The output, by where in the log, then by the window's start.
+        let mut output: Vec<((usize, u8, i64), Value)> = Vec::new();
         for start in starts {
             let within = |readings: &[&Reading<'a>]| -> Vec<Reading<'a>> {
                 let within = readings.iter().filter(|reading| windows.start(reading.at) == start);
@@ -195,19 +195,19 @@ impl<'a> Life<'a> {
             let mut revision = None;
             if let Some(first) = counted.first() {
                 let Some(closed) = self.closed(first, ending) else { continue };
-                told.push(((closed, 1, start), self.told(start, &counted, &chain, hours_left, None)));
+                output.push(((closed, 1, start), self.value(start, &counted, &chain, hours_left, None)));
                 revision = Some(0);
             }
             for correction in corrections {
                 counted.push(correction);
                 revision = revision.map(|revision| revision + 1);
-                let value = self.told(start, &counted, &chain, hours_left, revision);
-                told.push(((correction.position, 0, start), value));
+                let value = self.value(start, &counted, &chain, hours_left, revision);
+                output.push(((correction.position, 0, start), value));
                 revision = revision.or(Some(0));
             }
         }
-        told.sort_by_key(|(place, _)| *place);
-        told.into_iter().map(|(_, value)| value).collect()
+        output.sort_by_key(|(place, _)| *place);
+        output.into_iter().map(|(_, value)| value).collect()
     }
 
     /// Where in the log the window of its first reading closes: after the first record that takes the watermark far
@@ -221,7 +221,7 @@ impl<'a> Life<'a> {
         (first.position..self.log.len()).find(passed).or(at_end)
     }
 
-    fn told(
+    fn value(
         &self,
         start: i64,
         readings: &[Reading<'_>],

@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The relative error that percentiles may have.
 const ACCURACY: f64 = 0.01;
 
-/// A percentile of a smaller magnitude may be told as 0.
+/// A percentile of a smaller magnitude may be given as 0.
 const ZERO: f64 = 1e-9;
 
 /// Returns how `actual` differs from `expected`, a line for each difference; nothing if they are equal. Both are values
@@ -34,10 +34,10 @@ pub fn compare_aggregates(expected: &[Value], actual: &[Value]) -> Vec<String> {
             compare(&format!("{generator}, {}", name(expected)), "", expected, actual, &mut differences);
         }
         for missing in expected.iter().skip(actual.len()) {
-            differences.push(format!("{generator}: nothing was told of {}", name(missing)));
+            differences.push(format!("{generator}: {} is missing", name(missing)));
         }
         for surplus in actual.iter().skip(expected.len()) {
-            differences.push(format!("{generator}: {} was told, and nothing calls for it", name(surplus)));
+            differences.push(format!("{generator}: {} is unexpected", name(surplus)));
         }
     }
     differences
@@ -107,12 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn each_difference_is_told_in_words() {
+    fn each_difference_is_put_in_words() {
         assert_eq!(differences(|_| ()), [""; 0]);
         assert_eq!(differences(|a| a["fields"]["fuel"]["p50"] = json!(100.9)), [""; 0]);
         assert_eq!(differences(|a| a["count"] = json!(1.0)), [""; 0], "a number is a number");
         let place = "g, window 0 to 60000: ";
-        for (told, changed) in [
+        for (difference, changed) in [
             (
                 "fields.fuel.p50 is 101.1, not 100.0",
                 differences(|a| a["fields"]["fuel"]["p50"] = json!(101.1)),
@@ -125,16 +125,13 @@ mod tests {
             ("above.high is 1.0, and should be absent", differences(|a| a["above"]["high"] = json!(1.0))),
             ("above.low is missing, not 0.0", differences(|a| a["above"] = json!({}))),
         ] {
-            assert_eq!(changed, [format!("{place}{told}")]);
+            assert_eq!(changed, [format!("{place}{difference}")]);
         }
         assert_eq!(
             differences(|a| a["revision"] = json!(1)),
             ["g: its aggregate 0 is of window 0 to 60000, revision 1, not of window 0 to 60000"]
         );
-        assert_eq!(compare_aggregates(&[aggregate()], &[]), ["g: nothing was told of window 0 to 60000"]);
-        assert_eq!(
-            compare_aggregates(&[], &[aggregate()]),
-            ["g: window 0 to 60000 was told, and nothing calls for it"]
-        );
+        assert_eq!(compare_aggregates(&[aggregate()], &[]), ["g: window 0 to 60000 is missing"]);
+        assert_eq!(compare_aggregates(&[], &[aggregate()]), ["g: window 0 to 60000 is unexpected"]);
     }
 }

@@ -29,7 +29,7 @@ pub const MAX_WINDOWS: i64 = 1440;
 pub enum Late {
     /// It is dropped and counted.
     Drop,
-    /// It corrects its window, and the window is told once more.
+    /// It corrects its window, and the window is emitted once more.
     Correct {
         /// How far the watermark may be beyond the window's end, in milliseconds.
         within: i64,
@@ -351,7 +351,7 @@ impl Aggregator {
             if oldest.span.end.saturating_add(self.grace) > up_to {
                 break;
             }
-            let mut window = state.open.remove(0);
+            let mut window = *state.open.remove(0);
             if window.outlook.is_none() {
                 window.outlook = outlook(state.previous.as_ref(), window.span);
             }
@@ -372,7 +372,7 @@ impl Aggregator {
         may
     }
 
-    /// Corrects a closed window by a late input, and tells it once more.
+    /// Corrects a closed window by a late input, and emits it once more.
     fn correct(
         &self,
         generator: &GeneratorId,
@@ -381,7 +381,7 @@ impl Aggregator {
         out: &mut Vec<Aggregate>,
     ) {
         let span = Span::of(late.start, self.window);
-        let mut window = Box::new(Window::new(span, self.names.len()));
+        let mut window = Window::new(span, self.names.len());
         let known = state.kept.binary_search_by_key(&span.start, |kept| kept.part.start).ok();
         let revision = known.map(|index| {
             let Kept { revision, part } = &state.kept[index];
@@ -390,7 +390,7 @@ impl Aggregator {
         });
         window.merge(late, &self.names);
         // Without a reading in time, this is the window's first output, and its part all of it.
-        let added = revision.map(|_| Box::new(late.clone()));
+        let added = revision.map(|_| Arc::new(late.clone()));
         if revision.is_none() && window.outlook.is_none() {
             window.outlook = outlook(state.previous.as_ref(), span);
         }
@@ -417,11 +417,17 @@ impl Aggregator {
     fn aggregate(
         &self,
         generator: &GeneratorId,
-        window: Box<Window>,
+        window: Window,
         revision: Option<u32>,
-        added: Option<Box<Part>>,
+        added: Option<Arc<Part>>,
     ) -> Aggregate {
-        Aggregate { generator: generator.clone(), window, rules: self.names.clone(), revision, added }
+        Aggregate {
+            generator: generator.clone(),
+            window: Arc::new(window),
+            rules: self.names.clone(),
+            revision,
+            added,
+        }
     }
 }
 

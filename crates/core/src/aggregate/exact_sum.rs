@@ -29,7 +29,7 @@ impl ExactSum {
         ExactSum::default()
     }
 
-    /// Adds a number. One that isn't finite, or is larger than [`MAX_SUMMAND`], makes the sum unknown for ever.
+    /// Adds a number. One that isn't finite, or is larger than [`MAX_SUMMAND`], makes the sum unknown from then on.
     #[inline]
     pub fn add(&mut self, number: f64) {
         // Not `>`: NaN must fail, too.

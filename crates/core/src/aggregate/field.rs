@@ -19,7 +19,7 @@ pub(super) struct FieldStats {
     sketch: Sketch,
 }
 
-/// What is told of a field; in its unit.
+/// The output of a field, in its unit.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct FieldSummary {
     pub(super) min: f64,
@@ -87,6 +87,12 @@ impl FieldStats {
         }
     }
 
+    /// Bytes on the heap; sums of two partials are inline.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.sketch.heap()
+    }
+
     pub(super) fn to_part(&self) -> FieldPart {
         FieldPart {
             count: self.count,
@@ -132,6 +138,25 @@ impl FieldPart {
             last_at: self.last_at,
             sum: self.sum.clone(),
             sketch: self.sketch.decode(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_takes_no_statistic_beyond_the_values() {
+        for tenths in 1..200 {
+            let value = f64::from(tenths) / 10.0;
+            let mut stats = FieldStats::new(0, value);
+            for at in 1..200 {
+                stats.add(at, value);
+                let FieldSummary { min, max, mean, last, p50, p95, p99 } = stats.summary();
+                assert_eq!((min, max, mean, last), (value, value, Some(value), value));
+                assert_eq!((p50, p95, p99), (value, value, value));
+            }
         }
     }
 }

@@ -28,13 +28,13 @@ pub const REFUEL_PART: f64 = 0.05;
 /// Over how long the rate of use is measured, in milliseconds.
 pub const SPAN: i64 = 30 * 60_000;
 
-/// The least time from the first point to the last that a rate is told of, in milliseconds.
+/// The least time from the first point to the last that gives a rate, in milliseconds.
 pub const LEAST_SPAN: i64 = 5 * 60_000;
 
 /// The points are the last readings of slots of this length, aligned to the epoch, in milliseconds.
 const SLOT: i64 = 60_000;
 
-/// A slower use per hour than this part of the level isn't told from none: the tank would last a century.
+/// A slower use per hour than this part of the level counts as none: the tank would last a century.
 const LEAST_RATE: f64 = 1e-6;
 
 const HOUR: f64 = 3_600_000.0;
@@ -118,6 +118,12 @@ impl FuelTrack {
         let hours = last.1 / -slope;
         let falls = -slope > LEAST_RATE * last.1.abs() && hours.is_finite();
         falls.then(|| hours.max(0.0))
+    }
+
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.points.capacity() * size_of::<Point>()
     }
 
     /// Whether it can be one: what is restored may come from anywhere.

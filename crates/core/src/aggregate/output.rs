@@ -11,16 +11,16 @@ use super::rule_name::RuleName;
 use super::window::{FIELDS, Window};
 use crate::types::{GeneratorId, Millis};
 
-/// A closed window of one generator. Cheap to make and to send: it is the window itself, encoded by whoever asks.
+/// A closed window of one generator. Cheap to make, clone and send: it is the window itself, encoded on demand.
 #[derive(Clone)]
 pub struct Aggregate {
     pub(super) generator: GeneratorId,
-    pub(super) window: Box<Window>,
+    pub(super) window: Arc<Window>,
     /// The names of the aggregator's rules.
     pub(super) rules: Arc<[RuleName]>,
     pub(super) revision: Option<u32>,
     /// What a revision has added.
-    pub(super) added: Option<Box<Part>>,
+    pub(super) added: Option<Arc<Part>>,
 }
 
 impl Aggregate {

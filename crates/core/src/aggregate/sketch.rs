@@ -48,6 +48,12 @@ impl Sketch {
         self.0.quantile(q).ok().flatten()
     }
 
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.0.length() * size_of::<u64>()
+    }
+
     pub(super) fn to_bytes(&self) -> SketchBytes {
         SketchBytes(self.0.to_java_bytes().into())
     }

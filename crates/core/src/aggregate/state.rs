@@ -136,7 +136,7 @@ pub(super) struct StoredPrevious {
 pub enum RestoreError {
     /// Its windows have another length.
     #[error(
-        "its windows are {stored} ms long, and --window is {window} ms: start with the former --window, or with another --group and --to-topic"
+        "its windows are {stored} ms long, and --window is {window} ms: start with the former --window, or with another --group"
     )]
     OtherWindow {
         /// The length of a stored window, in milliseconds.
@@ -200,5 +200,38 @@ impl StoredAggregates {
             previous,
             kept: self.kept,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::field::FieldStats;
+    use super::super::{AggregateCounts, Aggregator, Late};
+    use super::*;
+    use crate::alarm::rules::Rules;
+    use crate::reading::Values;
+    use crate::types::GeneratorId;
+
+    /// Bytes that a state takes.
+    fn size(state: &AggregateState) -> usize {
+        let fields = state.open.iter().flat_map(|window| window.fields.iter().flatten());
+        let fields: usize = fields.map(|stats| size_of::<FieldStats>() + stats.heap()).sum();
+        let fuel: usize = state.previous.iter().map(|previous| previous.fuel.heap()).sum();
+        size_of::<AggregateState>() + state.open.len() * size_of::<Window>() + fields + fuel
+    }
+
+    #[test]
+    fn a_generator_with_an_open_window_and_three_fields_takes_less_than_six_kibibytes() {
+        let aggregator = Aggregator::new(60_000, 0, Late::Drop, &Rules::default()).unwrap();
+        let (mut state, mut out) = (AggregateState::new(), Vec::new());
+        for second in 0..3630 {
+            let values = Values::new(0.0, 0.0, 74.1, 198.3, 901.0 - second as f64 / 100.0, None, None);
+            let (id, at) = (GeneratorId::from("g"), Millis(second * 1000));
+            aggregator.add(&id, &mut state, at, &values, at, &mut out, &mut AggregateCounts::default());
+        }
+        assert_eq!((out.len(), state.open.len()), (60, 1));
+        let size = size(&state);
+        println!("{size} bytes");
+        assert!((4096..6144).contains(&size), "{size}");
     }
 }
