@@ -20,6 +20,7 @@ pub mod process;
 pub mod records;
 pub mod relay;
 pub mod system;
+pub mod transformations;
 pub mod tty;
 pub mod waiting;
 
