@@ -100,7 +100,8 @@ fn the_page_has_every_kind_and_every_unit() {
         all.split(", ").map(str::to_owned).collect()
     };
     let kinds = listed(error("step = [{ kind = \"none\" }]"));
-    let units = listed(error("step = [{ kind = \"convert\", fields = \"a\", from = \"none\", to = \"bar\" }]"));
+    let units =
+        listed(error("step = [{ kind = \"convert\", fields = \"a\", from = \"none\", to = \"bar\" }]"));
     assert!(kinds.len() == 12 && units.len() == 30, "{kinds:?} {units:?}");
     let examples: String =
         blocks(&page).iter().filter(|(words, _)| *words == "toml steps").map(|(_, steps)| *steps).collect();

@@ -1,7 +1,7 @@
 //! Records that a step of the transformations failed on, on their way to the dead letter topic.
 //!
-//! Invariant: the offset of such a record isn't committed before its dead letter is durable ([`super::offsets::OffsetTracker::owes`]).
-//! After a crash some are written twice, with the same topic, partition and offset in their headers.
+//! Invariant: the offset of such a record isn't committed before its dead letter is durable
+//! ([`super::offsets::OffsetTracker::owes`]). After a crash some are written twice, with the same topic, partition and offset in their headers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -229,6 +229,14 @@ impl World {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
+    /// Changes settings of a topic, as `key=value`, several separated by commas; the others stay.
+    pub fn configure(&self, topic: &str, settings: &str) {
+        let entity = ["--alter", "--entity-type", "topics", "--entity-name", topic];
+        let server = ["--bootstrap-server", &self.brokers];
+        let arguments = [&server[..], &entity, &["--add-config", settings]].concat();
+        broker::tool("kafka.admin.ConfigCommand", &arguments);
+    }
+
     /// Deletes a topic.
     pub fn delete(&self, topic: &str) {
         let deleted =

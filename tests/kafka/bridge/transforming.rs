@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{assert_same, bridge, by_generator, expected, reading, simulate};
+use super::{assert_same, bridge, by_generator, expected, padded_reading, reading, simulate};
 use crate::world::mosquitto::{Device, Mosquitto};
 use crate::world::transformations::Transformations;
 use crate::world::{World, http, now_ms, until};
@@ -167,6 +167,46 @@ fn a_route_leads_to_topics_that_exist() {
         letters().iter().map(|letter| letter.header("dlq.error.message").unwrap().to_owned()).collect();
     assert!(reasons[0].contains("there is no topic nowhere"), "{reasons:?}");
     assert!(reasons[1].contains("it can't go to `no topic`: a topic's name is"), "{reasons:?}");
+    bridge.stop().success();
+}
+
+#[test]
+fn a_message_is_acknowledged_once_its_dead_letter_is_durable() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(1));
+    let steps = Transformations::new("[[step]]\nkind = \"drop\"\nfields = [\"a\"]\n");
+    // One replica is all there is.
+    world.configure(&world.dlq_topic(), "min.insync.replicas=2");
+    let first = bridge(&world, &mqtt, &["--transform", steps.path()]);
+    let mut device = Device::connect(&mqtt, "device");
+    device.say("generators/g1/telemetry", b"no JSON");
+    device.say("generators/g2/telemetry", &reading("g2", 1));
+    until("the other one is in Kafka", || world.readings().len() == 1);
+    first.kill();
+    assert!(world.read(&world.dlq_topic()).0.is_empty());
+
+    world.configure(&world.dlq_topic(), "min.insync.replicas=1");
+    let second = bridge(&world, &mqtt, &["--transform", steps.path()]);
+    until("the broker sent it again", || world.read(&world.dlq_topic()).len() == 1);
+    let ended = second.stop().success();
+    assert_eq!([ended.number("dead_letters"), ended.number("unacknowledged")], [1, 0], "{}", ended.stdout);
+}
+
+#[test]
+fn a_dead_letter_that_is_too_large_for_its_topic_goes_without_its_value() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(1));
+    let steps = Transformations::new("[[step]]\nkind = \"timestamp\"\nfield = \"at\"\nunit = \"ms\"\n");
+    let mut bridge = bridge(&world, &mqtt, &["--transform", steps.path(), "-X", "compression.type=none"]);
+    world.configure(&world.dlq_topic(), "max.message.bytes=20000");
+    let mut device = Device::connect(&mqtt, "device");
+    let large = padded_reading("g1", 1, 30_000);
+    device.say("generators/g1/telemetry", &large);
+    device.say("generators/g1/telemetry", &reading("g1", 2));
+    let letters = || world.read(&world.dlq_topic());
+    until("both are there", || letters().len() == 2);
+    assert!(bridge.is_running());
+    let sizes: Vec<_> =
+        letters().iter().map(|letter| letter.header("dlq.value.dropped").map(str::to_owned)).collect();
+    assert!(sizes.contains(&Some(large.len().to_string())) && sizes.contains(&None), "{sizes:?}");
     bridge.stop().success();
 }
 

@@ -118,10 +118,8 @@ fn a_record_that_a_step_fails_on_is_a_dead_letter_before_its_offset_is_committed
     let letter = &letters.0[0];
     assert_eq!((letter.partition, letter.timestamp), (1, at));
     assert_eq!((&letter.key, &letter.value), (&bad.key, &bad.value));
-    let message = format!(
-        "step 2 (cast, {}:5): field `serial` is no integer of 64 bits; found `\"x7\"`",
-        steps.path()
-    );
+    let message =
+        format!("step 2 (cast, {}:5): field `serial` is no integer of 64 bits; found `\"x7\"`", steps.path());
     for (name, value) in [
         ("trace", "1"),
         ("dlq.topic", world.topic.as_str()),
@@ -151,8 +149,7 @@ fn a_record_that_a_step_fails_on_is_a_dead_letter_before_its_offset_is_committed
 fn many_dead_letters_are_all_written_and_everything_is_committed() {
     let world = World::new(2);
     let bucket = shared().bucket();
-    let steps =
-        Transformations::new("[[step]]\nkind = \"timestamp\"\nfield = \"at\"\nunit = \"ms\"\n");
+    let steps = Transformations::new("[[step]]\nkind = \"timestamp\"\nfield = \"at\"\nunit = \"ms\"\n");
     let readings: Vec<_> = (0..6000)
         .map(|n| match n % 3 {
             0 => reading(&format!("g{}", n % 7), "1", &format!(r#","at":{}"#, 1_766_400_000_000_i64 + n)),
@@ -171,6 +168,48 @@ fn many_dead_letters_are_all_written_and_everything_is_committed() {
 }
 
 #[test]
+fn no_offset_is_committed_past_a_dead_letter_that_kafka_does_not_take() {
+    let world = World::new(1);
+    let bucket = shared().bucket();
+    let steps = Transformations::new("[[step]]\nkind = \"cast\"\nfields = [\"n\"]\nto = \"integer\"\n");
+    // One replica is all there is.
+    world.configure(&world.dlq_topic(), "min.insync.replicas=2");
+    let of = |n: usize| reading("g1", "1", if n == 2 { r#","n":"x""# } else { "" });
+    world.produce(&(0..5).map(of).collect::<Vec<_>>());
+    let first = sink(&world, &bucket, &["--transform", steps.path()]);
+    until("all others are written", || bucket.count_and_sum(&world.topic, "fuel").0 == 4);
+    until("what is below is committed", || progress(&world).done() == 2);
+    // It says so, and commits no more.
+    first.wait_until_it_says("Kafka takes no dead letters");
+    assert_eq!(progress(&world).done(), 2);
+    first.kill();
+    assert!(world.read(&world.dlq_topic()).0.is_empty());
+
+    world.configure(&world.dlq_topic(), "min.insync.replicas=1");
+    let ended = sink_to_the_end(&world, &bucket, &["--transform", steps.path()]);
+    assert_eq!([ended.number("records"), ended.number("dead_letters")], [3, 1], "{ended:#?}");
+    assert_eq!((progress(&world).lag(), world.read(&world.dlq_topic()).len()), (0, 1));
+}
+
+#[test]
+fn a_dead_letter_that_is_too_large_for_its_topic_goes_without_its_value() {
+    let world = World::new(1);
+    let bucket = shared().bucket();
+    let steps = Transformations::new("[[step]]\nkind = \"timestamp\"\nfield = \"at\"\nunit = \"ms\"\n");
+    world.configure(&world.dlq_topic(), "compression.type=uncompressed,max.message.bytes=20000");
+    let large = reading("g1", "1", &format!(r#","pad":"{}""#, "x".repeat(30_000)));
+    world.produce(&[reading("g1", "1", ""), large.clone(), reading("g1", "1", "")]);
+    let options = ["--transform", steps.path(), "-X", "compression.type=none"];
+    let ended = sink_to_the_end(&world, &bucket, &options);
+    assert_eq!(ended.number("dead_letters"), 3, "{ended:#?}");
+    let letters = world.read(&world.dlq_topic());
+    let letter = letters.iter().find(|letter| letter.value.is_none()).expect("one without a value");
+    let bytes = large.value.expect("a value").len().to_string();
+    assert_eq!(letter.header("dlq.value.dropped"), Some(bytes.as_str()));
+    assert_eq!((letters.len(), progress(&world).lag()), (3, 0));
+}
+
+#[test]
 fn a_file_with_a_mistake_or_a_missing_dead_letter_topic_ends_the_sink_at_its_start() {
     let world = World::new(1);
     let bucket = shared().bucket();
@@ -179,9 +218,7 @@ fn a_file_with_a_mistake_or_a_missing_dead_letter_topic_ends_the_sink_at_its_sta
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         world.run("sink influx", &[&options[..], &["--transform", steps.path()]].concat())
     };
-    let steps = Transformations::new(
-        "[[step]]\nkind = \"insert\"\nfield = \"a\"\nfrom = \"mqtt_topic\"\n",
-    );
+    let steps = Transformations::new("[[step]]\nkind = \"insert\"\nfield = \"a\"\nfrom = \"mqtt_topic\"\n");
     let words = format!("{}:4: a record of `sink influx` has no `mqtt_topic`", steps.path());
     run(&steps).refused(2, &[&words]);
     world.delete(&world.dlq_topic());

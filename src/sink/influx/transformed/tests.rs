@@ -146,7 +146,10 @@ fn what_makes_no_point_says_why() {
     let far = failed(r#"kind = "timestamp", field = "at", unit = "s""#, r#","at":99999999999"#);
     assert!(far.starts_with("step 1 (timestamp, t.toml:1): the timestamp 99999999999000 is out"), "{far}");
     let nowhere = failed(r##"kind = "route", field = "site", regex = "(.*)", to = "#$1""##, r#","site":"x""#);
-    assert!(nowhere.starts_with("step 1 (route, t.toml:1): it can't go to `#x`: no measurement"), "{nowhere}");
+    assert!(
+        nowhere.starts_with("step 1 (route, t.toml:1): it can't go to `#x`: no measurement"),
+        "{nowhere}"
+    );
     // Judged before: what isn't a reading stays none, whatever the steps would make of it.
     let steps = r#"kind = "insert", field = "fuel", value = 1"#;
     let shape = PointShape::of_readings("m", Precision::Ns);
