@@ -174,17 +174,17 @@ fn a_route_leads_to_topics_that_exist() {
 fn a_message_is_acknowledged_once_its_dead_letter_is_durable() {
     let (mqtt, world) = (Mosquitto::start(), World::new(1));
     let steps = Transformations::new("[[step]]\nkind = \"drop\"\nfields = [\"a\"]\n");
-    // One replica is all there is.
-    world.configure(&world.dlq_topic(), "min.insync.replicas=2");
-    let first = bridge(&world, &mqtt, &["--transform", steps.path()]);
+    // A dead letter waits for company, for minutes.
+    let options = ["--transform", steps.path(), "--http", "127.0.0.1:0", "-X", "linger.ms=200000"];
+    let first = bridge(&world, &mqtt, &options);
+    let address = first.http();
     let mut device = Device::connect(&mqtt, "device");
     device.say("generators/g1/telemetry", b"no JSON");
-    device.say("generators/g2/telemetry", &reading("g2", 1));
-    until("the other one is in Kafka", || world.readings().len() == 1);
+    let waits = || http::get(&address, "/metrics").1.contains("genwatch_bridge_unacknowledged 1");
+    until("it is under way", waits);
     first.kill();
     assert!(world.read(&world.dlq_topic()).0.is_empty());
 
-    world.configure(&world.dlq_topic(), "min.insync.replicas=1");
     let second = bridge(&world, &mqtt, &["--transform", steps.path()]);
     until("the broker sent it again", || world.read(&world.dlq_topic()).len() == 1);
     let ended = second.stop().success();

@@ -168,15 +168,14 @@ fn many_dead_letters_are_all_written_and_everything_is_committed() {
 }
 
 #[test]
-fn no_offset_is_committed_past_a_dead_letter_that_kafka_does_not_take() {
+fn no_offset_is_committed_past_a_dead_letter_that_kafka_does_not_have() {
     let world = World::new(1);
     let bucket = shared().bucket();
     let steps = Transformations::new("[[step]]\nkind = \"cast\"\nfields = [\"n\"]\nto = \"integer\"\n");
-    // One replica is all there is.
-    world.configure(&world.dlq_topic(), "min.insync.replicas=2");
     let of = |n: usize| reading("g1", "1", if n == 2 { r#","n":"x""# } else { "" });
     world.produce(&(0..5).map(of).collect::<Vec<_>>());
-    let first = sink(&world, &bucket, &["--transform", steps.path()]);
+    // A dead letter waits for company, for minutes.
+    let first = sink(&world, &bucket, &["--transform", steps.path(), "-X", "linger.ms=200000"]);
     until("all others are written", || bucket.count_and_sum(&world.topic, "fuel").0 == 4);
     until("what is below is committed", || progress(&world).done() == 2);
     // It says so, and commits no more.
@@ -185,7 +184,6 @@ fn no_offset_is_committed_past_a_dead_letter_that_kafka_does_not_take() {
     first.kill();
     assert!(world.read(&world.dlq_topic()).0.is_empty());
 
-    world.configure(&world.dlq_topic(), "min.insync.replicas=1");
     let ended = sink_to_the_end(&world, &bucket, &["--transform", steps.path()]);
     assert_eq!([ended.number("records"), ended.number("dead_letters")], [3, 1], "{ended:#?}");
     assert_eq!((progress(&world).lag(), world.read(&world.dlq_topic()).len()), (0, 1));
