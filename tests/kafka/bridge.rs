@@ -3,7 +3,7 @@
 //! * [`retained`]: retained messages aren't news. [`wills`]: who is online in the end.
 //! * [`left_out`]: messages that aren't forwarded, and stop nothing.
 //! * [`access`]: which clients are let in, and which wait. [`shares`]: several bridges. [`bench`]: the benchmark.
-//! * [`transforming`]: `--transform`.
+//! * `--transform`: [`transforming`].
 
 mod access;
 mod bench;
