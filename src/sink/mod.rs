@@ -9,7 +9,7 @@
 //! one that fills; all lanes share two full batches per lane. When those are full, the sink pauses its partitions, and
 //! keeps polling Kafka.
 //!
-//! A record that a step of `--transform` fails on goes to the dead letters ([`dead_letters`]), which are durable before
+//! A record that a step of `--transform` fails on goes to the dead letters (`dead_letters`), which are durable before
 //! the offset is committed.
 //!
 //! If a partition goes while its batch is under way, the batch is written and not committed: the next owner writes the
