@@ -16,7 +16,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use genwatch::service::Context;
-use genwatch::sink::{self, SinkConfig, SinkError, SinkSummary, Skipped, SourceRecord, Store, WriteAnswer};
+use genwatch::sink::{
+    self, NotWritten, SinkConfig, SinkError, SinkSummary, Skipped, SourceRecord, Store, WriteAnswer,
+};
 use genwatch_core::engine::start::OnOutOfRange;
 use genwatch_kafka::config::{Connection, worker_name};
 use serde::Deserialize;
@@ -71,7 +73,7 @@ impl Store for LogFile {
         &self.shown
     }
 
-    fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), Skipped> {
+    fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), NotWritten> {
         let skipped = |label, reason: String| Skipped { label, reason };
         let value = record.value.ok_or_else(|| skipped("tombstone", "it has no value".to_owned()))?;
         let alert: Alert =
@@ -114,6 +116,7 @@ pub fn run(
         name: worker_name(),
         // Where the workers of group `genwatch` report, too.
         reports: "genwatch_workers".to_owned(),
+        dead_letters: None,
         store: file,
         connections: 1,
         batch: 1000,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use genwatch_core::reading::{self, ErrorCode};
+use genwatch_core::transform;
 use genwatch_kafka::topics::{Role, Topics};
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
@@ -74,7 +75,9 @@ fn every_example_of_the_page_is_valid() {
 fn the_page_names_every_code_and_every_topic() {
     let page = read(&docs().join("formats.md"));
     let codes = &schemas()["dead-letter-headers"]["properties"]["dlq.error.code"]["enum"];
-    assert_eq!(*codes, Value::from(ErrorCode::ALL.map(ErrorCode::as_str).to_vec()));
+    let expected = ErrorCode::ALL.map(ErrorCode::as_str).into_iter().chain([transform::ERROR_CODE]);
+    assert_eq!(*codes, Value::from(expected.collect::<Vec<_>>()));
+    assert!(page.contains(&format!("`{}`", transform::ERROR_CODE)));
     for (number, code) in ErrorCode::ALL.iter().enumerate() {
         assert!(page.contains(&format!("\n{}. `{code}`", number + 1)), "{code}");
     }

@@ -2,7 +2,10 @@
 
 use clap::Args;
 
+use genwatch_core::transform::record::Command as TransformCommand;
+
 use super::mqtt::MqttOptions;
+use super::transform::TransformOptions;
 use super::{ClusterOptions, Failure};
 use crate::mqtt::bridge::{BridgeConfig, BridgeError};
 use crate::mqtt::share::Share;
@@ -11,8 +14,8 @@ use crate::mqtt::share::Share;
 ///
 /// Readings go to <TOPIC>, keyed by generator; online and offline, from generators and their last wills, go to
 /// <TOPIC>_status. A message is acknowledged to the MQTT broker once Kafka has it; while the bridge or Kafka is away,
-/// the broker keeps messages. The bridge doesn't judge payloads: the worker makes invalid readings dead letters. With
-/// more than one bridge, give each a --share. SIGTERM finishes the messages in flight; at the end one JSON summary is
+/// the broker keeps messages. The bridge doesn't judge payloads: the worker makes invalid readings dead letters. --transform
+/// changes readings on the way. With more than one bridge, give each a --share. SIGTERM finishes the messages in flight; at the end one JSON summary is
 /// printed.
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -24,6 +27,9 @@ pub(super) struct Options {
     /// Forward only share I of N of the generators, where N bridges run, 1/N to N/N. Each subscribes to all topics.
     #[arg(long, value_name = "I/N", default_value = "1/1", env = "GENWATCH_SHARE")]
     share: Share,
+
+    #[command(flatten)]
+    transform: TransformOptions,
 
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
@@ -58,6 +64,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         client_id: options.client_id(),
         tree: options.mqtt.tree(),
         share: options.share,
+        transform: options.transform.load(TransformCommand::BRIDGE)?,
     };
     super::run_service(options.http.as_ref(), |context| {
         crate::mqtt::bridge::run(config, context).map_err(|error| match error {

@@ -18,6 +18,7 @@ mod sink;
 mod status;
 mod terminal;
 mod topics;
+mod transform;
 mod worker;
 
 pub(crate) use alerts::line as alert_line;

@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use genwatch_core::engine::start::OnOutOfRange;
+use genwatch_core::transform::record::Command as TransformCommand;
 use genwatch_kafka::config::worker_name;
 use genwatch_kafka::subscriber::SubscriberError;
 
 use super::options::Choice;
+use super::transform::TransformOptions;
 use super::{ClusterOptions, Failure};
 use crate::sink::influx::InfluxStore;
 use crate::sink::influx::client::{Client, Destination, Token};
@@ -55,7 +57,8 @@ enum Store {
 ///
 /// Start as many as needed: they share the partitions as the consumer group <GROUP>_influx, separate from the workers'.
 /// Offsets are committed once InfluxDB has acknowledged the points; a point written twice overwrites itself. While
-/// InfluxDB is away the sink waits. Invalid readings and refused points are skipped and counted. SIGTERM writes and
+/// InfluxDB is away the sink waits. Invalid readings and refused points are skipped and counted. --transform changes
+/// what is written. SIGTERM writes and
 /// commits what was taken in; at the end one JSON summary is printed.
 #[derive(Debug, Args)]
 struct Influx {
@@ -104,6 +107,9 @@ struct Influx {
     #[arg(long, value_name = "NAME", env = "GENWATCH_MEASUREMENT", value_parser = measurement)]
     measurement: Option<String>,
 
+    #[command(flatten)]
+    transform: TransformOptions,
+
     /// The most records written together.
     #[arg(long, value_name = "RECORDS", default_value_t = 5000, env = "GENWATCH_BATCH", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
@@ -146,14 +152,21 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         precision: options.precision.0,
     };
     let client = Client::new(destination, token(options)?, options.ca_file.as_deref());
-    let (topics, shapes) = topics(options).into_iter().unzip();
+    let transform = options.transform.load(TransformCommand::sink("sink influx", check_measurement))?;
+    let (topics, shapes): (Vec<String>, _) = topics(options).into_iter().unzip();
+    let mut store = InfluxStore::new(client.map_err(Failure::usage)?, shapes);
+    let dead_letters = transform.as_ref().map(|_| options.cluster.topics().dead_letters);
+    if let Some(transform) = transform {
+        store = store.transforming(transform, topics.clone());
+    }
     let config = SinkConfig {
         connection: options.cluster.connection()?,
         group: format!("{}_influx", options.cluster.group),
         topics,
         name: worker_name(),
         reports: options.cluster.topics().workers,
-        store: InfluxStore::new(client.map_err(Failure::usage)?, shapes),
+        dead_letters,
+        store,
         connections: options.connections as usize,
         batch: options.batch as usize,
         linger: options.linger,
@@ -194,8 +207,12 @@ fn token(options: &Influx) -> Result<Option<Token>, Failure> {
 }
 
 fn measurement(name: &str) -> Result<String, String> {
+    check_measurement(name).map(|()| name.to_owned())
+}
+
+fn check_measurement(name: &str) -> Result<(), String> {
     if line_protocol::is_measurement(name) {
-        return Ok(name.to_owned());
+        return Ok(());
     }
     Err("a name without line feed, not beginning with '#', and no backslash before a comma, a space or at its end".to_owned())
 }

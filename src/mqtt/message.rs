@@ -14,7 +14,7 @@ pub const TIMESTAMP: &str = "timestamp";
 
 /// How far a device's clock may be ahead. Brokers refuse timestamps more than an hour ahead
 /// (`message.timestamp.after.max.ms`), and a reading from the future would make all others late.
-const MAX_AHEAD_MS: i64 = 60_000;
+pub(super) const MAX_AHEAD_MS: i64 = 60_000;
 
 /// The topics of readings and of connection statuses.
 #[derive(Clone, Debug)]

@@ -6,8 +6,6 @@ use std::ops::Range;
 
 use genwatch_core::types::{Offset, TopicPartition};
 
-use super::store::Skipped;
-
 /// A period in which the sink holds a partition; every assignment has its own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AssignmentEpoch(pub u64);
@@ -45,12 +43,12 @@ impl PointBatch {
     ///
     /// # Errors
     /// With the reason if the record makes no point.
-    pub fn take_in(
+    pub fn take_in<E>(
         &mut self,
         origin: Origin,
         epoch: AssignmentEpoch,
-        append: impl FnOnce(&mut String) -> Result<(), Skipped>,
-    ) -> Result<(), Skipped> {
+        append: impl FnOnce(&mut String) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.records += 1;
         self.until.insert(origin.place, NextOffset { epoch, next: origin.offset.next() });
         append(&mut self.text)?;
@@ -118,8 +116,7 @@ mod tests {
             let origin = Origin { place, offset: Offset(offset as i64) };
             let _ = batch.take_in(origin, AssignmentEpoch(7), |text| {
                 text.push_str(value);
-                let skipped = Skipped { label: "empty", reason: String::new() };
-                if value.is_empty() { Err(skipped) } else { Ok(()) }
+                if value.is_empty() { Err("empty") } else { Ok(()) }
             });
         }
         assert_eq!((batch.records(), batch.points()), (5, 3));

@@ -6,6 +6,8 @@ use genwatch_core::engine::start::OnOutOfRange;
 use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::config::Connection;
+use genwatch_kafka::error::ClientError;
+use genwatch_kafka::forward::Undelivered;
 use genwatch_kafka::subscriber::SubscriberError;
 use serde::Serialize;
 
@@ -24,6 +26,8 @@ pub struct SinkConfig<S> {
     pub name: String,
     /// The topic of its reports: `<group>_workers` of the workers' group.
     pub reports: String,
+    /// The topic of records that a step of the transformations failed on; `None` if there are no steps.
+    pub dead_letters: Option<String>,
     /// The store that their records go to.
     pub store: S,
     /// The most requests under way at once.
@@ -47,6 +51,10 @@ pub struct SinkSummary {
     pub points: u64,
     /// Records that made no point, or one that the store refused.
     pub skipped: u64,
+    /// Records that a filter of `--transform` dropped.
+    pub filtered: u64,
+    /// Records that a step of `--transform` failed on, and that are in Kafka as dead letters.
+    pub dead_letters: u64,
     /// Offsets that retention deleted before they were read.
     pub lost: u64,
     /// Write requests that were acknowledged.
@@ -69,6 +77,12 @@ pub enum SinkError {
     /// The store refuses everything.
     #[error(transparent)]
     Refused(StoreRefusal),
+    /// A dead letter can't be written.
+    #[error("a record that a step of --transform failed on can't be written to the dead letters")]
+    DeadLetter(#[source] Undelivered),
+    /// The client for dead letters couldn't be created.
+    #[error("cannot create the producer of dead letters")]
+    Producer(#[source] ClientError),
     /// A mistake in the code.
     #[error(transparent)]
     Metrics(#[from] MetricsError),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use genwatch_core::types::TopicPartition;
 
 use super::batch::{AssignmentEpoch, NextOffset, Origin, PointBatch};
-use super::store::{Skipped, StoreRefusal};
+use super::store::StoreRefusal;
 use super::writer::{Writers, Written};
 
 /// A batch of this size is full, however few records it holds.
@@ -64,13 +64,13 @@ impl WriteLanes {
     ///
     /// # Errors
     /// With the reason if the record makes no point.
-    pub fn take_in(
+    pub fn take_in<E>(
         &mut self,
         origin: Origin,
         epoch: AssignmentEpoch,
         now: Instant,
-        append: impl FnOnce(&mut String) -> Result<(), Skipped>,
-    ) -> Result<(), Skipped> {
+        append: impl FnOnce(&mut String) -> Result<(), E>,
+    ) -> Result<(), E> {
         let lane = self.lane_of(origin.place);
         let lane = &mut self.lanes[lane];
         lane.begun.get_or_insert(now);

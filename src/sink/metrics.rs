@@ -16,6 +16,10 @@ pub struct SinkMetrics {
     pub points: IntCounterVec,
     /// `genwatch_sink_skipped_total{topic,reason}`: records that made no point, or one that was refused.
     pub skipped: IntCounterVec,
+    /// `genwatch_sink_filtered_total{topic}`: by a step of the transformations.
+    pub filtered: IntCounterVec,
+    /// `genwatch_sink_dead_letters_total{topic,step}`: records that a step of the transformations failed on.
+    pub dead_letters: IntCounterVec,
     /// `genwatch_sink_lost_total{topic}`: deleted by retention before they were read.
     pub lost: IntCounterVec,
     /// `genwatch_sink_retries_total`
@@ -42,6 +46,16 @@ impl SinkMetrics {
                 "genwatch_sink_skipped_total",
                 "Records that made no point, or one that the database refused.",
                 &["topic", "reason"],
+            )?,
+            filtered: registry.counters(
+                "genwatch_sink_filtered_total",
+                "Records that a filter of --transform dropped.",
+                topic,
+            )?,
+            dead_letters: registry.counters(
+                "genwatch_sink_dead_letters_total",
+                "Dead letters of records that a step of --transform failed on, by number and kind of the step.",
+                &["topic", "step"],
             )?,
             lost: registry.counters(
                 "genwatch_sink_lost_total",

@@ -9,12 +9,16 @@
 //! one that fills; all lanes share two full batches per lane. When those are full, the sink pauses its partitions, and
 //! keeps polling Kafka.
 //!
+//! A record that a step of `--transform` fails on goes to the dead letters (`dead_letters`), which are durable before
+//! the offset is committed.
+//!
 //! If a partition goes while its batch is under way, the batch is written and not committed: the next owner writes the
 //! same points.
 
 mod backoff;
 pub mod batch;
 pub mod config;
+mod dead_letters;
 pub mod influx;
 pub mod lanes;
 pub mod metrics;
@@ -28,7 +32,7 @@ mod tests;
 pub mod writer;
 
 pub use config::{SinkConfig, SinkError, SinkSummary};
-pub use store::{Skipped, SourceRecord, Store, StoreRefusal, WriteAnswer};
+pub use store::{NotWritten, Skipped, SourceRecord, Store, StoreRefusal, WriteAnswer};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +51,7 @@ use prometheus::IntCounter;
 use crate::service::reporter::{Identity, Reporter};
 use crate::service::{Context, Health, LogLimiter, NotReady};
 use batch::Origin;
+use dead_letters::DeadLetters;
 use lanes::WriteLanes;
 use metrics::SinkMetrics;
 use offsets::OffsetTracker;
@@ -80,6 +85,10 @@ pub fn run<S: Store>(config: SinkConfig<S>, context: Context) -> Result<SinkSumm
     let cluster = Cluster::connect(&config.connection)?;
     let (topics, store) = (config.topics, Arc::new(config.store));
     let bounds = if config.exit_at_end { Some(subscriber::bounds(&cluster, &topics)?) } else { None };
+    let dead_letters = config.dead_letters.map(|topic| {
+        DeadLetters::new(&config.connection, &cluster, topic, topics.clone(), config.name.clone())
+    });
+    let dead_letters = dead_letters.transpose()?;
     let subscriber = Subscriber::new(&config.connection, &cluster, &config.group, topics.clone())?;
     drop(cluster);
     let (group, address) = (&config.group, store.address());
@@ -115,6 +124,7 @@ pub fn run<S: Store>(config: SinkConfig<S>, context: Context) -> Result<SinkSumm
         on_out_of_range: config.on_out_of_range,
         ending: bounds.map(Ending::new),
         offsets: OffsetTracker::default(),
+        dead_letters,
         full: None,
         paused: false,
         draining: None,
@@ -122,6 +132,7 @@ pub fn run<S: Store>(config: SinkConfig<S>, context: Context) -> Result<SinkSumm
         down: None,
         refused_commit: None,
         skip_log: LogLimiter::default(),
+        failure_log: LogLimiter::default(),
         commit_log: LogLimiter::default(),
         broker_log: LogLimiter::default(),
         first: None,
@@ -145,6 +156,8 @@ struct Sink<'a, S> {
     on_out_of_range: OnOutOfRange,
     ending: Option<Ending>,
     offsets: OffsetTracker,
+    /// `None` if there are no transformations.
+    dead_letters: Option<DeadLetters>,
     /// Since when there is no room for a record.
     full: Option<Instant>,
     paused: bool,
@@ -155,6 +168,7 @@ struct Sink<'a, S> {
     down: Option<(Instant, Instant)>,
     refused_commit: Option<Instant>,
     skip_log: LogLimiter<(usize, &'static str)>,
+    failure_log: LogLimiter<String>,
     commit_log: LogLimiter<()>,
     broker_log: LogLimiter<()>,
     first: Option<Instant>,
@@ -207,6 +221,7 @@ impl<S: Store> Sink<'_, S> {
             self.context.health.heartbeat();
             self.begin_to_drain()?;
             self.take_outcomes(Duration::ZERO)?;
+            self.follow_dead_letters()?;
             self.hand_over()?;
             self.take_in()?;
             self.follow_positions()?;
@@ -220,7 +235,7 @@ impl<S: Store> Sink<'_, S> {
     }
 
     fn take_in(&mut self) -> Result<(), SinkError> {
-        if self.draining.is_some() || self.lanes.is_full() {
+        if self.draining.is_some() || self.is_full() {
             return self.wait_for_the_writers();
         }
         let mut wait = LOOP_SLEEP_MAX.min(self.lanes.linger());
@@ -235,8 +250,8 @@ impl<S: Store> Sink<'_, S> {
             // Before the record: its partition may have just been assigned.
             self.follow_rebalances()?;
             let Some(record) = record else { break };
-            self.take(&record, *now.get_or_insert_with(Instant::now));
-            if self.lanes.is_full() {
+            self.take(&record, *now.get_or_insert_with(Instant::now))?;
+            if self.is_full() {
                 break;
             }
             wait = Duration::ZERO;
@@ -244,19 +259,38 @@ impl<S: Store> Sink<'_, S> {
         Ok(())
     }
 
-    fn take(&mut self, record: &SubscribedRecord<'_>, now: Instant) {
+    fn take(&mut self, record: &SubscribedRecord<'_>, now: Instant) -> Result<(), SinkError> {
         let (place, offset) = (record.place, record.offset());
-        let Some(epoch) = self.offsets.take_in(place, offset) else { return };
+        let Some(epoch) = self.offsets.take_in(place, offset) else { return Ok(()) };
         self.first.get_or_insert(now);
         self.summary.records += 1;
         self.records[place.topic].inc();
         let origin = Origin { place, offset };
-        let (topic, key, value) = (place.topic, record.key(), record.value());
-        let source = SourceRecord { topic, key, value, at: record.timestamp(), offset };
+        let source = SourceRecord {
+            topic: place.topic,
+            partition: place.partition,
+            key: record.key(),
+            value: record.value(),
+            at: record.timestamp(),
+            offset,
+            headers: record,
+        };
         let append = |text: &mut String| self.store.append(&source, text);
-        if let Err(skipped) = self.lanes.take_in(origin, epoch, now, append) {
-            self.skip(origin, &skipped, now);
+        match self.lanes.take_in(origin, epoch, now, append) {
+            Ok(()) => {}
+            Err(NotWritten::Skipped(skipped)) => self.skip(origin, &skipped, now),
+            Err(NotWritten::Filtered) => {
+                self.summary.filtered += 1;
+                self.metrics.filtered.with_label_values(&[&self.topics[place.topic]]).inc();
+            }
+            Err(NotWritten::Failed(failure)) => self.fail(record, epoch, &failure, now)?,
         }
+        Ok(())
+    }
+
+    /// Whether there is no room for another record.
+    fn is_full(&self) -> bool {
+        self.lanes.is_full() || self.dead_letters.as_ref().is_some_and(DeadLetters::is_full)
     }
 
     fn skip(&mut self, origin: Origin, skipped: &Skipped, now: Instant) {
@@ -286,7 +320,7 @@ impl<S: Store> Sink<'_, S> {
             // Paused partitions give nothing; if one does anyway, take it in.
             if let Some(record) = self.subscriber.poll(Duration::ZERO)? {
                 self.follow_rebalances()?;
-                self.take(&record, Instant::now());
+                self.take(&record, Instant::now())?;
             }
             self.follow_rebalances()?;
         }
@@ -304,7 +338,7 @@ impl<S: Store> Sink<'_, S> {
         // At the end there's nothing to linger for.
         let all_is_here = self.ending.as_ref().is_some_and(|ending| self.offsets.has_taken_in(&ending.ends));
         self.lanes.hand_over(self.draining.is_some() || all_is_here);
-        if self.lanes.is_full() {
+        if self.is_full() {
             return Ok(());
         }
         self.full = None;
@@ -491,7 +525,8 @@ impl<S: Store> Sink<'_, S> {
 
     fn is_done(&self) -> bool {
         let Some(deadline) = self.draining else { return false };
-        self.lanes.is_empty() || Instant::now() >= deadline
+        let all_is_told = self.dead_letters.as_ref().is_none_or(DeadLetters::is_empty);
+        (self.lanes.is_empty() && all_is_told) || Instant::now() >= deadline
     }
 
     /// Makes the last commit. Leaves what the store has not taken in time to the next sink.
@@ -499,6 +534,11 @@ impl<S: Store> Sink<'_, S> {
         if !self.lanes.is_empty() {
             let name = self.store.name();
             tracing::warn!("{name} did not take everything in time: the next sink reads the rest again");
+        }
+        if self.dead_letters.as_ref().is_some_and(|letters| !letters.is_empty()) {
+            tracing::warn!(
+                "Kafka did not take all dead letters in time: the next sink reads their records again"
+            );
         }
         let deadline = Instant::now() + COMMIT_TIMEOUT;
         self.commit();

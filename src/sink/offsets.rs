@@ -1,9 +1,9 @@
 //! Tracks the held partitions, how far each is written, and which offsets to commit.
 //!
-//! Invariants: an offset to commit is never ahead of what the store has acknowledged. Nothing is committed for a
-//! partition that isn't held, or that was given back and assigned again since the records were taken in.
+//! Invariants: an offset to commit is never ahead of what the store has acknowledged, nor of a dead letter that isn't
+//! durable yet. Nothing is committed for a partition that isn't held, or that was given back and assigned again since the records were taken in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use genwatch_core::types::{Offset, TopicPartition};
 
@@ -26,6 +26,8 @@ struct Held {
     /// Everything below is written, or makes no point; `None` until something is known.
     done: Option<Offset>,
     committed: Option<Offset>,
+    /// Records whose dead letters aren't durable yet.
+    owed: BTreeSet<Offset>,
     /// Whether `done` moved in this epoch: the group's starting offset needs no commit.
     moved: bool,
 }
@@ -36,7 +38,8 @@ impl OffsetTracker {
         for place in places {
             self.epochs += 1;
             let epoch = AssignmentEpoch(self.epochs);
-            let held = Held { epoch, taken: None, done: None, committed: None, moved: false };
+            let held =
+                Held { epoch, taken: None, done: None, committed: None, owed: BTreeSet::new(), moved: false };
             self.held.insert(*place, held);
         }
     }
@@ -53,6 +56,20 @@ impl OffsetTracker {
         let held = self.held.get_mut(&place)?;
         held.taken = Some(offset.next());
         Some(held.epoch)
+    }
+
+    /// Notes that a record of this epoch is done only when its dead letter is durable.
+    pub fn owes(&mut self, place: TopicPartition, epoch: AssignmentEpoch, offset: Offset) {
+        if let Some(held) = self.held.get_mut(&place).filter(|held| held.epoch == epoch) {
+            held.owed.insert(offset);
+        }
+    }
+
+    /// Notes that the dead letter of a record is durable.
+    pub fn paid(&mut self, place: TopicPartition, epoch: AssignmentEpoch, offset: Offset) {
+        if let Some(held) = self.held.get_mut(&place).filter(|held| held.epoch == epoch) {
+            held.owed.remove(&offset);
+        }
     }
 
     /// Returns the next record to take in, if known.
@@ -117,8 +134,9 @@ impl OffsetTracker {
         if !self.committing.is_empty() {
             return Vec::new();
         }
-        for (place, held) in self.held.iter().filter(|(_, held)| held.moved && held.done != held.committed) {
-            if let Some(next) = held.done {
+        let is_due = |held: &Held| held.moved && held.committable() != held.committed;
+        for (place, held) in self.held.iter().filter(|(_, held)| is_due(held)) {
+            if let Some(next) = held.committable() {
                 self.committing.push((*place, NextOffset { epoch: held.epoch, next }));
             }
         }
@@ -139,13 +157,14 @@ impl OffsetTracker {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.committing.is_empty()
-            && self.held.values().all(|held| !held.moved || held.done == held.committed)
+            && self.held.values().all(|held| !held.moved || held.committable() == held.committed)
     }
 
     /// Whether every partition is written up to these ends.
     #[must_use]
     pub fn has_reached(&self, ends: &BTreeMap<TopicPartition, Offset>) -> bool {
-        self.held.iter().all(|(place, held)| held.done >= Some(ends.get(place).copied().unwrap_or(Offset(0))))
+        let end = |place| Some(ends.get(place).copied().unwrap_or(Offset(0)));
+        self.held.iter().all(|(place, held)| held.committable() >= end(place))
     }
 
     /// Whether every partition is taken in up to these ends.
@@ -162,6 +181,12 @@ impl OffsetTracker {
 }
 
 impl Held {
+    /// Everything below is written, and its dead letters are durable.
+    fn committable(&self) -> Option<Offset> {
+        let owed = self.owed.first().copied();
+        self.done.map(|done| owed.map_or(done, |owed| owed.min(done)))
+    }
+
     fn advance(&mut self, next: Offset) {
         if self.done.is_none_or(|done| next > done) {
             self.done = Some(next);
@@ -288,6 +313,26 @@ mod tests {
         assert_eq!(offsets.commit(), [(place(0), Offset(30))]);
         offsets.begins_anew(place(1), Offset(20));
         assert_eq!(offsets.next(place(1)), None, "it isn't held");
+    }
+
+    #[test]
+    fn an_offset_waits_for_the_dead_letters_below_it() {
+        let mut offsets = OffsetTracker::default();
+        offsets.assigned(&[place(0)]);
+        let epoch = offsets.take_in(place(0), Offset(5)).expect("held");
+        offsets.owes(place(0), epoch, Offset(7));
+        offsets.owes(place(0), epoch, Offset(8));
+        offsets.written(&until(&offsets, 0, 10));
+        assert_eq!(offsets.commit(), [(place(0), Offset(7))]);
+        offsets.committed(true);
+        assert!(offsets.commit().is_empty());
+        let ends = BTreeMap::from([(place(0), Offset(10))]);
+        assert!(offsets.is_settled() && !offsets.has_reached(&ends));
+        offsets.paid(place(0), epoch, Offset(8));
+        assert!(offsets.commit().is_empty(), "the first one is still under way");
+        offsets.paid(place(0), epoch, Offset(7));
+        assert_eq!(offsets.commit(), [(place(0), Offset(10))]);
+        assert!(offsets.has_reached(&ends));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use genwatch_core::types::{Millis, Offset};
+use genwatch_core::transform::Failure;
+use genwatch_core::transform::record::{Headers, NoHeaders};
+use genwatch_core::types::{Millis, Offset, PartitionId};
 
 /// The target of a sink: InfluxDB, a file, another database. It formats records and writes batches of them; the
 /// runtime does the rest (groups, batches, back-off, halving, drain, offsets).
@@ -20,8 +22,8 @@ pub trait Store: Send + Sync + 'static {
     /// Appends a record to a batch, in the form that [`Store::write`] takes. Each appended record can be written alone.
     ///
     /// # Errors
-    /// With the reason to skip this record; then nothing is appended.
-    fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), Skipped>;
+    /// With the reason why nothing is written for this record; then nothing is appended.
+    fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), NotWritten>;
 
     /// Checks write access, before the first record is read.
     fn check(&self) -> WriteAnswer {
@@ -37,6 +39,8 @@ pub trait Store: Send + Sync + 'static {
 pub struct SourceRecord<'a> {
     /// Its topic: an index into the sink's configured list.
     pub topic: usize,
+    /// Its partition.
+    pub partition: PartitionId,
     /// Its key.
     pub key: Option<&'a [u8]>,
     /// Its value.
@@ -45,9 +49,42 @@ pub struct SourceRecord<'a> {
     pub at: Option<Millis>,
     /// Its offset.
     pub offset: Offset,
+    /// Its headers.
+    pub headers: &'a dyn Headers,
+}
+
+impl Default for SourceRecord<'_> {
+    fn default() -> Self {
+        SourceRecord {
+            topic: 0,
+            partition: PartitionId(0),
+            key: None,
+            value: None,
+            at: None,
+            offset: Offset(0),
+            headers: &NoHeaders,
+        }
+    }
 }
 
 /// Why nothing is written for a record.
+#[derive(Debug)]
+pub enum NotWritten {
+    /// It can't be written.
+    Skipped(Skipped),
+    /// A step of the transformations filtered it out.
+    Filtered,
+    /// A step of the transformations failed: the record becomes a dead letter.
+    Failed(Failure),
+}
+
+impl From<Skipped> for NotWritten {
+    fn from(skipped: Skipped) -> Self {
+        NotWritten::Skipped(skipped)
+    }
+}
+
+/// Why a record can't be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// A metric label: few values, lower case.

@@ -10,7 +10,7 @@ use super::batch::Origin;
 use super::lanes::WriteLanes;
 use super::metrics::SinkMetrics;
 use super::offsets::OffsetTracker;
-use super::store::{Skipped, SourceRecord, Store, StoreRefusal, WriteAnswer};
+use super::store::{NotWritten, Skipped, SourceRecord, Store, StoreRefusal, WriteAnswer};
 use super::writer::{Writers, Written};
 use crate::service::{Context, NotReady};
 
@@ -55,9 +55,9 @@ impl Store for MemoryStore {
         "here"
     }
 
-    fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), Skipped> {
+    fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), NotWritten> {
         let Some(value) = record.value else {
-            return Err(Skipped { label: "tombstone", reason: "a tombstone".to_owned() });
+            return Err(Skipped { label: "tombstone", reason: "a tombstone".to_owned() }.into());
         };
         batch.push_str(std::str::from_utf8(value).unwrap());
         batch.push('\n');
@@ -111,7 +111,7 @@ impl Bench {
         let origin = Origin { place: place(partition), offset: Offset(offset) };
         let epoch = self.offsets.take_in(origin.place, origin.offset).expect("held");
         let value = value.map(str::as_bytes);
-        let source = SourceRecord { topic: 0, key: None, value, at: None, offset: origin.offset };
+        let source = SourceRecord { value, offset: origin.offset, ..SourceRecord::default() };
         let store = Arc::clone(&self.store);
         let _ = self.lanes.take_in(origin, epoch, Instant::now(), |text| store.append(&source, text));
     }

@@ -93,6 +93,26 @@ fn a_wrong_rules_file_is_named_with_its_line() {
 }
 
 #[test]
+fn a_wrong_transformations_file_is_named_with_its_line_before_any_server_is_asked() {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    file.write_all(b"[[step]]\nkind = \"mask\"\nfields = \"a\"\nwith = \"*\"\nwhen = { filed = \"b\" }\n")
+        .unwrap();
+    let path = file.path().to_str().unwrap();
+    let place = format!("{path}:5: unknown key `filed`; known here: above, absent");
+    let sink = ["sink", "influx", "--org", "o", "--bucket", "b"];
+    for command in [&["bridge"][..], &sink] {
+        assert_refused(&[command, &["--transform", path, "--brokers", &nobody()]].concat(), 2, &[&place]);
+        let by_environment = command_of(command).env("GENWATCH_TRANSFORM", path).output().unwrap();
+        assert_eq!(by_environment.status.code(), Some(2), "{by_environment:?}");
+        assert!(text(&by_environment.stderr).contains(&place), "{by_environment:?}");
+    }
+}
+
+fn command_of(arguments: &[&str]) -> Command {
+    command(&[arguments, &["--brokers", &nobody()]].concat())
+}
+
+#[test]
 fn a_missing_broker_is_told_in_one_line_within_15_s() {
     let brokers = nobody();
     let sink: &[&str] = &["sink", "influx", "--org", "o", "--bucket", "b"];

@@ -19,7 +19,7 @@ const OFFERED: [(&str, &str); 16] = [
     ("alerts", "--from --follow --exit-at-end --json"),
     ("status", "--json --watch --rules"),
     ("bench verify", ""),
-    ("bridge", "--mqtt --mqtt-topic --client-id"),
+    ("bridge", "--mqtt --mqtt-topic --client-id --transform"),
     ("sink influx", "--url --org --bucket --token --precision --measurement --transform"),
     ("source influx", "--url --org --query --every --to-topic --token"),
     ("downsample", "--window --grace --late"),
@@ -31,8 +31,7 @@ const OF_THE_CLUSTER: &str = "--brokers --topic --group -X";
 const WITHOUT_KAFKA: [&str; 2] = ["demo", "health"];
 
 /// Planned: a whole command, or an option of one. Remove it from this list when it is added.
-const NOT_YET: [&str; 5] =
-    ["topics grow", "topics plan", "sink influx --transform", "source influx", "downsample"];
+const NOT_YET: [&str; 4] = ["topics grow", "topics plan", "source influx", "downsample"];
 
 /// The options that a command's help lists, each with its environment variable; `None` if there's no such command.
 fn options(of: &str) -> Option<BTreeMap<String, Option<String>>> {

@@ -3,12 +3,14 @@
 //! * [`retained`]: retained messages aren't news. [`wills`]: who is online in the end.
 //! * [`left_out`]: messages that aren't forwarded, and stop nothing.
 //! * [`access`]: which clients are let in, and which wait. [`shares`]: several bridges. [`bench`]: the benchmark.
+//! * `--transform`: [`transforming`].
 
 mod access;
 mod bench;
 mod left_out;
 mod retained;
 mod shares;
+mod transforming;
 mod wills;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@ mod kafka_side;
 mod points;
 mod refusals;
 mod stand_in;
+mod transforming;
 
 use std::collections::BTreeMap;
 

@@ -20,6 +20,7 @@ pub mod process;
 pub mod records;
 pub mod relay;
 pub mod system;
+pub mod transformations;
 pub mod tty;
 pub mod waiting;
 
@@ -226,6 +227,14 @@ impl World {
         let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
         let results = block_on(admin.alter_configs([&config], &AdminOptions::new())).expect("an answer");
         assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+
+    /// Changes settings of a topic, as `key=value`, several separated by commas; the others stay.
+    pub fn configure(&self, topic: &str, settings: &str) {
+        let entity = ["--alter", "--entity-type", "topics", "--entity-name", topic];
+        let server = ["--bootstrap-server", &self.brokers];
+        let arguments = [&server[..], &entity, &["--add-config", settings]].concat();
+        broker::tool("kafka.admin.ConfigCommand", &arguments);
     }
 
     /// Deletes a topic.

@@ -44,3 +44,32 @@ pub fn rules(data: &[u8]) {
         }
     }
 }
+
+/// A file of transformations, a line `---`, and a record: the file is accepted or refused with a place; what comes out
+/// of the record is JSON.
+pub fn transform(data: &[u8]) {
+    use genwatch_core::transform::record::{Command, Record};
+    use genwatch_core::transform::{Outcome, Transform};
+
+    let text = String::from_utf8_lossy(data);
+    let (steps, value) = text.split_once("\n---\n").unwrap_or((&text, "{}"));
+    let command = Command::sink("sink", |_| Ok(()));
+    let transform = match Transform::parse(steps, std::path::Path::new("t.toml"), command) {
+        Ok(transform) => transform,
+        Err(error) => {
+            assert!(error.to_string().starts_with("t.toml:"), "a refusal names its place: {error}");
+            return;
+        }
+    };
+    match transform.apply(&Record::new("readings", value.as_bytes())) {
+        Ok(Outcome::Changed(changed)) => {
+            if let Some(fields) = changed.fields {
+                let json = fields.to_json();
+                let read = serde_json::from_slice::<&serde_json::value::RawValue>(&json);
+                assert!(read.is_ok(), "what comes out is JSON: {}", json.escape_ascii());
+            }
+        }
+        Ok(Outcome::Unchanged | Outcome::Filtered(_)) => {}
+        Err(failure) => assert!(failure.to_string().contains(", t.toml:"), "{failure}"),
+    }
+}

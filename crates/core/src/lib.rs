@@ -17,6 +17,7 @@
 //! * [`report`]: what a worker, bridge or sink says of itself. [`lag`]: rates, trend and verdict of a partition.
 //! * [`partitioner`]: which partition a key belongs to.
 //! * [`simulator`]: a fleet of model generators.
+//! * [`transform`]: the steps of a `--transform` file, applied to one record at a time.
 //! * [`pacer`]: how many of anything are due by now at a given rate.
 
 pub mod aggregate;
@@ -31,4 +32,5 @@ pub mod ranges;
 pub mod reading;
 pub mod report;
 pub mod simulator;
+pub mod transform;
 pub mod types;

@@ -1,6 +1,7 @@
 //! Runs the fuzz targets on the stable toolchain: the committed corpus, then seeded mutations of it.
 //!
-//! `GENWATCH_FUZZ_INPUTS` sets the number of inputs (default: four million readings and a million rules files),
+//! `GENWATCH_FUZZ_INPUTS` sets the number of inputs (default: four million readings, a million rules files and
+//! a million transformations),
 //! `GENWATCH_FUZZ_SEED` replays a run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -109,4 +110,9 @@ fn no_record_makes_the_parser_panic() {
 #[test]
 fn no_rules_file_makes_its_reader_panic() {
     run("rules", number("GENWATCH_FUZZ_INPUTS", 4_000_000) / 4, targets::rules);
+}
+
+#[test]
+fn no_transformation_panics_or_makes_anything_but_json() {
+    run("transform", number("GENWATCH_FUZZ_INPUTS", 4_000_000) / 4, targets::transform);
 }

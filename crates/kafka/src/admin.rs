@@ -234,6 +234,16 @@ impl Cluster {
         self.metadata_within(Some("__genwatch_probe"), timeout).map(drop)
     }
 
+    /// Whether there is such a topic that we may see.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer within this time.
+    pub fn has_topic(&self, name: &str, timeout: Duration) -> Result<bool, ClusterError> {
+        let metadata = self.metadata_within(Some(name), timeout)?;
+        let named = metadata.topics().iter().find(|topic| topic.name() == name);
+        Ok(named.is_some_and(|topic| !topic.partitions().is_empty()))
+    }
+
     /// Returns the number of brokers.
     ///
     /// # Errors

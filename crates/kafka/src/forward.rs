@@ -3,11 +3,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use genwatch_core::types::Millis;
+use genwatch_core::engine::encode::DLQ_VALUE_DROPPED;
+use genwatch_core::types::{Millis, PartitionId};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::config::Connection;
@@ -22,24 +23,46 @@ pub struct Forwarder {
 /// The client's latest connection error.
 type Trouble = Arc<Mutex<Option<String>>>;
 
+/// Name and value of a header.
+pub type OwnHeader = (String, Option<Vec<u8>>);
+
 /// A record that the sender keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// The target topic.
     pub topic: String,
+    /// The target partition; `None`: the key decides.
+    pub partition: Option<PartitionId>,
     /// The generator.
     pub key: Option<Vec<u8>>,
     /// `None` is a tombstone.
     pub value: Option<Vec<u8>>,
-    /// Event time.
+    /// Event time; 0: the time of sending.
     pub at: Millis,
+    /// Its headers.
+    pub headers: Vec<OwnHeader>,
 }
 
 impl Kept {
     /// Returns the record to forward.
     #[must_use]
     pub fn record(&self) -> Forwarded<'_> {
-        Forwarded { topic: &self.topic, key: self.key.as_deref(), value: self.value.as_deref(), at: self.at }
+        Forwarded {
+            topic: &self.topic,
+            partition: self.partition,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            at: self.at,
+            headers: &self.headers,
+        }
+    }
+
+    /// Drops the value, and adds a header that says so; returns whether there was one. For a dead letter, which has
+    /// more headers than its record, and may be too large where that one fitted.
+    pub fn drop_value(&mut self) -> bool {
+        let Some(value) = self.value.take() else { return false };
+        self.headers.push((DLQ_VALUE_DROPPED.to_owned(), Some(value.len().to_string().into_bytes())));
+        true
     }
 }
 
@@ -48,12 +71,29 @@ impl Kept {
 pub struct Forwarded<'a> {
     /// The target topic.
     pub topic: &'a str,
+    /// The target partition; `None`: the key decides.
+    pub partition: Option<PartitionId>,
     /// The generator.
     pub key: Option<&'a [u8]>,
     /// `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Event time.
+    /// Event time; 0: the time of sending.
     pub at: Millis,
+    /// Its headers.
+    pub headers: &'a [OwnHeader],
+}
+
+impl Forwarded<'_> {
+    fn keep(&self) -> Kept {
+        Kept {
+            topic: self.topic.to_owned(),
+            partition: self.partition,
+            key: self.key.map(<[u8]>::to_vec),
+            value: self.value.map(<[u8]>::to_vec),
+            at: self.at,
+            headers: self.headers.to_vec(),
+        }
+    }
 }
 
 /// The outcome of one record.
@@ -139,15 +179,25 @@ impl Forwarder {
     /// # Errors
     /// When the client refuses it permanently.
     pub fn send(&self, number: u64, record: Forwarded<'_>) -> Result<bool, Undelivered> {
-        let tag = Tag { number, at: record.at };
+        let tag = Tag { number, at: record.at, partition: record.partition };
         let mut queued = BaseRecord::<[u8], [u8], Box<Tag>>::with_opaque_to(record.topic, Box::new(tag))
             .timestamp(record.at.0);
         queued.key = record.key;
         queued.payload = record.value;
+        queued.partition = record.partition.map(|partition| partition.0);
+        if !record.headers.is_empty() {
+            let all = OwnedHeaders::new_with_capacity(record.headers.len());
+            queued.headers = Some(
+                record
+                    .headers
+                    .iter()
+                    .fold(all, |all, (key, value)| all.insert(Header { key, value: value.as_deref() })),
+            );
+        }
         match self.producer.send(queued) {
             Ok(()) => Ok(true),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => Ok(false),
-            Err((error, _)) => Err(judge(&error, record)),
+            Err((error, _)) => Err(judge(&error, record.topic, || record.keep())),
         }
     }
 
@@ -164,9 +214,9 @@ impl Forwarder {
     }
 }
 
-fn judge(error: &KafkaError, record: Forwarded<'_>) -> Undelivered {
+/// The meaning of an error; `kept` returns the record.
+fn judge(error: &KafkaError, topic: &str, kept: impl FnOnce() -> Kept) -> Undelivered {
     use RDKafkaErrorCode as Code;
-    let topic = record.topic;
     let refusal = match error.rdkafka_error_code() {
         Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => DeliveryRefusal::TooLarge,
         Some(Code::InvalidTimestamp) => DeliveryRefusal::InvalidTimestamp,
@@ -179,19 +229,14 @@ fn judge(error: &KafkaError, record: Forwarded<'_>) -> Undelivered {
         }
         _ => return Undelivered::Refused(format!("topic {topic}: {error}")),
     };
-    let kept = Kept {
-        topic: topic.to_owned(),
-        key: record.key.map(<[u8]>::to_vec),
-        value: record.value.map(<[u8]>::to_vec),
-        at: record.at,
-    };
-    Undelivered::Record(refusal, Box::new(kept))
+    Undelivered::Record(refusal, Box::new(kept()))
 }
 
-/// Identifies a record in flight. (A refused record no longer has its timestamp.)
+/// Identifies a record in flight. (A refused record no longer has its timestamp, nor the partition asked for.)
 struct Tag {
     number: u64,
     at: Millis,
+    partition: Option<PartitionId>,
 }
 
 struct Reports {
@@ -222,11 +267,21 @@ impl ProducerContext for Reports {
         use rdkafka::message::Message as _;
         let result = match result {
             Ok(_) => Ok(()),
-            Err((error, record)) => Err(judge(
-                error,
-                Forwarded { topic: record.topic(), key: record.key(), value: record.payload(), at: tag.at },
-            )),
+            Err((error, record)) => Err(judge(error, record.topic(), || Kept {
+                topic: record.topic().to_owned(),
+                partition: tag.partition,
+                key: record.key().map(<[u8]>::to_vec),
+                value: record.payload().map(<[u8]>::to_vec),
+                at: tag.at,
+                headers: record.headers().map(own_headers).unwrap_or_default(),
+            })),
         };
         (self.report)(DeliveryReport { number: tag.number, result });
     }
+}
+
+/// Copies a record's headers.
+pub(crate) fn own_headers(headers: &impl rdkafka::message::Headers) -> Vec<OwnHeader> {
+    let own = |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+    headers.iter().map(own).collect()
 }

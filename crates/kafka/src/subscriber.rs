@@ -7,10 +7,12 @@
 //! Ownership: one thread. Callbacks run during its polls and only note what happened.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use genwatch_core::transform::record::Headers;
 use genwatch_core::types::{Millis, Offset, PartitionId, TopicPartition};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -25,6 +27,7 @@ use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation, log};
 use super::consumer::Rebalance;
 use super::error::ClientError;
+use super::forward::{OwnHeader, own_headers};
 use super::native;
 use super::starts;
 
@@ -99,6 +102,30 @@ impl SubscribedRecord<'_> {
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
         self.message.payload()
+    }
+
+    /// Its headers, copied.
+    #[must_use]
+    pub fn own_headers(&self) -> Vec<OwnHeader> {
+        self.message.headers().map(own_headers).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for SubscribedRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscribedRecord")
+            .field("place", &self.place)
+            .field("offset", &self.offset())
+            .finish()
+    }
+}
+
+impl Headers for SubscribedRecord<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        use rdkafka::message::Headers as _;
+        let headers = self.message.headers()?;
+        let last = (0..headers.count()).rev().map(|index| headers.get(index)).find(|own| own.key == name)?;
+        last.value
     }
 }
 

@@ -200,7 +200,7 @@ fn sink(options: &Sink) -> Result<(), Failure> {
 /// Makes the line as the sink writes it.
 fn append_line(topic: &str, record: &Record<'_>, lines: &mut String) -> Result<(), String> {
     let (at, offset) = (Some(record.timestamp), record.offset);
-    let source = SourceRecord { topic: 0, key: record.key, value: record.value, at, offset };
+    let source = SourceRecord { key: record.key, value: record.value, at, offset, ..SourceRecord::default() };
     let appended = PointShape::of_readings(topic, Precision::Ns).append(&source, lines);
     appended.map_err(|reason| reason.to_string())
 }

@@ -1,6 +1,6 @@
 //! The bridge's metrics. The bridge writes them once per loop, HTTP reads them.
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::summary::{BridgeSummary, DropReason};
 use crate::service::{MetricsError, MetricsRegistry};
@@ -13,6 +13,9 @@ pub(super) struct BridgeMetrics {
     repeats: IntCounter,
     of_others: IntCounter,
     dropped: IntCounter,
+    filtered: IntCounter,
+    dead_letters: IntCounter,
+    failed_by: IntCounterVec,
     dropped_by: [(DropReason, IntCounter); DropReason::ALL.len()],
     sessions_lost: IntCounter,
     unacknowledged: IntGauge,
@@ -24,8 +27,8 @@ impl BridgeMetrics {
     pub(super) fn register(registry: &MetricsRegistry) -> Result<BridgeMetrics, MetricsError> {
         let messages = registry.counters(
             "genwatch_bridge_messages_total",
-            "Messages by MQTT: readings and statuses that Kafka has, repeats of what was forwarded, generators of other \
-             bridges, left out",
+            "Messages by MQTT: readings, statuses and dead letters that Kafka has, repeats of what was forwarded, \
+             generators of other bridges, left out, filtered by --transform",
             &["outcome"],
         )?;
         let unacknowledged = registry.gauge(
@@ -36,6 +39,11 @@ impl BridgeMetrics {
             "genwatch_bridge_dropped_total",
             "Messages by MQTT that were left out, by reason",
             &["reason"],
+        )?;
+        let failed_by = registry.counters(
+            "genwatch_bridge_transform_failures_total",
+            "Messages by MQTT that a step of --transform failed on, by number and kind of the step",
+            &["step"],
         )?;
         let sessions_lost = registry.counter(
             "genwatch_bridge_sessions_lost_total",
@@ -53,6 +61,9 @@ impl BridgeMetrics {
             repeats: of("repeat"),
             of_others: of("other_share"),
             dropped: of("dropped"),
+            filtered: of("filtered"),
+            dead_letters: of("dead_letter"),
+            failed_by,
             dropped_by: DropReason::ALL.map(|reason| (reason, dropped.with_label_values(&[reason.as_str()]))),
             sessions_lost,
             unacknowledged,
@@ -72,8 +83,14 @@ impl BridgeMetrics {
             (&self.repeats, summary.repeats),
             (&self.of_others, summary.of_others),
             (&self.dropped, summary.dropped),
+            (&self.filtered, summary.filtered),
+            (&self.dead_letters, summary.dead_letters),
             (&self.sessions_lost, summary.sessions_lost),
         ]) {
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
+        for (step, value) in &summary.failed_by {
+            let counter = self.failed_by.with_label_values(&[step]);
             counter.inc_by(value.saturating_sub(counter.get()));
         }
         self.unacknowledged.set(i64::try_from(unacknowledged).unwrap_or(i64::MAX));

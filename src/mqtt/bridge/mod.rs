@@ -9,17 +9,22 @@
 //! once: after a crash of the bridge, messages that were in Kafka and not yet acknowledged come again.
 //!
 //! One task owns everything here; it receives Kafka's delivery reports as messages. `link` handles the MQTT connection,
-//! `passing` turns messages into records, [`summary`] has the counts.
+//! `passing` turns messages into records, `transforming` applies `--transform` to them on the way, [`summary`] has the
+//! counts.
 
 mod link;
 mod metrics;
 mod passing;
 pub mod summary;
+mod targets;
+mod transforming;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use genwatch_core::report::Kind;
+use genwatch_core::transform::Transform;
 use genwatch_kafka::admin::{Cluster, ClusterError};
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::error::ClientError;
@@ -39,6 +44,7 @@ use link::Link;
 use metrics::BridgeMetrics;
 use passing::{Oldest, Suspects};
 use summary::BridgeSummary;
+use targets::Targets;
 
 /// Messages that the broker may send before we acknowledge one (MQTT 5 receive maximum): enough for a round trip to
 /// Kafka at some ten thousand a second, and the most we hold during an outage of Kafka.
@@ -80,6 +86,8 @@ pub struct BridgeConfig {
     pub tree: TopicPatterns,
     /// Which generators this bridge forwards.
     pub share: Share,
+    /// What is changed of readings on the way.
+    pub transform: Option<Arc<Transform>>,
 }
 
 /// What may prevent readiness; the most telling reason first.
@@ -108,6 +116,15 @@ pub enum BridgeError {
     /// Kafka or a topic is missing.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// A topic that a step of the transformations names.
+    #[error("{step}")]
+    Target {
+        /// The step.
+        step: String,
+        /// What is wrong with it.
+        #[source]
+        error: ClusterError,
+    },
     /// The configuration yields no client.
     #[error("cannot make the producer")]
     Client(#[source] ClientError),
@@ -149,19 +166,21 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
     let metrics = BridgeMetrics::register(&context.metrics)?;
     let not_ready = Conditions::register(&context.health);
     let cluster = Cluster::connect(&config.connection)?;
-    let topics = [&config.topics.readings, &config.topics.status];
-    for topic in topics {
+    let transform = config.transform.as_deref();
+    let mut topics = vec![config.topics.readings.as_str(), &config.topics.status];
+    topics.extend(transform.map(|_| config.topics.dead_letters.as_str()));
+    for topic in &topics {
         cluster.require(topic)?;
     }
+    topics.extend(transform.iter().flat_map(|transform| transform.fixed_targets()).map(|(topic, _)| topic));
     cluster.require_compacted(
         &config.topics.status,
         "its retention would delete what is known of a generator",
     )?;
     let most_bytes = |topic| cluster.topic_config(topic, "max.message.bytes")?.parse().ok();
-    let limits =
-        ProducerLimits { batch_bytes: topics.into_iter().filter_map(|topic| most_bytes(topic)).min() };
+    let limits = ProducerLimits { batch_bytes: topics.into_iter().filter_map(most_bytes).min() };
     let oldest = Oldest::of(cluster.topic_config(&config.topics.readings, "message.timestamp.before.max.ms"));
-    drop(cluster);
+    let targets = Targets::new(cluster, transform)?;
     // Dropped last: the bridge's tombstone is its last word.
     let mut reporter = Reporter::default();
     let identity = Identity {
@@ -192,6 +211,7 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
             held: None,
             suspects: Suspects::default(),
             oldest,
+            targets,
             link: Link::new(),
             slow: None,
             draining: None,
@@ -225,6 +245,8 @@ struct Bridge {
     /// Records that Kafka refused, perhaps because of others in the same request.
     suspects: Suspects,
     oldest: Oldest,
+    /// Where routes may lead.
+    targets: Targets,
     link: Link,
     /// Since when nothing was delivered although something waits.
     slow: Option<Slow>,

@@ -15,30 +15,45 @@ use genwatch_kafka::forward::{DeliveryRefusal, DeliveryReport, Forwarded, Kept, 
 use rumqttc::{Publish, QoS};
 
 use super::summary::DropReason;
+use super::transforming::{Transformed, transformed};
 use super::{Bridge, BridgeError, Slow};
 use crate::mqtt::message::{self, Translation};
 use crate::mqtt::unacked::{Fingerprint, Receipt};
 
 /// The number of messages that need no acknowledgement (QoS 0).
-const UNNUMBERED: u64 = u64::MAX >> 1;
+const UNNUMBERED: u64 = u64::MAX >> 2;
 /// If a timestamp this close to now is refused, the broker's clock differs from ours.
 const THIS_MOMENT_MS: i64 = 2 * 60 * 1000;
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Reading,
+    Status,
+    /// A reading that a step of the transformations failed on.
+    DeadLetter,
+}
 
 /// Identifies a record in delivery reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ticket {
     /// Number in [`super::Unacked`], or [`UNNUMBERED`].
     number: u64,
-    is_status: bool,
+    kind: Kind,
 }
 
 impl Ticket {
     fn code(self) -> u64 {
-        self.number << 1 | u64::from(self.is_status)
+        self.number << 2 | self.kind as u64
     }
 
     fn of(code: u64) -> Ticket {
-        Ticket { number: code >> 1, is_status: code & 1 == 1 }
+        let kind = match code & 3 {
+            0 => Kind::Reading,
+            1 => Kind::Status,
+            _ => Kind::DeadLetter,
+        };
+        Ticket { number: code >> 2, kind }
     }
 }
 
@@ -109,7 +124,9 @@ impl Bridge {
         // Topics are UTF-8 (MQTT 5.0, 1.5.4); any other isn't ours.
         let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
         let translation = self.config.tree.translate(topic, &publish.payload, at);
-        let (ticket, record) = match &translation {
+        let transform = self.config.transform.clone();
+        let changes;
+        let (kind, record) = match &translation {
             Translation::Reading { key } => {
                 let key = key.as_deref().map(str::as_bytes);
                 // Messages without a generator stay together by topic.
@@ -120,20 +137,43 @@ impl Bridge {
                 if publish.retain {
                     return self.leave_out(number, DropReason::Retained, topic);
                 }
-                if !self.oldest.allows(at, now) {
+                let readings = &self.config.topics.readings;
+                let value = Some(publish.payload.as_ref());
+                let mut record = Forwarded { topic: readings, partition: None, key, value, at, headers: &[] };
+                if let Some(transform) = &transform {
+                    let message = (topic, publish);
+                    match transformed(transform, &mut self.targets, &record, message, now) {
+                        Transformed::Unchanged => {}
+                        Transformed::Changed(changed) => {
+                            changes = changed;
+                            record = changes.on(record);
+                        }
+                        Transformed::Filtered => {
+                            self.summary.filtered += 1;
+                            self.is_done(number);
+                            return Ok(());
+                        }
+                        Transformed::Failed(failure) => {
+                            return self.send_dead_letter(number, message, key, at, &failure);
+                        }
+                        Transformed::Later => {
+                            self.held = Some((number, publish.clone()));
+                            return Ok(());
+                        }
+                    }
+                }
+                if !self.oldest.allows(record.at, now) {
                     return self.leave_out(number, DropReason::InvalidTimestamp, topic);
                 }
-                let topic = &self.config.topics.readings;
-                let record = Forwarded { topic, key, value: Some(&publish.payload), at };
-                (Ticket { number, is_status: false }, record)
+                (Kind::Reading, record)
             }
             Translation::Status { key, value } => {
                 if !self.config.share.has(key.as_bytes()) {
                     return self.leave_to_others(number);
                 }
                 let topic = &self.config.topics.status;
-                let record = Forwarded { topic, key: Some(key.as_bytes()), value: value.as_deref(), at };
-                (Ticket { number, is_status: true }, record)
+                let (key, value) = (Some(key.as_bytes()), value.as_deref());
+                (Kind::Status, Forwarded { topic, partition: None, key, value, at, headers: &[] })
             }
             Translation::NotAStatus => return self.leave_out(number, DropReason::NotAStatus, topic),
             Translation::NotSubscribed => {
@@ -141,13 +181,46 @@ impl Bridge {
                 return self.leave_out(number, DropReason::NotSubscribed, topic);
             }
         };
-        match self.forwarder.send(ticket.code(), record) {
-            Ok(true) => drop(self.slow.get_or_insert_with(Slow::now)),
-            Ok(false) => self.held = Some((number, publish.clone())),
-            Err(Undelivered::Record(refusal, record)) => return self.refuse(ticket, refusal, &record),
-            Err(error) => return Err(BridgeError::Kafka(error)),
+        let ticket = Ticket { number, kind };
+        let sent = self.forwarder.send(ticket.code(), record);
+        self.is_sent(ticket, sent, publish).map(drop)
+    }
+
+    /// Hands a record that a message became to the producer; returns whether it is on its way.
+    pub(super) fn send(
+        &mut self,
+        number: u64,
+        kind: Kind,
+        record: Forwarded<'_>,
+        publish: &Publish,
+    ) -> Result<bool, BridgeError> {
+        let ticket = Ticket { number, kind };
+        let sent = self.forwarder.send(ticket.code(), record);
+        self.is_sent(ticket, sent, publish)
+    }
+
+    /// Handles the producer's answer; holds the message if there is no room.
+    fn is_sent(
+        &mut self,
+        ticket: Ticket,
+        sent: Result<bool, Undelivered>,
+        publish: &Publish,
+    ) -> Result<bool, BridgeError> {
+        match sent {
+            Ok(true) => {
+                self.slow.get_or_insert_with(Slow::now);
+                Ok(true)
+            }
+            Ok(false) => {
+                self.held = Some((ticket.number, publish.clone()));
+                Ok(false)
+            }
+            Err(Undelivered::Record(refusal, record)) => {
+                self.refuse(ticket, refusal, *record)?;
+                Ok(false)
+            }
+            Err(error) => Err(BridgeError::Kafka(error)),
         }
-        Ok(())
     }
 
     /// Continues with what was held back, if possible. `all_told`: no report is waiting.
@@ -184,12 +257,14 @@ impl Bridge {
         let alone = self.suspects.alone.take_if(|alone| *alone == ticket).is_some();
         match report.result {
             Ok(()) => {
-                let count =
-                    if ticket.is_status { &mut self.summary.statuses } else { &mut self.summary.readings };
-                *count += 1;
+                *match ticket.kind {
+                    Kind::Reading => &mut self.summary.readings,
+                    Kind::Status => &mut self.summary.statuses,
+                    Kind::DeadLetter => &mut self.summary.dead_letters,
+                } += 1;
                 self.is_done(ticket.number);
             }
-            Err(Undelivered::Record(refusal, record)) if alone => self.refuse(ticket, refusal, &record)?,
+            Err(Undelivered::Record(refusal, record)) if alone => self.refuse(ticket, refusal, *record)?,
             Err(Undelivered::Record(_, record)) => self.suspects.waiting.push_back((ticket, *record)),
             Err(error) => return Err(BridgeError::Kafka(error)),
         }
@@ -207,7 +282,16 @@ impl Bridge {
     }
 
     /// Handles a record that Kafka refuses for itself.
-    fn refuse(&mut self, ticket: Ticket, refusal: DeliveryRefusal, record: &Kept) -> Result<(), BridgeError> {
+    fn refuse(
+        &mut self,
+        ticket: Ticket,
+        refusal: DeliveryRefusal,
+        mut record: Kept,
+    ) -> Result<(), BridgeError> {
+        if ticket.kind == Kind::DeadLetter && refusal == DeliveryRefusal::TooLarge && record.drop_value() {
+            self.suspects.waiting.push_front((ticket, record));
+            return Ok(());
+        }
         let reason = match refusal {
             DeliveryRefusal::TooLarge => DropReason::TooLarge,
             DeliveryRefusal::InvalidTimestamp if record.at.since(clock::now()).abs() < THIS_MOMENT_MS => {
@@ -244,7 +328,7 @@ impl Bridge {
     }
 }
 
-fn user_properties(publish: &Publish) -> &[(String, String)] {
+pub(super) fn user_properties(publish: &Publish) -> &[(String, String)] {
     publish.properties.as_ref().map_or(&[], |properties| &properties.user_properties)
 }
 
@@ -255,8 +339,8 @@ mod tests {
     #[test]
     fn a_ticket_is_what_it_was() {
         for number in [0, 1, 7, UNNUMBERED] {
-            for is_status in [false, true] {
-                let ticket = Ticket { number, is_status };
+            for kind in [Kind::Reading, Kind::Status, Kind::DeadLetter] {
+                let ticket = Ticket { number, kind };
                 assert_eq!(Ticket::of(ticket.code()), ticket);
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use genwatch_core::transform::StepPlace;
 use serde::Serialize;
 
 /// What a bridge did.
@@ -22,6 +23,12 @@ pub struct BridgeSummary {
     pub dropped: u64,
     /// The same, by reason.
     pub dropped_by: BTreeMap<DropReason, u64>,
+    /// Messages that a filter of `--transform` dropped.
+    pub filtered: u64,
+    /// Messages that a step of `--transform` failed on, and that are in Kafka as dead letters.
+    pub dead_letters: u64,
+    /// Messages that a step failed on, by number and kind of the step.
+    pub failed_by: BTreeMap<String, u64>,
     /// Messages that Kafka hadn't confirmed when the bridge ended. Those of QoS 1 come again at the next start.
     pub unacknowledged: u64,
     /// How often the MQTT broker had forgotten the session and its messages.
@@ -35,6 +42,13 @@ impl BridgeSummary {
     pub(super) fn dropped(&mut self, reason: DropReason) -> bool {
         self.dropped += 1;
         let count = self.dropped_by.entry(reason).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    /// Counts a message that this step failed on; returns whether it is the first one.
+    pub(super) fn failed(&mut self, step: &StepPlace) -> bool {
+        let count = self.failed_by.entry(step.label()).or_default();
         *count += 1;
         *count == 1
     }

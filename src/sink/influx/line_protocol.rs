@@ -28,10 +28,10 @@ use serde_json::{Map, Value};
 use crate::sink::SourceRecord;
 
 /// The object's member that names the generator; the record's key is the tag.
-const GENERATOR: &str = "generatorID";
+pub(super) const GENERATOR: &str = "generatorID";
 
 /// An alert's member with its event time; the record's timestamp is the time of writing.
-const AT: &str = "at";
+pub(super) const AT: &str = "at";
 
 /// An alert's member with the place of its reading, and the offset in it.
 const SOURCE: &str = "source";
@@ -136,13 +136,30 @@ impl SkipReason {
 /// The shape of the points that one topic's records become.
 #[derive(Clone, Debug)]
 pub struct PointShape {
-    measurement: String,
-    kind: Kind,
-    precision: Precision,
+    pub(super) measurement: String,
+    pub(super) kind: Kind,
+    pub(super) precision: Precision,
+}
+
+/// A record that makes a point.
+#[derive(Debug)]
+pub(super) struct Judged<'r> {
+    pub(super) generator: &'r str,
+    content: Content,
+    /// In the points' unit.
+    pub(super) time: i64,
+    /// The offset that is a part of the time.
+    pub(super) offset: Offset,
+}
+
+#[derive(Debug)]
+enum Content {
+    Reading(Values),
+    Object(Map<String, Value>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Readings,
     Alerts,
     Aggregates,
@@ -150,7 +167,7 @@ enum Kind {
 
 impl Kind {
     /// Returns the tags in InfluxDB's sort order.
-    fn tags(self) -> &'static [&'static str] {
+    pub(super) fn tags(self) -> &'static [&'static str] {
         match self {
             Kind::Readings | Kind::Aggregates => &[],
             Kind::Alerts => &["rule", "severity", "state"],
@@ -182,14 +199,19 @@ impl PointShape {
     /// # Errors
     /// When the record makes no point; then nothing is appended.
     pub fn append(&self, record: &SourceRecord<'_>, lines: &mut String) -> Result<(), SkipReason> {
-        if self.kind == Kind::Readings {
-            self.append_reading(record, lines)
-        } else {
-            self.append_object(record, lines)
+        let judged = self.judge(record)?;
+        self.write(&judged, record, lines)
+    }
+
+    /// Judges whether a record is what its topic has, and whose.
+    pub(super) fn judge<'r>(&self, record: &SourceRecord<'r>) -> Result<Judged<'r>, SkipReason> {
+        match self.kind {
+            Kind::Readings => self.judge_reading(record),
+            Kind::Alerts | Kind::Aggregates => self.judge_object(record),
         }
     }
 
-    fn append_reading(&self, record: &SourceRecord<'_>, lines: &mut String) -> Result<(), SkipReason> {
+    fn judge_reading<'r>(&self, record: &SourceRecord<'r>) -> Result<Judged<'r>, SkipReason> {
         let (generator, values) = match reading::parse(record.key, record.value) {
             Ok(Parsed::Reading { generator, values }) => (generator, values),
             Ok(Parsed::Decommissioned { .. }) => return Err(SkipReason::Tombstone),
@@ -199,34 +221,11 @@ impl PointShape {
             return Err(SkipReason::BadTag);
         }
         let at = record.at.ok_or(SkipReason::BadTime)?;
-        let time = self.precision.ticks(at, record.offset).ok_or(SkipReason::BadTime)?;
-
-        let begun = lines.len();
-        lines.push_str(&self.measurement);
-        append_pair(lines, ',', GENERATOR, generator);
-        let series = begun..lines.len();
-        let mut separator = ' ';
-        for field in FIELDS {
-            let Some(number) = values.get(field) else { continue };
-            lines.push(separator);
-            lines.push_str(field.name());
-            lines.push('=');
-            append_number(lines, number);
-            separator = ',';
-        }
-        append_time(lines, time);
-        if let Some(value) = record.value.filter(|value| may_have_unknown_members(value, &values)) {
-            let fields = unknown_members(value);
-            if !fields.is_empty() {
-                lines.extend_from_within(series);
-                append_fields(lines, &fields);
-                append_time(lines, time);
-            }
-        }
-        Ok(())
+        let time = self.ticks(at, record.offset).ok_or(SkipReason::BadTime)?;
+        Ok(Judged { generator, content: Content::Reading(values), time, offset: record.offset })
     }
 
-    fn append_object(&self, record: &SourceRecord<'_>, lines: &mut String) -> Result<(), SkipReason> {
+    fn judge_object<'r>(&self, record: &SourceRecord<'r>) -> Result<Judged<'r>, SkipReason> {
         let value = record.value.ok_or(SkipReason::Tombstone)?;
         let key = record.key.filter(|key| !key.is_empty()).ok_or(SkipReason::NoKey)?;
         let generator =
@@ -239,10 +238,61 @@ impl PointShape {
         if object.get(GENERATOR).is_some_and(|id| id.as_str() != Some(generator)) {
             return Err(SkipReason::KeyMismatch);
         }
-        let time = self.time(&object, record).ok_or(SkipReason::BadTime)?;
-        let tags = self.tags(&object)?;
+        let (at, offset) = self.at(&object, record);
+        let time = at.and_then(|at| self.ticks(at, offset)).ok_or(SkipReason::BadTime)?;
+        Ok(Judged { generator, content: Content::Object(object), time, offset })
+    }
+
+    /// Appends what was judged.
+    pub(super) fn write(
+        &self,
+        judged: &Judged<'_>,
+        record: &SourceRecord<'_>,
+        lines: &mut String,
+    ) -> Result<(), SkipReason> {
+        match &judged.content {
+            Content::Reading(values) => {
+                self.write_reading(judged, values, record.value.unwrap_or_default(), lines);
+                Ok(())
+            }
+            Content::Object(object) => self.write_object(judged, object, lines),
+        }
+    }
+
+    fn write_reading(&self, judged: &Judged<'_>, values: &Values, value: &[u8], lines: &mut String) {
+        let begun = lines.len();
+        lines.push_str(&self.measurement);
+        append_pair(lines, ',', GENERATOR, judged.generator);
+        let series = begun..lines.len();
+        let mut separator = ' ';
+        for field in FIELDS {
+            let Some(number) = values.get(field) else { continue };
+            lines.push(separator);
+            lines.push_str(field.name());
+            lines.push('=');
+            append_number(lines, number);
+            separator = ',';
+        }
+        append_time(lines, judged.time);
+        if may_have_unknown_members(value, values) {
+            let fields = unknown_members(value);
+            if !fields.is_empty() {
+                lines.extend_from_within(series);
+                append_fields(lines, &fields);
+                append_time(lines, judged.time);
+            }
+        }
+    }
+
+    fn write_object(
+        &self,
+        judged: &Judged<'_>,
+        object: &Map<String, Value>,
+        lines: &mut String,
+    ) -> Result<(), SkipReason> {
+        let tags = self.tags(object)?;
         let mut fields = BTreeMap::new();
-        for (name, value) in &object {
+        for (name, value) in object {
             // A field with a tag's name is hard to query.
             let is_told = name == GENERATOR
                 || self.kind.tags().contains(&name.as_str())
@@ -256,16 +306,22 @@ impl PointShape {
         }
 
         lines.push_str(&self.measurement);
-        append_pair(lines, ',', GENERATOR, generator);
+        append_pair(lines, ',', GENERATOR, judged.generator);
         for (name, value) in tags {
             append_pair(lines, ',', name, value);
         }
         append_fields(lines, &fields);
-        append_time(lines, time);
+        append_time(lines, judged.time);
         Ok(())
     }
 
-    fn time(&self, object: &Map<String, Value>, record: &SourceRecord<'_>) -> Option<i64> {
+    /// Converts a time to the points' unit; `None` if InfluxDB can't keep it.
+    pub(super) fn ticks(&self, at: Millis, offset: Offset) -> Option<i64> {
+        self.precision.ticks(at, offset)
+    }
+
+    /// The time of an alert or an aggregate, and the offset that is a part of it.
+    fn at(&self, object: &Map<String, Value>, record: &SourceRecord<'_>) -> (Option<Millis>, Offset) {
         let (at, offset) = match self.kind {
             Kind::Alerts => {
                 let offset = object.get(SOURCE).and_then(|source| source.get(OFFSET)).and_then(Value::as_i64);
@@ -273,7 +329,7 @@ impl PointShape {
             }
             Kind::Readings | Kind::Aggregates => (None, Offset(0)),
         };
-        self.precision.ticks(at.or(record.at)?, offset)
+        (at.or(record.at), offset)
     }
 
     fn tags<'o>(&self, object: &'o Map<String, Value>) -> Result<Vec<(&'static str, &'o str)>, SkipReason> {
@@ -317,7 +373,7 @@ fn unknown_members(value: &[u8]) -> BTreeMap<String, Value> {
 }
 
 /// Collects flattened fields. If two members get one name, as in `{"a":{"b":1},"a_b":2}`, the first stays.
-fn collect(prefix: &str, name: &str, value: &Value, fields: &mut BTreeMap<String, Value>) {
+pub(super) fn collect(prefix: &str, name: &str, value: &Value, fields: &mut BTreeMap<String, Value>) {
     if name.is_empty() || !is_representable(name) {
         return;
     }
@@ -342,12 +398,12 @@ pub fn is_measurement(name: &str) -> bool {
 }
 
 /// The characters to escape in a measurement's name.
-const MEASUREMENT: &[char] = &[',', ' '];
+pub(super) const MEASUREMENT: &[char] = &[',', ' '];
 /// The characters to escape in names of tags and fields and in values of tags.
 const NAME: &[char] = &[',', '=', ' '];
 
 /// Whether a name, or a tag's value, reads back unchanged.
-fn is_representable(text: &str) -> bool {
+pub(super) fn is_representable(text: &str) -> bool {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let unclear = match c {
@@ -362,7 +418,7 @@ fn is_representable(text: &str) -> bool {
     true
 }
 
-fn append_pair(lines: &mut String, separator: char, name: &str, value: &str) {
+pub(super) fn append_pair(lines: &mut String, separator: char, name: &str, value: &str) {
     lines.push(separator);
     append_escaped(lines, name, NAME);
     lines.push('=');
@@ -382,13 +438,13 @@ fn append_escaped(lines: &mut String, text: &str, special: &[char]) {
     }
 }
 
-fn escaped(text: &str, special: &[char]) -> String {
+pub(super) fn escaped(text: &str, special: &[char]) -> String {
     let mut escaped = String::with_capacity(text.len());
     append_escaped(&mut escaped, text, special);
     escaped
 }
 
-fn append_fields(lines: &mut String, fields: &BTreeMap<String, Value>) {
+pub(super) fn append_fields(lines: &mut String, fields: &BTreeMap<String, Value>) {
     let mut separator = ' ';
     for (name, value) in fields {
         lines.push(separator);
@@ -424,7 +480,7 @@ fn append_number(lines: &mut String, number: f64) {
     lines.push_str(zmij::Buffer::new().format(number));
 }
 
-fn append_time(lines: &mut String, time: i64) {
+pub(super) fn append_time(lines: &mut String, time: i64) {
     // Writing into a string can't fail.
     let _ = writeln!(lines, " {time}");
 }

@@ -1,14 +1,20 @@
 //! InfluxDB v2 as the store of a sink: readings, alerts and aggregates as points.
 //!
-//! * [`line_protocol`]: a record as a line. * [`client`]: the write API. * [`response`]: the meaning of its answers.
+//! * [`line_protocol`]: a record as a line. `transformed`: the same after `--transform`.
+//! * [`client`]: the write API. [`response`]: the meaning of its answers.
 //!
 //! A point's identity is its measurement, tags and time, so a repeat overwrites itself.
 
 pub mod client;
 pub mod line_protocol;
 pub mod response;
+mod transformed;
 
-use super::store::{Skipped, SourceRecord, Store, WriteAnswer};
+use std::sync::Arc;
+
+use genwatch_core::transform::Transform;
+
+use super::store::{NotWritten, SourceRecord, Store, WriteAnswer};
 use client::Client;
 use line_protocol::PointShape;
 use response::Verdict;
@@ -17,13 +23,26 @@ use response::Verdict;
 pub struct InfluxStore {
     client: Client,
     shapes: Vec<PointShape>,
+    transformation: Option<Transformation>,
+}
+
+/// The steps that change records, and the names of the topics that the steps know them by.
+struct Transformation {
+    transform: Arc<Transform>,
+    topics: Vec<String>,
 }
 
 impl InfluxStore {
     /// Creates a store with one shape for each topic of the sink, in its order.
     #[must_use]
     pub fn new(client: Client, shapes: Vec<PointShape>) -> InfluxStore {
-        InfluxStore { client, shapes }
+        InfluxStore { client, shapes, transformation: None }
+    }
+
+    /// Changes records of these topics, which are those of the sink, before they become points.
+    #[must_use]
+    pub fn transforming(self, transform: Arc<Transform>, topics: Vec<String>) -> InfluxStore {
+        InfluxStore { transformation: Some(Transformation { transform, topics }), ..self }
     }
 
     fn answer(&self, verdict: Verdict) -> WriteAnswer {
@@ -62,9 +81,14 @@ impl Store for InfluxStore {
         &self.client.destination().url
     }
 
-    fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), Skipped> {
-        let appended = self.shapes[record.topic].append(record, batch);
-        appended.map_err(|skip| Skipped { label: skip.as_str(), reason: skip.to_string() })
+    fn append(&self, record: &SourceRecord<'_>, batch: &mut String) -> Result<(), NotWritten> {
+        let shape = &self.shapes[record.topic];
+        match &self.transformation {
+            None => Ok(shape.append(record, batch)?),
+            Some(Transformation { transform, topics }) => {
+                shape.append_transformed(record, &topics[record.topic], transform, batch)
+            }
+        }
     }
 
     /// Writes nothing, which needs no more rights than a write. InfluxDB calls it a bad request, others accept it.

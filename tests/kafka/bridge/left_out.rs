@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{bridge, by_generator, padded_reading, reading};
 use crate::world::mosquitto::{Device, Mosquitto};
 use crate::world::records::Records;
-use crate::world::{World, broker, now_ms, until};
+use crate::world::{World, now_ms, until};
 
 #[test]
 fn messages_of_an_old_subscription_are_left_out_and_it_is_ended() {
@@ -34,7 +34,7 @@ fn a_status_topic_that_does_not_say_whose_status_it_is_is_refused() {
 #[test]
 fn a_reading_that_is_too_old_for_kafka_stops_no_other() {
     let (mqtt, world) = (Mosquitto::start(), World::new(1));
-    configure(&world, "message.timestamp.before.max.ms=3600000");
+    world.configure(&world.topic, "message.timestamp.before.max.ms=3600000");
     let mut bridge = bridge(&world, &mqtt, &[]);
     let mut device = Device::connect(&mqtt, "device");
     let (fresh, old) = (now_ms() - 60_000, now_ms() - 2 * 3_600_000);
@@ -57,7 +57,7 @@ fn what_was_refused_only_for_its_company_is_delivered() {
     let (mqtt, world) = (Mosquitto::start(), World::new(1));
     let mut bridge = bridge(&world, &mqtt, &["-X", "linger.ms=2000"]);
     // The bridge has read the topic's limits by now: it can't know of a change.
-    configure(&world, "message.timestamp.before.max.ms=3600000,max.message.bytes=20000");
+    world.configure(&world.topic, "message.timestamp.before.max.ms=3600000,max.message.bytes=20000");
     let mut device = Device::connect(&mqtt, "device");
     let old = (now_ms() - 2 * 3_600_000).to_string();
     device.say("generators/g2/telemetry", &reading("g2", 1));
@@ -79,7 +79,7 @@ fn what_was_refused_only_for_its_company_is_delivered() {
 #[test]
 fn requests_are_no_larger_than_the_topic_takes() {
     let (mqtt, world) = (Mosquitto::start(), World::new(1));
-    configure(&world, "max.message.bytes=20000");
+    world.configure(&world.topic, "max.message.bytes=20000");
     let bridge = bridge(&world, &mqtt, &["-X", "linger.ms=2000"]);
     let mut device = Device::connect(&mqtt, "device");
     for fuel in 1..=10 {
@@ -114,12 +114,6 @@ fn noise(mut reading: Vec<u8>) -> Vec<u8> {
         *byte = b'a' + (state % 26) as u8;
     }
     reading
-}
-
-fn configure(world: &World, settings: &str) {
-    let entity = ["--alter", "--entity-type", "topics", "--entity-name", &world.topic];
-    let server = ["--bootstrap-server", &world.brokers];
-    broker::tool("kafka.admin.ConfigCommand", &[&server[..], &entity, &["--add-config", settings]].concat());
 }
 
 fn fuels(readings: &Records, generator: &str) -> Vec<u32> {

@@ -283,7 +283,7 @@ impl fmt::Display for Kind {
 }
 
 /// The beginning of a raw value, safe for a terminal and a header: bounded in length, nothing invisible.
-struct Excerpt<'v>(&'v [u8]);
+pub(crate) struct Excerpt<'v>(pub(crate) &'v [u8]);
 
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

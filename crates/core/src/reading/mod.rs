@@ -24,6 +24,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+pub(crate) use classify::Excerpt;
+
 /// The longest value of a record that is parsed, in bytes: 1 MiB.
 pub const MAX_VALUE_BYTES: usize = 1 << 20;
 

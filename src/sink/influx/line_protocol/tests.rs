@@ -112,7 +112,14 @@ const OFFSET: Offset = Offset(7_001_042);
 
 fn append(shape: &PointShape, key: &str, value: &str) -> Result<String, SkipReason> {
     let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
-    let source = SourceRecord { topic: 0, key, value, at: Some(Millis(AT)), offset: OFFSET };
+    let source = SourceRecord {
+        topic: 0,
+        key,
+        value,
+        at: Some(Millis(AT)),
+        offset: OFFSET,
+        ..SourceRecord::default()
+    };
     let mut lines = String::new();
     shape.append(&source, &mut lines).map(|()| lines)
 }
@@ -160,8 +167,14 @@ fn a_reading_is_what_the_worker_takes_for_one() {
         assert_eq!(append(&shape, key, &value), Err(SkipReason::DeadLetter(code)), "{value:.200}");
         assert_eq!(SkipReason::DeadLetter(code).as_str(), code.as_str());
     }
-    let gone =
-        SourceRecord { topic: 0, key: Some(b"g"), value: None, at: Some(Millis(0)), offset: Offset(0) };
+    let gone = SourceRecord {
+        topic: 0,
+        key: Some(b"g"),
+        value: None,
+        at: Some(Millis(0)),
+        offset: Offset(0),
+        ..SourceRecord::default()
+    };
     assert_eq!(shape.append(&gone, &mut String::new()), Err(SkipReason::Tombstone));
     let of_nobody = SourceRecord { topic: 0, key: None, ..gone };
     let unfit = Err(SkipReason::DeadLetter(ErrorCode::KeyMissing));
@@ -279,12 +292,13 @@ fn what_makes_no_point_has_its_reason() {
         value: Some(b"{\"a\":1}"),
         at: Some(Millis(0)),
         offset: Offset(0),
+        ..SourceRecord::default()
     };
     let mut lines = "before".to_owned();
     assert_eq!(shape.append(&whole, &mut lines), Ok(()));
     for (source, unfit) in [
         (SourceRecord { value: None, ..whole }, SkipReason::Tombstone),
-        (SourceRecord { topic: 0, key: None, ..whole }, SkipReason::NoKey),
+        (SourceRecord { key: None, ..whole }, SkipReason::NoKey),
         (SourceRecord { topic: 0, key: Some(b""), ..whole }, SkipReason::NoKey),
         (SourceRecord { topic: 0, key: Some(b"\xff"), ..whole }, SkipReason::BadTag),
         (SourceRecord { topic: 0, key: Some(b"g\n"), ..whole }, SkipReason::BadTag),
@@ -376,7 +390,7 @@ proptest! {
         }
         let value = serde_json::to_vec(&object).expect("JSON");
         let source =
-            SourceRecord { topic: 0, key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(AT)), offset: Offset(offset) };
+            SourceRecord { topic: 0, key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(AT)), offset: Offset(offset), ..SourceRecord::default() };
         let mut lines = String::new();
         match PointShape::of_readings("m", Precision::Ns).append(&source, &mut lines) {
             Ok(()) => {}
@@ -421,7 +435,7 @@ proptest! {
         object.insert("rule".to_owned(), json!(rule));
         object.insert("generatorID".to_owned(), json!(key));
         let value = serde_json::to_vec(&object).expect("JSON");
-        let source = SourceRecord { topic: 0, key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(at)), offset: Offset(0) };
+        let source = SourceRecord { topic: 0, key: Some(key.as_bytes()), value: Some(&value), at: Some(Millis(at)), offset: Offset(0), ..SourceRecord::default() };
         let mut line = String::new();
         let result = PointShape::of_alerts(&measurement, Precision::Ms).append(&source, &mut line);
 
@@ -472,7 +486,7 @@ proptest! {
         value in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
         at in prop::option::of(any::<i64>()),
     ) {
-        let source = SourceRecord { topic: 0, key: key.as_deref(), value: value.as_deref(), at: at.map(Millis), offset: Offset(0) };
+        let source = SourceRecord { topic: 0, key: key.as_deref(), value: value.as_deref(), at: at.map(Millis), offset: Offset(0), ..SourceRecord::default() };
         for shape in [PointShape::of_readings("m", Precision::Ns), PointShape::of_alerts("m", Precision::Ns)] {
             let mut line = String::new();
             match shape.append(&source, &mut line) {

@@ -1,0 +1,28 @@
+//! `--transform`: shared by the commands that move records.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use genwatch_core::transform::Transform;
+use genwatch_core::transform::record::Command;
+
+use super::Failure;
+
+/// The option.
+#[derive(Debug, Args)]
+pub(super) struct TransformOptions {
+    /// A TOML file with the steps that change records on the way: rename, drop, keep, insert, cast, mask, flatten,
+    /// convert, route, filter, timestamp, tag. A record that a step fails on goes to <TOPIC>_dlq. See
+    /// docs/transformations.md.
+    #[arg(long, value_name = "FILE", env = "GENWATCH_TRANSFORM")]
+    transform: Option<PathBuf>,
+}
+
+impl TransformOptions {
+    /// Reads and checks the file, if there is one.
+    pub(super) fn load(&self, command: Command) -> Result<Option<Arc<Transform>>, Failure> {
+        let load = |path| Transform::load(path, command).map(Arc::new).map_err(Failure::usage);
+        self.transform.as_deref().map(load).transpose()
+    }
+}
