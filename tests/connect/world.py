@@ -36,16 +36,17 @@ class World:
         shutil.rmtree(self.out / "logs", ignore_errors=True)
         (self.out / "logs").mkdir(parents=True)
         try:
-            self.brokers = self.script("kafka", "start", "--fresh", "--property", "group.min.session.timeout.ms=1000").strip()
+            self.brokers = self.script("kafka", "start", "--fresh").strip()
             self.start_database("--fresh")
             for bucket in ("connect", "native"):
                 self.create_bucket(bucket)
             self.genwatch("topics", "create", "--partitions", str(PARTITIONS))
+            began = time.monotonic()
             self.urls = self.script(
                 "connect", "start", "--fresh", "--brokers", self.brokers, "--workers", str(self.workers)
             ).split()
-            token = self.out / "connect/secrets/token"
-            token.write_text(self.token)
+            self.connect_seconds = time.monotonic() - began
+            (self.out / "connect/secrets/token").write_text(self.token)
         except BaseException:
             self.__exit__()
             raise
@@ -118,6 +119,13 @@ class World:
             letters.append({**dict(header.split(":", 1) for header in headers.split("\x1e")), "key": key, "value": value})
         return letters
 
+    def skip_to_the_end(self, group: str) -> None:
+        """So that a new group begins with the next reading."""
+        self.kafka_tool(
+            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server", self.brokers, "--group", group,
+            "--reset-offsets", "--to-latest", "--topic", TOPIC, "--execute",
+        )  # fmt: skip
+
     def ends(self, topic: str) -> dict[int, int]:
         """The offsets at which its partitions end."""
         lines = self.kafka_tool(
@@ -148,6 +156,12 @@ class World:
     def count(self, bucket: str) -> int:
         found = list(self.flux(bucket, '|> filter(fn: (r) => r._field == "fuel") |> group() |> count()'))
         return int(found[0]["_value"]) if found else 0
+
+    def staleness(self, bucket: str) -> float:
+        """The age of the newest point of the generator that has waited longest, in seconds."""
+        newest = '|> filter(fn: (r) => r._field == "fuel") |> last() |> group() |> min(column: "_time")'
+        found = list(self.flux(bucket, newest + '|> map(fn: (r) => ({_value: int(v: r._time)}))'))
+        return time.time() - int(found[0]["_value"]) / 1e9
 
     def points(self, bucket: str) -> dict[Point, Fields]:
         points: dict[Point, Fields] = {}
@@ -238,7 +252,7 @@ def wait_for(what: str, seconds: float, is_so: Callable[[], bool]) -> float:
     while not is_so():
         if time.monotonic() - began > seconds:
             raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.1)
+        time.sleep(0.2)
     return time.monotonic() - began
 
 
