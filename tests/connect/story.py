@@ -78,6 +78,22 @@ class Story:
         summary = self.compare_with_the_native_sink()
         assert summary["skipped"] == len(BAD) + 1, summary
 
+    def a_point_that_influxdb_refuses_holds_up_no_other(self) -> None:
+        self.world.create_bucket("refused")
+        # A field keeps its first type, so readings with a number there are refused. Not all have one.
+        self.world.write("refused", f'{TOPIC},generatorID=other power="a text" {time.time_ns()}')
+        fit = sum("power" not in fields for fields in self.world.points("connect").values())
+        assert 0 < fit < self.readings, fit
+        url = self.world.configuration()["camel.sink.url"].replace("bucket=connect", "bucket=refused")
+        changes = {"camel.sink.url": url, "errors.deadletterqueue.topic.name": "refused_dlq"}
+        self.world.put_connector("refused", self.world.configuration(**changes))
+        wait_for("all other readings are written", 60, lambda: self.world.count("refused") >= fit)
+        end = sum(self.world.ends(TOPIC).values())
+        wait_for("nothing is behind", 20, lambda: self.world.committed("refused") == end)
+        assert self.world.count("refused") == fit
+        assert sum(self.world.ends("refused_dlq").values()) == len(BAD), "a refused reading is a dead letter"
+        self.world.rest("/connectors/refused", method="DELETE")
+
     def a_killed_worker_loses_no_reading(self) -> None:
         simulator = self.world.start(
             "simulate", "--count", "9000", "--rate", "600", "--seed", "2", "--generators", "50", log="simulate"

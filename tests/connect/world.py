@@ -148,6 +148,10 @@ class World:
         org = json.loads(self.ask_database("/api/v2/orgs?org=" + self.org))["orgs"][0]["id"]
         self.ask_database("/api/v2/buckets", {"orgID": org, "name": name})
 
+    def write(self, bucket: str, line: str) -> None:
+        headers = {"Authorization": f"Token {self.token}"}
+        http(f"{self.url}/api/v2/write?org={self.org}&bucket={bucket}", line.encode(), headers)
+
     def flux(self, bucket: str, then: str) -> Iterator[dict[str, str]]:
         query = f'from(bucket: "{bucket}") |> range(start: 0, stop: 2200-01-01T00:00:00Z) {then}'
         text = self.ask_database("/api/v2/query?org=" + self.org, {"query": query})
@@ -214,6 +218,10 @@ class World:
                 return []
             raise
         return [(task["state"], "http://" + task["worker_id"]) for task in status["tasks"]]
+
+    def committed(self, name: str) -> int:
+        """The sum of a connector's offsets."""
+        return sum(int(one["offset"]["kafka_offset"]) for one in self.rest(f"/connectors/{name}/offsets")["offsets"])
 
     def all_tasks_run(self, name: str, without: str = "") -> bool:
         tasks = self.tasks(name)
