@@ -233,7 +233,7 @@ check_builder() {
 
 test_stack() {
     local began=$SECONDS variables half halves=(plain secure)
-    if [[ ${1:-} == plain || ${1:-} == secure ]]; then
+    if [[ ${1:-} == plain || ${1:-} == secure || ${1:-} == connect ]]; then
         halves=("$1")
         shift
     fi

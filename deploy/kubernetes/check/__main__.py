@@ -34,6 +34,7 @@ RENDERINGS = {
     "strimzi": (["overlays/strimzi"], []),
     "strimzi with keda": (["overlays/strimzi"], ["overlays/strimzi/keda"]),
     "strimzi with bridge and sink": (["overlays/strimzi", "overlays/strimzi/bridge", "overlays/strimzi/sink"], []),
+    "strimzi with connect": (["overlays/strimzi", "overlays/strimzi/connect"], []),
 }
 
 

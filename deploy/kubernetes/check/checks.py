@@ -3,6 +3,7 @@
 Facts about genwatch come from its sources and its Dockerfile, so that a change there is noticed here.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -496,6 +497,17 @@ def each_user_may_do_its_service_s_job_and_nothing_else(r: Rendering):
             ("topic", f"{group}_workers", "literal"): {"Write"},
             ("group", f"{group}_influx", "literal"): {"Read"},
         },
+        "genwatch-connect": {
+            ("topic", topic, "literal"): {"Read"},
+            ("topic", f"{topic}_connect_dlq", "literal"): {"Create", "Write"},
+            **{
+                ("topic", one["spec"][name], "literal"): {"Create", "DescribeConfigs", "Read", "Write"}
+                for one in r.all("KafkaConnect")
+                for name in ("configStorageTopic", "offsetStorageTopic", "statusStorageTopic")
+            },
+            **{("group", one["spec"]["groupId"], "literal"): {"Read"} for one in r.all("KafkaConnect")},
+            **{("group", f"connect-{one['metadata']['name']}", "literal"): {"Read"} for one in r.all("KafkaConnector")},
+        },
     }
     for user in r.all("KafkaUser"):
         job, given = wanted[user["metadata"]["name"]], {}
@@ -511,6 +523,27 @@ def each_user_may_do_its_service_s_job_and_nothing_else(r: Rendering):
         for deployment in r.all("Deployment"):
             if deployment["metadata"]["name"] not in {user["metadata"]["name"] for user in r.all("KafkaUser")}:
                 yield f"{label(deployment)} has no user of its own"
+
+
+def the_connector_is_the_one_that_is_tested(r: Rendering):
+    """tests/connect runs deploy/connect/camel-influxdb.json."""
+    for connector in r.all("KafkaConnector"):
+        tested = json.loads((ROOT / "deploy/connect/camel-influxdb.json").read_text())
+        spec = connector["spec"]
+        ours = {"connector.class": spec["class"], "tasks.max": str(spec["tasksMax"]), **spec["config"]}
+        for connect in r.all("KafkaConnect"):
+            if connect["metadata"]["name"] != connector["metadata"]["labels"]["strimzi.io/cluster"]:
+                yield f"{label(connector)}: {label(connect)} is another cluster"
+            paths = connect["spec"]["config"]["config.providers.directory.param.allowed.paths"]
+            mounts = [one["mountPath"] for one in connect["spec"]["template"]["connectContainer"]["volumeMounts"]]
+            if mounts != [paths] or f"${{directory:{paths}:" not in ours["transforms.authorization.value.literal"]:
+                yield f"{label(connector)}: the token isn't in the folder that is mounted and allowed ({mounts}, {paths})"
+            if {connect["spec"]["logging"]["loggers"].get(f"logger.{one}.level") for one in ("camel", "values")} != {"WARN"}:
+                yield f"{label(connect)}: Camel's and Kafka's loggers of settings print the token at INFO"
+            ours = {name: value.replace(paths, "/run/influxdb") for name, value in ours.items()}
+        for name in sorted(tested.keys() | ours.keys()):
+            if tested.get(name) != ours.get(name):
+                yield f"{label(connector)}: {name} is {ours.get(name)!r}, and {tested.get(name)!r} is tested"
 
 
 CHECKS = [
@@ -532,4 +565,5 @@ CHECKS = [
     alarms_are_those_of_the_compose_stack,
     the_topics_are_those_that_genwatch_uses,
     each_user_may_do_its_service_s_job_and_nothing_else,
+    the_connector_is_the_one_that_is_tested,
 ]

@@ -13,6 +13,7 @@ CA = f"{POD}/volumes/0/projected/sources/2/secret"
 
 ALL = "managed with all"
 SERVICES = "strimzi with bridge and sink"
+CONNECT = "strimzi with connect"
 
 NAMED_ONLY = {"matchLabels": {"app.kubernetes.io/name": "genwatch"}}
 OTHERS = {"matchLabels": {"app": "genwatch"}}
@@ -119,6 +120,21 @@ MUTATIONS = [
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-bridge", f"{ACL}/0/operations", ["Read"]),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", f"{ACL}/3/resource/name", "genwatch"),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", "kind", "KafkaUsers"),
+    # For Kafka Connect.
+    (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnect", "spec/groupID", "genwatch-connect"),
+    (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnect", "spec/groupId", ABSENT),
+    (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnect", "metadata/annotations", {}),
+    (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnect", "spec/template/connectContainer/volumeMounts/0/mountPath", "/run/influxdb"),
+    (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnector", "spec/tasksMax", "3"),
+    (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnector", "metadata/labels", {}),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, CONNECT, "KafkaConnect", "spec/statusStorageTopic", "status"),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, CONNECT, "KafkaConnector", "metadata/name", "influxdb"),
+    (checks.the_connector_is_the_one_that_is_tested, CONNECT, "KafkaConnector", "spec/tasksMax", 4),
+    (checks.the_connector_is_the_one_that_is_tested, CONNECT, "KafkaConnector", "spec/config/transforms.line.precision", "ms"),
+    (checks.the_connector_is_the_one_that_is_tested, CONNECT, "KafkaConnector", "spec/config/errors.tolerance", ABSENT),
+    (checks.the_connector_is_the_one_that_is_tested, CONNECT, "KafkaConnector", "metadata/labels", {"strimzi.io/cluster": "my-cluster"}),
+    (checks.the_connector_is_the_one_that_is_tested, CONNECT, "KafkaConnect", "spec/template/connectContainer/volumeMounts/0/mountPath", "/mnt/token"),
+    (checks.the_connector_is_the_one_that_is_tested, CONNECT, "KafkaConnect", "spec/logging/loggers/logger.camel.level", "INFO"),
 ]
 
 

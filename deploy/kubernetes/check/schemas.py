@@ -16,8 +16,8 @@ import yaml
 KUBERNETES = ("1.30", "1.37")
 
 UNCHECKED = (
-    "Strimzi's CRDs come in no package: KafkaTopic and KafkaUser are checked against strimzi.yaml, a short schema of ours, "
-    "not against Strimzi's own"
+    "Strimzi's CRDs come in no package: its objects are checked against strimzi.yaml, a short schema of ours, not against "
+    "Strimzi's own"
 )
 
 
