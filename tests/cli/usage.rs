@@ -21,7 +21,10 @@ const OFFERED: [(&str, &str); 16] = [
     ("bench verify", ""),
     ("bridge", "--mqtt --mqtt-topic --client-id"),
     ("sink influx", "--url --org --bucket --token --precision --measurement --transform"),
-    ("source influx", "--url --org --query --every --to-topic --token"),
+    (
+        "source influx",
+        "--url --org --database --query --query-file --every --rescan --align --from --to-topic --name --token --key-column",
+    ),
     ("downsample", "--window --grace --late"),
     ("dashboard", "--http --http-token"),
     ("health", "--http"),
@@ -31,8 +34,7 @@ const OF_THE_CLUSTER: &str = "--brokers --topic --group -X";
 const WITHOUT_KAFKA: [&str; 2] = ["demo", "health"];
 
 /// Planned: a whole command, or an option of one. Remove it from this list when it is added.
-const NOT_YET: [&str; 5] =
-    ["topics grow", "topics plan", "sink influx --transform", "source influx", "downsample"];
+const NOT_YET: [&str; 4] = ["topics grow", "topics plan", "sink influx --transform", "downsample"];
 
 /// The options that a command's help lists, each with its environment variable; `None` if there's no such command.
 fn options(of: &str) -> Option<BTreeMap<String, Option<String>>> {
@@ -66,7 +68,12 @@ fn to_follow_alerts_and_to_stop_at_their_end_exclude_each_other() {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in COMMANDS.into_iter().chain([&["health"][..], &["sink", "influx"], &["dashboard"]]) {
+    for command in COMMANDS.into_iter().chain([
+        &["health"][..],
+        &["sink", "influx"],
+        &["source", "influx"],
+        &["dashboard"],
+    ]) {
         let output = genwatch(&[command, &["--help"]].concat());
         let help = text(&output.stdout);
         assert!(output.status.success(), "{command:?}");
@@ -84,6 +91,7 @@ fn every_command_explains_itself() {
         "status",
         "bridge",
         "sink",
+        "source",
         "dashboard",
         "health",
         "bench",

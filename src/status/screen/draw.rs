@@ -283,6 +283,7 @@ fn kind(worker: &WorkerStatus) -> &'static str {
         Kind::Worker => "worker",
         Kind::Bridge => "bridge",
         Kind::Sink => "sink",
+        Kind::Source => "source",
     }
 }
 
