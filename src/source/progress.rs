@@ -309,8 +309,20 @@ impl Progress {
         Err(SourceError::Replaced { name: self.names.name.clone() })
     }
 
-    /// Checks that the topics still exist, and that the cursors' is the same.
+    /// Checks that the topics still exist, and that the cursors' is the same. Looks twice: a broker that has just
+    /// started may not know all topics yet.
     pub(super) fn check_topics(&self) -> Result<(), SourceError> {
+        match self.look_for_topics() {
+            Err(SourceError::CursorGone { .. } | SourceError::Cluster(ClusterError::MissingTopic { .. }))
+                if self.sleep(CLAIM_TIMEOUT) =>
+            {
+                self.look_for_topics()
+            }
+            looked => looked,
+        }
+    }
+
+    fn look_for_topics(&self) -> Result<(), SourceError> {
         self.cluster.require(&self.names.to_topic)?;
         let gone =
             || SourceError::CursorGone { topic: self.names.cursors.clone(), name: self.names.name.clone() };

@@ -130,6 +130,8 @@ fn every_command_offers_its_options_each_with_its_variable() {
 #[test]
 fn a_wrong_command_line_is_bad_usage_and_names_what_is_wrong() {
     let sink = ["sink", "influx", "--org", "o", "--bucket", "b"];
+    let source = ["source", "influx", "--org", "o", "--to-topic", "t"];
+    let range = "v.timeRangeStart v.timeRangeStop";
     for (arguments, named) in [
         (&["no-such-command"][..], "no-such-command"),
         (&[], "Usage: genwatch"),
@@ -185,6 +187,25 @@ fn a_wrong_command_line_is_bad_usage_and_names_what_is_wrong() {
         (&[&sink[..], &["--precision", "days"]].concat(), "--precision"),
         (&[&sink[..], &["--measurement", "#m"]].concat(), "--measurement"),
         (&[&sink[..], &["--batch", "0"]].concat(), "--batch"),
+        (&["source", "influx"], "--to-topic"),
+        (&["source", "influx", "--to-topic", "t", "--query", "q"], "--org"),
+        (&["source", "influx", "--to-topic", "t", "--org", "o"], "--query"),
+        (&[&source[..], &["--query", "from() |> range(start: -1h)"]].concat(), "v.timeRangeStart"),
+        (&[&source[..], &["--query-file", "/no/such/file"]].concat(), "--query-file"),
+        (&[&source[..], &["--query", "q", "--query-file", "f"]].concat(), "cannot be used with"),
+        (&[&source[..], &["--query", range, "--database", "d"]].concat(), "cannot be used with"),
+        (&[&source[..], &["--query", range, "--url", "http://me:hunter2@localhost:8086"]].concat(), "--url"),
+        (
+            &[&source[..], &["--query", range, "--token", "x", "--token-file", "/dev/null"]].concat(),
+            "cannot be used",
+        ),
+        (&[&source[..], &["--query", range, "--name", "a/b"]].concat(), "--name"),
+        (&[&source[..], &["--query", range, "--align", "0s"]].concat(), "--align"),
+        (&[&source[..], &["--query", range, "--from", "yesterday"]].concat(), "--from"),
+        (
+            &["source", "influx", "--org", "o", "--query", range, "--group", "g", "--to-topic", "g_sources"],
+            "keeps its own records",
+        ),
         (&["health", "--http", "8080"], "--http"),
         (&["health", "--brokers", "localhost:9092"], "--brokers"),
     ] {

@@ -88,7 +88,10 @@ fn an_outage_of_kafka_is_waited_out_and_nothing_is_lost_or_repeated() {
     assert_eq!(http::get(&page, "/livez").0, 200);
     bucket.write(&point("g", 3, now_ns()));
     cluster.recover();
-    until("all are there", || counts(&world).0 == 3);
+    until("all are produced", || {
+        let page = http::get(&page, "/metrics").1;
+        http::samples(&page, "genwatch_source_rows_total")[0].1 == 3.0
+    });
     until("it is ready", || http::get(&page, "/readyz").0 == 200);
     running.stop();
     assert_eq!(counts(&world), (3, vec![]));
