@@ -41,6 +41,10 @@ enum Store {
 /// has changed there is produced again, as a correction. One source of a --name runs at a time: a newer one replaces an
 /// older one. SIGTERM ends after the transaction under way; at the end one JSON summary is printed.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "genwatch source influx [OPTIONS] --to-topic <TOPIC> --org <ORG> --query <QUERY>\n       \
+genwatch source influx [OPTIONS] --to-topic <TOPIC> --database <DATABASE> --query <QUERY>"
+)]
 #[command(group = ArgGroup::new("kind").required(true).args(["org", "database"]))]
 #[command(group = ArgGroup::new("text").required(true).args(["query", "query_file"]))]
 struct Influx {

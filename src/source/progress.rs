@@ -183,7 +183,10 @@ impl Progress {
         self.cursor.rows += rows.len() as u64;
         let changes = self.seen.commit(self.cursor.floor);
         match self.write(rows, changes) {
-            Ok(()) => Ok(Committed::Done),
+            Ok(()) => {
+                self.kafka_away.set(false);
+                Ok(Committed::Done)
+            }
             Err(failure @ (TransactionFailure::Refused { .. } | TransactionFailure::NotRegistered(_))) => {
                 self.refused(failure)
             }

@@ -64,7 +64,7 @@ fn an_error_in_the_middle_of_an_answer_is_an_error() {
 
 #[test]
 fn hostile_values_are_values() {
-    let value = "a \"\"quoted\"\", line\n#datatype,string\r\nerror,reference \u{1b}[31m \u{202e}";
+    let value = "a \"\"quoted\"\", line\n#datatype,string\nerror,reference \u{1b}[31m \u{202e}";
     let answer =
         format!("{HEAD},,0,,2025-12-22T10:40:00Z,1,\"{value}\"\r\n,,0,,2025-12-22T10:40:01Z,1,#x\r\n");
     let (rows, ended) = rows(answer.as_bytes());
