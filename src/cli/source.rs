@@ -105,8 +105,8 @@ struct Influx {
     #[arg(long, default_value = "10s", value_parser = super::duration, env = "GENWATCH_EVERY")]
     every: Duration,
 
-    /// How far behind the newest row each scan begins: rows that arrive later than that are not found. Memory holds 60
-    /// bytes or so for each row within it.
+    /// How far behind the newest row each scan begins: rows that arrive later than that are not found. Each row within
+    /// it takes 100 bytes of memory or so.
     #[arg(long, default_value = "10m", value_parser = super::duration, env = "GENWATCH_RESCAN")]
     rescan: Duration,
 
