@@ -20,6 +20,8 @@
 //! * [`mqtt`]: generators report by MQTT; the service [`mqtt::bridge`] forwards to Kafka.
 //! * [`sink`]: the runtime of a service that writes records to a store; [`sink::influx`]: the store InfluxDB.
 //!   `examples/own_sink.rs` is another store.
+//! * [`source`]: the service that produces the rows of a query of InfluxDB to a topic, exactly once.
+//! * [`influx`]: how sink and source reach an InfluxDB.
 //! * [`status`]: how far a group is: what `genwatch status` shows.
 //! * [`fleet`]: the live view of a process's workers. [`demo`]: the whole system in one process.
 //! * [`cli`]: one thin file per command.
@@ -29,8 +31,10 @@ pub mod dashboard;
 pub mod demo;
 pub mod downsample;
 pub mod fleet;
+pub mod influx;
 pub mod mqtt;
 pub mod service;
 pub mod sink;
+pub mod source;
 pub mod status;
 pub mod worker;

@@ -132,7 +132,7 @@ fn document(value: &[u8]) -> Option<String> {
     Some(compact.chars().map(escape).collect())
 }
 
-fn from(text: &str) -> Result<StartAt, String> {
+pub(super) fn from(text: &str) -> Result<StartAt, String> {
     match text {
         "beginning" => Ok(StartAt::Beginning),
         "now" => Ok(StartAt::Now),

@@ -15,6 +15,7 @@ mod options;
 mod signals;
 mod simulate;
 mod sink;
+mod source;
 mod status;
 mod terminal;
 mod topics;
@@ -68,6 +69,7 @@ enum Command {
     Status(status::Options),
     Bridge(bridge::Options),
     Sink(sink::Options),
+    Source(source::Options),
     Dashboard(dashboard::Options),
     Health(health::Options),
     Bench(bench::Options),
@@ -160,6 +162,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(options) => status::run(&options),
         Command::Bridge(options) => bridge::run(&options),
         Command::Sink(options) => sink::run(&options),
+        Command::Source(options) => source::run(&options),
         Command::Dashboard(options) => dashboard::run(&options),
         Command::Health(options) => health::run(&options),
         Command::Bench(options) => bench::run(&options),

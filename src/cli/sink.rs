@@ -1,7 +1,7 @@
 //! `genwatch sink`: from Kafka to other stores.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,8 +14,9 @@ use genwatch_kafka::subscriber::SubscriberError;
 use super::options::Choice;
 use super::transform::TransformOptions;
 use super::{ClusterOptions, Failure};
+use crate::influx::http::Token;
 use crate::sink::influx::InfluxStore;
-use crate::sink::influx::client::{Client, Destination, Token};
+use crate::sink::influx::client::{Client, Destination};
 use crate::sink::influx::line_protocol::{self, PointShape, Precision};
 use crate::sink::{SinkConfig, SinkError};
 
@@ -151,7 +152,8 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         bucket: options.bucket.clone(),
         precision: options.precision.0,
     };
-    let client = Client::new(destination, token(options)?, options.ca_file.as_deref());
+    let token = token(options.token.as_ref(), options.token_file.as_deref())?;
+    let client = Client::new(destination, token, options.ca_file.as_deref());
     let transform = options.transform.load(TransformCommand::sink("sink influx", check_measurement))?;
     let (topics, shapes): (Vec<String>, _) = topics(options).into_iter().unzip();
     let mut store = InfluxStore::new(client.map_err(Failure::usage)?, shapes);
@@ -194,8 +196,9 @@ fn topics(options: &Influx) -> Vec<(String, PointShape)> {
     ]
 }
 
-fn token(options: &Influx) -> Result<Option<Token>, Failure> {
-    let text = match (&options.token, &options.token_file) {
+/// Reads the token, which is given as an option or in a file.
+pub(super) fn token(text: Option<&TokenText>, file: Option<&Path>) -> Result<Option<Token>, Failure> {
+    let text = match (text, file) {
         (Some(token), _) => token.as_str().to_owned(),
         (None, Some(path)) => std::fs::read_to_string(path)
             .with_context(|| format!("--token-file {}", path.display()))

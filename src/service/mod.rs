@@ -12,8 +12,10 @@
 //! * [`readiness`]: conditions and heartbeat. [`metrics`]: the registry. [`http`]: `/metrics`, `/livez`, `/readyz`.
 //! * [`reporter`]: what a service says of itself in `<group>_workers`.
 //! * [`stderr`]: log lines that can't be written are dropped. [`mod@panic`]: a panic ends the process.
+//! * [`backoff`]: the delay before a request is repeated.
 //! * `genwatch_kafka::log_limit`: limits repeated log lines. `genwatch_kafka::clock`: the clocks.
 
+pub mod backoff;
 pub mod http;
 pub mod metrics;
 pub mod panic;

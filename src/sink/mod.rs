@@ -15,7 +15,6 @@
 //! If a partition goes while its batch is under way, the batch is written and not committed: the next owner writes the
 //! same points.
 
-mod backoff;
 pub mod batch;
 pub mod config;
 mod dead_letters;

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::backoff::Backoff;
 use super::batch::{Origin, PointBatch};
 use super::metrics::SinkMetrics;
 use super::store::{Store, StoreRefusal, WriteAnswer};
+use crate::service::backoff::Backoff;
 use crate::service::{LogLimiter, NotReady};
 
 /// How often the same reason is logged while the store is away.

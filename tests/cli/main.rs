@@ -116,10 +116,12 @@ fn command_of(arguments: &[&str]) -> Command {
 fn a_missing_broker_is_told_in_one_line_within_15_s() {
     let brokers = nobody();
     let sink: &[&str] = &["sink", "influx", "--org", "o", "--bucket", "b"];
+    let query = "v.timeRangeStart v.timeRangeStop";
+    let source: &[&str] = &["source", "influx", "--org", "o", "--query", query, "--to-topic", "t"];
     let children: Vec<_> = COMMANDS[1..]
         .iter()
         .copied()
-        .chain([sink])
+        .chain([sink, source])
         .map(|arguments| {
             let child = command(&[arguments, &["--brokers", &brokers][..]].concat())
                 .stdout(Stdio::piped())

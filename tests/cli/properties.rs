@@ -2,7 +2,7 @@
 
 use crate::{assert_refused, command, genwatch, nobody, text};
 
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 9] = [
     &["worker"],
     &["simulate"],
     &["alerts"],
@@ -10,6 +10,7 @@ const COMMANDS: [&[&str]; 8] = [
     &["topics", "create"],
     &["bridge"],
     &["sink", "influx", "--org", "o", "--bucket", "b"],
+    &["source", "influx", "--org", "o", "--query", "v.timeRangeStart v.timeRangeStop", "--to-topic", "t"],
     &["bench", "drain", "--results", "/tmp"],
 ];
 

@@ -21,8 +21,11 @@ const OFFERED: [(&str, &str); 16] = [
     ("bench verify", ""),
     ("bridge", "--mqtt --mqtt-topic --client-id --transform"),
     ("sink influx", "--url --org --bucket --token --precision --measurement --transform"),
-    ("source influx", "--url --org --query --every --to-topic --token"),
-    ("downsample", "--window --grace --late"),
+    (
+        "source influx",
+        "--url --org --database --query --query-file --every --rescan --align --from --to-topic --name --token --key-column",
+    ),
+    ("downsample", "--window --grace --late --from --to-topic"),
     ("dashboard", "--http --http-token"),
     ("health", "--http"),
 ];
@@ -31,7 +34,7 @@ const OF_THE_CLUSTER: &str = "--brokers --topic --group -X";
 const WITHOUT_KAFKA: [&str; 2] = ["demo", "health"];
 
 /// Planned: a whole command, or an option of one. Remove it from this list when it is added.
-const NOT_YET: [&str; 4] = ["topics grow", "topics plan", "source influx", "downsample"];
+const NOT_YET: [&str; 2] = ["topics grow", "topics plan"];
 
 /// The options that a command's help lists, each with its environment variable; `None` if there's no such command.
 fn options(of: &str) -> Option<BTreeMap<String, Option<String>>> {
@@ -65,7 +68,12 @@ fn to_follow_alerts_and_to_stop_at_their_end_exclude_each_other() {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in COMMANDS.into_iter().chain([&["health"][..], &["sink", "influx"], &["dashboard"]]) {
+    for command in COMMANDS.into_iter().chain([
+        &["health"][..],
+        &["sink", "influx"],
+        &["source", "influx"],
+        &["dashboard"],
+    ]) {
         let output = genwatch(&[command, &["--help"]].concat());
         let help = text(&output.stdout);
         assert!(output.status.success(), "{command:?}");
@@ -83,6 +91,7 @@ fn every_command_explains_itself() {
         "status",
         "bridge",
         "sink",
+        "source",
         "dashboard",
         "health",
         "bench",
@@ -121,6 +130,8 @@ fn every_command_offers_its_options_each_with_its_variable() {
 #[test]
 fn a_wrong_command_line_is_bad_usage_and_names_what_is_wrong() {
     let sink = ["sink", "influx", "--org", "o", "--bucket", "b"];
+    let source = ["source", "influx", "--org", "o", "--to-topic", "t"];
+    let range = "v.timeRangeStart v.timeRangeStop";
     for (arguments, named) in [
         (&["no-such-command"][..], "no-such-command"),
         (&[], "Usage: genwatch"),
@@ -176,6 +187,25 @@ fn a_wrong_command_line_is_bad_usage_and_names_what_is_wrong() {
         (&[&sink[..], &["--precision", "days"]].concat(), "--precision"),
         (&[&sink[..], &["--measurement", "#m"]].concat(), "--measurement"),
         (&[&sink[..], &["--batch", "0"]].concat(), "--batch"),
+        (&["source", "influx"], "--to-topic"),
+        (&["source", "influx", "--to-topic", "t", "--query", "q"], "--org"),
+        (&["source", "influx", "--to-topic", "t", "--org", "o"], "--query"),
+        (&[&source[..], &["--query", "from() |> range(start: -1h)"]].concat(), "v.timeRangeStart"),
+        (&[&source[..], &["--query-file", "/no/such/file"]].concat(), "--query-file"),
+        (&[&source[..], &["--query", "q", "--query-file", "f"]].concat(), "cannot be used with"),
+        (&[&source[..], &["--query", range, "--database", "d"]].concat(), "cannot be used with"),
+        (&[&source[..], &["--query", range, "--url", "http://me:hunter2@localhost:8086"]].concat(), "--url"),
+        (
+            &[&source[..], &["--query", range, "--token", "x", "--token-file", "/dev/null"]].concat(),
+            "cannot be used",
+        ),
+        (&[&source[..], &["--query", range, "--name", "a/b"]].concat(), "--name"),
+        (&[&source[..], &["--query", range, "--align", "0s"]].concat(), "--align"),
+        (&[&source[..], &["--query", range, "--from", "yesterday"]].concat(), "--from"),
+        (
+            &["source", "influx", "--org", "o", "--query", range, "--group", "g", "--to-topic", "g_sources"],
+            "keeps its own records",
+        ),
         (&["health", "--http", "8080"], "--http"),
         (&["health", "--brokers", "localhost:9092"], "--brokers"),
     ] {

@@ -44,6 +44,7 @@ mod rebalance;
 mod refusals;
 mod reports;
 mod secure;
+mod source;
 mod state;
 mod status;
 mod stopping;

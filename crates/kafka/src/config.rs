@@ -206,8 +206,14 @@ impl Connection {
     /// generation (KIP-447), so ids needn't be stable; with the group as prefix, one ACL fits all workers.
     #[must_use]
     pub(crate) fn transactional_producer(&self, group: &str) -> ClientConfig {
+        self.transactional_producer_as(&format!("{group}-{}", uuid::Uuid::new_v4()))
+    }
+
+    /// Configures a producer with this transactional id: it fences earlier ones that have it.
+    #[must_use]
+    pub(crate) fn transactional_producer_as(&self, id: &str) -> ClientConfig {
         let mut config = self.producer();
-        config.set("transactional.id", format!("{group}-{}", uuid::Uuid::new_v4()));
+        config.set("transactional.id", id);
         if self.property("transaction.timeout.ms").is_none() {
             config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
         }

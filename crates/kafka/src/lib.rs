@@ -20,6 +20,7 @@
 //! * [`restore`]: where a partition starts, and the alarm states that moved with it.
 //! * [`admin`]: topics: what exists, what is missing.
 //! * [`reports`]: what a worker says of itself.
+//! * [`transactions`]: records in transactions of one owner at a time, of sources.
 //! * [`topic_watch`]: whether the topics exist, and whether they were recreated.
 //! * [`clock`]: the clocks. [`log_limit`]: limits repeated log lines.
 //! * [`mock`]: a broker in this process.
@@ -46,6 +47,7 @@ pub mod subscriber;
 pub mod topic_reader;
 pub mod topic_watch;
 pub mod topics;
+pub mod transactions;
 pub mod watermarks;
 
 pub use native::consumer;

@@ -32,8 +32,10 @@ pub struct Topics {
     pub status: String,
     /// One-minute aggregates.
     pub aggregates: String,
-    /// What workers, bridges and sinks say of themselves, compacted; one partition.
+    /// What workers, bridges, sinks and sources say of themselves, compacted; one partition.
     pub workers: String,
+    /// The cursors of sources, compacted; one partition. Sources create it: it has no [`Role`].
+    pub sources: String,
 }
 
 impl Topics {
@@ -48,6 +50,7 @@ impl Topics {
             status: format!("{topic}_status"),
             aggregates: format!("{topic}_1m"),
             workers: format!("{group}_workers"),
+            sources: format!("{group}_sources"),
         }
     }
 
@@ -85,7 +88,7 @@ impl Topics {
     /// Returns a name used for two topics: with `--group g`, `--topic g_state` would hold readings and states.
     #[must_use]
     pub fn clash(&self) -> Option<&str> {
-        let is_taken = self.readings == self.state || self.readings == self.workers;
+        let is_taken = [&self.state, &self.workers, &self.sources].contains(&&self.readings);
         is_taken.then_some(self.readings.as_str())
     }
 }
@@ -283,6 +286,14 @@ impl TopicConfig {
         config.set("cleanup.policy", cleanup.as_str());
         config.set("max.message.bytes", &MAX_RECORD_BYTES.to_string());
         config.set(TIMESTAMP_TYPE, "CreateTime");
+        config
+    }
+
+    /// Returns what a topic of sources' cursors has: compacted, in small segments, as every start reads all of it.
+    #[must_use]
+    pub fn of_cursors() -> TopicConfig {
+        let mut config = TopicConfig::new(Cleanup::Compact);
+        SEGMENT.iter().for_each(|(key, value)| config.set(key, value));
         config
     }
 

@@ -29,9 +29,10 @@ use genwatch_kafka::topic_reader::StartAt;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
+use crate::influx::http::{Token, agent};
 use crate::mqtt;
 use crate::sink::SourceRecord;
-use crate::sink::influx::client::{self, Client, Destination, Token};
+use crate::sink::influx::client::{Client, Destination};
 use crate::sink::influx::line_protocol::{PointShape, Precision};
 use crate::sink::influx::response::Verdict;
 
@@ -171,7 +172,7 @@ fn sink(options: &Sink) -> Result<(), Failure> {
         url: options.url.clone(),
         org: options.org.clone(),
         authorization: token.header().clone(),
-        agent: client::agent(&options.url, ca_file, database::TIMEOUT).map_err(Failure::usage)?,
+        agent: agent(&options.url, ca_file, database::TIMEOUT).map_err(Failure::usage)?,
     };
     let batch = options.batch.to_string();
     let arguments = ["--url", &options.url, "--org", &options.org, "--batch", &batch];

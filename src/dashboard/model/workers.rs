@@ -96,7 +96,7 @@ impl Known {
     /// Its state at this time.
     #[must_use]
     pub fn state(&self, now: Millis) -> State {
-        let is_replaced = self.report.kind != Kind::Bridge
+        let is_replaced = matches!(self.report.kind, Kind::Worker | Kind::Sink)
             && self.held.is_empty()
             && now.since(self.report.at) > REPLACED_AFTER;
         if self.left.is_some() || is_replaced && self.report.is_overdue(now) {

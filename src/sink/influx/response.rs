@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-/// The longest wait before asking again.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// Longer answers are cut off: a proxy may send a page.
-const REASON_CHARS_MAX: usize = 300;
+use crate::influx::answer::{reason, seconds};
 
 /// What to do with the lines of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,28 +63,10 @@ fn dropped(body: &str) -> Option<usize> {
     number[..digits].parse().ok()
 }
 
-/// Reads `Retry-After` in seconds. A date, HTTP's other form, falls back to our own back-off.
-fn seconds(retry_after: &str) -> Option<Duration> {
-    let seconds = retry_after.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
-}
-
-/// Formats `503: the server's message`, on one line.
-fn reason(status: u16, body: &str) -> String {
-    let message = serde_json::from_str::<serde_json::Value>(body)
-        .ok()
-        .and_then(|answer| Some(answer.get("message")?.as_str()?.to_owned()));
-    let message = message.unwrap_or_else(|| body.to_owned());
-    let line: Vec<&str> =
-        message.split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty()).collect();
-    let line = line.join(" ");
-    let words: String = line.chars().take(REASON_CHARS_MAX).collect();
-    if words.is_empty() { status.to_string() } else { format!("{status}: {words}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::influx::answer::{LONGEST_WAIT, REASON_CHARS_MAX};
 
     #[test]
     fn each_answer_has_its_consequence() {

@@ -284,6 +284,7 @@ fn kind(worker: &WorkerStatus) -> &'static str {
         Kind::Downsample => "downsample",
         Kind::Bridge => "bridge",
         Kind::Sink => "sink",
+        Kind::Source => "source",
     }
 }
 

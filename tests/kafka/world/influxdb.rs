@@ -182,11 +182,37 @@ impl Bucket<'_> {
         options.into_iter().map(str::to_owned).collect()
     }
 
+    /// A source's options to read from its server.
+    pub fn access(&self) -> Vec<String> {
+        let options = self.options();
+        let at = options.iter().position(|option| option == "--bucket").expect("an option");
+        [&options[..at], &options[at + 2..]].concat()
+    }
+
+    /// Writes lines of line protocol, with times in nanoseconds.
+    pub fn write(&self, lines: &str) {
+        let request = self.server.agent.post(format!("{}/api/v2/write", self.server.url));
+        let request = request.query("org", &self.server.org).query("bucket", &self.name);
+        let request = request.header("Authorization", format!("Token {}", self.server.token));
+        let mut answer = request.send(lines).expect("InfluxDB answers");
+        let said = answer.body_mut().read_to_string().unwrap_or_default();
+        assert!(answer.status().is_success(), "{}: {said}", answer.status());
+    }
+
     /// A token with write access to it and no other right.
     pub fn write_only_token(&self) -> String {
+        self.token_to("write")
+    }
+
+    /// A token with read access to it and no other right.
+    pub fn read_only_token(&self) -> String {
+        self.token_to("read")
+    }
+
+    fn token_to(&self, action: &str) -> String {
         let org = self.server.org_id();
         let resource = json!({ "type": "buckets", "id": self.id, "orgID": org });
-        let permissions = json!([{ "action": "write", "resource": resource }]);
+        let permissions = json!([{ "action": action, "resource": resource }]);
         let made =
             self.server.post("/api/v2/authorizations", &json!({ "orgID": org, "permissions": permissions }));
         made["token"].as_str().expect("a token").to_owned()

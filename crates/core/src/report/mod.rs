@@ -79,6 +79,8 @@ pub enum Kind {
     Bridge,
     /// A sink.
     Sink,
+    /// A source.
+    Source,
 }
 
 /// A partition that is held.
@@ -187,7 +189,9 @@ impl Report {
     /// Whether it could hold partitions, and holds none.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.kind != Kind::Bridge && self.held.is_empty() && self.partitions.is_empty()
+        matches!(self.kind, Kind::Worker | Kind::Downsample | Kind::Sink)
+            && self.held.is_empty()
+            && self.partitions.is_empty()
     }
 
     /// Whether it is overdue at this time, as seen by a reader whose clock may differ a little.

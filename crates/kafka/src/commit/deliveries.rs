@@ -12,38 +12,38 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers as _, Message as
 use rdkafka::producer::ProducerContext;
 
 /// Partition and offset of a dead letter's record.
-pub(super) type Letter = (PartitionId, Offset);
+pub(crate) type Letter = (PartitionId, Offset);
 
 /// Delivery reports.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Deliveries(Arc<Mutex<Reported>>);
+pub(crate) struct Deliveries(Arc<Mutex<Reported>>);
 
 #[derive(Debug, Default)]
-pub(super) struct Reported {
+pub(crate) struct Reported {
     /// The first failure.
-    pub(super) failure: Option<(String, RDKafkaErrorCode)>,
+    pub(crate) failure: Option<(String, RDKafkaErrorCode)>,
     /// Whether any record was given up.
-    pub(super) any_failed: bool,
+    pub(crate) any_failed: bool,
     /// Dead letters of the current commit that the broker refused with their values.
-    pub(super) too_large: BTreeSet<Letter>,
+    pub(crate) too_large: BTreeSet<Letter>,
     /// Whether the broker refused one without its value.
-    pub(super) bare_too_large: bool,
+    pub(crate) bare_too_large: bool,
     /// Whether a connection broke since the producer was created.
-    pub(super) disconnected: bool,
+    pub(crate) disconnected: bool,
 }
 
 impl Deliveries {
-    pub(super) fn reported(&self) -> MutexGuard<'_, Reported> {
+    pub(crate) fn reported(&self) -> MutexGuard<'_, Reported> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resets the reports for the next attempt.
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         let mut reported = self.reported();
         (reported.failure, reported.any_failed) = (None, false);
     }
 
-    pub(super) fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
+    pub(crate) fn failure(&self) -> Option<(String, RDKafkaErrorCode)> {
         self.reported().failure.clone()
     }
 }

@@ -9,8 +9,8 @@
 //!   became of records.
 
 mod calls;
-mod deliveries;
-mod retry;
+pub(crate) mod deliveries;
+pub(crate) mod retry;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +34,7 @@ use deliveries::Deliveries;
 use retry::{Retry, reason};
 
 /// How long one step waits before it checks whether to give up.
-const STEP_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a reachable cluster may take to find a transaction coordinator at startup: a broker may have just died.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -282,7 +282,7 @@ impl<O> Drop for Committer<O> {
 
 /// Creates a producer. For exactly-once, registers its transactional id, which waits for the cluster until `enough`,
 /// and until a transaction of the id's previous producer has ended, either way.
-fn make_producer(
+pub(crate) fn make_producer(
     config: &ClientConfig,
     deliveries: &Deliveries,
     delivery: Delivery,

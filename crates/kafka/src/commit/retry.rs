@@ -61,15 +61,15 @@ pub(super) fn rejection(topic: &str, code: RDKafkaErrorCode) -> CommitError {
 }
 
 /// A failed step, and whether to retry it.
-pub(super) struct Retry {
-    pub(super) retriable: bool,
-    pub(super) fatal: bool,
-    pub(super) refusal: Refusal,
-    pub(super) reason: String,
+pub(crate) struct Retry {
+    pub(crate) retriable: bool,
+    pub(crate) fatal: bool,
+    pub(crate) refusal: Refusal,
+    pub(crate) reason: String,
 }
 
 impl Retry {
-    pub(super) fn of(error: &KafkaError) -> Retry {
+    pub(crate) fn of(error: &KafkaError) -> Retry {
         match error {
             KafkaError::Transaction(inner) => Retry {
                 retriable: inner.is_retriable() && !inner.txn_requires_abort(),
@@ -87,7 +87,7 @@ impl Retry {
     }
 
     /// Not everything was delivered within one step.
-    pub(super) fn of_delivery() -> Retry {
+    pub(crate) fn of_delivery() -> Retry {
         let reason = "the brokers do not acknowledge the records".to_owned();
         Retry { retriable: true, fatal: false, refusal: Refusal::Other, reason }
     }

@@ -1,9 +1,9 @@
-//! The delay before a write is repeated.
+//! The delay before a request is repeated.
 
 use std::time::Duration;
 
 /// The delay before each attempt: at most 0.1 s, then twice the previous bound, up to 10 s. At least half of the
-/// bound, the rest random, so that sinks that failed together don't retry together.
+/// bound, the rest random, so that clients that failed together don't retry together.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,

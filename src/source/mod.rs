@@ -1,0 +1,431 @@
+//! The service that produces the rows of a query to a topic, each row once.
+//!
+//! The path of a row: a scan goes over the time from the floor to now in slices ([`slices`]). The database answers one
+//! slice at a time ([`influx`], on a thread of its own: [`reading`]), and each row becomes a record ([`record`]). Rows
+//! that have been produced are skipped ([`seen`]). New ones, the cursor and their digests are committed in one
+//! transaction ([`progress`](self)).
+//!
+//! Guarantees, for readers of committed records: each version of a row that a scan sees is in the topic once, whatever
+//! ends this process or Kafka's. A row is found if it arrives in the database while it is at most `rescan` older than
+//! the newest row that was produced. What counts is the time of rows, not of a clock: a database that gets an hour's
+//! rows an hour late loses none.
+//!
+//! Memory: one transaction's rows (8 MiB), what waits between the threads, and the digests of the rows within `rescan`.
+
+pub mod config;
+pub mod cursor;
+pub mod influx;
+pub mod metrics;
+mod progress;
+pub mod reading;
+pub mod record;
+pub mod seen;
+pub mod slices;
+pub mod time;
+
+pub use config::{SourceConfig, SourceError, SourceSummary};
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::RecvTimeoutError;
+use genwatch_core::report::Kind;
+use genwatch_kafka::admin::{Cluster, ClusterError};
+use genwatch_kafka::clock;
+
+use crate::service::backoff::Backoff;
+use crate::service::reporter::{Activity, Identity, Reporter, Reporting};
+use crate::service::{Context, Health, LogLimiter, NotReady};
+use influx::client::{AskError, Refused};
+use metrics::SourceMetrics;
+use progress::{Committed, Names, Progress};
+use reading::{Piece, Reading};
+use record::SourceRow;
+use seen::Observed;
+use slices::{Slice, Slices};
+use time::Nanos;
+
+/// The longest wait of one turn of the loop.
+const LOOP_SLEEP_MAX: Duration = Duration::from_millis(50);
+/// The most rows of a transaction.
+const TRANSACTION_ROWS: usize = 50_000;
+/// The most bytes of a transaction's rows. Their digests come to less.
+const TRANSACTION_BYTES: usize = 8 << 20;
+/// Interval of commits that say only that this process is there: so a process that was replaced notices.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+/// Interval of reports.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until a stop request, or until the end if configured so.
+///
+/// # Errors
+/// When a topic is missing, Kafka or the database refuses us, the query can't be polled, or another process takes over.
+pub fn run(config: SourceConfig, context: Context) -> Result<SourceSummary, SourceError> {
+    let metrics = SourceMetrics::register(&context.metrics)?;
+    let not_ready = Conditions::register(&context.health);
+    let cluster = Cluster::connect(&config.connection)?;
+    let url = config.client.url().to_owned();
+    let names = Names {
+        name: config.name,
+        to_topic: config.to_topic.clone(),
+        cursors: config.cursors,
+        query: config.client.digest(),
+    };
+    let (connection, group) = (config.connection.clone(), &config.group);
+    let kafka_away = not_ready.kafka_away.clone();
+    let begun = Progress::begin(names, group, connection, cluster, context.clone(), kafka_away, config.from)?;
+    let Some(progress) = begun else { return Ok(SourceSummary::default()) };
+    not_ready.starting.set(false);
+    tracing::info!(database = url, topic = config.to_topic, "producing the rows of the query");
+    let reading = Reading::start(config.client)?;
+    // Dropped last: the source's tombstone is its last word.
+    let mut reporter = Reporter::default();
+    let identity = Identity {
+        worker: config.worker,
+        kind: Kind::Source,
+        group: Some(config.group.clone()),
+        topics: vec![config.to_topic],
+        peer: Some(url),
+    };
+    reporter.start(&config.connection, &config.reports, identity)?;
+    let source = Source {
+        reports: Reports::new(reporter.reporting()),
+        slices: Slices::new(config.align),
+        progress,
+        reading,
+        context,
+        metrics,
+        not_ready,
+        every: config.every,
+        rescan: config.rescan,
+        exit_at_end: config.exit_at_end,
+        rows: Vec::new(),
+        bytes: 0,
+        works: false,
+        committed: Instant::now(),
+        backoff: Backoff::default(),
+        log: LogLimiter::default(),
+        begun: Instant::now(),
+        summary: SourceSummary::default(),
+    };
+    source.run()
+}
+
+/// The loop and its state.
+struct Source {
+    progress: Progress,
+    reading: Reading,
+    slices: Slices,
+    reports: Reports,
+    context: Context,
+    metrics: SourceMetrics,
+    not_ready: Conditions,
+    every: Duration,
+    rescan: Duration,
+    exit_at_end: bool,
+    /// New rows since the last commit.
+    rows: Vec<SourceRow>,
+    bytes: usize,
+    /// Whether a scan has ever been complete: the query works.
+    works: bool,
+    /// When something was last committed.
+    committed: Instant,
+    backoff: Backoff,
+    log: LogLimiter<&'static str>,
+    begun: Instant,
+    summary: SourceSummary,
+}
+
+/// Reasons not to be ready, the most telling first.
+struct Conditions {
+    /// The cursor isn't read and claimed yet.
+    starting: NotReady,
+    /// The last query wasn't answered.
+    database_away: NotReady,
+    /// The last transaction failed.
+    kafka_away: NotReady,
+}
+
+impl Conditions {
+    fn register(health: &Health) -> Conditions {
+        Conditions {
+            starting: health.register("the cursor is not read yet", true),
+            database_away: health.register("the database does not answer the query", false),
+            kafka_away: health.register("Kafka takes no transaction", false),
+        }
+    }
+}
+
+/// How reading a slice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SliceEnd {
+    /// It is read and committed.
+    Done,
+    /// Read it again, perhaps in parts.
+    Again,
+    /// The source stops.
+    Stopped,
+}
+
+impl From<Committed> for SliceEnd {
+    fn from(committed: Committed) -> SliceEnd {
+        match committed {
+            Committed::Done => SliceEnd::Done,
+            Committed::Again => SliceEnd::Again,
+            Committed::Stopped => SliceEnd::Stopped,
+        }
+    }
+}
+
+impl Source {
+    fn run(mut self) -> Result<SourceSummary, SourceError> {
+        while !self.context.is_stopping() {
+            let begun = Instant::now();
+            if !self.scan()? || self.exit_at_end {
+                break;
+            }
+            self.stay_alive()?;
+            self.wait(self.every.saturating_sub(begun.elapsed()));
+        }
+        self.summary.cursor = self.progress.cursor.cursor;
+        Ok(self.summary)
+    }
+
+    /// Reads everything from the floor to now; returns `false` if the source stops.
+    fn scan(&mut self) -> Result<bool, SourceError> {
+        let end = Nanos::from(clock::now());
+        let mut at = self.progress.cursor.floor;
+        if end < at {
+            self.warn(
+                "clock",
+                format!("{end} by this machine's clock"),
+                "the cursor is in the future: waiting",
+            );
+        }
+        while let Some(slice) = self.slices.at(at, end) {
+            match self.read(slice)? {
+                SliceEnd::Done => at = slice.stop,
+                SliceEnd::Again => {}
+                SliceEnd::Stopped => return Ok(false),
+            }
+        }
+        // Not after each slice: a shorter one may succeed where the next one fails.
+        self.backoff = Backoff::default();
+        self.works = true;
+        Ok(true)
+    }
+
+    /// Reads a slice, and commits what is new in it.
+    fn read(&mut self, slice: Slice) -> Result<SliceEnd, SourceError> {
+        let begun = Instant::now();
+        self.progress.seen.begin();
+        self.clear();
+        let (mut newest, mut repeats, mut taken) = (self.progress.cursor.cursor, 0, 0);
+        let pieces = self.reading.ask(slice);
+        loop {
+            self.turn();
+            if self.context.is_stopping() {
+                return Ok(SliceEnd::Stopped);
+            }
+            match pieces.recv_timeout(LOOP_SLEEP_MAX) {
+                Ok(Piece::Rows(rows)) => {
+                    for row in rows {
+                        newest = newest.max(row.time);
+                        repeats += u64::from(!self.take(row));
+                    }
+                }
+                Ok(Piece::End) => break,
+                Ok(Piece::Failed(error)) => return self.failed(error, slice),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.reports.idle += LOOP_SLEEP_MAX;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(SliceEnd::Again),
+            }
+            if self.rows.len() >= TRANSACTION_ROWS || self.bytes >= TRANSACTION_BYTES {
+                if self.slices.shrink(slice) {
+                    return Ok(SliceEnd::Again);
+                }
+                // The cursor stays: rows of other series, with earlier times, are still to come.
+                taken += self.rows.len();
+                match self.commit(self.progress.cursor.cursor)? {
+                    Committed::Done => {}
+                    other => return Ok(other.into()),
+                }
+            }
+        }
+        self.answered(begun);
+        taken += self.rows.len();
+        let is_replaced = self.progress.seen.complete();
+        self.summary.repeats += repeats;
+        self.metrics.repeats.inc_by(repeats);
+        if !self.rows.is_empty() || is_replaced || newest > self.progress.cursor.cursor {
+            match self.commit(newest)? {
+                Committed::Done => {}
+                other => return Ok(other.into()),
+            }
+        }
+        self.slices.took(taken);
+        Ok(SliceEnd::Done)
+    }
+
+    /// Takes a row; returns whether it is new.
+    fn take(&mut self, row: SourceRow) -> bool {
+        match self.progress.seen.observe(row.time, row.digest) {
+            Observed::Known => return false,
+            Observed::Correction => self.reports.corrections += 1,
+            Observed::New if row.time < self.progress.cursor.cursor => self.reports.late += 1,
+            Observed::New => {}
+        }
+        self.bytes += row.bytes();
+        self.rows.push(row);
+        true
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        (self.bytes, self.reports.late, self.reports.corrections) = (0, 0, 0);
+    }
+
+    /// Commits the new rows, in the order of their times.
+    fn commit(&mut self, newest: Nanos) -> Result<Committed, SourceError> {
+        let begun = Instant::now();
+        self.rows.sort_by_key(|row| row.time);
+        let floor = self.slices.bound(newest.before(self.rescan));
+        let committed = self.progress.commit(&self.rows, newest, floor)?;
+        match committed {
+            Committed::Done => {
+                let (rows, late, corrections) =
+                    (self.rows.len() as u64, self.reports.late, self.reports.corrections);
+                self.summary.rows += rows;
+                self.summary.late += late;
+                self.summary.corrections += corrections;
+                self.summary.commits += 1;
+                self.summary.seconds = self.begun.elapsed().as_secs_f64();
+                self.metrics.rows.inc_by(rows);
+                self.metrics.late.inc_by(late);
+                self.metrics.corrections.inc_by(corrections);
+                self.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
+                self.committed = Instant::now();
+            }
+            Committed::Again => self.error("kafka"),
+            Committed::Stopped => {}
+        }
+        self.clear();
+        Ok(committed)
+    }
+
+    fn error(&mut self, kind: &str) {
+        self.summary.errors += 1;
+        self.metrics.errors.with_label_values(&[kind]).inc();
+    }
+
+    fn answered(&mut self, begun: Instant) {
+        self.not_ready.database_away.set(false);
+        self.summary.queries += 1;
+        self.metrics.queries.inc();
+        self.metrics.query_seconds.observe(begun.elapsed().as_secs_f64());
+    }
+
+    /// Waits, if asking again can help.
+    fn failed(&mut self, error: AskError, slice: Slice) -> Result<SliceEnd, SourceError> {
+        let (kind, after, reason) = match error {
+            AskError::Refused(refused @ Refused::Untrusted { .. }) if self.works => {
+                ("database", None, refused.to_string())
+            }
+            AskError::Refused(refused) => return Err(refused.into()),
+            // A query that never worked is wrong; one that did may do so again.
+            AskError::Query(reason) if self.exit_at_end || !self.works => {
+                return Err(Refused::Query { reason }.into());
+            }
+            AskError::Query(reason) => ("query", None, reason),
+            AskError::Wait { after, reason } => ("database", after, reason),
+            AskError::Left => return Ok(SliceEnd::Again),
+        };
+        self.error(kind);
+        self.not_ready.database_away.set(true);
+        self.warn(kind, reason, "the database does not answer the query: waiting");
+        // It may have been too much.
+        self.slices.shrink(slice);
+        let chance = f64::from(RandomState::new().hash_one(()) as u32) / f64::from(u32::MAX);
+        let wait = self.backoff.wait(after, chance);
+        self.wait(wait);
+        Ok(if self.context.is_stopping() { SliceEnd::Stopped } else { SliceEnd::Again })
+    }
+
+    fn warn(&mut self, about: &'static str, reason: String, message: &str) {
+        if let Some(silent) = self.log.allow(about, Instant::now()) {
+            tracing::warn!(reason, more_since_the_last_line = silent, "{message}");
+        }
+    }
+
+    /// Between scans: looks whether the topics are there, and whether this process is still the owner.
+    fn stay_alive(&mut self) -> Result<(), SourceError> {
+        if self.committed.elapsed() < ALIVE_EVERY || self.context.is_stopping() {
+            return Ok(());
+        }
+        match self.progress.check_topics() {
+            // The commit waits for it.
+            Err(SourceError::Client(_) | SourceError::Cluster(ClusterError::Unreachable { .. })) => {}
+            checked => checked?,
+        }
+        self.progress.seen.begin();
+        self.clear();
+        self.commit(self.progress.cursor.cursor)?;
+        Ok(())
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        let deadline = Instant::now() + duration;
+        while !self.context.is_stopping() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.turn();
+            let step = left.min(LOOP_SLEEP_MAX);
+            std::thread::sleep(step);
+            self.reports.idle += step;
+        }
+    }
+
+    /// What each turn of the loop does.
+    fn turn(&mut self) {
+        self.context.health.heartbeat();
+        if self.reports.told.elapsed() < TELL_EVERY {
+            return;
+        }
+        let cursor = self.progress.cursor.cursor.0 as f64 / 1e9;
+        self.metrics.cursor.set(cursor);
+        self.metrics.lag.set(clock::now().0 as f64 / 1e3 - cursor);
+        self.metrics.remembered.set(i64::try_from(self.progress.seen.len()).unwrap_or(i64::MAX));
+        self.reports.tell(Activity {
+            not_ready: self.context.health.ready().err(),
+            records: self.summary.rows,
+            in_flight: self.rows.len() as u64,
+            ..Activity::default()
+        });
+    }
+}
+
+/// What the source says of itself, and counts since the last commit.
+struct Reports {
+    reporting: Reporting,
+    idle: Duration,
+    told: Instant,
+    late: u64,
+    corrections: u64,
+}
+
+impl Reports {
+    fn new(reporting: Reporting) -> Reports {
+        Reports { reporting, idle: Duration::ZERO, told: Instant::now(), late: 0, corrections: 0 }
+    }
+
+    fn tell(&mut self, activity: Activity) {
+        let busy = 1.0 - self.idle.as_secs_f64() / self.told.elapsed().as_secs_f64();
+        (self.idle, self.told) = (Duration::ZERO, Instant::now());
+        self.reporting.tell(Activity { busy: busy.clamp(0.0, 1.0), ..activity });
+    }
+}
