@@ -92,7 +92,10 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let connection = options.cluster.connection()?;
     options.member.check(&connection, &group)?;
     let config = options.member.worker(connection, topics, &group, base, options.commit_interval);
-    let input = if options.from.is_some() { Input::Aggregates } else { Input::Readings };
+    let input = match options.from {
+        None => Input::Readings,
+        Some(from) => Input::Aggregates { window: millis(from) },
+    };
     super::run_service(options.member.http.as_ref(), |context| {
         downsample::run(config, Downsampler::new(aggregator, input), context).map_err(failure)
     })

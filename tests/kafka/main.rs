@@ -25,6 +25,7 @@ mod bench;
 mod bridge;
 mod dashboard;
 mod deleted_topic;
+mod downsample;
 mod formats;
 mod health;
 mod influx;

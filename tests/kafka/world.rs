@@ -34,7 +34,7 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::Value;
 
 use cut::Cut;
@@ -253,6 +253,19 @@ impl World {
         until("the topic is recreated", || {
             block_on(admin.create_topics([&topic], &options)).expect("an answer").iter().all(Result::is_ok)
         });
+    }
+
+    /// The same topics, worked by another group.
+    pub fn another_group(&self) -> World {
+        let group = format!("{}-other", self.group);
+        World { brokers: self.brokers.clone(), topic: self.topic.clone(), group, _turn: None }
+    }
+
+    /// Whether there is such a topic.
+    pub fn has_topic(&self, topic: &str) -> bool {
+        let consumer = self.consumer();
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+        metadata.topics().iter().any(|found| found.name() == topic && !found.partitions().is_empty())
     }
 
     /// Creates a topic of outputs.

@@ -14,15 +14,20 @@ pub enum Input {
     /// Readings.
     Readings,
     /// Aggregates of smaller windows.
-    Aggregates,
+    Aggregates {
+        /// The length of those, in milliseconds.
+        window: i64,
+    },
 }
 
 /// Makes aggregates. A window closes by the watermark of its partition; where the partition is read to its end and has
-/// been quiet for the grace, by the wall clock.
+/// been quiet, by the wall clock.
 #[derive(Clone, Debug)]
 pub struct Downsampler {
     aggregator: Aggregator,
     input: Input,
+    /// How long a partition has to be quiet, in milliseconds, before the wall clock counts.
+    quiet: i64,
 }
 
 /// What a record asks of its generator.
@@ -58,7 +63,13 @@ impl Downsampler {
     /// Makes aggregates of this input.
     #[must_use]
     pub fn new(aggregator: Aggregator, input: Input) -> Downsampler {
-        Downsampler { aggregator, input }
+        // Aggregates come once a window, each some time after its end: silence in between says nothing.
+        let pause = match input {
+            Input::Readings => 0,
+            Input::Aggregates { window } => window.saturating_mul(2),
+        };
+        let quiet = aggregator.grace().saturating_add(pause);
+        Downsampler { aggregator, input, quiet }
     }
 
     /// The aggregator.
@@ -104,7 +115,7 @@ impl Handler for Downsampler {
                 Parsed::Reading { generator, values } => (generator, Task::Reading(values)),
                 Parsed::Decommissioned { generator } => (generator, Task::Decommission),
             }),
-            Input::Aggregates => {
+            Input::Aggregates { .. } => {
                 // The rules for the key are those of a reading.
                 let Parsed::Decommissioned { generator } = reading::parse(record.key, None)? else {
                     return Err(BadRecord {
@@ -201,7 +212,7 @@ impl Handler for Downsampler {
         at: &Watch<'_>,
         out: &mut Outputs<'_, PlacedAggregate>,
     ) -> Verdict {
-        let is_quiet = at.asked.mono.since(at.quiet_since) >= self.aggregator.grace();
+        let is_quiet = at.asked.mono.since(at.quiet_since) >= self.quiet;
         let up_to = if is_quiet { at.asked.wall.max(at.watermark) } else { at.watermark };
         let mut made = Vec::new();
         self.aggregator.close(at.generator, state, up_to, &mut made);
