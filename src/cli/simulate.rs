@@ -9,7 +9,9 @@ use clap::{Args, ValueEnum};
 use genwatch_core::pacer::Pacer;
 use genwatch_core::reading::MAX_VALUE_BYTES;
 use genwatch_core::simulator::{Faults, Fleet, SimulatedRecord};
+use genwatch_core::types::Millis;
 use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::clock;
 use genwatch_kafka::producer::{Produced, ReadingProducer};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -56,6 +58,11 @@ pub(super) struct Options {
     #[arg(long, default_value_t = 1, env = "GENWATCH_SEED")]
     seed: u64,
 
+    /// Produce the past: the first readings are this old, and each generator reports once a second of event time,
+    /// however fast the records are sent. Without it a reading has the time of its sending.
+    #[arg(long, value_name = "DURATION", value_parser = super::duration, env = "GENWATCH_BACKFILL")]
+    backfill: Option<Duration>,
+
     /// Destination of the readings.
     #[arg(long, value_enum, default_value_t = Destination::Kafka, env = "GENWATCH_TO")]
     to: Destination,
@@ -90,6 +97,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut pacer = (options.rate > 0).then(|| Pacer::new(f64::from(options.rate), begun));
     let progress = progress_bar(options.count);
+    let first = options.backfill.map(|age| clock::now().0.saturating_sub(clock::millis(age)));
+    let round = |sent: u64| i64::try_from(sent / u64::from(options.generators)).unwrap_or(i64::MAX);
     let mut sent = 0_u64;
     let mut refused = None;
     let time_is_over = || {
@@ -103,7 +112,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         let left = options.count.map_or(due as u64, |count| count - sent);
         let batch = (due as u64).min(left);
         for _ in 0..batch {
-            match way.send(&fleet.next(), time_is_over) {
+            let at = first.map(|first| Millis(first.saturating_add(round(sent).saturating_mul(1000))));
+            match way.send(&fleet.next(), at, time_is_over) {
                 Ok(true) => sent += 1,
                 Ok(false) => break 'sending,
                 Err(error) => {
@@ -145,9 +155,14 @@ enum Way {
 
 impl Way {
     /// Sends a record, waiting for room until `give_up`; returns whether it was sent.
-    fn send(&self, record: &SimulatedRecord<'_>, give_up: impl Fn() -> bool) -> anyhow::Result<bool> {
+    fn send(
+        &self,
+        record: &SimulatedRecord<'_>,
+        at: Option<Millis>,
+        give_up: impl Fn() -> bool,
+    ) -> anyhow::Result<bool> {
         match self {
-            Way::Kafka(producer) => Ok(producer.send_unless(record.key, record.value, give_up)?),
+            Way::Kafka(producer) => Ok(producer.send_unless(record.key, record.value, at, give_up)?),
             // Without faults each record has both.
             Way::Mqtt(fleet) => {
                 fleet.send(record.key.unwrap_or_default(), record.value.unwrap_or_default())?;
@@ -187,6 +202,10 @@ fn to_kafka(options: &Options) -> Result<(Way, Faults), Failure> {
 }
 
 fn to_mqtt(options: &Options) -> Result<Way, Failure> {
+    if options.backfill.is_some() {
+        let reason = "--backfill is for --to kafka: by MQTT a device reports when it takes a reading";
+        return Err(Failure::usage(anyhow::anyhow!(reason)));
+    }
     if options.faults {
         let reason = "--faults is for --to kafka: MQTT knows no record without a key";
         return Err(Failure::usage(anyhow::anyhow!(reason)));

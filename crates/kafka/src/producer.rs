@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use genwatch_core::types::Millis;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -81,10 +82,11 @@ impl ReadingProducer {
     /// # Errors
     /// When the client refuses the record permanently.
     pub fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), ClientError> {
-        self.send_unless(key, value, || false).map(drop)
+        self.send_unless(key, value, None, || false).map(drop)
     }
 
-    /// As [`ReadingProducer::send`], but stops waiting when `give_up` says so; returns whether the record was queued.
+    /// As [`ReadingProducer::send`], with this event time, if any, instead of the current time; stops waiting when
+    /// `give_up` says so. Returns whether the record was queued.
     ///
     /// # Errors
     /// When the client refuses the record permanently.
@@ -92,9 +94,11 @@ impl ReadingProducer {
         &self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
+        at: Option<Millis>,
         give_up: impl Fn() -> bool,
     ) -> Result<bool, ClientError> {
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic);
+        record.timestamp = at.map(|at| at.0);
         record.key = key;
         record.payload = value;
         loop {
