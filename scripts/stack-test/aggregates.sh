@@ -44,4 +44,10 @@ verify_aggregates() {
         --seen "$scratch/seen" --now "$now" --grace "$grace_ms" "${trouble[@]/#/--trouble=}" >"$scratch/compared" ||
         { cat "$scratch/compared" "$scratch/watching" >&2; die "the aggregates aren't what the readings come to"; }
     say "$(<"$scratch/compared")"
+    [[ $have_influxdb == no ]] || until_is 60 yes "aggregates in the database" are_stored "$(sed 's/ .*//' "$scratch/compared")"
+}
+
+# The sink goes on, so there may be more by now.
+are_stored() { # AGGREGATES
+    (($(stored emergency_generators_1m count) >= $1)) && echo yes
 }
