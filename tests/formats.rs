@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use genwatch_core::reading::{self, ErrorCode};
 use genwatch_core::transform;
@@ -41,7 +42,7 @@ fn assert_valid(schema: &Value, document: &Value, what: &str) {
 #[test]
 fn schemas_are_schemas_and_their_examples_are_valid() {
     let schemas = schemas();
-    assert_eq!(schemas.len(), 16);
+    assert_eq!(schemas.len(), 19);
     for (name, schema) in schemas {
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema", "{name}");
         assert!(jsonschema::draft202012::meta::is_valid(&schema), "{name}");
@@ -63,7 +64,16 @@ fn every_example_of_the_page_is_valid() {
         assert_valid(schemas.get(name).expect(name), &document, name);
         seen.push(name);
     }
-    for name in ["reading", "alert", "state", "generator-status", "aggregate", "report", "group-status"] {
+    for name in [
+        "reading",
+        "alert",
+        "state",
+        "generator-status",
+        "aggregate",
+        "aggregate-state",
+        "report",
+        "group-status",
+    ] {
         assert!(seen.contains(&name), "no example of {name} in {seen:?}");
     }
     for name in schemas.keys() {
@@ -87,6 +97,14 @@ fn the_page_names_every_code_and_every_topic() {
         let row = row.unwrap_or_else(|| panic!("no row of {role:?}"));
         assert!(row.contains(&format!("| {} |", role.cleanup().as_str())), "{row}");
     }
+    let windows = format!("| `{}` |", state_of_windows("<topic>", "<group>"));
+    let row = page.lines().find(|line| line.starts_with(&windows)).expect("a row of open windows");
+    assert!(row.contains(&format!("| {} |", Role::State.cleanup().as_str())), "{row}");
+}
+
+/// The topic of the states of `downsample`, which `topics create` doesn't create.
+fn state_of_windows(topic: &str, group: &str) -> String {
+    genwatch::downsample::topics(topic, group, None, Duration::from_secs(60), None).state
 }
 
 /// The schema and the worker agree on what a reading is, except for what a schema can't know: keys, bytes and doubles.
@@ -126,6 +144,8 @@ fn the_asyncapi_document_has_the_topics_and_its_references_lead_somewhere() {
 
     let topics = Topics::new("{topic}", "{group}");
     let mut expected: Vec<_> = Role::ALL.map(|role| (topics.name(role), role.cleanup().as_str())).to_vec();
+    let windows = state_of_windows("{topic}", "{group}");
+    expected.push((windows.as_str(), Role::State.cleanup().as_str()));
     let channels = document["channels"].as_hash().expect("channels");
     let mut found: Vec<_> = channels
         .values()
@@ -157,8 +177,10 @@ fn the_asyncapi_document_has_the_topics_and_its_references_lead_somewhere() {
         "state",
         "generator-status",
         "aggregate",
+        "aggregate-state",
         "report",
         "alert-headers",
+        "aggregate-headers",
         "dead-letter-headers",
     ] {
         assert!(text.contains(&format!("$ref: schemas/{schema}.json")), "{schema}");

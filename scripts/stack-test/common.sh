@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Shared by both halves of `scripts/stack test`: an engine, the test's own stack, and queries to it.
+# Shared by all parts of `scripts/stack test`: an engine, the test's own stack, and queries to it.
 
 engine_pid=
 scratch=
@@ -105,9 +105,9 @@ lag() { inside status | sed -n 's/^lag in all: //p'; }
 committed() { inside status | awk '$1 ~ /^[0-9]+$/ { sum += $3 } END { print sum + 0 }'; }
 
 # How many workers own partitions.
-owners() { inside status | awk '$1 ~ /^[0-9]+$/ && $2 != "-" { owner[$2] } END { n = 0; for (o in owner) n++; print n }'; }
+owners() { inside status "$@" | awk '$1 ~ /^[0-9]+$/ && $2 != "-" { owner[$2] } END { n = 0; for (o in owner) n++; print n }'; }
 
-unowned() { inside status | awk '$1 ~ /^[0-9]+$/ && $2 == "-" { n++ } END { print n + 0 }'; }
+unowned() { inside status "$@" | awk '$1 ~ /^[0-9]+$/ && $2 == "-" { n++ } END { print n + 0 }'; }
 
 # Waits until a command prints the wanted text; on failure says what it printed last.
 until_is() { # SECONDS WANTED WHAT COMMAND...

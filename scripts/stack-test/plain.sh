@@ -32,13 +32,14 @@ scale_out() {
     ((three < 0 && three < one - 400)) || die "three workers should catch up, and fall behind by $three a second"
 }
 
-metrics_of_all() {
-    curl -sf --max-time 5 -G "http://$(address_of "$(container prometheus)"):9090/api/v1/query" --data-urlencode 'query=count(up{job="worker"} == 1)' |
+metrics_of_all() { # JOB
+    curl -sf --max-time 5 -G "http://$(address_of "$(container prometheus)"):9090/api/v1/query" --data-urlencode "query=count(up{job=\"$1\"} == 1)" |
         sed -n 's/.*"value":\[[0-9.]*,"\([0-9]*\)"\].*/\1/p'
 }
 
 break_brokers() {
     say "one of three brokers is killed: the work goes on"
+    trouble_begins
     docker kill "$(container kafka-2)" >/dev/null
     until_is 60 yes "commits go on without a broker" commits_go_on
     say "a second one: nothing can be acknowledged twice, so nothing is committed"
@@ -55,13 +56,17 @@ break_brokers() {
 }
 
 break_worker() {
-    say "a worker is killed: its partitions move"
+    say "a worker is killed, and half of those that make aggregates: their partitions move"
     local began=$SECONDS
-    docker kill "$(workers | tail -n 1)" >/dev/null
+    docker kill "$(workers | tail -n 1)" "$(compose ps -q downsample | tail -n 1)" >/dev/null
     until_is 60 2 "workers with partitions" owners
     until_is 60 0 "partitions without a worker" unowned
     until_is 30 "12 by 2" "partitions on the page" seen_on_the_page "$root/deploy/compose/dashboard.token"
+    until_is 60 1 "members of the group of aggregates" owners --group genwatch_1m
+    until_is 60 0 "partitions without aggregates" unowned --group genwatch_1m
     say "moved within $((SECONDS - began)) s"
+    until_is 60 0 "partitions whose aggregates are behind" aggregates_behind
+    trouble_ends
 }
 
 # Readings reach the brokers through MQTT, while the bridge is killed.
@@ -69,6 +74,7 @@ by_mqtt() {
     local wanted
     wanted=$(($(committed) + 10000))
     say "10,000 readings by MQTT, the bridge killed meanwhile"
+    trouble_begins
     bring_up "the bridge doesn't come up" mosquitto bridge
     until_is 60 yes "the bridge's subscription" bridge_listens
     inside simulate --to mqtt --mqtt mqtt://mosquitto:1883 --generators 200 --count 10000 --rate 4000 >"$scratch/simulated" 2>&1 &
@@ -78,6 +84,7 @@ by_mqtt() {
     wait "$simulating" || { cat "$scratch/simulated" >&2; die "not all readings were delivered to the MQTT broker"; }
     docker start "$(container bridge)" >/dev/null
     until_is 90 yes "all readings that came by MQTT" more_than $((wanted - 1))
+    trouble_ends
 }
 
 bridge_listens() { compose logs bridge | grep -c "connected to the MQTT broker" >/dev/null && echo yes; }
@@ -135,12 +142,17 @@ check_alarms() {
 test_plain() {
     local began=$SECONDS
     check_alarms
-    export GENWATCH_CONCURRENCY=1 GENWATCH_TO=kafka
-    bring_up "the stack doesn't come up" kafka-1 kafka-2 kafka-3 topics simulator worker prometheus dashboard
+    # Of readings that come late, as brokers are away, none is missing in the end.
+    export GENWATCH_CONCURRENCY=1 GENWATCH_TO=kafka GENWATCH_LATE=correct
+    bring_up "the stack doesn't come up" --scale downsample=2 kafka-1 kafka-2 kafka-3 topics simulator worker downsample prometheus dashboard
     say "up after $((SECONDS - began)) s"
+    stranger=$(docker run -d --network "${COMPOSE_PROJECT_NAME}_default" local/clients sleep infinity)
+    watch_aggregates -b kafka-1:9092,kafka-2:9092,kafka-3:9092
     scale_out
     until_is 60 healthy "prometheus" healthy prometheus
-    until_is 60 3 "workers that Prometheus has found" metrics_of_all
+    until_is 60 3 "workers that Prometheus has found" metrics_of_all worker
+    until_is 60 2 "services of aggregates that Prometheus has found" metrics_of_all downsample
+    until_is 60 healthy "downsample" healthy downsample
     until_is 60 healthy "dashboard" healthy dashboard
     until_is 30 "12 by 3" "partitions on the page" seen_on_the_page "$root/deploy/compose/dashboard.token"
     dashboard_is_shut
@@ -149,13 +161,14 @@ test_plain() {
     compose stop simulator >/dev/null 2>&1
     say "the two remaining workers are replaced by ones that handle 64 generators at once: the backlog is soon processed"
     export GENWATCH_CONCURRENCY=64
-    bring_up "the workers don't return" --no-deps --scale worker=2 worker
+    bring_up "the workers don't return" --no-deps --scale worker=2 --scale downsample=2 worker downsample
     verify
     look_from_the_host
     # Before readings that a bridge may repeat: InfluxDB keeps a point written twice once.
     by_sink
     by_mqtt
     verify
+    verify_aggregates
     all_are_confined
     stop_orderly
     say "the plain stack: $((SECONDS - began)) s"

@@ -48,6 +48,7 @@ strangers_at_kafka() {
     {
         let_in "the operator" $(by_password operator alerts --exit-at-end)
         let_in "a sink by its certificate" $(by_certificate sink.pem $read)
+        let_in "the one who makes aggregates, by its certificate" $(by_certificate downsample.pem $read)
         let_in "a sink's key" $(handshake -cert /run/secrets/sink.pem -key /run/secrets/sink.pem)
         refused "no credentials" 'no broker answers' genwatch alerts --brokers kafka-1:9094
         refused "the port of the health check" 'connection refused' bash -c 'exec 3<>/dev/tcp/kafka-1/9092'
@@ -58,6 +59,9 @@ strangers_at_kafka() {
         refused "alerts, as the simulator" "$no_rights" $(by_password simulator alerts --exit-at-end)
         refused "a reading written by the sink" "$no_rights" $(by_password sink simulate --count 1)
         refused "a reading written by the sink's certificate" "$no_rights" $(by_certificate sink.pem $write)
+        refused "an aggregate written by the sink's certificate" "$no_rights" $(by_certificate sink.pem -P -k rogue-1 -t emergency_generators_1m /etc/hostname)
+        refused "alarm states, as the one who makes aggregates" "$no_rights" $(by_certificate downsample.pem -C -o beginning -c 1 -e -q -t genwatch_state)
+        refused "an alert written by the one who makes aggregates" "$no_rights" $(by_certificate downsample.pem -P -k rogue-1 -t emergency_generators_alerts /etc/hostname)
         refused "readings, by a device named as a broker" "$no_rights" $(by_certificate devices/kafka-1.pem $read)
     }
     # Rights of a super user only, which `principals` used with the admin's key.
@@ -118,11 +122,11 @@ strangers_at_influxdb() {
 }
 
 test_secure() {
-    local began=$SECONDS services=(kafka-1 kafka-2 kafka-3 principals topics simulator worker mosquitto bridge dashboard)
+    local began=$SECONDS services=(kafka-1 kafka-2 kafka-3 principals topics simulator worker downsample mosquitto bridge dashboard)
     files+=(-f "$root/docker-compose.secure.yml")
     scheme=https
     # A hundred generators: each is a connection by TLS.
-    export GENWATCH_CONCURRENCY=64 GENWATCH_TO=mqtt GENWATCH_RATE=200 GENWATCH_GENERATORS=100
+    export GENWATCH_CONCURRENCY=64 GENWATCH_TO=mqtt GENWATCH_RATE=200 GENWATCH_GENERATORS=100 GENWATCH_LATE=drop
     "$root/scripts/certs" --out "$SECRETS_DIR" --at /run/secrets --device rogue-1 --device kafka-1 --device admin
     [[ $have_influxdb == no ]] || services+=(influxdb sink)
     bring_up "the secured stack doesn't come up" "${services[@]}"
@@ -130,9 +134,11 @@ test_secure() {
     operator=$(compose --profile tools run -d --entrypoint sleep genwatch infinity)
     stranger=$(docker run -d --network "${COMPOSE_PROJECT_NAME}_default" --user 0 -v "$SECRETS_DIR:/run/secrets:ro" local/clients sleep infinity)
     docker cp "$operator:/usr/local/bin/genwatch" "$scratch/genwatch" && docker cp "$scratch/genwatch" "$stranger:/usr/local/bin/"
+    # shellcheck disable=SC2046 # a list of words: kcat, and options
+    watch_aggregates $(by_certificate sink.pem | sed 's/^kcat //')
     until_is 120 yes "readings" more_than 3000
     local service
-    for service in worker mosquitto bridge dashboard $([[ $have_influxdb == no ]] || echo influxdb sink); do
+    for service in worker downsample mosquitto bridge dashboard $([[ $have_influxdb == no ]] || echo influxdb sink); do
         until_is 60 healthy "$service" healthy "$service"
     done
     until_is 60 "12 by 1" "partitions on the page" seen_on_the_page "$SECRETS_DIR/dashboard.token"
@@ -147,8 +153,10 @@ test_secure() {
         -X "ssl.ca.location=$SECRETS_DIR/ca.pem" >"$scratch/alerts" || die "the operator isn't let in from this machine"
     grep -q generatorID "$scratch/alerts" || die "the operator sees no alert from this machine"
     all_are_confined
+    first_window_is_due
     compose stop simulator >/dev/null 2>&1
     verify
+    verify_aggregates
     [[ $have_influxdb == no ]] || until_is 60 "$records" "readings in the database" stored emergency_generators fuel
     say "the secured stack: $((SECONDS - began)) s"
 }

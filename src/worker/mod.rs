@@ -335,20 +335,13 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
             match event {
                 Event::Record(record) => {
                     records += 1;
-                    let good =
-                        match take_in_record(&mut self.engine, &record, self.topics.dead_letters.is_some()) {
-                            Ok(()) => true,
-                            Err(code) => {
-                                if self.topics.dead_letters.is_none() {
-                                    self.instruments
-                                        .metrics
-                                        .skipped
-                                        .with_label_values(&[code.as_str()])
-                                        .inc();
-                                }
-                                false
-                            }
-                        };
+                    let keeps_letters = self.topics.dead_letters.is_some();
+                    let taken = take_in_record(&mut self.engine, &record, keeps_letters);
+                    if let (Err(code), false) = (taken, keeps_letters) {
+                        self.summary.skipped += 1;
+                        self.instruments.metrics.skipped.with_label_values(&[code.as_str()]).inc();
+                    }
+                    let good = taken.is_ok();
                     if let Some(bad) = self.bad_ratio.as_mut().and_then(|limit| limit.count(!good)) {
                         let topic = self.topics.dead_letters.clone().unwrap_or_default();
                         return Err(WorkerError::BadRatio { bad, topic });

@@ -110,6 +110,26 @@ fn a_worker_writes_and_prints_what_the_schemas_say() {
 }
 
 #[test]
+fn aggregates_and_their_states_are_what_the_schemas_say() {
+    let world = World::new(1);
+    let topic = format!("{}_1s", world.topic);
+    let short = ["--window", "1s", "--grace", "0s", "--late", "correct", "--commit-interval", "100ms"];
+    let downsample = world.start("downsample", &short);
+    world.run("simulate", &["--count", "300", "--rate", "100"]).success();
+    until("windows are closed", || values(&world, &topic).len() > 2);
+    let summary = downsample.stop().json();
+
+    assert!(Strict::of("aggregate").check_all(&values(&world, &topic)) > 2);
+    let of_aggregates = Strict::of("aggregate-headers");
+    world.read(&topic).iter().for_each(|record| of_aggregates.check(&headers(record, "genwatch.")));
+    let states = values(&world, &format!("{}_1s_state", world.group));
+    assert!(Strict::of("aggregate-state").check_all(&states) > 0);
+    assert!(states.iter().any(|state| state["kept"].is_array()), "for corrections");
+    Strict::of("downsample-summary").check(&summary);
+    assert!(Strict::of("report").check_all(&values(&world, &world.workers_topic())) > 0);
+}
+
+#[test]
 fn a_fleet_and_a_bridge_write_and_print_what_the_schemas_say() {
     let world = World::new(1);
     let simulated = world.run("simulate", &["--count", "300", "--rate", "0"]).success().json();

@@ -59,6 +59,11 @@ fn each_principal_does_its_job_and_no_other() {
     let status = by_password("status", "operator", &[]).wait().success();
     assert!(status.stdout.contains("lag in all: 0"), "{}", status.stdout);
     by_password("alerts", "operator", to_the_end).wait().success();
+    let aggregated = by_password("downsample", "downsample", to_the_end).wait().success();
+    assert_eq!(aggregated.number("records"), 3 * READINGS.parse::<u64>().unwrap());
+    by_certificate("downsample", "downsample", to_the_end).wait().success();
+    let of_aggregates = by_password("status", "operator", &["--group", "genwatch_1m"]).wait().success();
+    assert!(of_aggregates.stdout.contains("lag in all: 0"), "{}", of_aggregates.stdout);
     let influx = Influx::start();
     let database = ["--exit-at-end", "--url", &influx.url, "--org", "o", "--bucket", "b", "--token", TOKEN];
     let sunk = by_password("sink influx", "sink", &database).wait().success();
@@ -88,6 +93,12 @@ fn each_principal_does_its_job_and_no_other() {
     let sink_of = |principal: &str| by_password("sink influx", principal, &database).wait();
     refused(sink_of("simulator"), &["emergency_generators_alerts", "not authorized"]);
     refused(by_password("worker", "sink", to_the_end).wait(), &["not authorized"]);
+    refused(
+        by_password("downsample", "worker", to_the_end).wait(),
+        &["emergency_generators_1m", "not authorized"],
+    );
+    refused(by_password("downsample", "sink", to_the_end).wait(), &["genwatch_1m_state", "not authorized"]);
+    refused(by_password("worker", "downsample", to_the_end).wait(), &["not authorized"]);
     let other_group = &["--exit-at-end", "--group", "other"][..];
     refused(by_password("worker", "worker", other_group).wait(), &["not authorized"]);
 

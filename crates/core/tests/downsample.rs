@@ -184,9 +184,10 @@ impl Simulation {
         Worker { engine, fetched: BTreeMap::new(), commit: None }
     }
 
-    /// The wall clock is far behind event time, so that only the watermark closes windows; at the end it is far ahead.
+    /// The wall clock is far ahead of event time. It closes windows only where a partition is read to its end and quiet:
+    /// at the end.
     fn time(&self) -> Now {
-        Now { mono: Mono(self.now), wall: Millis(self.now) }
+        Now { mono: Mono(self.now), wall: Millis(i64::MAX / 2) }
     }
 
     fn step(&mut self) {
@@ -465,7 +466,7 @@ impl Simulation {
 
     /// Each partition is quiet and read to its end, and the clock is far ahead.
     fn look(&mut self) {
-        let now = Now { wall: Millis(i64::MAX / 2), ..self.time() };
+        let now = self.time();
         for partition in 0..PARTITIONS {
             let worker = &mut self.workers[self.owner[partition as usize]];
             worker.engine.set_now(now);

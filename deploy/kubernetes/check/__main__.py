@@ -28,12 +28,17 @@ RENDERINGS = {
     "managed": (["overlays/managed"], []),
     "managed with keda": (["overlays/managed"], ["overlays/managed/keda"]),
     "managed with all": (
-        ["overlays/managed", "bridge", "sink"],
-        ["overlays/managed/keda", "components/podmonitor", "components/alerts"],
+        ["overlays/managed", "downsample", "bridge", "sink"],
+        ["overlays/managed/keda", "overlays/managed/downsample-keda", "components/podmonitor", "components/alerts"],
     ),
     "strimzi": (["overlays/strimzi"], []),
     "strimzi with keda": (["overlays/strimzi"], ["overlays/strimzi/keda"]),
     "strimzi with bridge and sink": (["overlays/strimzi", "overlays/strimzi/bridge", "overlays/strimzi/sink"], []),
+    "strimzi with aggregates": (
+        ["overlays/strimzi", "overlays/strimzi/downsample"],
+        ["overlays/strimzi/keda", "overlays/strimzi/downsample-keda"],
+    ),
+    "base with aggregates": (["base", "downsample"], ["components/topics", "components/keda-downsample"]),
     "strimzi with connect": (["overlays/strimzi", "overlays/strimzi/connect"], []),
 }
 

@@ -51,7 +51,7 @@ def seconds(text: str) -> float:
     return int(number) * {"ms": 0.001, "s": 1, "m": 60}[unit]
 
 
-DRAIN_TIMEOUT = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_DRAIN_TIMEOUT')
+DRAIN_TIMEOUT = fact("src/cli/member.rs", r'default_value = "(\w+)".*GENWATCH_DRAIN_TIMEOUT')
 COMMIT_INTERVAL = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_COMMIT_INTERVAL')
 TRANSACTION_SECONDS = constant("crates/kafka/src", "TRANSACTION_TIMEOUT")
 BRIDGE_SECONDS = constant("src/mqtt", "DRAIN_TIMEOUT")
@@ -101,6 +101,10 @@ class Rendering:
     def worker(self) -> dict:
         return self.named("Deployment", "genwatch")
 
+    def members(self) -> list[dict]:
+        """The deployments whose replicas share the partitions of the readings, exactly once."""
+        return [one for one in self.all("Deployment") if one["metadata"]["name"] in ("genwatch", "genwatch-downsample")]
+
     def settings(self, deployment: dict | None = None) -> dict[str, str]:
         """The environment of a deployment, else of the worker."""
         (container,) = (deployment or self.worker())["spec"]["template"]["spec"]["containers"]
@@ -113,13 +117,18 @@ class Rendering:
     def partitions(self) -> int:
         return int(self.settings()["GENWATCH_PARTITIONS"])
 
+    def group_of_aggregates(self) -> str:
+        settings = self.settings(self.named("Deployment", "genwatch-downsample"))
+        return f"{settings['GENWATCH_GROUP']}_{settings['GENWATCH_WINDOW']}"
+
     def topics(self) -> dict[str, str]:
         """All of them, with their cleanup policies, as crates/kafka/src/topics.rs has them."""
         derived = {"topic": self.settings()["GENWATCH_TOPIC"], "group": self.settings()["GENWATCH_GROUP"]}
         source = (ROOT / "crates/kafka/src/topics.rs").read_text()
         names = re.findall(r'format!\("(\{(?:topic|group)\}_\w+)"\)', source)
         compacted = fact("crates/kafka/src/topics.rs", r"((?:Role::\w+ \| )*Role::\w+) => Cleanup::Compact").lower()
-        return {"{topic}".format(**derived): "delete"} | {
+        more = {f"{self.group_of_aggregates()}_state": "compact"} if len(self.members()) > 1 else {}
+        return {"{topic}".format(**derived): "delete"} | more | {
             name.format(**derived): "compact" if f"role::{name.rpartition('_')[2]}" in compacted else "delete" for name in names
         }
 
@@ -146,8 +155,10 @@ def every_object_is_valid_by_its_schema(r: Rendering):
 
 def the_grace_period_outlasts_draining(r: Rendering):
     drain = seconds(r.settings().get("GENWATCH_DRAIN_TIMEOUT", DRAIN_TIMEOUT))
+    member = drain + TRANSACTION_SECONDS, "--drain-timeout and a transaction"
     needed = {
-        "genwatch": (drain + TRANSACTION_SECONDS, "--drain-timeout and a transaction"),
+        "genwatch": member,
+        "genwatch-downsample": member,
         "genwatch-bridge": (BRIDGE_SECONDS, "what a bridge waits for Kafka"),
         "genwatch-sink": (SINK_SECONDS, "what a sink waits for the database and for Kafka"),
     }
@@ -293,7 +304,7 @@ def what_is_referred_to_is_there(r: Rendering):
     if r.all("KafkaUser"):
         known |= {user["metadata"]["name"] for user in r.all("KafkaUser")}
     else:
-        known |= {"genwatch-client", "genwatch-bridge", "genwatch-sink"}
+        known |= {"genwatch-client", "genwatch-downsample", "genwatch-bridge", "genwatch-sink"}
     known |= {f"{user['metadata']['labels']['strimzi.io/cluster']}-cluster-ca-cert" for user in r.all("KafkaUser")}
     for thing in r.objects:
         for secret in _secrets(thing):
@@ -317,17 +328,22 @@ def _secrets(thing) -> Iterator[str]:
 
 def selectors_find_what_they_are_for(r: Rendering):
     templates = dict(r.pods())
-    worker = label(r.worker())
     services = {label(one) for one in r.all("Deployment")}
     wanted = [(one, {label(one)}) for one in r.all("Deployment")]
-    wanted += [(one, {worker}) for one in r.all("PodDisruptionBudget")] + [(one, services) for one in r.all("PodMonitor")]
+    wanted += [(one, {f"Deployment {one['metadata']['name']}"}) for one in r.all("PodDisruptionBudget")]
+    wanted += [(one, services) for one in r.all("PodMonitor")]
     for thing, those in wanted:
         found = {name for name, template in templates.items() if selects(thing["spec"]["selector"], template)}
         if found != those:
             yield f"{label(thing)} selects {sorted(found)}, not {sorted(those)}"
-    for constraint in templates[worker]["spec"]["topologySpreadConstraints"]:
-        if not selects(constraint["labelSelector"], templates[worker]):
-            yield f"the spread over {constraint['topologyKey']} doesn't count the workers"
+    for name, template in templates.items():
+        for constraint in template["spec"].get("topologySpreadConstraints", []):
+            if not selects(constraint["labelSelector"], template):
+                yield f"{name}: the spread over {constraint['topologyKey']} doesn't count its own pods"
+    budgets = {one["metadata"]["name"] for one in r.all("PodDisruptionBudget")}
+    for member in r.members():
+        if member["metadata"]["name"] not in budgets:
+            yield f"{label(member)} has no disruption budget: all of its pods may be moved at once"
     for policy in r.all("NetworkPolicy"):
         name = policy["metadata"]["name"]
         those = set(templates) if name == "genwatch" else {f"Deployment {name}"}
@@ -372,22 +388,29 @@ def partitions_are_the_same_everywhere(r: Rendering):
         wanted = 1 if topic["spec"]["topicName"].endswith("_workers") else r.partitions()
         if topic["spec"]["partitions"] != wanted:
             yield f"{label(topic)} has {topic['spec']['partitions']} partitions, not {wanted}"
-    replicas = r.worker()["spec"].get("replicas")
-    if r.all("ScaledObject") and replicas is not None:
-        yield f"KEDA sets the replicas, and so does the Deployment ({replicas})"
-    if not r.all("ScaledObject") and not 1 <= replicas <= r.partitions():
-        yield f"{replicas} replicas share {r.partitions()} partitions"
+    scaled = {one["spec"]["scaleTargetRef"]["name"] for one in r.all("ScaledObject")}
+    for member in r.members():
+        replicas, is_scaled = member["spec"].get("replicas"), member["metadata"]["name"] in scaled
+        if is_scaled and replicas is not None:
+            yield f"KEDA sets the replicas, and so does the {label(member)} ({replicas})"
+        if not is_scaled and not 1 <= replicas <= r.partitions():
+            yield f"{label(member)}: {replicas} replicas share {r.partitions()} partitions"
 
 
 def keda_measures_a_backlog(r: Rendering):
+    members = {one["metadata"]["name"]: one for one in r.members()}
     for scaled in r.all("ScaledObject"):
-        spec, settings = scaled["spec"], r.settings()
-        if spec["scaleTargetRef"]["name"] != r.worker()["metadata"]["name"]:
-            yield f"{label(scaled)} scales {spec['scaleTargetRef']['name']}, which isn't there"
+        spec = scaled["spec"]
+        target = spec["scaleTargetRef"]["name"]
+        if target not in members or target != scaled["metadata"]["name"]:
+            yield f"{label(scaled)} scales {target}, which isn't there, or isn't its own"
+            continue
+        settings = r.settings(members[target])
+        is_worker = target == "genwatch"
         if not 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"]:
             yield f"{label(scaled)}: from {spec['minReplicaCount']} to {spec['maxReplicaCount']} replicas"
         interval = seconds(settings.get("GENWATCH_COMMIT_INTERVAL", COMMIT_INTERVAL))
-        if spec["pollingInterval"] < 50 * interval:
+        if spec["pollingInterval"] < (50 if is_worker else 10) * interval:
             yield f"{label(scaled)}: asks every {spec['pollingInterval']} s, offsets are committed every {interval:g} s"
         behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
         if behavior["scaleDown"]["stabilizationWindowSeconds"] < 60:
@@ -398,10 +421,10 @@ def keda_measures_a_backlog(r: Rendering):
             if key not in TRIGGER_METADATA:
                 yield f"{label(scaled)}: the kafka trigger has no '{key}'"
             if key.endswith("FromEnv") and value not in settings:
-                yield f"{label(scaled)}: the worker has no variable {value}"
-        wanted = {
+                yield f"{label(scaled)}: {target} has no variable {value}"
+        group = {"consumerGroupFromEnv": "GENWATCH_GROUP"} if is_worker else {"consumerGroup": r.group_of_aggregates()}
+        wanted = group | {
             "bootstrapServersFromEnv": "GENWATCH_BROKERS",
-            "consumerGroupFromEnv": "GENWATCH_GROUP",
             "topicFromEnv": "GENWATCH_TOPIC",
             "allowIdleConsumers": "false",
             "limitToPartitionsWithLag": "true",
@@ -420,6 +443,13 @@ def keda_measures_a_backlog(r: Rendering):
                 yield f"{label(scaled)}: {key} needs {sorted(parameters)}, it is given {sorted(has)}"
 
 
+def aggregates_are_committed_at_their_own_pace(r: Rendering):
+    for deployment in r.members():
+        settings = r.settings(deployment)
+        if deployment["metadata"]["name"] != "genwatch" and seconds(settings["GENWATCH_COMMIT_INTERVAL"]) < 1:
+            yield f"{label(deployment)} writes all open windows every {settings['GENWATCH_COMMIT_INTERVAL']}: that is for workers"
+
+
 def metrics_are_asked_for_where_they_are(r: Rendering):
     (container,) = r.worker()["spec"]["template"]["spec"]["containers"]
     for monitor in r.all("PodMonitor"):
@@ -432,7 +462,7 @@ def metrics_are_asked_for_where_they_are(r: Rendering):
 
 def alarms_are_those_of_the_compose_stack(r: Rendering):
     groups = yaml.safe_load((ROOT / "deploy/compose/prometheus/alerts.yml").read_text())["groups"]
-    known = set(re.findall(r'"(genwatch_\w+)"', "".join(one.read_text() for one in (ROOT / "src").rglob("metrics.rs"))))
+    known = set(re.findall(r'"(genwatch_\w+)"', "".join(one.read_text() for one in (ROOT / "src").rglob("*.rs"))))
     for thing in r.all("PrometheusRule"):
         if thing["spec"]["groups"] != groups:
             yield f"{label(thing)} isn't deploy/compose/prometheus/alerts.yml"
@@ -485,15 +515,25 @@ def each_user_may_do_its_service_s_job_and_nothing_else(r: Rendering):
             ("group", group, "literal"): {"Read"},
             ("transactionalId", f"{group}-", "prefix"): {"Write"},
         },
+        "genwatch-downsample": {
+            ("topic", topic, "literal"): {"Read"},
+            ("topic", f"{topic}_1m", "literal"): {"Write"},
+            ("topic", f"{group}_1m_state", "literal"): {"Read", "Write"},
+            ("topic", f"{group}_workers", "literal"): {"Write"},
+            ("group", f"{group}_1m", "literal"): {"Read"},
+            ("transactionalId", f"{group}_1m-", "prefix"): {"Write"},
+        },
         "genwatch-bridge": {
             ("topic", topic, "literal"): {"Write"},
             ("topic", f"{topic}_status", "literal"): {"Write"},
+            ("topic", f"{topic}_dlq", "literal"): {"Write"},
             ("topic", f"{group}_workers", "literal"): {"Write"},
         },
         "genwatch-sink": {
             ("topic", topic, "literal"): {"Read"},
             ("topic", f"{topic}_alerts", "literal"): {"Read"},
             ("topic", f"{topic}_1m", "literal"): {"Read"},
+            ("topic", f"{topic}_dlq", "literal"): {"Write"},
             ("topic", f"{group}_workers", "literal"): {"Write"},
             ("group", f"{group}_influx", "literal"): {"Read"},
         },
@@ -561,6 +601,7 @@ CHECKS = [
     network_policies_let_out_to_what_is_needed_only,
     partitions_are_the_same_everywhere,
     keda_measures_a_backlog,
+    aggregates_are_committed_at_their_own_pace,
     metrics_are_asked_for_where_they_are,
     alarms_are_those_of_the_compose_stack,
     the_topics_are_those_that_genwatch_uses,

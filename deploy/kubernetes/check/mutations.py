@@ -13,6 +13,7 @@ CA = f"{POD}/volumes/0/projected/sources/2/secret"
 
 ALL = "managed with all"
 SERVICES = "strimzi with bridge and sink"
+AGGREGATES = "strimzi with aggregates"
 CONNECT = "strimzi with connect"
 
 NAMED_ONLY = {"matchLabels": {"app.kubernetes.io/name": "genwatch"}}
@@ -118,8 +119,31 @@ MUTATIONS = [
     (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic genwatch-state", "spec/config/segment.ms", ABSENT),
     (checks.the_topics_are_those_that_genwatch_uses, "strimzi", "KafkaTopic emergency-generators-dlq", "spec/config/retention.ms", ABSENT),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-bridge", f"{ACL}/0/operations", ["Read"]),
-    (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", f"{ACL}/3/resource/name", "genwatch"),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", f"{ACL}/4/resource/name", "genwatch"),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", f"{ACL}/3/operations", ["Describe"]),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-sink", "kind", "KafkaUsers"),
+    # For aggregates.
+    (checks.the_grace_period_outlasts_draining, ALL, "Deployment genwatch-downsample", f"{POD}/terminationGracePeriodSeconds", 30),
+    (checks.every_container_is_confined, ALL, "Deployment genwatch-downsample", f"{POD}/automountServiceAccountToken", True),
+    (checks.image_and_ports_are_those_of_the_dockerfile, ALL, "Deployment genwatch-downsample", f"{WORKER}/args/0", "downsampler"),
+    (checks.options_are_known, ALL, "ConfigMap genwatch-downsample", "data/GENWATCH_WINDOWS", "1m"),
+    (checks.what_is_referred_to_is_there, ALL, "Deployment genwatch-downsample", f"{POD}/volumes/0/secret/secretName", "genwatch-1m"),
+    (checks.selectors_find_what_they_are_for, ALL, "PodDisruptionBudget genwatch-downsample", "spec/selector/matchLabels", {"app.kubernetes.io/component": "worker"}),
+    (checks.selectors_find_what_they_are_for, ALL, "PodDisruptionBudget genwatch-downsample", "metadata/name", "genwatch"),
+    (checks.selectors_find_what_they_are_for, ALL, "Deployment genwatch-downsample", f"{POD}/topologySpreadConstraints/0/labelSelector", OTHERS),
+    (checks.selectors_find_what_they_are_for, ALL, "PodMonitor", "spec/selector/matchExpressions/0/values", ["worker", "bridge", "sink"]),
+    (checks.partitions_are_the_same_everywhere, ALL, "ScaledObject genwatch-downsample", "spec/maxReplicaCount", 3),
+    (checks.partitions_are_the_same_everywhere, ALL, "Deployment genwatch-downsample", "spec/replicas", 2),
+    (checks.partitions_are_the_same_everywhere, AGGREGATES, "KafkaTopic genwatch-1m-state", "spec/partitions", 1),
+    (checks.keda_measures_a_backlog, ALL, "ScaledObject genwatch-downsample", f"{TRIGGER}/metadata/consumerGroup", "genwatch"),
+    (checks.keda_measures_a_backlog, ALL, "ScaledObject genwatch-downsample", "spec/scaleTargetRef/name", "genwatch"),
+    (checks.keda_measures_a_backlog, ALL, "ScaledObject genwatch-downsample", "spec/pollingInterval", 15),
+    (checks.keda_measures_a_backlog, AGGREGATES, "TriggerAuthentication genwatch-downsample", "spec/secretTargetRef/1/parameter", "crt"),
+    (checks.aggregates_are_committed_at_their_own_pace, ALL, "ConfigMap genwatch-downsample", "data/GENWATCH_COMMIT_INTERVAL", "100ms"),
+    (checks.the_topics_are_those_that_genwatch_uses, AGGREGATES, "KafkaTopic genwatch-1m-state", "spec/topicName", "genwatch_1m"),
+    (checks.the_topics_are_those_that_genwatch_uses, AGGREGATES, "KafkaTopic genwatch-1m-state", "spec/config/cleanup.policy", "delete"),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, AGGREGATES, "KafkaUser genwatch-downsample", f"{ACL}/1/operations", ["Read", "Write"]),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, AGGREGATES, "KafkaUser genwatch-downsample", f"{ACL}/4/resource/name", "genwatch"),
     # For Kafka Connect.
     (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnect", "spec/groupID", "genwatch-connect"),
     (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnect", "spec/groupId", ABSENT),

@@ -212,7 +212,7 @@ impl Handler for Downsampler {
         at: &Watch<'_>,
         out: &mut Outputs<'_, PlacedAggregate>,
     ) -> Verdict {
-        let is_quiet = at.asked.mono.since(at.quiet_since) >= self.quiet;
+        let is_quiet = at.quiet.is_some_and(|quiet| quiet >= self.quiet);
         let up_to = if is_quiet { at.asked.wall.max(at.watermark) } else { at.watermark };
         let mut made = Vec::new();
         self.aggregator.close(at.generator, state, up_to, &mut made);

@@ -318,7 +318,7 @@ mod tests {
             epoch: Epoch(4),
             asked,
             times: Times { now, watermark: Millis(0) },
-            quiet_since: Mono(0),
+            quiet: None,
         };
         state.watch(detector, &GeneratorId::from("g"), passed, None, effects, &mut [])
     }

@@ -77,7 +77,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::reading::BadRecord;
-use crate::types::{GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
+use crate::types::{GeneratorId, Millis, Now, Offset, PartitionId, TopicId};
 use effect::{Effect, Output};
 
 pub use stored::StoredState;
@@ -151,8 +151,9 @@ pub struct Watch<'a> {
     pub now: Now,
     /// The latest event time in the partition; see [`Handler::EVENT_TIME`].
     pub watermark: Millis,
-    /// When the partition's last record was taken in.
-    pub quiet_since: Mono,
+    /// For how many milliseconds before `asked` the partition had no record, where it is read to its end; `None` where
+    /// the watermark has reached a deadline.
+    pub quiet: Option<i64>,
     /// Whether the state topic knows the generator.
     pub is_stored: bool,
 }

@@ -2,7 +2,7 @@
 
 use super::effect::{Effect, StateChange};
 use super::{Handler, LogIdentity, Outputs, Place, ReadingPosition, StoredState, Verdict, Watch};
-use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
+use crate::types::{Epoch, GeneratorId, Millis, Now, Offset, PartitionId, TopicId};
 
 /// A generator's state under a handler. A record that the state covers, a repeat after a crash, isn't handled again.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ pub struct Passed {
     pub asked: Now,
     /// The current time.
     pub times: Times,
-    /// When the partition's last record was taken in.
-    pub quiet_since: Mono,
+    /// See [`Watch::quiet`].
+    pub quiet: Option<i64>,
 }
 
 /// What became of a generator.
@@ -178,10 +178,10 @@ impl<H: Handler> Tracked<H> {
         effects: &mut Vec<Effect<H::Output>>,
         counts: &mut [u64],
     ) -> bool {
-        let Passed { partition, last, epoch, asked, times: Times { now, watermark }, quiet_since } = passed;
+        let Passed { partition, last, epoch, asked, times: Times { now, watermark }, quiet } = passed;
         let before = effects.len();
         let (covered, is_stored) = (self.covered, self.is_stored);
-        let at = Watch { generator, partition, last, covered, asked, now, watermark, quiet_since, is_stored };
+        let at = Watch { generator, partition, last, covered, asked, now, watermark, quiet, is_stored };
         match handler.watch(&mut self.state, &at, &mut Outputs::new(effects, counts)) {
             Verdict::Same | Verdict::Dirty if effects.len() == before => false,
             Verdict::Same | Verdict::Dirty | Verdict::Changed => {

@@ -427,8 +427,8 @@ mod tests {
 
     fn watch(lanes: &mut Lanes, detector: &Detector, now: Now, effects: &mut Vec<Effect>) {
         let (partition, last) = (PartitionId(0), Offset(-1));
-        let (epoch, quiet_since) = (Epoch::UNKNOWN, now.mono);
-        let passed = Passed { partition, last, epoch, asked: now, times: times(now), quiet_since };
+        let (epoch, quiet) = (Epoch::UNKNOWN, None);
+        let passed = Passed { partition, last, epoch, asked: now, times: times(now), quiet };
         lanes.watch(detector, passed, None, effects, &mut []);
     }
 

@@ -139,7 +139,7 @@ impl<H: Handler> PartitionWork<H> {
             self.taken_at = now.mono;
             self.event_time = event_time.map_or(watermark, |at| at.max(watermark));
             if self.event_time >= self.lanes.deadline() {
-                self.pass_time(handler, now, now, counts);
+                self.pass_time(handler, now, None, now, counts);
             }
         }
         self.watermark.pass(source.offset, source.at, &mut self.passed);
@@ -219,12 +219,13 @@ impl<H: Handler> PartitionWork<H> {
 
     pub(super) fn watch(&mut self, end: Offset, handler: &H, asked: Now, now: Now, counts: &mut [u64]) {
         if self.stage == Stage::Working && self.next >= end {
-            self.pass_time(handler, asked, now, counts);
+            let quiet = Some(asked.mono.since(self.taken_at));
+            self.pass_time(handler, asked, quiet, now, counts);
         }
     }
 
     /// Has the handler act on time that has passed up to `asked`.
-    fn pass_time(&mut self, handler: &H, asked: Now, now: Now, counts: &mut [u64]) {
+    fn pass_time(&mut self, handler: &H, asked: Now, quiet: Option<i64>, now: Now, counts: &mut [u64]) {
         let times = Times { now, watermark: self.event_time };
         let passed = tracked::Passed {
             partition: self.id,
@@ -232,7 +233,7 @@ impl<H: Handler> PartitionWork<H> {
             epoch: Epoch::UNKNOWN,
             asked,
             times,
-            quiet_since: self.taken_at,
+            quiet,
         };
         let (lanes, topic) = (&mut self.lanes, self.topic.as_ref());
         // An idle generator has no reading in process, so this comes after all of its readings.
