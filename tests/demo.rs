@@ -15,12 +15,20 @@ fn demo(arguments: &[&str]) -> (String, Option<i32>) {
 fn the_demo_adds_and_removes_a_replica_and_keeps_every_promise() {
     let (text, code) = demo(&["--duration", "12s"]);
     assert_eq!(code, Some(0), "{text}");
-    for words in
-        ["replica-4 is added", "replica-1 is removed", " RAISED ", "readings sent", "order kept", "alerts"]
-    {
+    for words in [
+        "replica-4 is added",
+        "replica-1 is removed",
+        " RAISED ",
+        "readings sent",
+        "order kept",
+        "alerts",
+        "aggregates of 5s windows",
+    ] {
         assert!(text.contains(words), "no '{words}' in:\n{text}");
     }
-    assert_eq!(text.matches("[ok]").count(), 3, "{text}");
+    assert_eq!(text.matches("[ok]").count(), 4, "{text}");
+    let aggregates = text.lines().find(|line| line.contains("aggregates of")).unwrap();
+    assert!(!aggregates.contains(" 0 aggregates"), "a window closes within 12 s: {text}");
     assert!(!text.contains('\u{1b}'), "piped, it is plain text:\n{text}");
 }
 

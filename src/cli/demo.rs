@@ -8,11 +8,12 @@ use clap::Args;
 use super::Failure;
 use super::dashboard::{PageOptions, failure};
 use crate::dashboard::DashboardError;
-use crate::demo::{DemoConfig, DemoReport};
+use crate::demo::{DemoConfig, DemoReport, WINDOW};
 
 /// Show the whole system in one process; needs nothing else.
 ///
-/// Runs an embedded broker (librdkafka's mock cluster), a simulated fleet, and workers in one consumer group. Alerts
+/// Runs an embedded broker (librdkafka's mock cluster), a simulated fleet, workers in one consumer group, and a
+/// downsampler. Alerts
 /// are printed as they happen; one worker is added and one removed on the way. The dashboard shows it all in a browser.
 /// At the end it prints what was verified.
 #[derive(Debug, Args)]
@@ -99,5 +100,18 @@ fn print(report: &DemoReport) -> std::io::Result<()> {
         alerts.expected,
         alerts.differing,
         alerts.repeated
+    )?;
+    let windows = &report.windows;
+    writeln!(
+        out,
+        "  [{}] {} aggregates of {} windows count {} = readings in these windows {}{}; {} missing, {} repeated",
+        mark(windows.is_right()),
+        windows.aggregates,
+        humantime::format_duration(WINDOW),
+        windows.counted,
+        windows.readings,
+        if windows.late > 0 { format!(" - {} late", windows.late) } else { String::new() },
+        windows.missing,
+        windows.repeated
     )
 }

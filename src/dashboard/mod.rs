@@ -348,7 +348,8 @@ impl Loop {
                     let _ = self.ages.send(unknown);
                 }
             }
-            Seen::Sink(at, bounds) => self.model.look_at_sink(at, &bounds),
+            Seen::Sink(role, at, bounds) => self.model.look_at_sink(role, at, &bounds),
+            Seen::Downsample(at, bounds) => self.model.look_at_downsample(at, &bounds),
             Seen::Oldest(found) => {
                 for (partition, offset, at) in found {
                     self.model.oldest(partition, offset, at);

@@ -68,8 +68,10 @@ pub enum Seen {
     Past(Vec<Window>),
     /// The progress of the workers' group.
     Progress(Millis, BTreeMap<PartitionId, Bounds>),
-    /// The progress of the sinks' group.
-    Sink(Millis, BTreeMap<PartitionId, Bounds>),
+    /// The progress of the sinks' group in one of its topics.
+    Sink(Role, Millis, BTreeMap<PartitionId, Bounds>),
+    /// The progress of the group that makes one-minute aggregates.
+    Downsample(Millis, BTreeMap<PartitionId, Bounds>),
     /// The timestamp of first waiting records.
     Oldest(Vec<(PartitionId, Offset, Millis)>),
 }
@@ -156,9 +158,12 @@ impl Observer {
 
     fn watch(&self, cluster: &Cluster) {
         let group = |name: &str| Group::new(&self.connection, cluster, name, &self.topics.readings);
-        let (workers, sinks) = match (group(&self.group), group(&format!("{}_influx", self.group))) {
-            (Ok(workers), Ok(sinks)) => (workers, sinks),
-            (Err(error), _) | (_, Err(error)) => return self.tell(Seen::Away(Chain(&error).to_string())),
+        let names = [self.group.clone(), format!("{}_influx", self.group), format!("{}_1m", self.group)];
+        let [workers, sinks, downsample] = match names.map(|name| group(&name)) {
+            [Ok(workers), Ok(sinks), Ok(downsample)] => [workers, sinks, downsample],
+            [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => {
+                return self.tell(Seen::Away(Chain(&error).to_string()));
+            }
         };
         let (mut known, mut logged) = (Known::default(), LogLimiter::default());
         let (mut topics_at, mut sizes_at, mut ages_at) = (None, None, None);
@@ -181,9 +186,20 @@ impl Observer {
                 if known.exist.contains_key(&Role::Readings) {
                     let at = clock::now();
                     self.tell(Seen::Progress(at, bounds(workers.progress()?)));
-                    self.tell(Seen::Sink(at, bounds(sinks.progress()?)));
+                    self.tell(Seen::Sink(Role::Readings, at, bounds(sinks.progress()?)));
                 }
                 if is_due(&mut sizes_at, SIZES_EVERY) {
+                    for role in [Role::Alerts, Role::Aggregates] {
+                        if known.exist.contains_key(&role) {
+                            let progress = sinks.on(self.topics.name(role)).progress()?;
+                            self.tell(Seen::Sink(role, clock::now(), bounds(progress)));
+                        }
+                    }
+                    // An operator of an older release may not see this group: that hides nothing else.
+                    match downsample.progress() {
+                        Ok(progress) => self.tell(Seen::Downsample(clock::now(), bounds(progress))),
+                        Err(error) => tracing::debug!(reason = %Chain(&error), "no progress of aggregates"),
+                    }
                     for role in [Role::DeadLetters, Role::Aggregates] {
                         if known.exist.contains_key(&role) {
                             let ends = starts(cluster, self.topics.name(role), StartAt::Now)?;

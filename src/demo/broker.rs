@@ -1,13 +1,20 @@
 //! The demo's broker, in this process, and its topics.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::mock::MockBroker;
-use genwatch_kafka::topics::{Role, Topics};
+use genwatch_kafka::topics::{HandlerTopics, Role, Topics};
+
+use crate::downsample;
 
 const TOPIC: &str = "emergency_generators";
 const GROUP: &str = "genwatch";
+
+/// The names are those of one-minute windows, for which the page looks, whatever the demo's window is.
+pub const NAMED_WINDOW: Duration = Duration::from_secs(60);
 
 /// The broker; it ends when dropped.
 pub struct EmbeddedBroker {
@@ -23,7 +30,9 @@ impl EmbeddedBroker {
     /// When it can't get a port.
     pub fn start(partitions: i32) -> anyhow::Result<EmbeddedBroker> {
         let topics = Topics::new(TOPIC, GROUP);
+        let state = aggregate_topics(&topics).state;
         let sizes = Role::ALL.map(|role| (topics.name(role), role.partitions(partitions)));
+        let sizes: Vec<_> = sizes.into_iter().chain([(state.as_str(), partitions)]).collect();
         let broker = MockBroker::start(&sizes).context("the embedded broker did not start")?;
         let connection = Connection::new(&broker.bootstrap_servers(), &[])?;
         Ok(EmbeddedBroker { _broker: broker, connection, topics })
@@ -47,9 +56,19 @@ impl EmbeddedBroker {
         &self.topics
     }
 
+    /// Returns the topics of the downsampler.
+    #[must_use]
+    pub fn of_aggregates(&self) -> HandlerTopics {
+        aggregate_topics(&self.topics)
+    }
+
     /// Returns the workers' group.
     #[must_use]
     pub fn group(&self) -> &'static str {
         GROUP
     }
+}
+
+fn aggregate_topics(topics: &Topics) -> HandlerTopics {
+    downsample::topics(&topics.readings, GROUP, None, NAMED_WINDOW, None)
 }

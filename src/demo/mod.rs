@@ -1,36 +1,43 @@
-//! The whole system in one process: an embedded broker, a simulated fleet, workers in one consumer group, and a
-//! verifier.
+//! The whole system in one process: an embedded broker, a simulated fleet, workers in one consumer group, a downsampler,
+//! and a verifier.
 //!
 //! * [`broker`]: the embedded broker and its topics.
 //! * [`replicas`]: workers as threads, added and removed.
+//! * [`downsampler`]: a downsampler as a thread, with short windows.
 //! * [`producing`]: the simulated fleet.
-//! * [`verify`]: evaluates the log serially and compares.
+//! * [`verify`]: evaluates the log serially and compares. [`windows`]: the counts of aggregates.
 //! * [`page`]: the dashboard, from Kafka alone like everywhere.
 //! * [`screen`]: alerts as they happen, and a table that refreshes.
 //!
-//! The embedded broker accepts transactions but doesn't implement them, so the workers run at-least-once here.
+//! The embedded broker accepts transactions but doesn't implement them, so all run at-least-once here.
 
 pub mod broker;
+pub mod downsampler;
 pub mod page;
 pub mod producing;
 pub mod replicas;
 pub mod screen;
 pub mod verify;
+pub mod windows;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use broker::EmbeddedBroker;
+use downsampler::RunningDownsampler;
 use genwatch_core::alarm::rules::Rules;
 use producing::Producing;
 use replicas::Replicas;
 use screen::Screen;
 use secrecy::SecretString;
 use verify::{Comparison, Verifier};
+use windows::WindowComparison;
 
 use crate::fleet::FleetView;
 use crate::service::http::HttpAddress;
+
+pub use downsampler::{GRACE, WINDOW};
 
 /// Interval of the table and the plain lines.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -73,13 +80,18 @@ pub struct DemoReport {
     pub out_of_order: u64,
     /// How the alerts compare with a serial evaluation.
     pub alerts: Comparison,
+    /// How the aggregates of closed windows compare with the readings.
+    pub windows: WindowComparison,
 }
 
 impl DemoReport {
     /// Whether all promises hold.
     #[must_use]
     pub fn is_right(&self) -> bool {
-        self.sent == self.processed && self.out_of_order == 0 && self.alerts.is_right()
+        self.sent == self.processed
+            && self.out_of_order == 0
+            && self.alerts.is_right()
+            && self.windows.is_right()
     }
 }
 
@@ -107,6 +119,7 @@ pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<DemoRe
     for _ in 0..config.replicas {
         replicas.add()?;
     }
+    let downsampler = RunningDownsampler::start(&broker, &rules)?;
     replicas.wait_until_assigned(stop)?;
     let producing = Producing::start(&broker, config)?;
 
@@ -117,6 +130,7 @@ pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<DemoRe
         || config.duration.is_some_and(|duration| begun.elapsed() >= duration))
     {
         replicas.check()?;
+        downsampler.check()?;
         changes.make(begun.elapsed(), &mut replicas, &mut screen)?;
         for alert in verifier.follow()? {
             screen.say(&alert)?;
@@ -140,12 +154,15 @@ pub fn run(config: &DemoConfig, stop: &Arc<AtomicBool>) -> anyhow::Result<DemoRe
     for alert in verifier.follow_to_end(sent, Instant::now() + CATCH_UP)? {
         screen.say(&alert)?;
     }
+    let alerts = verifier.verdict();
+    let windows = verifier.windows(downsampler.stop()?.late_dropped)?;
     Ok(DemoReport {
         sent,
         processed: fleet.records(),
         rebalances,
         out_of_order: fleet.out_of_order(),
-        alerts: verifier.verdict(),
+        alerts,
+        windows,
     })
 }
 

@@ -1,4 +1,5 @@
-//! Evaluates the log serially, one reading after the other, and compares the result with the workers' alerts.
+//! Evaluates the log serially, one reading after the other, and compares the result with the workers' alerts and with
+//! the counts of the downsampler's aggregates.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 use genwatch_core::alarm::machine::{Delays, Limits};
 use genwatch_core::alarm::rules::{Condition, Rule, Rules};
 use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::clock::millis;
 use genwatch_kafka::consumer::Record;
 use genwatch_kafka::topic_reader::{StartAt, TopicReader, TopicReaderError};
 use genwatch_oracle::{Expected, Kind, Limit, NaiveRule, TopicOracle, TopicRecord};
@@ -13,19 +15,23 @@ use serde::Deserialize;
 
 use super::broker::EmbeddedBroker;
 use super::screen;
+use super::windows::{WindowComparison, WindowCounts};
+use super::{GRACE, WINDOW};
 
 /// How long one read of a topic may wait.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Follows readings and alerts.
+/// Follows readings, alerts and aggregates.
 pub struct Verifier {
     readings: TopicReader,
     alerts: TopicReader,
+    aggregates: TopicReader,
     oracle: TopicOracle,
     read: u64,
     /// Ids of each generator's expected alerts, and of the workers' alerts, in order.
     expected: BTreeMap<String, Vec<String>>,
     made: BTreeMap<String, Vec<String>>,
+    windows: WindowCounts,
 }
 
 /// The result of comparing alerts.
@@ -58,7 +64,7 @@ struct Made {
 }
 
 impl Verifier {
-    /// Starts following both topics from their beginning.
+    /// Starts following the topics from their beginning.
     ///
     /// # Errors
     /// When the topics can't be read.
@@ -68,10 +74,12 @@ impl Verifier {
         Ok(Verifier {
             readings: tail(&broker.topics().readings)?,
             alerts: tail(&broker.topics().alerts)?,
+            aggregates: tail(&broker.topics().aggregates)?,
             oracle: TopicOracle::new(&broker.topics().readings, &naive(rules)),
             read: 0,
             expected: BTreeMap::new(),
             made: BTreeMap::new(),
+            windows: WindowCounts::new(millis(WINDOW), millis(GRACE)),
         })
     }
 
@@ -80,10 +88,13 @@ impl Verifier {
     /// # Errors
     /// When a topic can't be read.
     pub fn follow(&mut self) -> Result<Vec<String>, TopicReaderError> {
-        let Verifier { readings, alerts, oracle, read, expected, made } = self;
+        let Verifier { readings, alerts, aggregates, oracle, read, expected, made, windows } = self;
         readings.read(LOOK, |record| -> Result<(), TopicReaderError> {
             *read += 1;
             evaluate(record, oracle, expected);
+            if let Some(generator) = record.key.and_then(|key| std::str::from_utf8(key).ok()) {
+                windows.reading(record.partition.0, generator, record.timestamp.0);
+            }
             Ok(())
         })?;
         let mut lines = Vec::new();
@@ -95,20 +106,36 @@ impl Verifier {
             lines.push(screen::alert_line(value));
             Ok(())
         })?;
+        aggregates.read(LOOK, |record| -> Result<(), TopicReaderError> {
+            windows.aggregate(record.value.unwrap_or_default());
+            Ok(())
+        })?;
+        windows.compare_closed();
         Ok(lines)
     }
 
-    /// Reads on until all `sent` readings are evaluated and the expected alerts have arrived.
+    /// Reads on until all `sent` readings are evaluated, and the alerts and aggregates that they call for have arrived.
     ///
     /// # Errors
     /// When a topic can't be read.
     pub fn follow_to_end(&mut self, sent: u64, deadline: Instant) -> Result<Vec<String>, TopicReaderError> {
         let mut lines = Vec::new();
         let count = |ids: &BTreeMap<String, Vec<String>>| ids.values().map(Vec::len).sum::<usize>();
-        while (self.read < sent || count(&self.made) < count(&self.expected)) && Instant::now() < deadline {
+        while (self.read < sent || count(&self.made) < count(&self.expected) || self.windows.waiting() > 0)
+            && Instant::now() < deadline
+        {
             lines.extend(self.follow()?);
         }
         Ok(lines)
+    }
+
+    /// Compares the aggregates; the downsampler has ended, and has dropped so many late readings.
+    ///
+    /// # Errors
+    /// When a topic can't be read.
+    pub fn windows(mut self, late: u64) -> Result<WindowComparison, TopicReaderError> {
+        self.follow()?;
+        Ok(self.windows.verdict(late))
     }
 
     /// Compares the alerts so far.

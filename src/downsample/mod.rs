@@ -69,6 +69,10 @@ impl Observed for Downsampler {
     type Metrics = AggregateMetrics;
     const KIND: Kind = Kind::Downsample;
 
+    fn reported_output(topics: &HandlerTopics) -> Option<String> {
+        Some(topics.output.clone())
+    }
+
     fn register(&self, registry: &MetricsRegistry) -> Result<AggregateMetrics, MetricsError> {
         let metrics = AggregateMetrics {
             aggregates: registry.counters(

@@ -16,7 +16,7 @@ pub struct WindowName(pub Duration);
 impl fmt::Display for WindowName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
-        let unit = UNITS.iter().find(|(_, unit)| millis >= *unit && millis % unit == 0);
+        let unit = UNITS.iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit));
         let (name, unit) = unit.copied().unwrap_or(("ms", 1));
         write!(f, "{}{name}", millis / unit)
     }

@@ -37,8 +37,10 @@ pub struct Identity {
     pub group: Option<String>,
     /// Its topics; the first is the main one.
     pub topics: Vec<String>,
-    /// The other end of a bridge or sink.
+    /// The other end of a bridge, sink or source.
     pub peer: Option<String>,
+    /// The topic that it writes, if its kind doesn't say so.
+    pub to: Option<String>,
 }
 
 /// What a service tells once a second.
@@ -267,7 +269,7 @@ impl Draft {
     }
 
     fn report(&self, phases: &PhaseLog, activity: &Activity) -> Report {
-        let Identity { worker, kind, group, topics, peer } = self.identity.clone();
+        let Identity { worker, kind, group, topics, peer, to } = self.identity.clone();
         Report {
             worker,
             kind,
@@ -286,6 +288,8 @@ impl Draft {
             generators: activity.generators,
             rebalances: activity.rebalances,
             peer,
+            from: topics.first().filter(|_| to.is_some()).cloned(),
+            to,
             held: phases.ranges(),
             partitions: phases.held(&topics),
             released: phases.released(&topics),
@@ -327,6 +331,7 @@ mod tests {
             group: None,
             topics: vec!["t".to_owned()],
             peer: None,
+            to: None,
         };
         Draft::new(identity, Millis(0))
     }

@@ -108,6 +108,7 @@ pub fn run<S: Store>(config: SinkConfig<S>, context: Context) -> Result<SinkSumm
         group: Some(config.group.clone()),
         topics: topics.clone(),
         peer: Some(store.address().to_owned()),
+        to: None,
     };
     reporter.start(&config.connection, &config.reports, identity)?;
     let sink = Sink {

@@ -85,8 +85,9 @@ pub fn run(config: SourceConfig, context: Context) -> Result<SourceSummary, Sour
         worker: config.worker,
         kind: Kind::Source,
         group: Some(config.group.clone()),
-        topics: vec![config.to_topic],
+        topics: vec![config.to_topic.clone()],
         peer: Some(url),
+        to: Some(config.to_topic),
     };
     reporter.start(&config.connection, &config.reports, identity)?;
     let source = Source {

@@ -190,7 +190,7 @@ impl Roster {
             let number = |value: f64| if state == WorkerState::Overdue { 0.0 } else { value };
             WorkerStatus {
                 name: report.worker.clone(),
-                kind: report.kind,
+                kind: report.kind.clone(),
                 state,
                 rate: number(report.rate),
                 busy: number(report.busy),
@@ -233,6 +233,8 @@ pub(super) mod tests {
             generators: 0,
             rebalances: 0,
             peer: None,
+            from: None,
+            to: None,
             held: held.to_owned(),
             partitions: Vec::new(),
             released: Vec::new(),
@@ -279,6 +281,28 @@ pub(super) mod tests {
         assert!(!roster.speaks(Millis(112_000)));
         assert_eq!(roster.workers(Millis(112_000))[0].state, WorkerState::Overdue);
         assert_eq!(roster.workers(Millis(100_000 + FORGOTTEN)), []);
+    }
+
+    #[test]
+    fn who_is_of_another_group_or_kind_is_listed_and_owns_nothing() {
+        let mut roster = Roster::new("g");
+        let now = Millis(100_000);
+        let of = |worker: &str, kind: &str, group: Option<&str>| Report {
+            kind: Kind::from(kind.to_owned()),
+            group: group.map(str::to_owned),
+            ..report(worker, 99_500, "0-3")
+        };
+        hear(&mut roster, &of("d", "downsample", Some("g_1m")));
+        hear(&mut roster, &of("r", "source", None));
+        hear(&mut roster, &of("m", "mirror", None));
+        assert!(!roster.speaks(now));
+        assert_eq!(roster.holder(None, PartitionId(0), now), None);
+        let listed = roster.workers(now);
+        let kinds: Vec<&str> = listed.iter().map(|worker| worker.kind.as_str()).collect();
+        assert_eq!(kinds, ["downsample", "mirror", "source"]);
+        let mut minutes = Roster::new("g_1m");
+        hear(&mut minutes, &of("d", "downsample", Some("g_1m")));
+        assert_eq!(minutes.holder(None, PartitionId(0), now), Some(("d", None)), "status --group g_1m");
     }
 
     #[test]

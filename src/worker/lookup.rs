@@ -35,6 +35,7 @@ pub type LookupError = Box<dyn std::error::Error + Send + Sync>;
 type Answering<A> = Pin<Box<dyn Future<Output = Result<A, LookupError>> + Send>>;
 /// One lookup, from its first try to its answer.
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Channel<T> = (Sender<T>, Receiver<T>);
 type Ask<T, A> = dyn Fn(GeneratorId, T) -> Answering<A> + Send + Sync;
 
 /// Looks something up for each record before it is handled, on a thread of its own. Blocking lookups belong into
@@ -48,7 +49,7 @@ pub struct Lookups<H: Handler> {
     ask: Arc<Ask<H::Task, H::Answer>>,
     /// To the thread that makes the lookups; it ends when all of these are gone.
     jobs: mpsc::UnboundedSender<Job>,
-    done: (Sender<Worked<H::Answer>>, Receiver<Worked<H::Answer>>),
+    done: Channel<Worked<H::Answer>>,
 }
 
 impl<H: Handler> fmt::Debug for Lookups<H> {

@@ -82,6 +82,13 @@ pub trait Observed:
     type Metrics: Clone + std::fmt::Debug + Send + 'static;
     /// What its workers are called in reports.
     const KIND: Kind = Kind::Worker;
+
+    /// The topic of outputs as a report names it: where the kind doesn't say which it is.
+    #[must_use]
+    fn reported_output(_topics: &HandlerTopics) -> Option<String> {
+        None
+    }
+
     /// Registers its metrics.
     ///
     /// # Errors

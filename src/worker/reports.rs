@@ -53,6 +53,7 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
             group: Some(self.config.group.clone()),
             topics: vec![self.topics.readings.clone()],
             peer: None,
+            to: H::reported_output(&self.topics),
         };
         reporter.start(&self.config.connection, &self.config.reports, identity)?;
         Ok(())

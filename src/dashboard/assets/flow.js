@@ -5,7 +5,7 @@ import { count, duration, eta, rate, visible } from './format.js';
 import { on, store } from './store.js';
 import { badge, calm, colours, figure, fitCanvas, h, icon, keyed, s, setAttribute, setBadge, setHidden, setText, table } from './ui.js';
 
-const KINDS = { devices: 'Devices', simulator: 'Simulator', mqtt: 'MQTT broker', bridge: 'Bridge', topic: 'Topic', workers: 'Workers', worker: 'Worker', sink: 'Sink', store: 'Store' };
+const KINDS = { devices: 'Devices', simulator: 'Simulator', mqtt: 'MQTT broker', bridge: 'Bridge', topic: 'Topic', workers: 'Workers', worker: 'Worker', downsample: 'Downsampler', sink: 'Sink', store: 'Store', source: 'Source', process: 'Process' };
 const STATUS = {
   ok: ['normal', 'OK', 'normal'],
   warn: ['warning', 'Warning', 'warning'],
@@ -100,6 +100,7 @@ function findProblems() {
   }
   if (!explained('worker')) {
     for (const worker of partitions.workers ?? []) {
+      if (nodes.some((node) => node.name === worker.worker && node.reason && node.status !== 'ok')) continue;
       if (worker.state === 'overdue') found.push({ status: 'error', text: `${visible(worker.worker)} is overdue: it has not reported when it said it would.`, link: '#/partitions' });
       if (worker.state === 'not ready') found.push({ status: 'warn', text: `${visible(worker.worker)} isn't ready: ${visible(worker.not_ready ?? 'no reason given')}.`, link: '#/partitions' });
     }
@@ -120,7 +121,7 @@ function createProblem(problem) {
 function linkOf(node) {
   if (typeof node.link === 'string' && node.link.startsWith('#/')) return node.link;
   if (/_alerts$/.test(node.name ?? '')) return '#/alarms';
-  if (['topic', 'worker', 'workers', 'bridge', 'sink'].includes(node.kind)) return '#/partitions';
+  if (['topic', 'worker', 'workers', 'downsample', 'bridge', 'sink', 'source', 'process'].includes(node.kind)) return '#/partitions';
   return node.kind === 'devices' || node.kind === 'simulator' ? '#/fleet' : null;
 }
 
@@ -206,6 +207,12 @@ function createGraph() {
   return { element, update, watch };
 }
 
+const HEADS = {
+  down: ({ x, y }) => `M${x - 4} ${y - 7}h8l-4 7z`,
+  up: ({ x, y }) => `M${x - 4} ${y + 7}h8l-4 -7z`,
+  right: ({ x, y }) => `M${x - 7} ${y - 4}v8l7 -4z`,
+  left: ({ x, y }) => `M${x + 7} ${y - 4}v8l-7 -4z`,
+};
 const edgeKey = ({ edge }) => `${edge.from}\u0000${edge.to}`;
 
 function createCard() {
@@ -295,7 +302,7 @@ function updateEdge(group, { edge, path, tip, direction, target }) {
   setAttribute(group, 'data-status', edge.status ?? 'ok');
   setAttribute(group.line, 'd', path);
   setAttribute(group.wide, 'd', path);
-  setAttribute(group.head, 'd', direction === 'down' ? `M${tip.x - 4} ${tip.y - 7}h8l-4 7z` : `M${tip.x - 7} ${tip.y - 4}v8l7 -4z`);
+  setAttribute(group.head, 'd', HEADS[direction](tip));
   setAttribute(group.line, 'stroke-width', (1.2 + Math.min(2.6, Math.log10(1 + (edge.rate || 0)) * 0.75)).toFixed(2));
   setText(group.title, edgeText(edge));
   group.link = linkOf(target);

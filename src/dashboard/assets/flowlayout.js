@@ -100,21 +100,23 @@ function group(items, key) {
 
 function drawEdge({ edge, from, to, start, end }, columns, across, slots) {
   const main = (rect, far) => (across ? rect.x + (far ? rect.width : 0) : rect.y + (far ? rect.height : 0));
-  const points = [[main(from.rect, true), start]];
-  if (to.order > from.order) {
-    for (let order = from.order + 1; order < to.order; order += 1) points.push(...passBy(columns[order], order, points.at(-1)[1], end, across, slots));
-    points.push([main(to.rect, false) - 6, end]);
-  } else {
-    points.push([main(to.rect, true) + 6, end]);
+  // What leads back, as from a store to a topic, leaves and enters on the other sides.
+  const back = to.order < from.order;
+  const step = back ? -1 : 1;
+  const points = [[main(from.rect, !back), start]];
+  for (let order = from.order + step; order !== to.order && to.order !== from.order; order += step) {
+    const past = passBy(columns[order], order, points.at(-1)[1], end, across, slots);
+    points.push(...(back ? past.reverse() : past));
   }
+  points.push([to.order > from.order ? main(to.rect, false) - 6 : main(to.rect, true) + 6, end]);
   const path = curve(points, across);
   const xy = ([along, side]) => (across ? { x: along, y: side } : { x: side, y: along });
-  const tip = xy([points.at(-1)[0] + 6, points.at(-1)[1]]);
+  const tip = xy([points.at(-1)[0] + 6 * step, points.at(-1)[1]]);
   return {
     edge,
     path,
     tip,
-    direction: across ? 'right' : 'down',
+    direction: across ? (back ? 'left' : 'right') : (back ? 'up' : 'down'),
     target: to.node,
     bundle: `${from.order}>${to.order}`,
     labelPlaces: labelPlaces(points, xy),

@@ -23,7 +23,8 @@ const STATES = {
 };
 const TRENDS = { growing: 'up', falling: 'down', steady: 'flat' };
 const ORDER = ['overdue', 'not ready', 'restoring', 'draining', 'active', 'idle', 'left'];
-const KINDS = { worker: 0, bridge: 1, sink: 2 };
+const KINDS = ['worker', 'downsample', 'bridge', 'sink', 'source'];
+const WITH_PARTITIONS = ['worker', 'downsample'];
 
 export function mount(root, wanted) {
   const figures = { lag: figure('Lag'), time: figure('Time lag'), arrivals: figure('Arriving'), processed: figure('Processed'), gone: figure('Lag gone'), owned: figure('Partitions owned') };
@@ -59,11 +60,14 @@ export function mount(root, wanted) {
   return { name: 'Partitions', leave: () => stops.forEach((stop) => stop()) };
 }
 
+/** Kinds that this page doesn't know come last. */
+const kindOrder = ({ kind }) => (KINDS.includes(kind) ? KINDS.indexOf(kind) : KINDS.length);
+
 function workerTable() {
   const empty = h('p', { class: 'empty' }, 'No worker runs. Start one: ', h('code', null, 'genwatch worker'));
   const { holder, body } = table('Workers', ['Worker', 'State', 'Partitions', ['Records/s', 'number'], ['Busy', 'number'], ['CPU', 'number'], ['Generators', 'number'], ['In flight', 'number'], ['Hand-overs', 'number'], 'Last report', 'Version']);
   function update(workers) {
-    const shown = [...workers].sort((a, b) => (KINDS[a.kind] ?? 3) - (KINDS[b.kind] ?? 3) || ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || String(a.worker).localeCompare(b.worker));
+    const shown = [...workers].sort((a, b) => kindOrder(a) - kindOrder(b) || ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || String(a.worker).localeCompare(b.worker));
     setHidden(empty, workers.some((worker) => worker.kind === 'worker' && worker.state !== 'left'));
     setHidden(holder, shown.length === 0);
     keyed(body, shown, (worker) => `${worker.kind}|${worker.worker}`, workerRow, updateWorker);
@@ -77,7 +81,7 @@ function workerRow(worker) {
   const note = h('span', { class: 'muted' });
   const reason = h('p', { class: 'cell-note' });
   const state = h('span');
-  const row = h('tr', { 'data-testid': 'worker-row', 'data-worker': worker.worker },
+  const row = h('tr', { 'data-testid': 'worker-row', 'data-worker': worker.worker, 'data-kind': worker.kind },
     h('th', { scope: 'row' }, h('span', { class: 'named' }, swatch, h('span', null, visible(worker.worker)), note)),
     h('td', null, state, reason),
     h('td', { class: 'numbers' }),
@@ -89,12 +93,12 @@ function workerRow(worker) {
 function updateWorker(row, worker) {
   const [, , partitions, speed, busy, cpu, generators, flight, moves, report, version] = row.children;
   setAttribute(row, 'data-state', worker.state);
-  setText(row.note, worker.kind === 'worker' ? '' : worker.kind);
+  setText(row.note, worker.kind === 'worker' ? '' : visible(worker.kind));
   setBadge(row.state, ...(STATES[worker.state] ?? ['notice', capital(worker.state), 'notice']));
   const why = worker.not_ready ? visible(worker.not_ready) : worker.state === 'overdue' ? `No report since ${lasting(worker.at, store.now())}. It was killed, hangs or is cut off.` : '';
   setText(row.reason, why);
   setHidden(row.reason, !why);
-  setText(partitions, worker.partitions?.length ? worker.partitions.join(', ') : worker.kind === 'worker' ? 'none' : '–');
+  setText(partitions, worker.partitions?.length ? worker.partitions.join(', ') : WITH_PARTITIONS.includes(worker.kind) ? 'none' : '–');
   setText(speed, count(worker.rate));
   setText(busy, percent(worker.busy));
   setText(cpu, percent(worker.cpu));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use genwatch_core::alarm::machine::Phase;
 use genwatch_core::reading::Field;
 use genwatch_core::types::{GeneratorId, Millis, Offset, PartitionId};
+use genwatch_kafka::topics::Role;
 use serde::{Serialize, Serializer};
 
 use super::alerts::{Alert, AlertState, HourRate, Incident, Worst};
@@ -313,6 +314,13 @@ impl Model {
             })
         };
         let partitions: Vec<_> = self.progress.partitions().filter_map(partition).collect();
+        let sink = |(role, progress): (&Role, &progress::GroupProgress)| {
+            let mut total = progress.has_committed().then(|| progress.total())?;
+            if *role == Role::Readings {
+                total.time_lag_ms = self.progress.time_lag_of(progress, now).unwrap_or(0);
+            }
+            Some((*role, total))
+        };
         Lineage::of(&Facts {
             at: now,
             names: &self.names,
@@ -321,8 +329,29 @@ impl Model {
             partitions: &partitions,
             total: &total,
             workers: &self.workers,
-            sink: self.sink.has_committed().then(|| self.sink.total()).as_ref(),
+            sinks: &self.sinks.iter().filter_map(sink).collect(),
+            downsample: &self.downsampled(now),
         })
+    }
+
+    /// The partitions of the readings as the group that makes aggregates sees them; none if it has committed nothing.
+    fn downsampled(&self, now: Millis) -> Vec<PartitionFacts> {
+        let progress = &self.downsample;
+        if !progress.has_committed() {
+            return Vec::new();
+        }
+        let partition = |id: PartitionId| {
+            let shown = progress.show(id, true)?;
+            Some(PartitionFacts {
+                partition: id,
+                owner: None,
+                lag: shown.lag(),
+                verdict: shown.verdict(),
+                time_lag_ms: self.progress.time_lag_in(progress, id, now).unwrap_or(0),
+                processed: shown.processed(),
+            })
+        };
+        progress.partitions().filter_map(partition).collect()
     }
 
     /// `/api/fleet`, as it is or as it was.

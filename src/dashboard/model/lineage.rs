@@ -58,8 +58,10 @@ pub struct Facts<'m> {
     pub total: &'m Total,
     /// Who reports.
     pub workers: &'m Workers,
-    /// The progress of the group of sinks in the readings, if it has any.
-    pub sink: Option<&'m Total>,
+    /// The progress of the group of sinks, in the topics in which it has any.
+    pub sinks: &'m BTreeMap<Role, Total>,
+    /// The partitions of the readings as the group of one-minute aggregates sees them, if it has any progress.
+    pub downsample: &'m [PartitionFacts],
 }
 
 /// The graph.
@@ -134,7 +136,10 @@ impl Lineage {
         lineage.readings(facts);
         lineage.workers(facts);
         lineage.results(facts);
+        lineage.downsamplers(facts);
         lineage.sinks(facts);
+        lineage.returns(facts);
+        lineage.others(facts);
         lineage
     }
 
@@ -142,10 +147,17 @@ impl Lineage {
     fn sources(&mut self, facts: &Facts<'_>) {
         let arrivals = facts.total.arrivals;
         let bridges: Vec<&Known> =
-            facts.workers.iter().filter(|known| shown_as(known, Kind::Bridge)).collect();
+            facts.workers.iter().filter(|known| shown_as(known, &Kind::Bridge)).collect();
         let bridged: f64 =
             bridges.iter().filter(|bridge| bridge.is_there(facts.at)).map(|bridge| bridge.rate()).sum();
-        let direct = if bridges.is_empty() { arrivals } else { arrivals - bridged };
+        let fed: f64 = facts
+            .workers
+            .iter()
+            .filter(|known| shown_as(known, &Kind::Source) && known.is_there(facts.at))
+            .filter(|known| known.report.to.as_ref() == Some(&facts.names.readings))
+            .map(Known::rate)
+            .sum();
+        let direct = if bridges.is_empty() { arrivals - fed } else { arrivals - fed - bridged }.max(0.0);
         if bridges.is_empty() || direct > 1.0 + bridged * 0.5 {
             let mut node = Node::new("producers", "devices", "producers", 0, flow(direct));
             node.detail = per_second(direct);
@@ -287,9 +299,128 @@ impl Lineage {
         }
     }
 
+    /// Workers that make aggregates. What they read and write is in their reports; the lag is that of the group of
+    /// one-minute windows.
+    fn downsamplers(&mut self, facts: &Facts<'_>) {
+        let minutes = format!("{}_1m", facts.group);
+        let shown = facts.workers.iter().filter(|known| shown_as(known, &Kind::Downsample));
+        let all: Vec<&Known> = shown.collect();
+        let is_of_minutes = |known: &Known| known.report.group.as_ref() == Some(&minutes);
+        let rate_of = |known: &Known| if known.is_there(facts.at) { known.rate() } else { 0.0 };
+        for known in &all {
+            let report = &known.report;
+            let from = report.from.as_ref().unwrap_or(&facts.names.readings);
+            let to = report.to.as_ref().unwrap_or(&facts.names.aggregates);
+            let id = format!("downsample:{}", report.worker);
+            let node = Node::of(known, "downsample", 4, &id, facts.at);
+            let status = node.status;
+            self.nodes.push(node);
+            let rate = rate_of(known);
+            let mut taken = Edge { status, ..Edge::new(&self.topic_named(from, 3), &id, rate) };
+            if is_of_minutes(known) && *from == facts.names.readings {
+                let own = || facts.downsample.iter().filter(|of| known.held.contains(&of.partition));
+                taken.lag = Some(own().map(|of| of.lag).sum());
+                taken.time_lag_ms = own().map(|of| of.time_lag_ms).max();
+                if status == Status::Ok {
+                    taken.status = judge(own()).0;
+                }
+            }
+            self.edges.push(taken);
+            let beside: f64 = all
+                .iter()
+                .filter(|other| other.report.to.as_ref().unwrap_or(&facts.names.aggregates) == to)
+                .map(|other| rate_of(other))
+                .sum();
+            let written = Role::ALL.into_iter().find(|role| facts.names.name(*role) == to);
+            let written = written.and_then(|role| facts.topics.get(&role)).map_or(0.0, |topic| topic.rate);
+            let share = if beside > 0.0 { rate / beside } else { 0.0 };
+            let to = self.topic_named(to, 5);
+            self.flow(&id, &to, written * share);
+        }
+        let nobody = !all.iter().any(|known| is_of_minutes(known));
+        if nobody && !facts.downsample.is_empty() {
+            // The group has committed offsets, and nobody says that he is in it.
+            let lag: i64 = facts.downsample.iter().map(|of| of.lag).sum();
+            let processed: f64 = facts.downsample.iter().map(|of| of.processed).sum();
+            let stands = processed == 0.0 && lag > 0;
+            let status = if stands { Status::Warn } else { flow(processed) };
+            let mut node = Node::new("downsample", "downsample", "downsample", 4, status);
+            node.detail = format!("group {minutes}");
+            node.reason = stands.then(|| {
+                "readings wait and none is aggregated: is `genwatch downsample` running?".to_owned()
+            });
+            self.nodes.push(node);
+            self.edges.push(Edge {
+                lag: Some(lag),
+                time_lag_ms: facts.downsample.iter().map(|of| of.time_lag_ms).max(),
+                status,
+                ..Edge::new(&topic_id(&facts.names.readings), "downsample", processed)
+            });
+            let written = facts.topics.get(&Role::Aggregates).map_or(0.0, |topic| topic.rate);
+            self.flow("downsample", &topic_id(&facts.names.aggregates), written);
+        }
+    }
+
+    /// Sources: from a store back into a topic.
+    fn returns(&mut self, facts: &Facts<'_>) {
+        for source in facts.workers.iter().filter(|known| shown_as(known, &Kind::Source)) {
+            let id = format!("source:{}", source.report.worker);
+            let node = Node::of(source, "source", 6, &id, facts.at);
+            let rate = if source.is_there(facts.at) { source.rate() } else { 0.0 };
+            let store = self.store(source.report.peer.as_deref(), node.status);
+            self.nodes.push(node);
+            self.flow(&store, &id, rate);
+            if let Some(to) = &source.report.to {
+                let to = self.topic_named(to, 5);
+                self.flow(&id, &to, rate);
+            }
+        }
+    }
+
+    /// What a newer version knows and this one doesn't: by its name, with the topics that it names.
+    fn others(&mut self, facts: &Facts<'_>) {
+        for known in facts.workers.iter().filter(|known| known.left.is_none()) {
+            let Kind::Other(name) = &known.report.kind else { continue };
+            let id = format!("process:{}", known.report.worker);
+            let mut node = Node::of(known, "process", 4, &id, facts.at);
+            node.detail.clone_from(name);
+            let rate = node.rate.unwrap_or_default();
+            self.nodes.push(node);
+            if let Some(from) = &known.report.from {
+                let from = self.topic_named(from, 3);
+                self.flow(&from, &id, rate);
+            }
+            if let Some(to) = &known.report.to {
+                let to = self.topic_named(to, 5);
+                self.flow(&id, &to, rate);
+            }
+        }
+    }
+
+    /// Returns the id of a topic's node; adds one, in this column, for a topic that isn't one of ours.
+    fn topic_named(&mut self, name: &str, rank: u8) -> String {
+        let id = topic_id(name);
+        if !self.nodes.iter().any(|node| node.id == id) {
+            self.nodes.push(Node::new(&id, "topic", name, rank, Status::Idle));
+        }
+        id
+    }
+
+    /// Returns the id of a store's node; adds it if it is missing.
+    fn store(&mut self, peer: Option<&str>, status: Status) -> String {
+        let store = peer.unwrap_or("InfluxDB");
+        let id = format!("store:{store}");
+        if !self.nodes.iter().any(|node| node.id == id) {
+            let mut node = Node::new(&id, "store", store, 7, status);
+            node.detail = "InfluxDB".to_owned();
+            self.nodes.push(node);
+        }
+        id
+    }
+
     /// Sinks and what they write to.
     fn sinks(&mut self, facts: &Facts<'_>) {
-        let sinks: Vec<&Known> = facts.workers.iter().filter(|known| shown_as(known, Kind::Sink)).collect();
+        let sinks: Vec<&Known> = facts.workers.iter().filter(|known| shown_as(known, &Kind::Sink)).collect();
         let there = sinks.iter().filter(|sink| sink.is_there(facts.at)).count().max(1);
         let sources = [Role::Readings, Role::Alerts, Role::Aggregates];
         for sink in &sinks {
@@ -298,25 +429,24 @@ impl Lineage {
             let status = node.status;
             self.nodes.push(node);
             for role in sources.into_iter().filter(|role| exists(facts, *role)) {
-                let mut edge = Edge::new(&topic_id(facts.names.name(role)), &id, 0.0);
+                let total = facts.sinks.get(&role);
+                let mut rate = total.map_or(0.0, |total| total.processed);
+                if let (Role::Aggregates, Some(0)) = (role, total.map(|total| total.lag)) {
+                    // They come in bursts, and all that have come are written.
+                    rate = facts.topics.get(&role).map_or(0.0, |topic| topic.rate);
+                }
+                let mut edge = Edge::new(&topic_id(facts.names.name(role)), &id, rate / there as f64);
                 edge.status = status;
-                if let Some(total) = facts.sink.filter(|_| role == Role::Readings) {
-                    edge = Edge::new(&edge.from, &id, total.processed / there as f64);
-                    (edge.lag, edge.time_lag_ms) = (Some(total.lag), Some(total.time_lag_ms));
-                    edge.status = status;
+                if let Some(total) = total {
+                    edge.lag = Some(total.lag);
+                    edge.time_lag_ms = (role == Role::Readings).then_some(total.time_lag_ms);
                 }
                 self.edges.push(edge);
             }
-            let store = sink.report.peer.as_deref().unwrap_or("InfluxDB");
-            let store_id = format!("store:{store}");
-            if !self.nodes.iter().any(|node| node.id == store_id) {
-                let mut node = Node::new(&store_id, "store", store, 7, status);
-                node.detail = "InfluxDB".to_owned();
-                self.nodes.push(node);
-            }
+            let store_id = self.store(sink.report.peer.as_deref(), status);
             self.flow(&id, &store_id, if sink.is_there(facts.at) { sink.rate() } else { 0.0 });
         }
-        if let (true, Some(total)) = (sinks.is_empty(), facts.sink) {
+        if let (true, Some(total)) = (sinks.is_empty(), facts.sinks.get(&Role::Readings)) {
             // It has committed offsets, and nobody says that he is a sink.
             let stands = total.processed == 0.0 && total.lag > 0;
             let mut node = Node::new(
@@ -378,20 +508,23 @@ impl Node {
         let partitions = known.held.len();
         node.detail = match kind {
             "bridge" => format!("{} in flight", report.in_flight),
+            "source" => String::new(),
             _ if partitions == 1 => "1 partition".to_owned(),
             _ => format!("{partitions} partitions"),
         };
         node.reason = match state {
             State::Overdue => Some(format!(
-                "it has said nothing for {} s: it was killed, hangs, or can't reach Kafka; {}",
+                "it has said nothing for {} s: it was killed, hangs, or can't reach Kafka{}",
                 now.since(report.at) / 1000,
-                if has_moved {
-                    "its partitions have moved to others"
+                if !report.can_hold() {
+                    ""
+                } else if has_moved {
+                    "; its partitions have moved to others"
                 } else {
-                    "the group gives its partitions to others when its session times out"
+                    "; the group gives its partitions to others when its session times out"
                 }
             )),
-            State::Idle if kind == "worker" => Some(
+            State::Idle if kind == "worker" || kind == "downsample" => Some(
                 "it has no partition: there are more workers than partitions, or it has just joined"
                     .to_owned(),
             ),
@@ -417,8 +550,8 @@ impl Edge {
 }
 
 /// One that is listed: it hasn't left.
-fn shown_as(known: &Known, kind: Kind) -> bool {
-    known.report.kind == kind && known.left.is_none()
+fn shown_as(known: &Known, kind: &Kind) -> bool {
+    known.report.kind == *kind && known.left.is_none()
 }
 
 fn topic_id(name: &str) -> String {
@@ -520,6 +653,17 @@ mod tests {
 
     /// The graph of these reports, with readings that arrive in one partition of this owner.
     fn lineage(reports: &[Report], owner: Option<&str>, verdict: Verdict) -> serde_json::Value {
+        with_aggregates(reports, owner, verdict, None, &[])
+    }
+
+    /// The same, where aggregates are written at this rate, and their group is so far.
+    fn with_aggregates(
+        reports: &[Report],
+        owner: Option<&str>,
+        verdict: Verdict,
+        rate: Option<f64>,
+        downsample: &[PartitionFacts],
+    ) -> serde_json::Value {
         let mut workers = Workers::default();
         reports.iter().for_each(|report| drop(workers.report(report.clone())));
         let mut progress = GroupProgress::default();
@@ -542,7 +686,9 @@ mod tests {
         let there = TopicFacts { exists: Some(true), partitions: 1, rate: 2.0 };
         let mut topics: BTreeMap<Role, TopicFacts> =
             Role::ALL.into_iter().map(|role| (role, there.clone())).collect();
-        topics.insert(Role::Aggregates, TopicFacts { exists: Some(false), ..TopicFacts::default() });
+        let rate = rate.map(|rate| TopicFacts { rate, ..there });
+        let missing = TopicFacts { exists: Some(false), ..TopicFacts::default() };
+        topics.insert(Role::Aggregates, rate.unwrap_or(missing));
         let facts = Facts {
             at: NOW,
             names: &Topics::new("t", "g"),
@@ -551,7 +697,8 @@ mod tests {
             partitions: &partitions,
             total: &progress.total(),
             workers: &workers,
-            sink: None,
+            sinks: &BTreeMap::new(),
+            downsample,
         };
         serde_json::to_value(Lineage::of(&facts)).unwrap()
     }
@@ -607,6 +754,105 @@ mod tests {
             ("store:http://influxdb:8086", 7),
         ] {
             assert_eq!(node(&lineage, id)["rank"], rank, "{id}");
+        }
+    }
+
+    fn edge<'l>(lineage: &'l serde_json::Value, from: &str, to: &str) -> &'l serde_json::Value {
+        let edges = lineage["edges"].as_array().unwrap();
+        let found = edges.iter().find(|edge| edge["from"] == from && edge["to"] == to);
+        found.unwrap_or_else(|| panic!("no edge from {from} to {to} in {lineage:#}"))
+    }
+
+    fn behind(partition: i32, lag: i64, verdict: Verdict) -> PartitionFacts {
+        let (partition, time_lag_ms) = (PartitionId(partition), lag * 10);
+        PartitionFacts { partition, owner: None, lag, verdict, time_lag_ms, processed: 100.0 }
+    }
+
+    #[test]
+    fn aggregates_go_from_readings_over_downsamplers_to_their_topic() {
+        let minutes = |name: &str, held: &str| {
+            let more = format!(r#","group":"g_1m","held":"{held}","from":"t","to":"t_1m""#);
+            report(name, "downsample", NOW.0, &more)
+        };
+        let reports = [
+            report("w", "worker", NOW.0, r#","group":"g","held":"0""#),
+            minutes("d1", "0"),
+            minutes("d2", "1-2"),
+            report("h", "downsample", NOW.0, r#","group":"g_1h","held":"0-2","from":"t_1m","to":"t_1h""#),
+        ];
+        let progress =
+            [behind(0, 7, Verdict::Ok), behind(1, 20, Verdict::Stalled), behind(2, 30, Verdict::Ok)];
+        let lineage = with_aggregates(&reports, Some("w"), Verdict::Ok, Some(4.0), &progress);
+        assert_eq!(
+            (&node(&lineage, "downsample:d1")["rank"], &node(&lineage, "topic:t_1m")["status"]),
+            (&4.into(), &"ok".into())
+        );
+        let taken = edge(&lineage, "topic:t", "downsample:d1");
+        assert_eq!(
+            (&taken["lag"], &taken["time_lag_ms"], &taken["rate"]),
+            (&7.into(), &70.into(), &500.0.into())
+        );
+        let stalled = edge(&lineage, "topic:t", "downsample:d2");
+        assert_eq!((&stalled["lag"], &stalled["status"]), (&50.into(), &"error".into()));
+        assert_eq!(edge(&lineage, "downsample:d1", "topic:t_1m")["rate"], 2.0, "its half");
+        assert!(edge(&lineage, "topic:t_1m", "downsample:h")["lag"].is_null(), "that group isn't followed");
+        assert_eq!(node(&lineage, "topic:t_1h")["rank"], 5);
+        edge(&lineage, "downsample:h", "topic:t_1h");
+        let edges = lineage["edges"].as_array().unwrap();
+        let of_workers = edges.iter().filter(|edge| edge["from"] == "topic:t" && edge["to"] == "worker:w");
+        assert_eq!(of_workers.count(), 1);
+        assert_eq!(edge(&lineage, "topic:t", "worker:w")["lag"], 200, "as without any downsampler");
+    }
+
+    #[test]
+    fn a_downsampler_that_is_gone_leaves_its_group() {
+        let nobody = with_aggregates(&[], None, Verdict::Ok, Some(0.0), &[]);
+        assert!(!nobody["nodes"].as_array().unwrap().iter().any(|node| node["kind"] == "downsample"));
+        let mut stands = behind(0, 7, Verdict::Stalled);
+        stands.processed = 0.0;
+        let gone = with_aggregates(&[], None, Verdict::Ok, Some(0.0), &[stands]);
+        assert_eq!(node(&gone, "downsample")["status"], "warn");
+        assert!(node(&gone, "downsample")["reason"].as_str().unwrap().contains("genwatch downsample"));
+        assert_eq!(edge(&gone, "topic:t", "downsample")["lag"], 7);
+        let killed = report("d", "downsample", NOW.0 - 9000, r#","group":"g_1m","held":"0""#);
+        let killed = with_aggregates(&[killed], None, Verdict::Ok, None, &[behind(0, 7, Verdict::Ok)]);
+        assert_eq!(node(&killed, "downsample:d")["status"], "error");
+        assert_eq!(edge(&killed, "topic:t", "downsample:d")["status"], "error");
+    }
+
+    #[test]
+    fn a_source_closes_the_loop() {
+        let database = r#","peer":"http://influxdb:8086""#;
+        let reports = [
+            report("s", "sink", NOW.0, &format!(r#"{database},"group":"g_influx","held":"0""#)),
+            report("r", "source", NOW.0, &format!(r#"{database},"to":"t""#)),
+            report("q", "source", NOW.0, &format!(r#"{database},"to":"rows""#)),
+        ];
+        let lineage = lineage(&reports, None, Verdict::Ok);
+        let store = "store:http://influxdb:8086";
+        edge(&lineage, "sink:s", store);
+        assert_eq!(edge(&lineage, store, "source:r")["rate"], 500.0);
+        assert_eq!(edge(&lineage, "source:r", "topic:t")["rate"], 500.0);
+        edge(&lineage, "source:q", "topic:rows");
+        assert_eq!(node(&lineage, "source:r")["status"], "ok", "it has no partitions, and isn't idle");
+        assert_eq!(node(&lineage, "producers")["rate"], 500.0, "half of what arrives is the source's");
+    }
+
+    #[test]
+    fn a_process_of_an_unknown_kind_is_shown_and_changes_nothing() {
+        let known = [report("w", "worker", NOW.0, r#","group":"g","held":"0""#)];
+        let newer = report("m", "mirror", NOW.0, r#","group":"g","held":"0","to":"elsewhere""#);
+        let before = lineage(&known, Some("w"), Verdict::Ok);
+        let after = lineage(&[known[0].clone(), newer], Some("w"), Verdict::Ok);
+        assert_eq!(
+            (&node(&after, "process:m")["detail"], &node(&after, "process:m")["kind"]),
+            (&"mirror".into(), &"process".into())
+        );
+        edge(&after, "process:m", "topic:elsewhere");
+        for list in ["nodes", "edges"] {
+            for part in before[list].as_array().unwrap() {
+                assert!(after[list].as_array().unwrap().contains(part), "{part}");
+            }
         }
     }
 

@@ -36,7 +36,7 @@ use alerts::{Alert, AlertLog};
 use fleet::{Fleet, Place};
 use lineage::TopicFacts;
 use names::Names;
-use progress::{Bounds, GroupProgress};
+use progress::{Bounds, Bursts, GroupProgress};
 use timeline::Timeline;
 use workers::{Workers, is_worker_of};
 
@@ -59,7 +59,10 @@ pub struct Model {
     timeline: Timeline,
     workers: Workers,
     progress: GroupProgress,
-    sink: GroupProgress,
+    /// The progress of the sinks' group, topic by topic.
+    sinks: BTreeMap<Role, GroupProgress>,
+    /// The progress of the group that makes one-minute aggregates.
+    downsample: GroupProgress,
     topics: BTreeMap<Role, Topic>,
     kafka: Kafka,
     bad: u64,
@@ -85,6 +88,8 @@ struct Topic {
     partitions: usize,
     /// Records that were written to it, by time.
     written: LagTrack,
+    /// The same over minutes, for a topic that is written in bursts: a window closes for all generators at once.
+    bursts: Bursts,
 }
 
 /// What a record of the readings topic is worth.
@@ -115,7 +120,8 @@ impl Model {
             timeline: Timeline::default(),
             workers: Workers::default(),
             progress: GroupProgress::default(),
-            sink: GroupProgress::default(),
+            sinks: BTreeMap::new(),
+            downsample: GroupProgress::default(),
             topics: BTreeMap::new(),
             kafka: Kafka { ok: false, reason: Some("connecting".to_owned()), since: Some(now) },
             bad: 0,
@@ -231,9 +237,14 @@ impl Model {
         self.progress.look(at, bounds);
     }
 
-    /// Takes in what the brokers tell of the sinks' group.
-    pub fn look_at_sink(&mut self, at: Millis, bounds: &BTreeMap<PartitionId, Bounds>) {
-        self.sink.look(at, bounds);
+    /// Takes in what the brokers tell of the sinks' group in one of its topics.
+    pub fn look_at_sink(&mut self, role: Role, at: Millis, bounds: &BTreeMap<PartitionId, Bounds>) {
+        self.sinks.entry(role).or_default().look(at, bounds);
+    }
+
+    /// Takes in what the brokers tell of the group that makes one-minute aggregates.
+    pub fn look_at_downsample(&mut self, at: Millis, bounds: &BTreeMap<PartitionId, Bounds>) {
+        self.downsample.look(at, bounds);
     }
 
     /// Returns the partitions whose oldest waiting record has to be read to know its age.
@@ -256,13 +267,19 @@ impl Model {
     /// Takes in how many records were written to a topic.
     pub fn written(&mut self, role: Role, at: Millis, records: i64) {
         let end = Offset(records);
-        self.topics.entry(role).or_default().written.push(Look { at, next: end, end, time_lag: 0 });
+        let topic = self.topics.entry(role).or_default();
+        topic.written.push(Look { at, next: end, end, time_lag: 0 });
+        if role == Role::Aggregates {
+            topic.bursts.push(at, records);
+        }
     }
 
     /// The readings topic was deleted and recreated: its offsets mean nothing any more.
     pub fn readings_begin_again(&mut self) {
         self.fleet.forget_offsets();
         self.progress.begin_again();
+        self.downsample.begin_again();
+        self.sinks.remove(&Role::Readings);
     }
 
     /// Whether a topic exists, if that is known.
@@ -319,12 +336,12 @@ impl Model {
     }
 
     fn facts(&self) -> BTreeMap<Role, TopicFacts> {
-        let facts = |topic: &Topic| TopicFacts {
-            exists: topic.exists,
-            partitions: topic.partitions,
-            rate: topic.written.arrivals(),
+        let facts = |(role, topic): (&Role, &Topic)| {
+            let is_in_bursts = *role == Role::Aggregates;
+            let rate = if is_in_bursts { topic.bursts.rate() } else { topic.written.arrivals() };
+            (*role, TopicFacts { exists: topic.exists, partitions: topic.partitions, rate })
         };
-        self.topics.iter().map(|(role, topic)| (*role, facts(topic))).collect()
+        self.topics.iter().map(facts).collect()
     }
 }
 
@@ -332,4 +349,40 @@ impl Model {
 fn id_of(key: Option<&[u8]>) -> Option<&str> {
     let id = std::str::from_utf8(key?).ok()?;
     (!id.is_empty() && id.len() <= KEY_BYTES_MAX).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = Millis(1_766_400_000_000);
+
+    fn hear(model: &mut Model, worker: &str, kind: &str, group: &str, held: &str) {
+        let report = format!(
+            r#"{{"worker":"{worker}","kind":"{kind}","at":{NOW},"since":{NOW},"every":1000,"version":"1","host":"h",
+                "group":"{group}","rate":1.0,"busy":0.1,"cpu":0.1,"records":1,"held":"{held}"}}"#
+        );
+        model.report(Some(worker.as_bytes()), Some(report.as_bytes()), NOW);
+    }
+
+    #[test]
+    fn only_workers_of_the_group_own_partitions_and_have_hand_overs() {
+        let mut model = Model::new(Topics::new("t", "g"), "g", Rules::default(), Duration::ZERO, NOW);
+        let bounds = Bounds { start: Offset(0), end: Offset(9), committed: Some(Offset(2)) };
+        model.look(NOW, &BTreeMap::from([(PartitionId(0), bounds)]));
+        let ahead = Bounds { committed: Some(Offset(8)), ..bounds };
+        model.look_at_downsample(NOW, &BTreeMap::from([(PartitionId(0), ahead)]));
+        hear(&mut model, "d", "downsample", "g_1m", "0");
+        hear(&mut model, "m", "mirror", "g", "0");
+        let shown = |model: &Model| serde_json::to_value(model.partitions(NOW, true)).unwrap();
+        let partitions = shown(&model);
+        assert_eq!(partitions["partitions"][0]["owner"], serde_json::Value::Null);
+        assert_eq!(partitions["timeline"]["rows"], serde_json::json!([]));
+        assert_eq!(partitions["lag"], 7, "that of the workers");
+        assert_eq!(partitions["workers"].as_array().unwrap().len(), 2);
+        hear(&mut model, "w", "worker", "g", "0");
+        assert_eq!(shown(&model)["partitions"][0]["owner"], "w");
+        assert_eq!(shown(&model)["timeline"]["rows"][0]["spans"].as_array().unwrap().len(), 1);
+        assert_eq!(model.bad(), 0, "a kind of a newer version is no fault");
+    }
 }

@@ -1,6 +1,6 @@
 //! How far a group is in a topic: lag, time lag, rates, trend and verdict of each partition, and of all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use genwatch_core::lag::{Eta, LagTrack, Look, Trend, Verdict, last_of};
 use genwatch_core::types::{Millis, Offset, PartitionId};
@@ -210,6 +210,28 @@ impl GroupProgress {
         })
     }
 
+    /// How far another group is behind in time in the same topic; `None` if that isn't known. Only the group of the
+    /// readers has the timestamps.
+    #[must_use]
+    pub fn time_lag_of(&self, other: &GroupProgress, now: Millis) -> Option<i64> {
+        let mut oldest = 0;
+        for id in other.partitions() {
+            oldest = oldest.max(self.time_lag_in(other, id, now)?);
+        }
+        Some(oldest)
+    }
+
+    /// The same in one partition.
+    #[must_use]
+    pub fn time_lag_in(&self, other: &GroupProgress, id: PartitionId, now: Millis) -> Option<i64> {
+        let bounds = other.tracks.get(&id)?.bounds?;
+        if bounds.lag() == 0 {
+            return Some(0);
+        }
+        let at = self.tracks.get(&id)?.times.at(bounds.next())?;
+        Some(now.since(at).max(0))
+    }
+
     /// All partitions together.
     #[must_use]
     pub fn total(&self) -> Total {
@@ -222,6 +244,36 @@ impl GroupProgress {
             trend: self.total.trend(),
             eta: last_of(self.tracks.values().map(|track| track.looks.eta())).into(),
         }
+    }
+}
+
+/// How far back [`Bursts`] look, in milliseconds: two windows of a minute close in that time.
+const BURSTS: i64 = 120_000;
+
+/// Records of a topic that is written in bursts, by time.
+#[derive(Debug, Default)]
+pub struct Bursts(VecDeque<(Millis, i64)>);
+
+impl Bursts {
+    /// Notes how many records the topic has had; fewer than before: it was deleted and recreated.
+    pub fn push(&mut self, at: Millis, records: i64) {
+        if self.0.back().is_some_and(|(_, before)| records < *before) {
+            self.0.clear();
+        }
+        self.0.push_back((at, records));
+        while self.0.front().is_some_and(|(first, _)| at.since(*first) > BURSTS) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Records a second over the last two minutes, or since the first look.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        let (Some((first, before)), Some((last, after))) = (self.0.front(), self.0.back()) else {
+            return 0.0;
+        };
+        let millis = last.since(*first);
+        if millis <= 0 { 0.0 } else { (after - before) as f64 * 1000.0 / millis as f64 }
     }
 }
 
@@ -311,6 +363,37 @@ mod tests {
         let total = progress.total();
         assert_eq!((total.lag, total.arrivals, total.processed), (1500, 200.0, 100.0));
         assert!(total.eta.eta_never, "partition 1 stands still");
+    }
+
+    #[test]
+    fn another_group_is_as_far_behind_as_its_first_waiting_record_is_old() {
+        let (mut readers, mut other) = (GroupProgress::default(), GroupProgress::default());
+        for offset in 0..100 {
+            readers.note_time(ID, Offset(offset), Millis(1_000_000 + offset * 100));
+        }
+        look(&mut other, 10, 40, 100);
+        let now = Millis(1_010_000);
+        assert_eq!(readers.time_lag_of(&other, now), Some(6000));
+        look(&mut other, 11, 100, 100);
+        assert_eq!(readers.time_lag_of(&other, now), Some(0));
+        look(&mut other, 12, 100, 200);
+        assert_eq!(readers.time_lag_of(&other, now), None, "nobody has read that yet");
+    }
+
+    #[test]
+    fn bursts_have_a_rate_between_them() {
+        let mut bursts = Bursts::default();
+        let second = |second: i64| Millis(1_000_000 + second * 1000);
+        assert!(bursts.rate().abs() < 1e-9);
+        // 240 aggregates at the end of each minute.
+        for now in (0..=600).step_by(2) {
+            bursts.push(second(now), 240 * (now / 60));
+            if now >= 120 {
+                assert!((bursts.rate() - 4.0).abs() < 1e-9, "{now}: {}", bursts.rate());
+            }
+        }
+        bursts.push(second(602), 10);
+        assert!(bursts.rate().abs() < 1e-9, "another topic under the name");
     }
 
     #[test]

@@ -338,6 +338,8 @@ mod tests {
             generators: 0,
             rebalances: 0,
             peer: None,
+            from: None,
+            to: None,
             held: String::new(),
             partitions: partitions.collect(),
             released: Vec::new(),

@@ -67,7 +67,7 @@ pub enum State {
 #[derive(Debug, Serialize)]
 pub struct Shown<'w> {
     worker: &'w str,
-    kind: Kind,
+    kind: &'w Kind,
     state: State,
     at: Millis,
     since: Millis,
@@ -96,9 +96,8 @@ impl Known {
     /// Its state at this time.
     #[must_use]
     pub fn state(&self, now: Millis) -> State {
-        let is_replaced = matches!(self.report.kind, Kind::Worker | Kind::Sink)
-            && self.held.is_empty()
-            && now.since(self.report.at) > REPLACED_AFTER;
+        let is_replaced =
+            self.report.can_hold() && self.held.is_empty() && now.since(self.report.at) > REPLACED_AFTER;
         if self.left.is_some() || is_replaced && self.report.is_overdue(now) {
             State::Left
         } else if self.report.is_overdue(now) {
@@ -122,7 +121,7 @@ impl Known {
         let Known { report, held, .. } = self;
         Shown {
             worker: &report.worker,
-            kind: report.kind,
+            kind: &report.kind,
             state: self.state(now),
             at: report.at,
             since: report.since,
@@ -280,6 +279,33 @@ mod tests {
         workers.report(heir(11_000, "0-1"));
         assert_eq!(state(&workers, 12_000), State::Overdue, "a look at it may help");
         assert_eq!(state(&workers, 100_000), State::Left);
+    }
+
+    #[test]
+    fn downsamplers_are_listed_and_no_workers_of_the_group() {
+        let mut workers = Workers::default();
+        let of = |worker: &str, kind: &str, more: &str| Report {
+            worker: worker.to_owned(),
+            kind: Kind::from(kind.to_owned()),
+            ..report(more)
+        };
+        workers.report(of("d", "downsample", r#","group":"g_1m","held":"0-3""#));
+        workers.report(of("m", "mirror", r#","group":"g","held":"0-3""#));
+        assert!(!workers.has_worker_of("g") && !workers.has_worker_of("g_1m"));
+        workers.report(of("w", "worker", r#","group":"g","held":"0-3""#));
+        assert!(workers.has_worker_of("g") && !workers.has_worker_of("g_1m"));
+        let shown = serde_json::to_value(workers.show(NOW)).unwrap();
+        let kinds: Vec<_> = shown.as_array().unwrap().iter().map(|one| one["kind"].clone()).collect();
+        assert_eq!(kinds, ["downsample", "mirror", "worker"]);
+        // A silent one loses its partitions to its own group alone.
+        let later = |worker: &str, kind: &str, more: &str| Report {
+            at: Millis(NOW.0 + 60_000),
+            ..of(worker, kind, more)
+        };
+        workers.report(later("w", "worker", r#","group":"g","held":"0-3""#));
+        assert_eq!(workers.iter().find(|known| known.report.worker == "d").unwrap().held.len(), 4);
+        workers.report(later("d2", "downsample", r#","group":"g_1m","held":"0-3""#));
+        assert_eq!(workers.iter().find(|known| known.report.worker == "d").unwrap().held.len(), 0);
     }
 
     #[test]

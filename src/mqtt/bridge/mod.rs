@@ -189,6 +189,7 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
         group: None,
         topics: Vec::new(),
         peer: Some(config.broker.address().to_string()),
+        to: None,
     };
     reporter.start(&config.connection, &config.topics.workers, identity)?;
     let reporting = reporter.reporting();

@@ -236,6 +236,9 @@ fn draw_workers(frame: &mut Frame<'_>, area: Rect, workers: &[WorkerStatus], the
     let name = |worker: &WorkerStatus| printable(&worker.name).into_owned();
     let longest = workers.iter().map(|worker| Span::raw(name(worker)).width()).max().unwrap_or(0);
     let wide = area.width >= 76;
+    let kind = |worker: &WorkerStatus| printable(worker.kind.as_str()).into_owned();
+    let longest_kind = workers.iter().map(|worker| Span::raw(kind(worker)).width()).max().unwrap_or(0);
+    let kind_width = u16::try_from(longest_kind).unwrap_or(u16::MAX).clamp(6, 10);
     let name_width = u16::try_from(longest).unwrap_or(u16::MAX).clamp(6, if wide { 30 } else { 16 });
     let right = |text: String| Cell::from(Line::from(text).right_aligned());
     let row = |worker: &&WorkerStatus| {
@@ -244,7 +247,7 @@ fn draw_workers(frame: &mut Frame<'_>, area: Rect, workers: &[WorkerStatus], the
         let number = |text: String| right(if quiet { words::UNKNOWN.to_owned() } else { text });
         let mut cells = vec![
             Cell::from(tail(&name(worker), name_width)),
-            Cell::from(kind(worker)),
+            Cell::from(tail(&kind(worker), kind_width)),
             Cell::from(state),
             number(words::rate(worker.rate)),
             number(words::percent(worker.busy)),
@@ -258,7 +261,7 @@ fn draw_workers(frame: &mut Frame<'_>, area: Rect, workers: &[WorkerStatus], the
         cells.push(Cell::from(printable(&format!("{held}{why}")).into_owned()));
         Row::new(cells)
     };
-    let mut widths = vec![name_width, 6, 9, 7, 5];
+    let mut widths = vec![name_width, kind_width, 9, 7, 5];
     let mut heading = vec![
         Cell::from("WORKER"),
         Cell::from("KIND"),
@@ -275,17 +278,6 @@ fn draw_workers(frame: &mut Frame<'_>, area: Rect, workers: &[WorkerStatus], the
     let rows = workers.iter().take(visible).map(row);
     let table = Table::new(rows, widths).header(Row::new(heading).style(theme.heading())).column_spacing(1);
     frame.render_widget(table, area);
-}
-
-fn kind(worker: &WorkerStatus) -> &'static str {
-    use genwatch_core::report::Kind;
-    match worker.kind {
-        Kind::Worker => "worker",
-        Kind::Downsample => "downsample",
-        Kind::Bridge => "bridge",
-        Kind::Sink => "sink",
-        Kind::Source => "source",
-    }
 }
 
 fn draw_help(frame: &mut Frame<'_>, area: Rect, theme: Theme) {

@@ -1,11 +1,11 @@
-//! What a worker, bridge or sink says of itself, as a record of `<group>_workers` (docs/formats.md).
+//! What a worker, bridge, sink or source says of itself, as a record of `<group>_workers` (docs/formats.md).
 //!
 //! The page, `status` and the advisor know from these records who processes what: group metadata never says who
 //! restores, who drains, or how a hand-over went, and some brokers list no groups at all.
 
 pub mod phases;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::types::{Millis, Offset, PartitionId};
 
@@ -53,9 +53,15 @@ pub struct Report {
     /// Changes of its assignment since it started.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rebalances: u64,
-    /// The other end of a bridge or a sink: `mqtt://broker:1883`, `http://influxdb:8086`.
+    /// The other end of a bridge, a sink or a source: `mqtt://broker:1883`, `http://influxdb:8086`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
+    /// The topic that it reads, where `to` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The topic that it writes, where its kind doesn't say so: aggregates, the rows of a source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// All partitions of the main topic that it holds, as ranges: `0-3,7`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub held: String,
@@ -67,9 +73,10 @@ pub struct Report {
     pub released: Vec<Released>,
 }
 
-/// What reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// What reports. A kind that this version doesn't know is kept by its name: what a newer version says of itself is shown,
+/// and takes part in nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(from = "String")]
 pub enum Kind {
     /// A worker.
     Worker,
@@ -79,8 +86,42 @@ pub enum Kind {
     Bridge,
     /// A sink.
     Sink,
-    /// A source.
+    /// A source: the rows of a query, into a topic.
     Source,
+    /// Another one, of a newer version.
+    Other(String),
+}
+
+/// A longer name of an unknown kind is cut.
+const KIND_CHARS_MAX: usize = 32;
+
+impl Kind {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Kind::Worker => "worker",
+            Kind::Downsample => "downsample",
+            Kind::Bridge => "bridge",
+            Kind::Sink => "sink",
+            Kind::Source => "source",
+            Kind::Other(name) => name,
+        }
+    }
+}
+
+impl From<String> for Kind {
+    fn from(name: String) -> Kind {
+        let known = [Kind::Worker, Kind::Downsample, Kind::Bridge, Kind::Sink, Kind::Source];
+        let known = known.into_iter().find(|kind| kind.as_str() == name);
+        known.unwrap_or_else(|| Kind::Other(name.chars().take(KIND_CHARS_MAX).collect()))
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// A partition that is held.
@@ -167,7 +208,8 @@ impl Report {
         cut(&mut self.held, 400);
         cut(&mut self.host, 255);
         cut(&mut self.version, 100);
-        for text in [&mut self.not_ready, &mut self.peer].into_iter().flatten() {
+        let texts = [&mut self.not_ready, &mut self.peer, &mut self.from, &mut self.to];
+        for text in texts.into_iter().flatten() {
             cut(text, 255);
         }
     }
@@ -186,12 +228,20 @@ impl Report {
         self.partitions.iter().any(|held| held.phase == phase)
     }
 
+    /// Whether it is of a kind that holds partitions.
+    #[must_use]
+    pub fn can_hold(&self) -> bool {
+        match self.kind {
+            Kind::Worker | Kind::Downsample | Kind::Sink => true,
+            Kind::Bridge | Kind::Source => false,
+            Kind::Other(_) => self.group.is_some(),
+        }
+    }
+
     /// Whether it could hold partitions, and holds none.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(self.kind, Kind::Worker | Kind::Downsample | Kind::Sink)
-            && self.held.is_empty()
-            && self.partitions.is_empty()
+        self.can_hold() && self.held.is_empty() && self.partitions.is_empty()
     }
 
     /// Whether it is overdue at this time, as seen by a reader whose clock may differ a little.
@@ -246,6 +296,8 @@ mod tests {
             generators: 1000,
             rebalances: 3,
             peer: None,
+            from: None,
+            to: None,
             held: "0-11".to_owned(),
             partitions: (0..i32::try_from(partitions).unwrap()).map(held).collect(),
             released: vec![Released { topic: None, partition: PartitionId(5), at: Millis(7) }],
@@ -273,6 +325,7 @@ mod tests {
         let mut absurd = report(3);
         absurd.held = "0,2,".repeat(1000);
         absurd.peer = Some("ü".repeat(3000));
+        absurd.to = Some("t".repeat(3000));
         assert!(absurd.to_json().len() <= REPORT_BYTES_MAX);
     }
 
@@ -281,6 +334,35 @@ mod tests {
         let json = String::from_utf8(report(1).to_json()).unwrap();
         let newer = json.replacen('{', r#"{"of_the_future":[1],"#, 1);
         assert_eq!(Report::from_json(newer.as_bytes()).unwrap(), report(1));
+    }
+
+    #[test]
+    fn a_kind_that_is_unknown_is_kept_by_its_name() {
+        let json = String::from_utf8(report(1).to_json()).unwrap();
+        let newer = json.replacen(r#""kind":"worker""#, r#""kind":"mirror""#, 1);
+        let read = Report::from_json(newer.as_bytes()).unwrap();
+        assert_eq!(read.kind, Kind::Other("mirror".to_owned()));
+        assert_eq!(Report::from_json(&read.to_json()).unwrap(), read);
+        assert_eq!(Kind::from("x".repeat(1000)).as_str().len(), KIND_CHARS_MAX);
+        for kind in [Kind::Worker, Kind::Downsample, Kind::Bridge, Kind::Sink, Kind::Source] {
+            assert_eq!(Kind::from(kind.as_str().to_owned()), kind);
+        }
+    }
+
+    #[test]
+    fn who_holds_no_partitions_is_never_idle() {
+        let of = |kind: &str, group: Option<&str>| Report {
+            kind: Kind::from(kind.to_owned()),
+            group: group.map(str::to_owned),
+            held: String::new(),
+            partitions: Vec::new(),
+            ..report(0)
+        };
+        assert!(of("downsample", Some("g_1m")).is_idle());
+        assert!(of("mirror", Some("g")).is_idle());
+        for kind in ["bridge", "source", "mirror"] {
+            assert!(!of(kind, None).is_idle(), "{kind}");
+        }
     }
 
     #[test]
