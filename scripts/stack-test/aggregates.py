@@ -14,8 +14,10 @@ from collections import defaultdict
 from pathlib import Path
 
 WINDOW = 60_000
-# How long after it is due an aggregate may take to be visible.
+# How long after it is due an aggregate may take to be visible: in half of the windows, and in any. A machine that is
+# busy with something else stalls the brokers for seconds now and then; an aggregate that is slow by itself is always so.
 SOON = 5_000
+AT_LAST = 20_000
 FIELDS = ("temperature", "pressure", "fuel", "load", "power")
 
 
@@ -103,7 +105,7 @@ def compare(arguments) -> int:
         compared += 1
         complaints += [f"{key}, window {start}: {one}" for one in differences(readings, found[key, start])]
 
-    behind_end, behind_due = [], []
+    behind_end, worst = [], {}
     for line in arguments.seen.open():
         seen, _, _, _, key, value = line.rstrip("\n").split("\t", 5)
         aggregate = json.loads(value)
@@ -114,11 +116,14 @@ def compare(arguments) -> int:
         at = due(times[windows[window][0][1]], end, arguments.grace)
         if any(low - SOON <= at <= high for low, high in troubles):
             continue
-        behind_due.append(int(seen) - at)
-        if behind_due[-1] > SOON:
-            complaints.append(f"{key}, window {window[1]}: visible {behind_due[-1]} ms after it was due")
+        worst[end] = max(worst.get(end, 0), int(seen) - at)
+        if int(seen) - at > AT_LAST:
+            complaints.append(f"{key}, window {window[1]}: visible {int(seen) - at} ms after it was due")
         if at < end + arguments.grace + 1_000:
             behind_end.append(int(seen) - end)
+    late = [one for one in worst.values() if one > SOON]
+    if 2 * len(late) > len(worst):
+        complaints.append(f"{len(late)} of {len(worst)} windows were not visible {SOON} ms after they were due: {sorted(late)} ms")
     if not behind_end:
         complaints.append("no window was closed by the next readings: nothing was measured")
     if compared == 0:
@@ -130,10 +135,11 @@ def compare(arguments) -> int:
         return 1
     seconds = lambda those, share: sorted(those)[math.floor(share * (len(those) - 1))] / 1000
     closed = len({window for _, window in found})
+    behind_due = ", ".join(f"{one / 1000:.1f}" for _, one in sorted(worst.items()))
     print(
         f"{compared} aggregates of {closed} windows equal the batch, {revisions} revisions; {len(behind_end)} were visible "
-        f"{seconds(behind_end, 0.5):.1f} s (half of them) to {seconds(behind_end, 1):.1f} s (all) after their window's end, "
-        f"the latest {seconds(behind_due, 1):.1f} s after it was due"
+        f"{seconds(behind_end, 0.5):.1f} s (half of them) to {seconds(behind_end, 1):.1f} s (all) after their window's end; "
+        f"the last of each window {behind_due} s after it was due"
     )
     return 0
 

@@ -127,6 +127,8 @@ class Rendering:
         source = (ROOT / "crates/kafka/src/topics.rs").read_text()
         names = re.findall(r'format!\("(\{(?:topic|group)\}_\w+)"\)', source)
         compacted = fact("crates/kafka/src/topics.rs", r"((?:Role::\w+ \| )*Role::\w+) => Cleanup::Compact").lower()
+        # A source creates its own, and no manifest runs one yet.
+        names.remove("{group}_sources")
         more = {f"{self.group_of_aggregates()}_state": "compact"} if len(self.members()) > 1 else {}
         return {"{topic}".format(**derived): "delete"} | more | {
             name.format(**derived): "compact" if f"role::{name.rpartition('_')[2]}" in compacted else "delete" for name in names
