@@ -36,7 +36,7 @@ fn after_any_faults_the_aggregates_are_those_of_a_batch() {
     let asked = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds = match asked("GENWATCH_SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..asked("GENWATCH_SIM_SEEDS").unwrap_or(1_500),
+        None => 0..asked("GENWATCH_SIM_SEEDS").unwrap_or(600),
     };
     let mut faults = Faults::default();
     for seed in seeds.clone() {
