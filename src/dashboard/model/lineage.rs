@@ -316,7 +316,7 @@ impl Lineage {
             let status = node.status;
             self.nodes.push(node);
             let rate = rate_of(known);
-            let mut taken = Edge { status, ..Edge::new(&self.topic_named(from, 3), &id, rate) };
+            let mut taken = Edge { status, ..Edge::new(&self.topic_named(from, 3, rate), &id, rate) };
             if is_of_minutes(known) && *from == facts.names.readings {
                 let own = || facts.downsample.iter().filter(|of| known.held.contains(&of.partition));
                 taken.lag = Some(own().map(|of| of.lag).sum());
@@ -334,7 +334,7 @@ impl Lineage {
             let written = Role::ALL.into_iter().find(|role| facts.names.name(*role) == to);
             let written = written.and_then(|role| facts.topics.get(&role)).map_or(0.0, |topic| topic.rate);
             let share = if beside > 0.0 { rate / beside } else { 0.0 };
-            let to = self.topic_named(to, 5);
+            let to = self.topic_named(to, 5, rate);
             self.flow(&id, &to, written * share);
         }
         let nobody = !all.iter().any(|known| is_of_minutes(known));
@@ -371,7 +371,7 @@ impl Lineage {
             self.nodes.push(node);
             self.flow(&store, &id, rate);
             if let Some(to) = &source.report.to {
-                let to = self.topic_named(to, 5);
+                let to = self.topic_named(to, 5, rate);
                 self.flow(&id, &to, rate);
             }
         }
@@ -387,21 +387,24 @@ impl Lineage {
             let rate = node.rate.unwrap_or_default();
             self.nodes.push(node);
             if let Some(from) = &known.report.from {
-                let from = self.topic_named(from, 3);
+                let from = self.topic_named(from, 3, rate);
                 self.flow(&from, &id, rate);
             }
             if let Some(to) = &known.report.to {
-                let to = self.topic_named(to, 5);
+                let to = self.topic_named(to, 5, rate);
                 self.flow(&id, &to, rate);
             }
         }
     }
 
-    /// Returns the id of a topic's node; adds one, in this column, for a topic that isn't one of ours.
-    fn topic_named(&mut self, name: &str, rank: u8) -> String {
+    /// Returns the id of a topic's node; adds one, in this column, for a topic that isn't one of ours. Of that, all that
+    /// is known is what flows.
+    fn topic_named(&mut self, name: &str, rank: u8, rate: f64) -> String {
         let id = topic_id(name);
-        if !self.nodes.iter().any(|node| node.id == id) {
-            self.nodes.push(Node::new(&id, "topic", name, rank, Status::Idle));
+        match self.nodes.iter_mut().find(|node| node.id == id) {
+            Some(node) if node.rate.is_none() && rate > 0.0 => node.status = Status::Ok,
+            Some(_) => {}
+            None => self.nodes.push(Node::new(&id, "topic", name, rank, flow(rate))),
         }
         id
     }
@@ -834,6 +837,10 @@ mod tests {
         assert_eq!(edge(&lineage, store, "source:r")["rate"], 500.0);
         assert_eq!(edge(&lineage, "source:r", "topic:t")["rate"], 500.0);
         edge(&lineage, "source:q", "topic:rows");
+        assert_eq!(
+            (&node(&lineage, "topic:rows")["status"], &node(&lineage, "topic:rows")["rank"]),
+            (&"ok".into(), &5.into())
+        );
         assert_eq!(node(&lineage, "source:r")["status"], "ok", "it has no partitions, and isn't idle");
         assert_eq!(node(&lineage, "producers")["rate"], 500.0, "half of what arrives is the source's");
     }
