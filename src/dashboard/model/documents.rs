@@ -346,7 +346,7 @@ impl Model {
                 partition: id,
                 owner: None,
                 lag: shown.lag(),
-                verdict: shown.verdict(),
+                verdict: self.progress.verdict_of(progress, id, now),
                 time_lag_ms: self.progress.time_lag_in(progress, id, now).unwrap_or(0),
                 processed: shown.processed(),
             })

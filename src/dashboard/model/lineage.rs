@@ -125,6 +125,9 @@ pub struct Edge {
 
 const PARTITIONS_PAGE: &str = "#/partitions";
 const ALARMS_PAGE: &str = "#/alarms";
+const SLOW: &str =
+    "readings wait for more than a minute; start another `genwatch downsample`, or see what holds it up";
+const STANDS: &str = "readings wait for more than a minute, and it commits nothing; its log says why";
 const FLEET_PAGE: &str = "#/fleet";
 
 impl Lineage {
@@ -312,20 +315,24 @@ impl Lineage {
             let from = report.from.as_ref().unwrap_or(&facts.names.readings);
             let to = report.to.as_ref().unwrap_or(&facts.names.aggregates);
             let id = format!("downsample:{}", report.worker);
-            let node = Node::of(known, "downsample", 4, &id, facts.at);
-            let status = node.status;
-            self.nodes.push(node);
+            let mut node = Node::of(known, "downsample", 4, &id, facts.at);
             let rate = rate_of(known);
-            let mut taken = Edge { status, ..Edge::new(&self.topic_named(from, 3, rate), &id, rate) };
+            let mut taken = Edge::new(&self.topic_named(from, 3, rate), &id, rate);
             if is_of_minutes(known) && *from == facts.names.readings {
                 let own = || facts.downsample.iter().filter(|of| known.held.contains(&of.partition));
                 taken.lag = Some(own().map(|of| of.lag).sum());
                 taken.time_lag_ms = own().map(|of| of.time_lag_ms).max();
-                if status == Status::Ok {
-                    taken.status = judge(own()).0;
+                if node.status == Status::Ok {
+                    (node.status, node.reason) = match own().map(|of| of.verdict).max() {
+                        None | Some(Verdict::Ok) => (Status::Ok, None),
+                        Some(Verdict::Behind) => (Status::Warn, Some(SLOW.to_owned())),
+                        Some(_) => (Status::Error, Some(STANDS.to_owned())),
+                    };
                 }
             }
+            taken.status = node.status;
             self.edges.push(taken);
+            self.nodes.push(node);
             let beside: f64 = all
                 .iter()
                 .filter(|other| other.report.to.as_ref().unwrap_or(&facts.names.aggregates) == to)
@@ -797,6 +804,7 @@ mod tests {
         );
         let stalled = edge(&lineage, "topic:t", "downsample:d2");
         assert_eq!((&stalled["lag"], &stalled["status"]), (&50.into(), &"error".into()));
+        assert_eq!(node(&lineage, "downsample:d2")["reason"], STANDS);
         assert_eq!(edge(&lineage, "downsample:d1", "topic:t_1m")["rate"], 2.0, "its half");
         assert!(edge(&lineage, "topic:t_1m", "downsample:h")["lag"].is_null(), "that group isn't followed");
         assert_eq!(node(&lineage, "topic:t_1h")["rank"], 5);
