@@ -339,7 +339,7 @@ test('the flow leads from readings over aggregates to the database', { timeout: 
     const to = nodes.find((node) => node.kind === 'sink');
     const flows = (from, into) => edges.some((edge) => edge.from === from && edge.to === into && edge.rate > 0);
     const taken = edges.find((edge) => edge.from === readings && edge.to === one.id);
-    return one.status === 'ok' && Number.isInteger(taken.lag) && flows(readings, one.id) && flows(one.id, aggregates) && flows(aggregates, to.id) && { sink: to };
+    return one.status === 'ok' && taken.lag > 0 && taken.time_lag_ms > 0 && flows(readings, one.id) && flows(one.id, aggregates) && flows(aggregates, to.id) && { sink: to };
   }, { seconds: 120 });
 
   const page = await openPage(browser);

@@ -348,7 +348,7 @@ impl Model {
                 lag: shown.lag(),
                 verdict: self.progress.verdict_of(progress, id, now),
                 time_lag_ms: self.progress.time_lag_in(progress, id, now).unwrap_or(0),
-                processed: shown.processed(),
+                processed: progress.processed_slowly(id),
             })
         };
         progress.partitions().filter_map(partition).collect()

@@ -309,7 +309,16 @@ impl Lineage {
         let shown = facts.workers.iter().filter(|known| shown_as(known, &Kind::Downsample));
         let all: Vec<&Known> = shown.collect();
         let is_of_minutes = |known: &Known| known.report.group.as_ref() == Some(&minutes);
-        let rate_of = |known: &Known| if known.is_there(facts.at) { known.rate() } else { 0.0 };
+        // It commits every few seconds: its reports jump, and its group's offsets over half a minute don't.
+        let rate_of = |known: &Known| {
+            let own = facts.downsample.iter().filter(|of| known.held.contains(&of.partition));
+            let committed: f64 = own.map(|of| of.processed).sum();
+            match known.is_there(facts.at) {
+                true if is_of_minutes(known) && committed > 0.0 => committed,
+                true => known.rate(),
+                false => 0.0,
+            }
+        };
         for known in &all {
             let report = &known.report;
             let from = report.from.as_ref().unwrap_or(&facts.names.readings);
@@ -317,6 +326,7 @@ impl Lineage {
             let id = format!("downsample:{}", report.worker);
             let mut node = Node::of(known, "downsample", 4, &id, facts.at);
             let rate = rate_of(known);
+            node.rate = Some(tenth(rate));
             let mut taken = Edge::new(&self.topic_named(from, 3, rate), &id, rate);
             if is_of_minutes(known) && *from == facts.names.readings {
                 let own = || facts.downsample.iter().filter(|of| known.held.contains(&of.partition));
@@ -800,12 +810,13 @@ mod tests {
         let taken = edge(&lineage, "topic:t", "downsample:d1");
         assert_eq!(
             (&taken["lag"], &taken["time_lag_ms"], &taken["rate"]),
-            (&7.into(), &70.into(), &500.0.into())
+            (&7.into(), &70.into(), &100.0.into())
         );
         let stalled = edge(&lineage, "topic:t", "downsample:d2");
         assert_eq!((&stalled["lag"], &stalled["status"]), (&50.into(), &"error".into()));
         assert_eq!(node(&lineage, "downsample:d2")["reason"], STANDS);
-        assert_eq!(edge(&lineage, "downsample:d1", "topic:t_1m")["rate"], 2.0, "its half");
+        assert_eq!(edge(&lineage, "topic:t", "downsample:d2")["rate"], 200.0, "of two partitions");
+        assert_eq!(edge(&lineage, "downsample:d1", "topic:t_1m")["rate"], 1.3, "its third");
         assert!(edge(&lineage, "topic:t_1m", "downsample:h")["lag"].is_null(), "that group isn't followed");
         assert_eq!(node(&lineage, "topic:t_1h")["rank"], 5);
         edge(&lineage, "downsample:h", "topic:t_1h");

@@ -235,12 +235,17 @@ impl GroupProgress {
         Some(now.since(at).max(0))
     }
 
+    /// Records that a group commits a second in one partition, if it commits every few seconds.
+    #[must_use]
+    pub fn processed_slowly(&self, id: PartitionId) -> f64 {
+        self.tracks.get(&id).map_or(0.0, |track| track.looks.processed_slowly())
+    }
+
     /// What to think of another group that commits every few seconds, in the same topic: so short a standstill is none.
     #[must_use]
     pub fn verdict_of(&self, other: &GroupProgress, id: PartitionId, now: Millis) -> Verdict {
-        let processed = other.tracks.get(&id).map_or(0.0, |track| track.looks.processed());
         match self.time_lag_in(other, id, now) {
-            Some(behind) if behind > SLOW && processed > 0.0 => Verdict::Behind,
+            Some(behind) if behind > SLOW && other.processed_slowly(id) > 0.0 => Verdict::Behind,
             Some(behind) if behind > SLOW => Verdict::Stalled,
             _ => Verdict::Ok,
         }
@@ -410,9 +415,15 @@ mod tests {
         }
         assert_eq!(verdict(&other, 300), Verdict::Ok, "it commits every few seconds");
         assert_eq!(verdict(&other, 351), Verdict::Stalled);
+        assert!((other.processed_slowly(ID) - 0.0).abs() < 1e-9);
         look(&mut other, 352, 291, 300);
         look(&mut other, 353, 292, 300);
         assert_eq!(verdict(&other, 353), Verdict::Behind);
+        for second in 354..=400 {
+            // Every five seconds, 50 at once.
+            look(&mut other, second, 300 + second / 5 * 50, 100_000);
+        }
+        assert!((other.processed_slowly(ID) - 10.0).abs() < 1e-9, "{}", other.processed_slowly(ID));
         let mut old = GroupProgress::default();
         look(&mut old, 300, 3, 300);
         assert_eq!(readers.time_lag_of(&old, Millis(1_300_000)), Some(250_000), "at least");
