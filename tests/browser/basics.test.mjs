@@ -11,11 +11,13 @@ const FIRST_PAGE_BYTES = 150_000;
 let world;
 let browser;
 let workers;
+let downsampler;
 let producer;
 
 before(async () => {
   world = await World.create('basics', { partitions: 12 });
   workers = [world.worker('w1'), world.worker('w2'), world.worker('w3')];
+  downsampler = world.downsampler();
   [browser, producer] = await Promise.all([openBrowser(), world.producer(), world.dashboard(), world.sink(), world.everythingByMqtt({ generators: 200, rate: 600 })]);
   await world.ready(workers);
 });
@@ -325,5 +327,61 @@ test('the time machine shows the past and returns', { timeout: 60_000 }, async (
   await banner.waitFor();
   await page.keyboard.press('End');
   await banner.waitFor({ state: 'hidden' });
+  assert.deepEqual(page.problems, []);
+});
+
+// Last: by now a minute is over.
+test('the flow leads from readings over aggregates to the database', { timeout: 150_000 }, async () => {
+  const [readings, aggregates] = [`topic:${world.topic}`, `topic:${world.topic}_1m`];
+  const { sink } = await until('aggregates flow', async () => {
+    const { nodes, edges } = await world.api('/api/lineage');
+    const one = nodes.find((node) => node.kind === 'downsample' && isName(node.name, downsampler));
+    const to = nodes.find((node) => node.kind === 'sink');
+    const flows = (from, into) => edges.some((edge) => edge.from === from && edge.to === into && edge.rate > 0);
+    const taken = edges.find((edge) => edge.from === readings && edge.to === one.id);
+    return one.status === 'ok' && taken.lag > 0 && taken.time_lag_ms > 0 && flows(readings, one.id) && flows(one.id, aggregates) && flows(aggregates, to.id) && { sink: to };
+  }, { seconds: 120 });
+
+  const page = await openPage(browser);
+  await openDashboard(page, world.url);
+  const card = page.locator(`${id('flow-node')}[data-node="${aggregates}"][data-status="ok"]`);
+  await until('the topic of aggregates has a rate', async () => /[1-9].*\/s/.test(await card.locator('.node-rate').innerText()));
+  await until('the downsampler has a rate', async () => /[1-9]\d* ?\/s/.test(await page.locator(`${id('flow-node')}[data-node^="downsample:"] .node-rate`).innerText()));
+  for (const [from, to] of [[readings, `downsample:`], ['downsample:', aggregates], [aggregates, sink.id]]) {
+    assert.equal(await page.locator(`${id('flow-edge')}[data-from^="${from}"][data-to^="${to}"]`).count(), 1, `an edge from ${from} to ${to}`);
+  }
+
+  await openView(page, 'partitions');
+  const row = page.locator(`${id('worker-row')}[data-kind="downsample"]`);
+  assert.ok(isName(await row.getAttribute('data-worker'), downsampler));
+  assert.match(await row.innerText(), /downsample[\s\S]*0, 1, 2, 3/);
+  const { partitions } = await world.api('/api/partitions');
+  for (const { owner } of partitions) assert.ok(workers.some((worker) => isName(owner, worker)), owner);
+  assert.deepEqual(page.problems, []);
+});
+
+test('what newer versions say of themselves has boxes too, and nothing breaks', { timeout: 60_000 }, async () => {
+  const reports = await world.producer(`${world.group}_workers`);
+  const now = Date.now();
+  const said = { at: now, since: now, every: 600_000, version: '9.0', host: 'h', rate: 7.5, busy: 0, cpu: 0, records: 1, partitions: [] };
+  const database = `http://127.0.0.1:${world.database.address().port}`;
+  reports.write('source-1', { worker: 'source-1', kind: 'source', peer: database, to: 'rows_of_a_query', ...said });
+  reports.write('mirror-1', { worker: 'mirror-1', kind: '<b>mirror', to: `${world.topic}_alerts`, ...said });
+
+  const page = await openPage(browser);
+  await openDashboard(page, world.url);
+  for (const name of ['source:source-1', 'topic:rows_of_a_query', 'process:mirror-1']) await page.locator(`${id('flow-node')}[data-node="${name}"]`).waitFor();
+  assert.match(await page.locator(`${id('flow-node')}[data-node="process:mirror-1"]`).innerText(), /<b>mirror/);
+  const place = async (name) => (await page.locator(`${id('flow-node')}[data-node="${name}"]`).boundingBox()).x;
+  assert.ok(await place('topic:rows_of_a_query') < await place('source:source-1') && await place('source:source-1') < await place(`store:${database}`), 'the way back leads back');
+  const edge = page.locator(`${id('flow-edge')}[data-from="source:source-1"][data-to="topic:rows_of_a_query"] .edge-line`);
+  const [, fromX, toX] = /^M([\d.]+).* ([\d.]+) [\d.]+$/.exec(await edge.getAttribute('d'));
+  assert.ok(Number(toX) < Number(fromX), await edge.getAttribute('d'));
+  await page.screenshot({ path: path.join(out, 'flow-loop.png') });
+  assert.deepEqual(await accessibility(page), []);
+  await openView(page, 'partitions');
+  assert.match(await page.locator(`${id('worker-row')}[data-worker="mirror-1"]`).innerText(), /<b>mirror/);
+  assert.equal(await page.locator('main b').count(), 0);
+  await openView(page, 'flow');
   assert.deepEqual(page.problems, []);
 });

@@ -18,6 +18,7 @@ before(async () => {
   // A Kafka of its own: the usual names are free.
   world = await World.create('pictures', { partitions: 12, topic: 'emergency_generators', group: 'genwatch' });
   workers = ['w1', 'w2', 'w3'].map((name) => world.worker(name, ['--work', '500us']));
+  world.downsampler();
   await Promise.all([world.everythingByMqtt({ generators: 240, rate: 480 }), world.sink(), world.dashboard()]);
   await world.ready(workers);
 });

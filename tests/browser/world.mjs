@@ -168,17 +168,25 @@ export class World {
     }, { seconds: 90 });
   }
 
+  /** A worker that makes aggregates of a minute, soon after its end. */
+  downsampler() {
+    return this.start('downsample', 'downsample', ['--grace', '1s']);
+  }
+
   /** A producer of readings that the test makes up; Kafka's own, so that keys are placed as everybody's. */
-  async producer() {
+  async producer(topic = this.topic) {
     const tool = 'org.apache.kafka.tools.ConsoleProducer';
-    const program = new Program(`${this.name}-producer`, path.join(root, 'scripts/kafka'), ['tool', tool,
-      '--bootstrap-server', brokers, '--topic', this.topic, '--timeout', '0',
+    const program = new Program(`${this.name}-producer-${topic}`, path.join(root, 'scripts/kafka'), ['tool', tool,
+      '--bootstrap-server', brokers, '--topic', topic, '--timeout', '0',
       '--reader-property', 'parse.key=true', '--reader-property', 'key.separator=\t']);
     this.programs.push(program);
     return {
       send(id, values = {}) {
         const reading = { generatorID: id, lat: 40.66, lon: -111.99, temperature: 74, pressure: 198, fuel: 901, ...values };
-        program.child.stdin.write(`${id}\t${JSON.stringify(reading)}\n`);
+        this.write(id, reading);
+      },
+      write(key, value) {
+        program.child.stdin.write(`${key}\t${JSON.stringify(value)}\n`);
       },
     };
   }

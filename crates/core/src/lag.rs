@@ -136,8 +136,8 @@ impl LagTrack {
         (last.at > first.at).then_some((first, last))
     }
 
-    fn per_second(&self, of: impl Fn(&Look) -> Offset) -> f64 {
-        let Some((first, last)) = self.span(RATE_SPAN) else { return 0.0 };
+    fn per_second(&self, span: i64, of: impl Fn(&Look) -> Offset) -> f64 {
+        let Some((first, last)) = self.span(span) else { return 0.0 };
         let seconds = last.at.since(first.at) as f64 / 1000.0;
         ((of(last).0 - of(first).0) as f64 / seconds).max(0.0)
     }
@@ -145,13 +145,19 @@ impl LagTrack {
     /// Records committed a second, over the last ten seconds.
     #[must_use]
     pub fn processed(&self) -> f64 {
-        self.per_second(|look| look.next)
+        self.per_second(RATE_SPAN, |look| look.next)
+    }
+
+    /// Records committed a second over all that is kept, for a group that commits every few seconds.
+    #[must_use]
+    pub fn processed_slowly(&self) -> f64 {
+        self.per_second(WINDOW, |look| look.next)
     }
 
     /// Records that arrive a second, over the last ten seconds.
     #[must_use]
     pub fn arrivals(&self) -> f64 {
-        self.per_second(|look| look.end)
+        self.per_second(RATE_SPAN, |look| look.end)
     }
 
     /// Where the lag goes: by the means of the first and the second half of the window, as single looks jump with

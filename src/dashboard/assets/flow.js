@@ -332,16 +332,12 @@ function placeLabels(holder, edges, rects) {
   for (const item of [...edges].sort((a, b) => urgent(a) - urgent(b))) {
     const quiet = item.edge.status === 'absent' || (item.edge.status === 'idle' && !item.edge.lag);
     if (quiet || (abreast.get(item.bundle) > MOST_LABELS_ABREAST && urgent(item))) continue;
-    const lines = shortLabel(item.edge);
-    const width = Math.max(...lines.map((line) => line.length)) * 6.1 + 6;
-    const height = lines.length * 13 + 2;
-    const at = item.labelPlaces.find((place) => {
-      const box = { x: place.x - width / 2, y: place.y - height / 2, width, height };
-      return !taken.some((other) => overlap(box, other));
-    });
-    if (!at) continue;
-    taken.push({ x: at.x - width / 2, y: at.y - height / 2, width, height });
-    shown.push({ ...item, at, lines });
+    const all = shortLabel(item.edge);
+    // Where not all of it has room, the rate alone may have.
+    const placed = placeLabel(item, all, taken) ?? (all.length > 1 ? placeLabel(item, all.slice(0, 1), taken) : null);
+    if (!placed) continue;
+    taken.push(placed.box);
+    shown.push({ ...item, ...placed });
   }
   keyed(holder, shown, edgeKey, () => s('text', { class: 'edge-label', 'aria-hidden': 'true' }), (text, { edge, at, lines }) => {
     setAttribute(text, 'data-status', edge.status ?? 'ok');
@@ -354,6 +350,16 @@ function placeLabels(holder, edges, rects) {
       setAttribute(part, 'y', (at.y + 4 + (place - (lines.length - 1) / 2) * 13).toFixed(1));
     });
   });
+}
+
+function placeLabel(item, lines, taken) {
+  const width = Math.max(...lines.map((line) => line.length)) * 6.1 + 6;
+  const height = lines.length * 13 + 2;
+  for (const at of item.labelPlaces) {
+    const box = { x: at.x - width / 2, y: at.y - height / 2, width, height };
+    if (!taken.some((other) => overlap(box, other))) return { at, lines, box };
+  }
+  return null;
 }
 
 function overlap(a, b) {

@@ -346,9 +346,9 @@ impl Model {
                 partition: id,
                 owner: None,
                 lag: shown.lag(),
-                verdict: shown.verdict(),
+                verdict: self.progress.verdict_of(progress, id, now),
                 time_lag_ms: self.progress.time_lag_in(progress, id, now).unwrap_or(0),
-                processed: shown.processed(),
+                processed: progress.processed_slowly(id),
             })
         };
         progress.partitions().filter_map(partition).collect()

@@ -125,6 +125,9 @@ pub struct Edge {
 
 const PARTITIONS_PAGE: &str = "#/partitions";
 const ALARMS_PAGE: &str = "#/alarms";
+const SLOW: &str =
+    "readings wait for more than a minute; start another `genwatch downsample`, or see what holds it up";
+const STANDS: &str = "readings wait for more than a minute, and it commits nothing; its log says why";
 const FLEET_PAGE: &str = "#/fleet";
 
 impl Lineage {
@@ -306,26 +309,40 @@ impl Lineage {
         let shown = facts.workers.iter().filter(|known| shown_as(known, &Kind::Downsample));
         let all: Vec<&Known> = shown.collect();
         let is_of_minutes = |known: &Known| known.report.group.as_ref() == Some(&minutes);
-        let rate_of = |known: &Known| if known.is_there(facts.at) { known.rate() } else { 0.0 };
+        // It commits every few seconds: its reports jump, and its group's offsets over half a minute don't.
+        let rate_of = |known: &Known| {
+            let own = facts.downsample.iter().filter(|of| known.held.contains(&of.partition));
+            let committed: f64 = own.map(|of| of.processed).sum();
+            match known.is_there(facts.at) {
+                true if is_of_minutes(known) && committed > 0.0 => committed,
+                true => known.rate(),
+                false => 0.0,
+            }
+        };
         for known in &all {
             let report = &known.report;
             let from = report.from.as_ref().unwrap_or(&facts.names.readings);
             let to = report.to.as_ref().unwrap_or(&facts.names.aggregates);
             let id = format!("downsample:{}", report.worker);
-            let node = Node::of(known, "downsample", 4, &id, facts.at);
-            let status = node.status;
-            self.nodes.push(node);
+            let mut node = Node::of(known, "downsample", 4, &id, facts.at);
             let rate = rate_of(known);
-            let mut taken = Edge { status, ..Edge::new(&self.topic_named(from, 3), &id, rate) };
+            node.rate = Some(tenth(rate));
+            let mut taken = Edge::new(&self.topic_named(from, 3, rate), &id, rate);
             if is_of_minutes(known) && *from == facts.names.readings {
                 let own = || facts.downsample.iter().filter(|of| known.held.contains(&of.partition));
                 taken.lag = Some(own().map(|of| of.lag).sum());
                 taken.time_lag_ms = own().map(|of| of.time_lag_ms).max();
-                if status == Status::Ok {
-                    taken.status = judge(own()).0;
+                if node.status == Status::Ok {
+                    (node.status, node.reason) = match own().map(|of| of.verdict).max() {
+                        None | Some(Verdict::Ok) => (Status::Ok, None),
+                        Some(Verdict::Behind) => (Status::Warn, Some(SLOW.to_owned())),
+                        Some(_) => (Status::Error, Some(STANDS.to_owned())),
+                    };
                 }
             }
+            taken.status = node.status;
             self.edges.push(taken);
+            self.nodes.push(node);
             let beside: f64 = all
                 .iter()
                 .filter(|other| other.report.to.as_ref().unwrap_or(&facts.names.aggregates) == to)
@@ -334,7 +351,7 @@ impl Lineage {
             let written = Role::ALL.into_iter().find(|role| facts.names.name(*role) == to);
             let written = written.and_then(|role| facts.topics.get(&role)).map_or(0.0, |topic| topic.rate);
             let share = if beside > 0.0 { rate / beside } else { 0.0 };
-            let to = self.topic_named(to, 5);
+            let to = self.topic_named(to, 5, rate);
             self.flow(&id, &to, written * share);
         }
         let nobody = !all.iter().any(|known| is_of_minutes(known));
@@ -371,7 +388,7 @@ impl Lineage {
             self.nodes.push(node);
             self.flow(&store, &id, rate);
             if let Some(to) = &source.report.to {
-                let to = self.topic_named(to, 5);
+                let to = self.topic_named(to, 5, rate);
                 self.flow(&id, &to, rate);
             }
         }
@@ -387,21 +404,24 @@ impl Lineage {
             let rate = node.rate.unwrap_or_default();
             self.nodes.push(node);
             if let Some(from) = &known.report.from {
-                let from = self.topic_named(from, 3);
+                let from = self.topic_named(from, 3, rate);
                 self.flow(&from, &id, rate);
             }
             if let Some(to) = &known.report.to {
-                let to = self.topic_named(to, 5);
+                let to = self.topic_named(to, 5, rate);
                 self.flow(&id, &to, rate);
             }
         }
     }
 
-    /// Returns the id of a topic's node; adds one, in this column, for a topic that isn't one of ours.
-    fn topic_named(&mut self, name: &str, rank: u8) -> String {
+    /// Returns the id of a topic's node; adds one, in this column, for a topic that isn't one of ours. Of that, all that
+    /// is known is what flows.
+    fn topic_named(&mut self, name: &str, rank: u8, rate: f64) -> String {
         let id = topic_id(name);
-        if !self.nodes.iter().any(|node| node.id == id) {
-            self.nodes.push(Node::new(&id, "topic", name, rank, Status::Idle));
+        match self.nodes.iter_mut().find(|node| node.id == id) {
+            Some(node) if node.rate.is_none() && rate > 0.0 => node.status = Status::Ok,
+            Some(_) => {}
+            None => self.nodes.push(Node::new(&id, "topic", name, rank, flow(rate))),
         }
         id
     }
@@ -790,11 +810,13 @@ mod tests {
         let taken = edge(&lineage, "topic:t", "downsample:d1");
         assert_eq!(
             (&taken["lag"], &taken["time_lag_ms"], &taken["rate"]),
-            (&7.into(), &70.into(), &500.0.into())
+            (&7.into(), &70.into(), &100.0.into())
         );
         let stalled = edge(&lineage, "topic:t", "downsample:d2");
         assert_eq!((&stalled["lag"], &stalled["status"]), (&50.into(), &"error".into()));
-        assert_eq!(edge(&lineage, "downsample:d1", "topic:t_1m")["rate"], 2.0, "its half");
+        assert_eq!(node(&lineage, "downsample:d2")["reason"], STANDS);
+        assert_eq!(edge(&lineage, "topic:t", "downsample:d2")["rate"], 200.0, "of two partitions");
+        assert_eq!(edge(&lineage, "downsample:d1", "topic:t_1m")["rate"], 1.3, "its third");
         assert!(edge(&lineage, "topic:t_1m", "downsample:h")["lag"].is_null(), "that group isn't followed");
         assert_eq!(node(&lineage, "topic:t_1h")["rank"], 5);
         edge(&lineage, "downsample:h", "topic:t_1h");
@@ -834,6 +856,10 @@ mod tests {
         assert_eq!(edge(&lineage, store, "source:r")["rate"], 500.0);
         assert_eq!(edge(&lineage, "source:r", "topic:t")["rate"], 500.0);
         edge(&lineage, "source:q", "topic:rows");
+        assert_eq!(
+            (&node(&lineage, "topic:rows")["status"], &node(&lineage, "topic:rows")["rank"]),
+            (&"ok".into(), &5.into())
+        );
         assert_eq!(node(&lineage, "source:r")["status"], "ok", "it has no partitions, and isn't idle");
         assert_eq!(node(&lineage, "producers")["rate"], 500.0, "half of what arrives is the source's");
     }

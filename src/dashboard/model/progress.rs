@@ -228,8 +228,27 @@ impl GroupProgress {
         if bounds.lag() == 0 {
             return Some(0);
         }
-        let at = self.tracks.get(&id)?.times.at(bounds.next())?;
+        let times = &self.tracks.get(&id)?.times;
+        // Of what is older than any timestamp here, it is known to be that old.
+        let older = times.first().filter(|(first, _)| bounds.next() < *first).map(|(_, at)| at);
+        let at = times.at(bounds.next()).or(older)?;
         Some(now.since(at).max(0))
+    }
+
+    /// Records that a group commits a second in one partition, if it commits every few seconds.
+    #[must_use]
+    pub fn processed_slowly(&self, id: PartitionId) -> f64 {
+        self.tracks.get(&id).map_or(0.0, |track| track.looks.processed_slowly())
+    }
+
+    /// What to think of another group that commits every few seconds, in the same topic: so short a standstill is none.
+    #[must_use]
+    pub fn verdict_of(&self, other: &GroupProgress, id: PartitionId, now: Millis) -> Verdict {
+        match self.time_lag_in(other, id, now) {
+            Some(behind) if behind > SLOW && other.processed_slowly(id) > 0.0 => Verdict::Behind,
+            Some(behind) if behind > SLOW => Verdict::Stalled,
+            _ => Verdict::Ok,
+        }
     }
 
     /// All partitions together.
@@ -246,6 +265,9 @@ impl GroupProgress {
         }
     }
 }
+
+/// A group that commits every few seconds is slow when it is this far behind, in milliseconds.
+const SLOW: i64 = 60_000;
 
 /// How far back [`Bursts`] look, in milliseconds: two windows of a minute close in that time.
 const BURSTS: i64 = 120_000;
@@ -378,6 +400,35 @@ mod tests {
         assert_eq!(readers.time_lag_of(&other, now), Some(0));
         look(&mut other, 12, 100, 200);
         assert_eq!(readers.time_lag_of(&other, now), None, "nobody has read that yet");
+    }
+
+    #[test]
+    fn a_group_that_commits_now_and_then_is_slow_after_a_minute() {
+        let (mut readers, mut other) = (GroupProgress::default(), GroupProgress::default());
+        for offset in 50..300 {
+            readers.note_time(ID, Offset(offset), Millis(1_000_000 + offset * 1000));
+        }
+        let verdict =
+            |other: &GroupProgress, now: i64| readers.verdict_of(other, ID, Millis(1_000_000 + now * 1000));
+        for second in 295..=300 {
+            look(&mut other, second, 290, 300);
+        }
+        assert_eq!(verdict(&other, 300), Verdict::Ok, "it commits every few seconds");
+        assert_eq!(verdict(&other, 351), Verdict::Stalled);
+        assert!((other.processed_slowly(ID) - 0.0).abs() < 1e-9);
+        look(&mut other, 352, 291, 300);
+        look(&mut other, 353, 292, 300);
+        assert_eq!(verdict(&other, 353), Verdict::Behind);
+        for second in 354..=400 {
+            // Every five seconds, 50 at once.
+            look(&mut other, second, 300 + second / 5 * 50, 100_000);
+        }
+        assert!((other.processed_slowly(ID) - 10.0).abs() < 1e-9, "{}", other.processed_slowly(ID));
+        let mut old = GroupProgress::default();
+        look(&mut old, 300, 3, 300);
+        assert_eq!(readers.time_lag_of(&old, Millis(1_300_000)), Some(250_000), "at least");
+        look(&mut old, 301, 300, 300);
+        assert_eq!(verdict(&old, 301), Verdict::Ok);
     }
 
     #[test]

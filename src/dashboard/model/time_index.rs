@@ -43,6 +43,12 @@ impl TimeIndex {
         }
     }
 
+    /// The oldest record that is known.
+    #[must_use]
+    pub fn first(&self) -> Option<(Offset, Millis)> {
+        self.entries.first().copied()
+    }
+
     /// The newest record.
     #[must_use]
     pub fn last(&self) -> Option<(Offset, Millis)> {
