@@ -89,6 +89,16 @@ fn every_example_of_the_page_does_what_it_shows() {
 }
 
 #[test]
+fn a_source_takes_the_example_of_its_section() {
+    let page = page();
+    let (_, section) = page.split_once("\n## In a source\n").expect("a section");
+    let (section, _) = section.split_once("\n## ").expect("an end");
+    let (_, steps) = blocks(section).into_iter().find(|(words, _)| *words == "toml steps").expect("steps");
+    let transform = Transform::parse(steps, Path::new("page.toml"), Command::SOURCE).expect("a file");
+    assert_eq!(transform.steps().count(), 4);
+}
+
+#[test]
 fn the_page_has_every_kind_and_every_unit() {
     let page = page();
     let error = |text: &str| {

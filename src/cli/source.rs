@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::{ArgGroup, Args, Subcommand};
+use genwatch_core::transform::Transform;
+use genwatch_core::transform::record::Command as TransformCommand;
 use genwatch_kafka::clock;
 use genwatch_kafka::config::worker_name;
 use genwatch_kafka::topic_reader::StartAt;
+use genwatch_kafka::topics::Topics;
 
 use super::options::topic_name;
 use super::sink::{TokenText, token};
+use super::transform::TransformOptions;
 use super::{ClusterOptions, Failure};
 use crate::source::SourceConfig;
 use crate::source::influx::client::QueryClient;
@@ -38,7 +42,8 @@ enum Store {
 ///
 /// Rows and cursor are written in one transaction, so readers with isolation.level=read_committed see each row once,
 /// whatever is killed. Each scan begins --rescan before the newest row, so rows that arrive late are found; a value that
-/// has changed there is produced again, as a correction. One source of a --name runs at a time: a newer one replaces an
+/// has changed there is produced again, as a correction. --transform changes rows before they are produced, in the same
+/// transaction. One source of a --name runs at a time: a newer one replaces an
 /// older one. SIGTERM ends after the transaction under way; at the end one JSON summary is printed.
 #[derive(Debug, Args)]
 #[command(
@@ -129,6 +134,9 @@ struct Influx {
     #[arg(long, value_name = "COLUMN", env = "GENWATCH_TIME_COLUMN")]
     time_column: Option<String>,
 
+    #[command(flatten)]
+    transform: TransformOptions,
+
     /// Stop once everything up to now is produced.
     #[arg(long, env = "GENWATCH_EXIT_AT_END")]
     exit_at_end: bool,
@@ -158,15 +166,23 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
     let client =
         QueryClient::new(&options.url, options.ca_file.as_deref(), token, query, options.align, shape);
     let topics = options.cluster.topics();
-    if [&topics.sources, &topics.state, &topics.workers].contains(&&options.to_topic) {
+    let reserved = vec![topics.sources.clone(), topics.state, topics.workers.clone()];
+    if reserved.contains(&options.to_topic) {
         let taken = anyhow!("--to-topic {}: the group keeps its own records there", options.to_topic);
         return Err(Failure::usage(taken));
+    }
+    let transform = options.transform.load(TransformCommand::SOURCE)?;
+    if let Some(transform) = &transform {
+        check_targets(transform, &reserved)?;
     }
     let config = SourceConfig {
         connection: options.cluster.connection()?,
         group: options.cluster.group.clone(),
         name: options.name.clone().unwrap_or_else(|| options.to_topic.clone()),
         to_topic: options.to_topic.clone(),
+        transform,
+        dead_letters: Topics::new(&options.to_topic, &options.cluster.group).dead_letters,
+        reserved,
         cursors: topics.sources,
         worker: worker_name(),
         reports: topics.workers,
@@ -182,6 +198,16 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         exit_at_end: options.exit_at_end,
     };
     super::run_service(options.http.as_ref(), |context| Ok(crate::source::run(config, context)?))
+}
+
+/// Refuses a route to one of the group's own topics.
+fn check_targets(transform: &Transform, reserved: &[String]) -> Result<(), Failure> {
+    match transform.fixed_targets().find(|(topic, _)| reserved.iter().any(|one| one == topic)) {
+        Some((topic, step)) => {
+            Err(Failure::usage(anyhow!("{step}: {topic}: the group keeps its own records there")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn query(options: &Influx) -> Result<Query, Failure> {

@@ -13,8 +13,8 @@ use super::Failure;
 #[derive(Debug, Args)]
 pub(super) struct TransformOptions {
     /// A TOML file with the steps that change records on the way: rename, drop, keep, insert, cast, mask, flatten,
-    /// convert, route, filter, timestamp, tag. A record that a step fails on goes to <TOPIC>_dlq. See
-    /// docs/transformations.md.
+    /// convert, route, filter, timestamp, tag. A record that a step fails on goes to <TOPIC>_dlq, of
+    /// a source to <TO_TOPIC>_dlq. See docs/transformations.md.
     #[arg(long, value_name = "FILE", env = "GENWATCH_TRANSFORM")]
     transform: Option<PathBuf>,
 }

@@ -13,6 +13,7 @@
 //! * [`reporter`]: what a service says of itself in `<group>_workers`.
 //! * [`stderr`]: log lines that can't be written are dropped. [`mod@panic`]: a panic ends the process.
 //! * [`backoff`]: the delay before a request is repeated.
+//! * [`targets`]: topics that a route of `--transform` may lead to.
 //! * `genwatch_kafka::log_limit`: limits repeated log lines. `genwatch_kafka::clock`: the clocks.
 
 pub mod backoff;
@@ -22,6 +23,7 @@ pub mod panic;
 pub mod readiness;
 pub mod reporter;
 pub mod stderr;
+pub mod targets;
 
 pub use genwatch_kafka::log_limit::LogLimiter;
 pub use metrics::{MetricsError, MetricsRegistry};

@@ -1,7 +1,9 @@
 //! A source's configuration, summary and errors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use genwatch_core::transform::Transform;
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::error::ClientError;
@@ -13,6 +15,7 @@ use super::cursor::StateError;
 use super::influx::client::{QueryClient, Refused};
 use super::time::Nanos;
 use crate::service::MetricsError;
+use crate::service::targets::TargetError;
 
 /// A source's configuration.
 pub struct SourceConfig {
@@ -24,6 +27,12 @@ pub struct SourceConfig {
     pub name: String,
     /// The topic that the rows go to.
     pub to_topic: String,
+    /// What is changed of rows on the way.
+    pub transform: Option<Arc<Transform>>,
+    /// The topic of rows that a step fails on: `<to-topic>_dlq`. Needed only with `transform`.
+    pub dead_letters: String,
+    /// The group's own topics: no row may go there.
+    pub reserved: Vec<String>,
     /// The topic of cursors: `<group>_sources`.
     pub cursors: String,
     /// The process's name in its reports; unique in the group.
@@ -55,6 +64,10 @@ pub struct SourceSummary {
     pub corrections: u64,
     /// Rows found again and skipped.
     pub repeats: u64,
+    /// Rows that a filter of `--transform` dropped.
+    pub filtered: u64,
+    /// Rows that a step of `--transform` failed on, and that are in Kafka as dead letters.
+    pub dead_letters: u64,
     /// Queries answered completely.
     pub queries: u64,
     /// Queries and transactions that failed.
@@ -76,6 +89,20 @@ pub enum SourceError {
     /// The cursors can't be read.
     #[error("the cursor can't be read")]
     Reader(#[from] TopicReaderError),
+    /// A topic that a step of the transformations names.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// There is no topic for rows that a step fails on.
+    #[error(
+        "topic {topic} does not exist, and with --transform the rows that a step fails on go there: create it by \
+         `genwatch topics create --topic {to_topic}`"
+    )]
+    NoDeadLetters {
+        /// The missing topic.
+        topic: String,
+        /// The topic that the rows go to.
+        to_topic: String,
+    },
     /// A request failed.
     #[error("Kafka refuses")]
     Client(#[from] ClientError),

@@ -24,7 +24,7 @@ pub struct Cursor {
     pub floor: Nanos,
     /// A digest of the query.
     pub query: String,
-    /// Rows produced since the source first began.
+    /// Rows dealt with since the source first began: produced, filtered out, or made dead letters.
     pub rows: u64,
 }
 

@@ -20,6 +20,10 @@ pub struct SourceMetrics {
     pub corrections: IntCounter,
     /// `genwatch_source_repeats_total`: rows found again and skipped.
     pub repeats: IntCounter,
+    /// `genwatch_source_filtered_total`: dropped by a filter of `--transform`.
+    pub filtered: IntCounter,
+    /// `genwatch_source_dead_letters_total{step}`: rows that a step of `--transform` failed on, committed.
+    pub dead_letters: IntCounterVec,
     /// `genwatch_source_queries_total`: answered completely.
     pub queries: IntCounter,
     /// `genwatch_source_errors_total{kind}`: `query`, `database` or `kafka`.
@@ -51,6 +55,12 @@ impl SourceMetrics {
                 "Rows produced because a value had changed.",
             )?,
             repeats: counter("genwatch_source_repeats_total", "Rows found again and skipped.")?,
+            filtered: counter("genwatch_source_filtered_total", "Rows that a filter of --transform dropped.")?,
+            dead_letters: registry.counters(
+                "genwatch_source_dead_letters_total",
+                "Rows that a step of --transform failed on, by number and kind of the step: they are dead letters.",
+                &["step"],
+            )?,
             queries: counter("genwatch_source_queries_total", "Queries answered completely.")?,
             errors: registry.counters(
                 "genwatch_source_errors_total",

@@ -2,8 +2,9 @@
 //!
 //! The path of a row: a scan goes over the time from the floor to now in slices ([`slices`]). The database answers one
 //! slice at a time ([`influx`], on a thread of its own: [`reading`]), and each row becomes a record ([`record`]). Rows
-//! that have been produced are skipped ([`seen`]). New ones, the cursor and their digests are committed in one
-//! transaction ([`progress`](self)).
+//! that have been produced are skipped ([`seen`]). New ones pass the steps of `--transform`
+//! ([`transforming`](self)), and what becomes of them ([`outgoing`]), the cursor and their digests are committed in
+//! one transaction ([`progress`](self)).
 //!
 //! Guarantees, for readers of committed records: each version of a row that a scan sees is in the topic once, whatever
 //! ends this process or Kafka's. A row is found if it arrives in the database while it is at most `rescan` older than
@@ -16,21 +17,26 @@ pub mod config;
 pub mod cursor;
 pub mod influx;
 pub mod metrics;
+pub mod outgoing;
 mod progress;
 pub mod reading;
 pub mod record;
 pub mod seen;
 pub mod slices;
+mod taken;
 pub mod time;
+mod transforming;
 
 pub use config::{SourceConfig, SourceError, SourceSummary};
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 use genwatch_core::report::Kind;
+use genwatch_core::types::Millis;
 use genwatch_kafka::admin::{Cluster, ClusterError};
 use genwatch_kafka::clock;
 
@@ -39,19 +45,18 @@ use crate::service::reporter::{Activity, Identity, Reporter, Reporting};
 use crate::service::{Context, Health, LogLimiter, NotReady};
 use influx::client::{AskError, Refused};
 use metrics::SourceMetrics;
-use progress::{Committed, Names, Progress};
+use outgoing::Target;
+use progress::{Committed, Names, Progress, Writing};
 use reading::{Piece, Reading};
 use record::SourceRow;
 use seen::Observed;
 use slices::{Slice, Slices};
+use taken::{Counts, Taken};
 use time::Nanos;
+use transforming::{Transformed, Transforming};
 
 /// The longest wait of one turn of the loop.
 const LOOP_SLEEP_MAX: Duration = Duration::from_millis(50);
-/// The most rows of a transaction.
-const TRANSACTION_ROWS: usize = 50_000;
-/// The most bytes of a transaction's rows. Their digests come to less.
-const TRANSACTION_BYTES: usize = 8 << 20;
 /// Interval of commits that say only that this process is there: so a process that was replaced notices.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// Interval of reports.
@@ -64,17 +69,26 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub fn run(config: SourceConfig, context: Context) -> Result<SourceSummary, SourceError> {
     let metrics = SourceMetrics::register(&context.metrics)?;
     let not_ready = Conditions::register(&context.health);
-    let cluster = Cluster::connect(&config.connection)?;
+    let cluster = Arc::new(Cluster::connect(&config.connection)?);
+    let (transforming, limits) = Transforming::new(&config, &cluster)?;
+    for step in transforming.iter().flat_map(Transforming::steps) {
+        metrics.dead_letters.with_label_values(&[step.label()]);
+    }
     let url = config.client.url().to_owned();
+    let fixed = config.transform.iter().flat_map(|transform| transform.fixed_targets());
+    let dead_letters = config.transform.is_some().then(|| config.dead_letters.clone());
     let names = Names {
         name: config.name,
         to_topic: config.to_topic.clone(),
         cursors: config.cursors,
         query: config.client.digest(),
+        targets: fixed.map(|(topic, _)| topic.to_owned()).chain(dead_letters.clone()).collect(),
+        dead_letters: dead_letters.unwrap_or_default(),
     };
     let (connection, group) = (config.connection.clone(), &config.group);
     let kafka_away = not_ready.kafka_away.clone();
-    let begun = Progress::begin(names, group, connection, cluster, context.clone(), kafka_away, config.from)?;
+    let writing = Writing { group, connection, limits, cluster, kafka_away };
+    let begun = Progress::begin(names, writing, context.clone(), config.from)?;
     let Some(progress) = begun else { return Ok(SourceSummary::default()) };
     not_ready.starting.set(false);
     tracing::info!(database = url, topic = config.to_topic, "producing the rows of the query");
@@ -95,14 +109,14 @@ pub fn run(config: SourceConfig, context: Context) -> Result<SourceSummary, Sour
         slices: Slices::new(config.align),
         progress,
         reading,
+        transforming,
         context,
         metrics,
         not_ready,
         every: config.every,
         rescan: config.rescan,
         exit_at_end: config.exit_at_end,
-        rows: Vec::new(),
-        bytes: 0,
+        taken: Taken::default(),
         works: false,
         committed: Instant::now(),
         backoff: Backoff::default(),
@@ -117,6 +131,8 @@ pub fn run(config: SourceConfig, context: Context) -> Result<SourceSummary, Sour
 struct Source {
     progress: Progress,
     reading: Reading,
+    /// `None` without `--transform`.
+    transforming: Option<Transforming>,
     slices: Slices,
     reports: Reports,
     context: Context,
@@ -125,9 +141,8 @@ struct Source {
     every: Duration,
     rescan: Duration,
     exit_at_end: bool,
-    /// New rows since the last commit.
-    rows: Vec<SourceRow>,
-    bytes: usize,
+    /// What became of new rows since the last commit.
+    taken: Taken,
     /// Whether a scan has ever been complete: the query works.
     works: bool,
     /// When something was last committed.
@@ -221,7 +236,7 @@ impl Source {
     fn read(&mut self, slice: Slice) -> Result<SliceEnd, SourceError> {
         let begun = Instant::now();
         self.progress.seen.begin();
-        self.clear();
+        self.taken.clear();
         let (mut newest, mut repeats, mut taken) = (self.progress.cursor.cursor, 0, 0);
         let pieces = self.reading.ask(slice);
         loop {
@@ -231,9 +246,14 @@ impl Source {
             }
             match pieces.recv_timeout(LOOP_SLEEP_MAX) {
                 Ok(Piece::Rows(rows)) => {
+                    let now = clock::now();
                     for row in rows {
                         newest = newest.max(row.time);
-                        repeats += u64::from(!self.take(row));
+                        match self.take(row, now) {
+                            Took::New => {}
+                            Took::Repeat => repeats += 1,
+                            Took::Later => return Ok(self.kafka_does_not_say()),
+                        }
                     }
                 }
                 Ok(Piece::End) => break,
@@ -244,12 +264,12 @@ impl Source {
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(SliceEnd::Again),
             }
-            if self.rows.len() >= TRANSACTION_ROWS || self.bytes >= TRANSACTION_BYTES {
+            if self.taken.is_full() {
                 if self.slices.shrink(slice) {
                     return Ok(SliceEnd::Again);
                 }
                 // The cursor stays: rows of other series, with earlier times, are still to come.
-                taken += self.rows.len();
+                taken += self.taken.rows();
                 match self.commit(self.progress.cursor.cursor)? {
                     Committed::Done => {}
                     other => return Ok(other.into()),
@@ -257,11 +277,12 @@ impl Source {
             }
         }
         self.answered(begun);
-        taken += self.rows.len();
+        taken += self.taken.rows();
         let is_replaced = self.progress.seen.complete();
         self.summary.repeats += repeats;
         self.metrics.repeats.inc_by(repeats);
-        if !self.rows.is_empty() || is_replaced || newest > self.progress.cursor.cursor {
+        // A row that was filtered out has to be remembered, too.
+        if self.taken.rows() > 0 || is_replaced || newest > self.progress.cursor.cursor {
             match self.commit(newest)? {
                 Committed::Done => {}
                 other => return Ok(other.into()),
@@ -271,50 +292,76 @@ impl Source {
         Ok(SliceEnd::Done)
     }
 
-    /// Takes a row; returns whether it is new.
-    fn take(&mut self, row: SourceRow) -> bool {
-        match self.progress.seen.observe(row.time, row.digest) {
-            Observed::Known => return false,
-            Observed::Correction => self.reports.corrections += 1,
-            Observed::New if row.time < self.progress.cursor.cursor => self.reports.late += 1,
-            Observed::New => {}
+    /// Takes a row, as the steps leave it if it is new.
+    fn take(&mut self, row: SourceRow, now: Millis) -> Took {
+        // By the row as it came: steps may change in a file, and what is known must stay known.
+        let observed = self.progress.seen.observe(row.time, row.digest);
+        if observed == Observed::Known {
+            return Took::Repeat;
         }
-        self.bytes += row.bytes();
-        self.rows.push(row);
-        true
+        let is_late = row.time < self.progress.cursor.cursor;
+        let transformed = match &mut self.transforming {
+            Some(transforming) => transforming.apply(row, now),
+            None => Transformed::Record(row.into()),
+        };
+        match transformed {
+            Transformed::Record(record) => self.taken.add(record, observed, is_late),
+            Transformed::Filtered => self.taken.counts.filtered += 1,
+            Transformed::Later => return Took::Later,
+        }
+        Took::New
     }
 
-    fn clear(&mut self) {
-        self.rows.clear();
-        (self.bytes, self.reports.late, self.reports.corrections) = (0, 0, 0);
+    /// Waits, and reads the slice again.
+    fn kafka_does_not_say(&mut self) -> SliceEnd {
+        self.error("kafka");
+        self.not_ready.kafka_away.set(true);
+        let reason = "no answer about the topic of a route".to_owned();
+        self.warn("target", reason, "Kafka does not say whether a topic exists: waiting");
+        let wait = self.backoff.wait(None, chance());
+        self.wait(wait);
+        if self.context.is_stopping() { SliceEnd::Stopped } else { SliceEnd::Again }
     }
 
     /// Commits the new rows, in the order of their times.
     fn commit(&mut self, newest: Nanos) -> Result<Committed, SourceError> {
         let begun = Instant::now();
-        self.rows.sort_by_key(|row| row.time);
+        self.taken.records.sort_by_key(|record| record.time);
         let floor = self.slices.bound(newest.before(self.rescan));
-        let committed = self.progress.commit(&self.rows, newest, floor)?;
+        let Taken { records, counts, .. } = &self.taken;
+        let committed = self.progress.commit(records, counts.filtered, newest, floor)?;
         match committed {
             Committed::Done => {
-                let (rows, late, corrections) =
-                    (self.rows.len() as u64, self.reports.late, self.reports.corrections);
-                self.summary.rows += rows;
-                self.summary.late += late;
-                self.summary.corrections += corrections;
+                self.count();
                 self.summary.commits += 1;
                 self.summary.seconds = self.begun.elapsed().as_secs_f64();
-                self.metrics.rows.inc_by(rows);
-                self.metrics.late.inc_by(late);
-                self.metrics.corrections.inc_by(corrections);
                 self.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
                 self.committed = Instant::now();
             }
             Committed::Again => self.error("kafka"),
             Committed::Stopped => {}
         }
-        self.clear();
+        self.taken.clear();
         Ok(committed)
+    }
+
+    /// Counts what was committed.
+    fn count(&mut self) {
+        let Counts { rows, late, corrections, filtered } = self.taken.counts;
+        self.summary.rows += rows;
+        self.summary.late += late;
+        self.summary.corrections += corrections;
+        self.summary.filtered += filtered;
+        self.metrics.rows.inc_by(rows);
+        self.metrics.late.inc_by(late);
+        self.metrics.corrections.inc_by(corrections);
+        self.metrics.filtered.inc_by(filtered);
+        for record in &self.taken.records {
+            if let Target::DeadLetters { step } = &record.target {
+                self.summary.dead_letters += 1;
+                self.metrics.dead_letters.with_label_values(&[step]).inc();
+            }
+        }
     }
 
     fn error(&mut self, kind: &str) {
@@ -349,8 +396,7 @@ impl Source {
         self.warn(kind, reason, "the database does not answer the query: waiting");
         // It may have been too much.
         self.slices.shrink(slice);
-        let chance = f64::from(RandomState::new().hash_one(()) as u32) / f64::from(u32::MAX);
-        let wait = self.backoff.wait(after, chance);
+        let wait = self.backoff.wait(after, chance());
         self.wait(wait);
         Ok(if self.context.is_stopping() { SliceEnd::Stopped } else { SliceEnd::Again })
     }
@@ -372,7 +418,7 @@ impl Source {
             checked => checked?,
         }
         self.progress.seen.begin();
-        self.clear();
+        self.taken.clear();
         self.commit(self.progress.cursor.cursor)?;
         Ok(())
     }
@@ -404,24 +450,37 @@ impl Source {
         self.reports.tell(Activity {
             not_ready: self.context.health.ready().err(),
             records: self.summary.rows,
-            in_flight: self.rows.len() as u64,
+            in_flight: self.taken.records.len() as u64,
             ..Activity::default()
         });
     }
 }
 
-/// What the source says of itself, and counts since the last commit.
+/// A number between 0 and 1.
+fn chance() -> f64 {
+    f64::from(RandomState::new().hash_one(()) as u32) / f64::from(u32::MAX)
+}
+
+/// What a row of an answer was.
+enum Took {
+    /// A new one.
+    New,
+    /// One that is known.
+    Repeat,
+    /// A new one, but Kafka doesn't say whether its topic exists.
+    Later,
+}
+
+/// What the source says of itself.
 struct Reports {
     reporting: Reporting,
     idle: Duration,
     told: Instant,
-    late: u64,
-    corrections: u64,
 }
 
 impl Reports {
     fn new(reporting: Reporting) -> Reports {
-        Reports { reporting, idle: Duration::ZERO, told: Instant::now(), late: 0, corrections: 0 }
+        Reports { reporting, idle: Duration::ZERO, told: Instant::now() }
     }
 
     fn tell(&mut self, activity: Activity) {

@@ -9,11 +9,15 @@
 //! end is unknown has either happened or not, and the scan begins again at the floor.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use genwatch_core::types::TopicId;
 use genwatch_kafka::admin::{Cluster, ClusterError, TopicPlan};
 use genwatch_kafka::clock;
+use genwatch_kafka::config::Connection;
+use genwatch_kafka::forward::ProducerLimits;
 use genwatch_kafka::topic_reader::{StartAt, TopicReader};
 use genwatch_kafka::topics::TopicConfig;
 use genwatch_kafka::transactions::{TransactionFailure, TransactionRecord, TransactionalWriter};
@@ -21,7 +25,7 @@ use uuid::Uuid;
 
 use super::config::SourceError;
 use super::cursor::{Cursor, StateFold, StateKey, chunk_value};
-use super::record::SourceRow;
+use super::outgoing::{Outgoing, Target};
 use super::seen::Seen;
 use super::time::Nanos;
 use crate::service::{Context, LogLimiter, NotReady};
@@ -46,6 +50,19 @@ pub(super) struct Names {
     pub(super) cursors: String,
     /// A digest of the query.
     pub(super) query: String,
+    /// More topics that must stay: those that steps name, and the dead letters.
+    pub(super) targets: BTreeSet<String>,
+    /// Where rows go that a step fails on; empty without steps.
+    pub(super) dead_letters: String,
+}
+
+/// What it takes to write.
+pub(super) struct Writing<'a> {
+    pub(super) group: &'a str,
+    pub(super) connection: Connection,
+    pub(super) limits: ProducerLimits,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) kafka_away: NotReady,
 }
 
 /// How far the source is, and the only way to get further.
@@ -53,14 +70,16 @@ pub(super) struct Progress {
     pub(super) cursor: Cursor,
     pub(super) seen: Seen,
     pub(super) names: Names,
-    connection: genwatch_kafka::config::Connection,
-    cluster: Cluster,
+    connection: Connection,
+    cluster: Arc<Cluster>,
     writer: TransactionalWriter,
     context: Context,
     kafka_away: NotReady,
     /// The id of the topic of cursors, if the brokers know ids.
     topic_id: Option<TopicId>,
     stopping: Cell<Option<Instant>>,
+    /// Where steps sent rows of a transaction that has not succeeded.
+    routed: BTreeSet<String>,
     log: LogLimiter<()>,
 }
 
@@ -80,17 +99,15 @@ impl Progress {
     /// `None` if the source stops meanwhile. `from` is where a source without a cursor begins.
     pub(super) fn begin(
         names: Names,
-        group: &str,
-        connection: genwatch_kafka::config::Connection,
-        cluster: Cluster,
+        writing: Writing<'_>,
         context: Context,
-        kafka_away: NotReady,
         from: Nanos,
     ) -> Result<Option<Progress>, SourceError> {
+        let Writing { group, connection, limits, cluster, kafka_away } = writing;
         cluster.require(&names.to_topic)?;
         ensure_topic(&cluster, &names.cursors)?;
         let topic_id = cluster.topic_ids(&[&names.cursors])?.remove(&names.cursors).flatten();
-        let writer = TransactionalWriter::new(&connection, &format!("{group}-source-{}", names.name));
+        let writer = TransactionalWriter::new(&connection, &format!("{group}-source-{}", names.name), limits);
         let cursor = Cursor {
             instance: Uuid::new_v4().to_string(),
             at: clock::now(),
@@ -110,6 +127,7 @@ impl Progress {
             kafka_away,
             topic_id,
             stopping: Cell::new(None),
+            routed: BTreeSet::new(),
             log: LogLimiter::default(),
         };
         Ok(progress.claim()?.then_some(progress))
@@ -168,10 +186,12 @@ impl Progress {
         }
     }
 
-    /// Commits these rows with the cursor at `newest`, and the digests of all rows observed.
+    /// Commits these records with the cursor at `newest`, and the digests of all rows observed: also of those that
+    /// were filtered out, so many.
     pub(super) fn commit(
         &mut self,
-        rows: &[SourceRow],
+        records: &[Outgoing],
+        filtered: u64,
         newest: Nanos,
         floor: Nanos,
     ) -> Result<Committed, SourceError> {
@@ -180,10 +200,12 @@ impl Progress {
         }
         self.cursor.cursor = self.cursor.cursor.max(newest);
         self.cursor.floor = self.cursor.floor.max(floor);
-        self.cursor.rows += rows.len() as u64;
+        self.cursor.rows += records.len() as u64 + filtered;
         let changes = self.seen.commit(self.cursor.floor);
-        match self.write(rows, changes) {
+        self.routed = records.iter().filter_map(Outgoing::routed_to).map(str::to_owned).collect();
+        match self.write(records, changes) {
             Ok(()) => {
+                self.routed.clear();
                 self.kafka_away.set(false);
                 Ok(Committed::Done)
             }
@@ -202,34 +224,41 @@ impl Progress {
 
     fn write(
         &mut self,
-        rows: &[SourceRow],
+        records: &[Outgoing],
         changes: Vec<super::seen::ChunkChange>,
     ) -> Result<(), TransactionFailure> {
         self.cursor.at = clock::now();
-        let Names { name, to_topic, cursors, .. } = &self.names;
+        let Names { name, to_topic, cursors, dead_letters, .. } = &self.names;
         // A cursor has no value that can't be encoded.
         let cursor = serde_json::to_vec(&self.cursor).unwrap_or_default();
         let chunks: Vec<(String, Option<Vec<u8>>)> = changes
             .iter()
             .map(|change| (StateKey::Chunk(change.chunk).to_text(name), chunk_value(change)))
             .collect();
-        let rows = rows.iter().map(|row| TransactionRecord {
-            topic: to_topic,
-            key: row.key.as_deref(),
-            value: Some(&row.value),
-            timestamp: Some(row.time.millis()),
+        let rows = records.iter().map(|record| TransactionRecord {
+            topic: match &record.target {
+                Target::Own => to_topic,
+                Target::Routed(topic) => topic,
+                Target::DeadLetters { .. } => dead_letters,
+            },
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            timestamp: Some(record.at),
+            headers: &record.headers,
         });
         let chunks = chunks.iter().map(|(key, value)| TransactionRecord {
             topic: cursors,
             key: Some(key.as_bytes()),
             value: value.as_deref(),
             timestamp: None,
+            headers: &[],
         });
         let cursor = TransactionRecord {
             topic: cursors,
             key: Some(name.as_bytes()),
             value: Some(&cursor),
             timestamp: None,
+            headers: &[],
         };
         let (context, stopping) = (&self.context, &self.stopping);
         self.writer.commit(rows.chain(chunks).chain([cursor]), || {
@@ -326,7 +355,9 @@ impl Progress {
     }
 
     fn look_for_topics(&self) -> Result<(), SourceError> {
-        self.cluster.require(&self.names.to_topic)?;
+        for topic in [&self.names.to_topic].into_iter().chain(&self.names.targets).chain(&self.routed) {
+            self.cluster.require(topic)?;
+        }
         let gone =
             || SourceError::CursorGone { topic: self.names.cursors.clone(), name: self.names.name.clone() };
         match self.cluster.require(&self.names.cursors) {

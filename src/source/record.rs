@@ -40,14 +40,6 @@ pub struct SourceRow {
     pub value: Vec<u8>,
 }
 
-impl SourceRow {
-    /// The bytes that it takes in a transaction.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.value.len() + self.key.as_ref().map_or(0, Vec::len)
-    }
-}
-
 /// Why a row makes no record. Another row of the same query won't make one either.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {

@@ -100,7 +100,9 @@ fn a_wrong_transformations_file_is_named_with_its_line_before_any_server_is_aske
     let path = file.path().to_str().unwrap();
     let place = format!("{path}:5: unknown key `filed`; known here: above, absent");
     let sink = ["sink", "influx", "--org", "o", "--bucket", "b"];
-    for command in [&["bridge"][..], &sink] {
+    let query = "v.timeRangeStart v.timeRangeStop";
+    let source = ["source", "influx", "--org", "o", "--query", query, "--to-topic", "t", "--token", "x"];
+    for command in [&["bridge"][..], &sink, &source] {
         assert_refused(&[command, &["--transform", path, "--brokers", &nobody()]].concat(), 2, &[&place]);
         let by_environment = command_of(command).env("GENWATCH_TRANSFORM", path).output().unwrap();
         assert_eq!(by_environment.status.code(), Some(2), "{by_environment:?}");

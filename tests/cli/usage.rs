@@ -23,7 +23,7 @@ const OFFERED: [(&str, &str); 16] = [
     ("sink influx", "--url --org --bucket --token --precision --measurement --transform"),
     (
         "source influx",
-        "--url --org --database --query --query-file --every --rescan --align --from --to-topic --name --token --key-column",
+        "--url --org --database --query --query-file --every --rescan --align --from --to-topic --name --token --key-column --transform",
     ),
     ("downsample", "--window --grace --late --from --to-topic"),
     ("dashboard", "--http --http-token"),

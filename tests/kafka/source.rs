@@ -7,6 +7,7 @@ mod owners;
 mod refusals;
 mod rows;
 mod stand_in;
+mod transforming;
 
 use std::collections::BTreeMap;
 

@@ -138,6 +138,22 @@ pub struct ProducerLimits {
     pub batch_bytes: Option<usize>,
 }
 
+impl ProducerLimits {
+    /// `batch.size` of a producer that keeps to them.
+    pub(crate) fn batch_size(self) -> usize {
+        let most = self.batch_bytes.map(|most| most.saturating_sub(BATCH_OVERHEAD).clamp(1, BATCH_BYTES));
+        most.unwrap_or(BATCH_BYTES)
+    }
+}
+
+/// Headers as librdkafka takes them; `None` if there are none.
+pub(crate) fn owned(headers: &[OwnHeader]) -> Option<OwnedHeaders> {
+    let all = OwnedHeaders::new_with_capacity(headers.len());
+    let add =
+        |all: OwnedHeaders, (key, value): &OwnHeader| all.insert(Header { key, value: value.as_deref() });
+    (!headers.is_empty()).then(|| headers.iter().fold(all, add))
+}
+
 /// Bytes of a request besides its records.
 const BATCH_OVERHEAD: usize = 1024;
 /// librdkafka's own default.
@@ -154,11 +170,8 @@ impl Forwarder {
         report: impl Fn(DeliveryReport) + Send + Sync + 'static,
     ) -> Result<Forwarder, ClientError> {
         let mut config = connection.producer();
-        let batch_bytes = limits
-            .batch_bytes
-            .map_or(BATCH_BYTES, |most| most.saturating_sub(BATCH_OVERHEAD).clamp(1, BATCH_BYTES));
         for (key, value) in [
-            ("batch.size", batch_bytes.to_string().as_str()),
+            ("batch.size", limits.batch_size().to_string().as_str()),
             // The sender waits, and its own source keeps what isn't durable: an outage loses nothing.
             ("message.timeout.ms", "0"),
             ("linger.ms", "5"),
@@ -185,15 +198,7 @@ impl Forwarder {
         queued.key = record.key;
         queued.payload = record.value;
         queued.partition = record.partition.map(|partition| partition.0);
-        if !record.headers.is_empty() {
-            let all = OwnedHeaders::new_with_capacity(record.headers.len());
-            queued.headers = Some(
-                record
-                    .headers
-                    .iter()
-                    .fold(all, |all, (key, value)| all.insert(Header { key, value: value.as_deref() })),
-            );
-        }
+        queued.headers = owned(record.headers);
         match self.producer.send(queued) {
             Ok(()) => Ok(true),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => Ok(false),

@@ -16,6 +16,7 @@ use super::commit::deliveries::Deliveries;
 use super::commit::retry::Retry;
 use super::commit::{STEP_TIMEOUT, make_producer};
 use super::config::{Connection, TRANSACTION_TIMEOUT};
+use super::forward::{OwnHeader, ProducerLimits, owned};
 use super::native;
 
 /// How long a record may wait for room in the client's queue before others are sent.
@@ -32,6 +33,8 @@ pub struct TransactionRecord<'a> {
     pub value: Option<&'a [u8]>,
     /// The record's time; `None` is now.
     pub timestamp: Option<Millis>,
+    /// Its headers.
+    pub headers: &'a [OwnHeader],
 }
 
 /// Why a transaction failed.
@@ -75,8 +78,11 @@ pub struct TransactionalWriter {
 impl TransactionalWriter {
     /// Prepares a writer with this transactional id. It writes once it is registered.
     #[must_use]
-    pub fn new(connection: &Connection, id: &str) -> TransactionalWriter {
+    pub fn new(connection: &Connection, id: &str, limits: ProducerLimits) -> TransactionalWriter {
         let mut config = connection.transactional_producer_as(id);
+        if connection.property("batch.size").is_none() {
+            config.set("batch.size", limits.batch_size().to_string());
+        }
         // See `may_write`.
         config.set("log.connection.close", "true");
         TransactionalWriter {
@@ -178,6 +184,7 @@ impl Transaction<'_> {
         base.key = record.key;
         base.payload = record.value;
         base.timestamp = record.timestamp.map(|at| at.0);
+        base.headers = owned(record.headers);
         loop {
             let Err((error, unsent)) = self.producer.send(base) else { return Ok(()) };
             match error.rdkafka_error_code() {

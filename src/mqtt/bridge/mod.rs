@@ -16,7 +16,6 @@ mod link;
 mod metrics;
 mod passing;
 pub mod summary;
-mod targets;
 mod transforming;
 
 use std::sync::Arc;
@@ -39,12 +38,12 @@ use super::message::TopicPatterns;
 use super::share::Share;
 use super::unacked::Unacked;
 use crate::service::reporter::{Activity, Identity, Reporter, Reporting};
+use crate::service::targets::{TargetError, Targets};
 use crate::service::{Context, Health, MetricsError, NotReady};
 use link::Link;
 use metrics::BridgeMetrics;
 use passing::{Oldest, Suspects};
 use summary::BridgeSummary;
-use targets::Targets;
 
 /// Messages that the broker may send before we acknowledge one (MQTT 5 receive maximum): enough for a round trip to
 /// Kafka at some ten thousand a second, and the most we hold during an outage of Kafka.
@@ -117,14 +116,8 @@ pub enum BridgeError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// A topic that a step of the transformations names.
-    #[error("{step}")]
-    Target {
-        /// The step.
-        step: String,
-        /// What is wrong with it.
-        #[source]
-        error: ClusterError,
-    },
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The configuration yields no client.
     #[error("cannot make the producer")]
     Client(#[source] ClientError),
@@ -180,7 +173,7 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
     let most_bytes = |topic| cluster.topic_config(topic, "max.message.bytes")?.parse().ok();
     let limits = ProducerLimits { batch_bytes: topics.into_iter().filter_map(most_bytes).min() };
     let oldest = Oldest::of(cluster.topic_config(&config.topics.readings, "message.timestamp.before.max.ms"));
-    let targets = Targets::new(cluster, transform)?;
+    let targets = Targets::new(Arc::new(cluster), transform)?;
     // Dropped last: the bridge's tombstone is its last word.
     let mut reporter = Reporter::default();
     let identity = Identity {

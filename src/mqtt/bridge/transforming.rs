@@ -7,9 +7,9 @@ use genwatch_kafka::forward::{Forwarded, OwnHeader};
 use rumqttc::Publish;
 
 use super::passing::{Kind, user_properties};
-use super::targets::Targets;
 use super::{Bridge, BridgeError};
 use crate::mqtt::message::MAX_AHEAD_MS;
+use crate::service::targets::Targets;
 
 /// What becomes of a reading.
 pub(super) enum Transformed {

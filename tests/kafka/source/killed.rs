@@ -13,7 +13,7 @@ use crate::world::influxdb::shared;
 use crate::world::{World, until};
 
 /// `GENWATCH_TEST_KILLS=30` for the proof by hand.
-fn kills() -> usize {
+pub(super) fn kills() -> usize {
     std::env::var("GENWATCH_TEST_KILLS").map_or(4, |count| count.parse().expect("a number"))
 }
 

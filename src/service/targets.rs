@@ -1,27 +1,35 @@
-//! Which topics a route may lead to: those that exist.
+//! Which topics a route of `--transform` may lead to: those that exist.
 //!
-//! A device may have a hand in the name of a topic, and Kafka may make every topic that somebody writes to. So the
-//! bridge writes only to topics that were made on purpose.
+//! Whoever writes the data may have a hand in the name of a topic, and Kafka may make every topic that somebody writes
+//! to. So a service writes only to topics that were made on purpose.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use genwatch_core::transform::Transform;
-use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::admin::{Cluster, ClusterError};
 
-use super::BridgeError;
-
-/// How long the bridge waits for an answer, in its loop.
+/// How long a service waits for an answer, in its loop.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a topic counts as missing before the bridge asks again.
+/// How long a topic counts as missing before it is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// The most topics remembered as missing; names beyond that are asked for each time.
 const MISSING_MAX: usize = 1000;
 
-/// The known topics. Owned by the bridge's loop.
-pub(super) struct Targets {
+/// A topic that a step of the transformations names can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+pub struct TargetError {
+    step: String,
+    #[source]
+    error: ClusterError,
+}
+
+/// The known topics. Owned by a service's loop.
+pub struct Targets {
     /// `None` if no step routes.
-    cluster: Option<Cluster>,
+    cluster: Option<Arc<Cluster>>,
     known: HashSet<String>,
     missing: HashSet<String>,
     /// When the oldest of `missing` was asked for.
@@ -29,15 +37,14 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    /// Requires the targets that the steps name; asks for others when a message goes there.
+    /// Requires the targets that the steps name; asks for others when a record goes there.
     ///
     /// # Errors
     /// When one is missing, with the step that names it.
-    pub(super) fn new(cluster: Cluster, transform: Option<&Transform>) -> Result<Targets, BridgeError> {
+    pub fn new(cluster: Arc<Cluster>, transform: Option<&Transform>) -> Result<Targets, TargetError> {
         let mut known = HashSet::new();
         for (name, step) in transform.iter().flat_map(|transform| transform.fixed_targets()) {
-            let missing = |error| BridgeError::Target { step: step.to_string(), error };
-            cluster.require(name).map_err(missing)?;
+            cluster.require(name).map_err(|error| TargetError { step: step.to_string(), error })?;
             known.insert(name.to_owned());
         }
         let cluster = transform.is_some_and(Transform::routes).then_some(cluster);
@@ -45,7 +52,7 @@ impl Targets {
     }
 
     /// Whether the topic exists; `None` while Kafka doesn't answer.
-    pub(super) fn has(&mut self, topic: &str) -> Option<bool> {
+    pub fn has(&mut self, topic: &str) -> Option<bool> {
         if self.known.contains(topic) {
             return Some(true);
         }
@@ -62,5 +69,12 @@ impl Targets {
         let set = if found { &mut self.known } else { &mut self.missing };
         set.insert(topic.to_owned());
         Some(found)
+    }
+
+    /// Targets that are told apart without a cluster.
+    #[cfg(test)]
+    pub(crate) fn of(known: &[&str], missing: &[&str]) -> Targets {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Targets { cluster: None, known: set(known), missing: set(missing), since: Instant::now() }
     }
 }
