@@ -330,7 +330,7 @@ const MUTATIONS: &[Mutation] = &[
         name: "judges_silence_by_now_and_not_by_the_question",
         file: "pool/mod.rs",
         before: "work.watch(end, &self.handler, asked, self.now, &mut self.counts);",
-        after: "work.watch_silence(end, &self.detector, if asked == self.now { asked } else { self.now }, self.now);",
+        after: "work.watch(end, &self.handler, if asked == self.now { asked } else { self.now }, self.now, &mut self.counts);",
         caught_by: &[Silence],
     },
     Mutation {
@@ -470,7 +470,7 @@ const MUTATIONS: &[Mutation] = &[
         name: "takes_a_reading_under_a_newer_leader_for_a_repeat",
         file: "handler/tracked.rs",
         before: "offset <= self.covered && (!self.epoch.is_known() || epoch() <= self.epoch)",
-        after: "offset <= self.applied && (true || epoch() <= self.epoch)",
+        after: "offset <= self.covered && (true || epoch() <= self.epoch)",
         caught_by: &[OtherLog, Effects],
     },
     Mutation {
