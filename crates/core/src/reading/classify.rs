@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{BadRecord, ErrorCode, Field, MAX_ID_BYTES, MAX_VALUE_BYTES, Name, Values};
+use super::{BadRecord, ErrorCode, Field, JsonType, MAX_ID_BYTES, MAX_VALUE_BYTES, Name, Values};
 
 /// The longest excerpt of a record in a message, in characters.
 const EXCERPT_CHARS: usize = 40;
@@ -68,12 +68,12 @@ fn object(text: &str) -> Result<Document<'_>, BadRecord> {
         let message = "the value begins with a byte order mark, which is no part of a JSON document";
         return Err(BadRecord::new(ErrorCode::NotJson, message));
     }
-    if Kind::of(text.trim_start_matches([' ', '\n', '\r', '\t'])) == Kind::Object {
+    if JsonType::of(text.trim_start_matches([' ', '\n', '\r', '\t'])) == JsonType::Object {
         return serde_json::from_str(text).map_err(not_json);
     }
     // Not by the error above: serde_json refuses `[` for an object before it sees whether a `]` follows.
     serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
-    let found = Kind::of(text.trim_start_matches([' ', '\n', '\r', '\t']));
+    let found = JsonType::of(text.trim_start_matches([' ', '\n', '\r', '\t']));
     Err(BadRecord::new(ErrorCode::NotObject, format!("the document must be an object; found {found}")))
 }
 
@@ -112,26 +112,28 @@ fn required(name: Name, raw: Option<&str>) -> Result<&str, BadRecord> {
 
 /// Step 7: every known field has the right type. Returns the nearest doubles, NaN where a field is absent.
 fn typed(id: &str, document: &Document<'_>) -> Result<[f64; Field::ALL.len()], BadRecord> {
-    if Kind::of(id) != Kind::String {
-        return Err(wrong_type(Name::Id, Kind::String, id));
+    if JsonType::of(id) != JsonType::String {
+        return Err(wrong_type(Name::Id, JsonType::String, id));
     }
     let mut numbers = [f64::NAN; Field::ALL.len()];
     for field in Field::ALL {
         let raw = document.numbers[field as usize].unwrap_or("null");
-        numbers[field as usize] = match Kind::of(raw) {
+        numbers[field as usize] = match JsonType::of(raw) {
             // Only an optional field gets here with null.
-            Kind::Null => continue,
+            JsonType::Null => continue,
             // Correctly rounded. This accepts a larger grammar than JSON's, but the text is already checked for that
             // one.
-            Kind::Number => raw.parse().map_err(|_| wrong_type(Name::Number(field), Kind::Number, raw))?,
-            _ => return Err(wrong_type(Name::Number(field), Kind::Number, raw)),
+            JsonType::Number => {
+                raw.parse().map_err(|_| wrong_type(Name::Number(field), JsonType::Number, raw))?
+            }
+            _ => return Err(wrong_type(Name::Number(field), JsonType::Number, raw)),
         };
     }
     Ok(numbers)
 }
 
-fn wrong_type(name: Name, wanted: Kind, raw: &str) -> BadRecord {
-    let (name, found, excerpt) = (name.as_str(), Kind::of(raw), Excerpt(raw.as_bytes()));
+fn wrong_type(name: Name, wanted: JsonType, raw: &str) -> BadRecord {
+    let (name, found, excerpt) = (name.as_str(), JsonType::of(raw), Excerpt(raw.as_bytes()));
     BadRecord::new(ErrorCode::WrongType, format!("field `{name}` must be {wanted}; found {found}: {excerpt}"))
 }
 
@@ -242,44 +244,6 @@ fn unescaped(raw: &str) -> Result<Cow<'_, [u8]>, serde_json::Error> {
     struct Bytes<'v>(#[serde(borrow)] Cow<'v, [u8]>);
 
     serde_json::from_str(raw).map(|Bytes(bytes)| bytes)
-}
-
-/// The type of a raw JSON value.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Null,
-    Boolean,
-    Number,
-    String,
-    Array,
-    Object,
-}
-
-impl Kind {
-    /// Decides by the first character, which suffices in JSON. The text has been checked or will be.
-    fn of(raw: &str) -> Kind {
-        match raw.as_bytes().first() {
-            Some(b'{') => Kind::Object,
-            Some(b'[') => Kind::Array,
-            Some(b'"') => Kind::String,
-            Some(b't' | b'f') => Kind::Boolean,
-            Some(b'n') => Kind::Null,
-            _ => Kind::Number,
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Null => "null",
-            Kind::Boolean => "a boolean",
-            Kind::Number => "a number",
-            Kind::String => "a string",
-            Kind::Array => "an array",
-            Kind::Object => "an object",
-        })
-    }
 }
 
 /// The beginning of a raw value, safe for a terminal and a header: bounded in length, nothing invisible.

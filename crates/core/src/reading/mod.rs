@@ -19,6 +19,9 @@
 pub mod bad_ratio;
 mod classify;
 mod fast;
+mod json_type;
+
+pub use json_type::JsonType;
 
 use std::fmt;
 

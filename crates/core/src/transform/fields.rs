@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Cause, check_length};
+pub use crate::reading::JsonType;
 use crate::reading::{Excerpt, Field};
 
 /// The members of an object, in their order. A name may occur more than once, as in the input.
@@ -27,51 +28,6 @@ pub struct Member<'a> {
     /// Whether its type is certain: a number of a reading that was checked before, or a value that a step made. The
     /// type of any other is the sender's choice, and may differ from record to record.
     pub certain: bool,
-}
-
-/// The type of a JSON value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JsonType {
-    /// `null`
-    Null,
-    /// `true` or `false`
-    Boolean,
-    /// A number.
-    Number,
-    /// A string.
-    String,
-    /// A list.
-    Array,
-    /// An object.
-    Object,
-}
-
-impl JsonType {
-    /// The type of this JSON text, by its first character.
-    #[must_use]
-    pub fn of(json: &str) -> JsonType {
-        match json.as_bytes().first() {
-            Some(b'"') => JsonType::String,
-            Some(b'{') => JsonType::Object,
-            Some(b'[') => JsonType::Array,
-            Some(b't' | b'f') => JsonType::Boolean,
-            Some(b'n') => JsonType::Null,
-            _ => JsonType::Number,
-        }
-    }
-}
-
-impl fmt::Display for JsonType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            JsonType::Null => "null",
-            JsonType::Boolean => "a boolean",
-            JsonType::Number => "a number",
-            JsonType::String => "a string",
-            JsonType::Array => "a list",
-            JsonType::Object => "an object",
-        })
-    }
 }
 
 impl<'a> Member<'a> {
