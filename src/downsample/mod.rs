@@ -5,8 +5,6 @@
 
 mod names;
 
-use std::time::Duration;
-
 use genwatch_core::aggregate::downsampler::{COUNTERS, Downsampler, PlacedAggregate};
 use genwatch_core::report::Kind;
 use genwatch_core::types::Millis;
@@ -155,6 +153,3 @@ impl From<WorkerSummary> for DownsampleSummary {
         }
     }
 }
-
-/// How often states are committed by default: each commit writes those that have changed.
-pub const COMMIT_INTERVAL: Duration = Duration::from_secs(5);

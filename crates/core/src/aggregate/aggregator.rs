@@ -133,12 +133,6 @@ impl Aggregator {
         self.grace
     }
 
-    /// The length of a window, in milliseconds.
-    #[must_use]
-    pub fn window(&self) -> i64 {
-        self.window
-    }
-
     /// Checks that a part's window lies within one of ours.
     ///
     /// # Errors
@@ -272,6 +266,14 @@ impl Aggregator {
     #[must_use]
     pub fn store(&self, state: &AggregateState) -> StoredAggregates {
         StoredAggregates::of(state, &self.names)
+    }
+
+    /// Checks a stored state without restoring it.
+    ///
+    /// # Errors
+    /// As [`Aggregator::restore`].
+    pub fn check_stored(&self, stored: &StoredAggregates) -> Result<(), RestoreError> {
+        stored.check(self.window)
     }
 
     /// Restores a stored state. The rules may have changed: time above a limit stays under the rule's name.

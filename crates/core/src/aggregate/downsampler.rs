@@ -146,7 +146,7 @@ impl Handler for Downsampler {
     }
 
     fn check(&self, stored: &StoredAggregates) -> Result<(), String> {
-        self.aggregator.restore(stored.clone()).map(|_| ()).map_err(|error| error.to_string())
+        self.aggregator.check_stored(stored).map_err(|error| error.to_string())
     }
 
     fn store(&self, state: &AggregateState) -> StoredAggregates {

@@ -170,7 +170,8 @@ impl StoredAggregates {
         }
     }
 
-    pub(super) fn restore(self, window: i64, rules: &[RuleName]) -> Result<AggregateState, RestoreError> {
+    /// Checks that it can be continued by windows of this length.
+    pub(super) fn check(&self, window: i64) -> Result<(), RestoreError> {
         let check = |part: &Part| -> Result<(), RestoreError> {
             part.check()?;
             let (start, end) = (part.start, part.end);
@@ -188,6 +189,11 @@ impl StoredAggregates {
         if !ordered || self.previous.as_ref().is_some_and(|previous| !previous.fuel.is_valid()) {
             return Err(InvalidPart::Contradiction.into());
         }
+        Ok(())
+    }
+
+    pub(super) fn restore(self, window: i64, rules: &[RuleName]) -> Result<AggregateState, RestoreError> {
+        self.check(window)?;
         let previous = self.previous.map(|stored| Previous {
             at: stored.at,
             held: rules.iter().map(|rule| stored.held.contains(rule)).collect(),

@@ -314,13 +314,12 @@ mod tests {
     ) -> bool {
         let passed = Passed {
             partition: PartitionId(partition),
-            last: Offset(last),
-            epoch: Epoch(4),
             asked,
             times: Times { now, watermark: Millis(0) },
             quiet: None,
         };
-        state.watch(detector, &GeneratorId::from("g"), passed, None, effects, &mut [])
+        let last = (Offset(last), Epoch(4));
+        state.watch(detector, &GeneratorId::from("g"), last, passed, None, effects, &mut [])
     }
 
     fn look(detector: &Detector, state: &mut State, last: i64, asked: i64, now: i64) -> Option<StoredState> {

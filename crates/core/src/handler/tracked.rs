@@ -31,13 +31,9 @@ pub struct Times {
 /// Where and up to when time has passed.
 #[derive(Clone, Copy, Debug)]
 pub struct Passed {
-    /// The generator's partition.
+    /// The partition.
     pub partition: PartitionId,
-    /// The offset of the generator's last record.
-    pub last: Offset,
-    /// Its leader epoch.
-    pub epoch: Epoch,
-    /// The time up to which the log is known to hold no unread record of the generator.
+    /// The time up to which the log is known to hold no unread record.
     pub asked: Now,
     /// The current time.
     pub times: Times,
@@ -168,17 +164,20 @@ impl<H: Handler> Tracked<H> {
         }
     }
 
-    /// Has the handler act on time that has passed. Appends its effects; returns whether the generator is forgotten.
+    /// Has the handler act on time that has passed since the generator's last record, at this offset and leader epoch.
+    /// Appends its effects; returns whether the generator is forgotten.
+    #[allow(clippy::too_many_arguments)]
     pub fn watch(
         &mut self,
         handler: &H,
         generator: &GeneratorId,
+        (last, epoch): (Offset, Epoch),
         passed: Passed,
         topic: Option<&TopicId>,
         effects: &mut Vec<Effect<H::Output>>,
         counts: &mut [u64],
     ) -> bool {
-        let Passed { partition, last, epoch, asked, times: Times { now, watermark }, quiet } = passed;
+        let Passed { partition, asked, times: Times { now, watermark }, quiet } = passed;
         let before = effects.len();
         let (covered, is_stored) = (self.covered, self.is_stored);
         let at = Watch { generator, partition, last, covered, asked, now, watermark, quiet, is_stored };

@@ -228,8 +228,9 @@ impl<H: Handler> Lanes<H> {
             if lane.free {
                 continue;
             }
-            let passed = Passed { last: lane.last, epoch: lane.last_epoch, ..passed };
-            if lane.is_idle() && lane.tracked.watch(handler, &lane.generator, passed, topic, effects, counts)
+            let last = (lane.last, lane.last_epoch);
+            if lane.is_idle()
+                && lane.tracked.watch(handler, &lane.generator, last, passed, topic, effects, counts)
             {
                 self.free(index as u32);
             } else if H::EVENT_TIME {
@@ -426,9 +427,7 @@ mod tests {
     }
 
     fn watch(lanes: &mut Lanes, detector: &Detector, now: Now, effects: &mut Vec<Effect>) {
-        let (partition, last) = (PartitionId(0), Offset(-1));
-        let (epoch, quiet) = (Epoch::UNKNOWN, None);
-        let passed = Passed { partition, last, epoch, asked: now, times: times(now), quiet };
+        let passed = Passed { partition: PartitionId(0), asked: now, times: times(now), quiet: None };
         lanes.watch(detector, passed, None, effects, &mut []);
     }
 

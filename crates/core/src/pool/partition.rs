@@ -227,14 +227,7 @@ impl<H: Handler> PartitionWork<H> {
     /// Has the handler act on time that has passed up to `asked`.
     fn pass_time(&mut self, handler: &H, asked: Now, quiet: Option<i64>, now: Now, counts: &mut [u64]) {
         let times = Times { now, watermark: self.event_time };
-        let passed = tracked::Passed {
-            partition: self.id,
-            last: Offset(-1),
-            epoch: Epoch::UNKNOWN,
-            asked,
-            times,
-            quiet,
-        };
+        let passed = tracked::Passed { partition: self.id, asked, times, quiet };
         let (lanes, topic) = (&mut self.lanes, self.topic.as_ref());
         // An idle generator has no reading in process, so this comes after all of its readings.
         self.outbox.publish(|effects| lanes.watch(handler, passed, topic, effects, counts));
