@@ -6,18 +6,11 @@ import genwatch.peers.job.Clients;
 import genwatch.peers.job.Options;
 import genwatch.peers.job.Reading;
 import genwatch.peers.job.Run;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.time.Duration;
+import genwatch.peers.job.StreamsRun;
 import java.util.Map;
-import java.util.Properties;
-import org.apache.kafka.clients.CommonClientConfigs;
 import org.apache.kafka.common.serialization.Serdes;
-import org.apache.kafka.common.utils.Utils;
-import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.Topology;
-import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
@@ -39,30 +32,8 @@ public final class StreamsPeer {
   public static void main(String[] args) {
     Options options = Options.parse(args);
     Run run = new Run(options);
-    run.main(() -> run(options, run));
-  }
-
-  private static void run(Options options, Run run) throws Exception {
-    Path directory = Files.createTempDirectory("streams-peer");
-    try (KafkaStreams streams = new KafkaStreams(topology(options, run), config(options, directory))) {
-      streams.setUncaughtExceptionHandler(
-          e -> {
-            run.fail(e);
-            return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
-          });
-      streams.setStateListener(
-          (now, before) -> {
-            if (now == KafkaStreams.State.RUNNING) {
-              run.assigned();
-            }
-          });
-      streams.start();
-      run.awaitOver();
-      // Commits what is open.
-      streams.close(Duration.ofSeconds(30));
-    } finally {
-      Utils.delete(directory.toFile());
-    }
+    Map<String, Object> config = Map.of(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, Clients.COMMIT_EVERY_MILLIS);
+    run.main(() -> StreamsRun.run(options, run, topology(options, run), config));
   }
 
   private static Topology topology(Options options, Run run) {
@@ -77,25 +48,6 @@ public final class StreamsPeer {
             DETECTOR)
         .addSink(ALERTS, options.alertsTopic(), bytes.serializer(), bytes.serializer(), DETECTOR)
         .addSink(DLQ, options.dlqTopic(), bytes.serializer(), bytes.serializer(), DETECTOR);
-  }
-
-  private static Properties config(Options options, Path directory) {
-    Properties config = new Properties();
-    config.put(CommonClientConfigs.BOOTSTRAP_SERVERS_CONFIG, options.brokers());
-    config.put(StreamsConfig.APPLICATION_ID_CONFIG, options.group());
-    config.put(StreamsConfig.STATE_DIR_CONFIG, directory.toString());
-    config.put(
-        StreamsConfig.PROCESSING_GUARANTEE_CONFIG,
-        options.exactlyOnce() ? StreamsConfig.EXACTLY_ONCE_V2 : StreamsConfig.AT_LEAST_ONCE);
-    config.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, Clients.COMMIT_EVERY_MILLIS);
-    config.put(
-        StreamsConfig.NUM_STREAM_THREADS_CONFIG,
-        options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
-    // As many as a poll brings, so that partitions aren't paused and resumed all the time.
-    config.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, 10_000);
-    Clients.fastConsumer().forEach((name, value) -> config.put(StreamsConfig.mainConsumerPrefix(name), value));
-    Clients.fastProducer().forEach((name, value) -> config.put(StreamsConfig.producerPrefix(name), value));
-    return config;
   }
 
   private static final class Detector implements Processor<byte[], byte[], byte[], byte[]> {

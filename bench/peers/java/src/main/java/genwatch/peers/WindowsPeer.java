@@ -1,24 +1,17 @@
 package genwatch.peers;
 
-import genwatch.peers.job.Clients;
 import genwatch.peers.job.Options;
 import genwatch.peers.job.Reading;
 import genwatch.peers.job.Run;
+import genwatch.peers.job.StreamsRun;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
-import java.util.Properties;
-import org.apache.kafka.clients.CommonClientConfigs;
 import org.apache.kafka.common.serialization.Serdes;
-import org.apache.kafka.common.utils.Utils;
-import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.Topology;
-import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.EmitStrategy;
 import org.apache.kafka.streams.kstream.Grouped;
@@ -42,29 +35,13 @@ public final class WindowsPeer {
   public static void main(String[] args) {
     Options options = Options.parse(args);
     Run run = new Run(options);
-    run.main(() -> run(options, run));
-  }
-
-  private static void run(Options options, Run run) throws Exception {
-    Path directory = Files.createTempDirectory("windows-peer");
-    try (KafkaStreams streams = new KafkaStreams(topology(options, run), config(options, directory))) {
-      streams.setUncaughtExceptionHandler(
-          e -> {
-            run.fail(e);
-            return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
-          });
-      streams.setStateListener(
-          (now, before) -> {
-            if (now == KafkaStreams.State.RUNNING) {
-              run.assigned();
-            }
-          });
-      streams.start();
-      run.awaitOver();
-      streams.close(Duration.ofSeconds(30));
-    } finally {
-      Utils.delete(directory.toFile());
-    }
+    // Commits as scripts/bench runs genwatch downsample; a cache with room for all open windows, so that the changelog gets
+    // one record a window and commit.
+    Map<String, Object> config =
+        Map.of(
+            StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 1_000,
+            StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 256L << 20);
+    run.main(() -> StreamsRun.run(options, run, topology(options, run), config));
   }
 
   private static Topology topology(Options options, Run run) {
@@ -133,26 +110,5 @@ public final class WindowsPeer {
       json.append(sums.getDouble(at + 8)).append(',').append(sums.getDouble(at + 16)).append(']');
     }
     return json.append('}').toString().getBytes(StandardCharsets.UTF_8);
-  }
-
-  private static Properties config(Options options, Path directory) {
-    Properties config = new Properties();
-    config.put(CommonClientConfigs.BOOTSTRAP_SERVERS_CONFIG, options.brokers());
-    config.put(StreamsConfig.APPLICATION_ID_CONFIG, options.group());
-    config.put(StreamsConfig.STATE_DIR_CONFIG, directory.toString());
-    config.put(
-        StreamsConfig.PROCESSING_GUARANTEE_CONFIG,
-        options.exactlyOnce() ? StreamsConfig.EXACTLY_ONCE_V2 : StreamsConfig.AT_LEAST_ONCE);
-    // As scripts/bench runs genwatch downsample.
-    config.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 1_000);
-    config.put(
-        StreamsConfig.NUM_STREAM_THREADS_CONFIG,
-        options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
-    config.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, 10_000);
-    // Room for all open windows, so that the changelog gets one record a window and commit.
-    config.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 256L << 20);
-    Clients.fastConsumer().forEach((name, value) -> config.put(StreamsConfig.mainConsumerPrefix(name), value));
-    Clients.fastProducer().forEach((name, value) -> config.put(StreamsConfig.producerPrefix(name), value));
-    return config;
   }
 }
