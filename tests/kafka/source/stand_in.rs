@@ -1,7 +1,7 @@
 //! What a real server can't be made to do: answers that break off or take long. And InfluxDB 3, of which there is none
 //! here: its query API as its documentation describes it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::now_ns;
+use crate::world::http::HttpRequest;
 use crate::world::{World, http, until};
 
 /// A request, as it came.
@@ -69,27 +70,11 @@ fn serve(
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            if line.trim_end().is_empty() {
-                break;
-            }
-            head.push(line.trim_end().to_owned());
-        }
-        let header = |name: &str| {
-            let found = head.iter().filter_map(|line| line.split_once(": "));
-            found.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).next()
-        };
-        let mut body = vec![0; header("content-length").expect("a length").parse().expect("a number")];
-        reader.read_exact(&mut body)?;
+        let Some(came) = HttpRequest::read(&mut reader)? else { return Ok(()) };
         let request = Request {
-            path: head[0].split(' ').nth(1).expect("a path").to_owned(),
-            authorization: header("authorization").unwrap_or_default(),
-            body: serde_json::from_slice(&body).expect("JSON"),
+            path: came.line.split(' ').nth(1).expect("a path").to_owned(),
+            authorization: came.header("authorization").unwrap_or_default(),
+            body: serde_json::from_slice(&came.body).expect("JSON"),
         };
         seen.lock().unwrap().push(request.clone());
         let Answer { status, headers, body, breaks_off } = answer(&request);

@@ -1,6 +1,6 @@
-//! HTTP/1.1 by hand: one GET, as a probe or a scraper sends it.
+//! HTTP/1.1 by hand: one GET, as a probe or a scraper sends it; a request, as a stand-in reads it.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -31,4 +31,43 @@ pub fn samples(page: &str, name: &str) -> Vec<(String, f64)> {
             (series.to_owned(), value.parse().expect("a number"))
         })
         .collect()
+}
+
+/// A request that a stand-in has read.
+pub struct HttpRequest {
+    /// Its first line.
+    pub line: String,
+    headers: Vec<String>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl HttpRequest {
+    /// Reads the next request of a connection; `None` at its end. Its body must have a length.
+    pub fn read(reader: &mut impl BufRead) -> std::io::Result<Option<HttpRequest>> {
+        let mut headers = Vec::new();
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(None);
+            }
+            if line.trim_end().is_empty() {
+                break;
+            }
+            headers.push(line.trim_end().to_owned());
+        }
+        let mut request = HttpRequest { line: headers.remove(0), headers, body: Vec::new() };
+        let length = request.header("content-length").expect("a length").parse().expect("a number");
+        request.body = vec![0; length];
+        reader.read_exact(&mut request.body)?;
+        Ok(Some(request))
+    }
+
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.iter().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then(|| value.to_owned())
+        })
+    }
 }

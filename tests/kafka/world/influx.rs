@@ -3,13 +3,15 @@
 //! batch that it refuses.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use flate2::read::GzDecoder;
+
+use super::http::HttpRequest;
 
 /// The token that it accepts.
 pub const TOKEN: &str = "s3cr3t-t0k3n==";
@@ -116,30 +118,12 @@ impl Shared {
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
         loop {
-            let mut head = Vec::new();
-            loop {
-                let mut line = String::new();
-                if reader.read_line(&mut line)? == 0 {
-                    return Ok(());
-                }
-                if line.trim_end().is_empty() {
-                    break;
-                }
-                head.push(line.trim_end().to_owned());
-            }
-            let header = |name: &str| {
-                head.iter().find_map(|line| {
-                    let (key, value) = line.split_once(": ")?;
-                    key.eq_ignore_ascii_case(name).then(|| value.to_owned())
-                })
-            };
-            let length = header("content-length").expect("a length").parse().expect("a number");
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body)?;
+            let Some(request) = HttpRequest::read(&mut reader)? else { return Ok(()) };
+            let header = |name: &str| request.header(name);
             assert_eq!(header("content-encoding").as_deref(), Some("gzip"));
             let mut text = String::new();
-            GzDecoder::new(&body[..]).read_to_string(&mut text)?;
-            let query = head[0].strip_prefix("POST /api/v2/write?").expect("a write");
+            GzDecoder::new(&request.body[..]).read_to_string(&mut text)?;
+            let query = request.line.strip_prefix("POST /api/v2/write?").expect("a write");
             let query = query.split(' ').next().unwrap().to_owned();
             let lines = text.lines().map(str::to_owned).collect();
             let write = Write { query, lines, at: Instant::now() };
