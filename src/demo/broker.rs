@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use genwatch_kafka::config::Connection;
+use genwatch_core::engine::commit::Delivery;
+use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
+use genwatch_core::pool::Bounds;
+use genwatch_kafka::config::{Connection, GroupProtocol};
 use genwatch_kafka::mock::MockBroker;
 use genwatch_kafka::topics::{HandlerTopics, Role, Topics};
 
 use crate::downsample;
+use crate::worker::WorkerConfig;
 
 const TOPIC: &str = "emergency_generators";
 const GROUP: &str = "genwatch";
@@ -60,6 +64,22 @@ impl EmbeddedBroker {
     #[must_use]
     pub fn of_aggregates(&self) -> HandlerTopics {
         aggregate_topics(&self.topics)
+    }
+
+    /// Returns the configuration of a member of one of the demo's groups.
+    #[must_use]
+    pub fn member(&self, topics: HandlerTopics, group: &str, name: &str) -> WorkerConfig {
+        WorkerConfig {
+            reports: self.topics.workers.clone(),
+            delivery: Delivery::AtLeastOnce,
+            // On this broker its hand-over takes 3 s, the classic protocol's 10 s.
+            protocol: GroupProtocol::Consumer,
+            drain_timeout: Duration::from_secs(10),
+            policies: Policies { on_out_of_range: OnOutOfRange::Earliest, on_new_topic: OnNewTopic::Fail },
+            bounds: Bounds { records: 10_000, bytes: 64 << 20 },
+            name: name.to_owned(),
+            ..WorkerConfig::new(self.connection.clone(), topics, group)
+        }
     }
 
     /// Returns the workers' group.

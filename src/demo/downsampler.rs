@@ -9,11 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 use genwatch_core::aggregate::downsampler::{Downsampler, Input};
 use genwatch_core::aggregate::{Aggregator, Late};
 use genwatch_core::alarm::rules::Rules;
-use genwatch_core::engine::commit::Delivery;
-use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
-use genwatch_core::pool::Bounds;
 use genwatch_kafka::clock::millis;
-use genwatch_kafka::config::GroupProtocol;
 
 use super::broker::{EmbeddedBroker, NAMED_WINDOW};
 use crate::downsample::{self, DownsampleSummary};
@@ -39,23 +35,9 @@ impl RunningDownsampler {
     /// # Errors
     /// When it can't start a thread.
     pub fn start(broker: &EmbeddedBroker, rules: &Rules) -> anyhow::Result<RunningDownsampler> {
-        let config = WorkerConfig {
-            connection: broker.connection().clone(),
-            topics: broker.of_aggregates(),
-            group: downsample::group_name(broker.group(), NAMED_WINDOW),
-            reports: broker.topics().workers.clone(),
-            delivery: Delivery::AtLeastOnce,
-            commit_interval: COMMIT_INTERVAL,
-            protocol: GroupProtocol::Consumer,
-            rate_limit: None,
-            exit_at_end: false,
-            drain_timeout: Duration::from_secs(10),
-            policies: Policies { on_out_of_range: OnOutOfRange::Earliest, on_new_topic: OnNewTopic::Fail },
-            max_bad_ratio: None,
-            bounds: Bounds { records: 10_000, bytes: 64 << 20 },
-            name: NAME.to_owned(),
-            fleet: None,
-        };
+        let group = downsample::group_name(broker.group(), NAMED_WINDOW);
+        let member = broker.member(broker.of_aggregates(), &group, NAME);
+        let config = WorkerConfig { commit_interval: COMMIT_INTERVAL, ..member };
         let aggregator = Aggregator::new(millis(WINDOW), millis(GRACE), Late::Drop, rules)?;
         let handler = Downsampler::new(aggregator, Input::Readings);
         let context = Context::default();

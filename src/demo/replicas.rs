@@ -9,10 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use genwatch_core::alarm::detector::Detector;
 use genwatch_core::alarm::rules::Rules;
-use genwatch_core::engine::commit::Delivery;
-use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange, Policies};
-use genwatch_core::pool::Bounds;
-use genwatch_kafka::config::GroupProtocol;
 
 use super::broker::EmbeddedBroker;
 use crate::fleet::FleetView;
@@ -54,24 +50,8 @@ impl<'b> Replicas<'b> {
     pub fn add(&mut self) -> anyhow::Result<String> {
         self.named += 1;
         let name = format!("replica-{}", self.named);
-        let config = WorkerConfig {
-            connection: self.broker.connection().clone(),
-            topics: self.broker.topics().of_alarms(),
-            group: self.broker.group().to_owned(),
-            reports: self.broker.topics().workers.clone(),
-            delivery: Delivery::AtLeastOnce,
-            commit_interval: Duration::from_millis(100),
-            // On the embedded broker its hand-over takes 3 s, the classic protocol's 10 s.
-            protocol: GroupProtocol::Consumer,
-            rate_limit: None,
-            exit_at_end: false,
-            drain_timeout: Duration::from_secs(10),
-            policies: Policies { on_out_of_range: OnOutOfRange::Earliest, on_new_topic: OnNewTopic::Fail },
-            max_bad_ratio: None,
-            bounds: Bounds { records: 10_000, bytes: 64 << 20 },
-            name: name.clone(),
-            fleet: Some(Arc::clone(&self.fleet)),
-        };
+        let member = self.broker.member(self.broker.topics().of_alarms(), self.broker.group(), &name);
+        let config = WorkerConfig { fleet: Some(Arc::clone(&self.fleet)), ..member };
         // So that lanes are in use: readings are processed side by side.
         let work = Delays::new(DelaysConfig {
             concurrency: 64,
