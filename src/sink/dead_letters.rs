@@ -98,15 +98,9 @@ impl DeadLetters {
         let origin = Origin { place: record.place, offset: record.offset() };
         let (place, partition) = (record.place, record.place.partition);
         let mut headers: Vec<OwnHeader> = record.own_headers();
-        let added = [
-            ("dlq.topic", self.sources[place.topic].clone()),
-            ("dlq.partition", partition.to_string()),
-            ("dlq.offset", origin.offset.to_string()),
-            ("dlq.error.code", ERROR_CODE.to_owned()),
-            ("dlq.error.message", failure.to_string()),
-            ("dlq.worker", self.worker.clone()),
-        ];
-        headers.extend(added.map(|(name, text)| (name.to_owned(), Some(text.into_bytes()))));
+        let (number, offset) = (partition.to_string(), origin.offset.to_string());
+        let place_of = [("dlq.partition", number.as_str()), ("dlq.offset", &offset)];
+        headers.extend(failure.dead_letter_headers(&self.sources[place.topic], &place_of, &self.worker));
         let kept = Kept {
             topic: self.topic.clone(),
             // A topic that has grown since leaves it to the key.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use genwatch_core::transform::record::Record;
-use genwatch_core::transform::{ERROR_CODE, Failure, Outcome, StepPlace, Transform};
+use genwatch_core::transform::{Failure, Outcome, StepPlace, Transform};
 use genwatch_core::types::Millis;
 use genwatch_kafka::admin::Cluster;
-use genwatch_kafka::forward::{OwnHeader, ProducerLimits};
+use genwatch_kafka::forward::ProducerLimits;
 
 use super::config::{SourceConfig, SourceError};
 use super::outgoing::{Outgoing, Target};
@@ -173,18 +173,10 @@ impl Transforming {
             let (time, reason) = (row.time, failure);
             tracing::warn!(%time, %reason, more_since_the_last_line = silent, "a row becomes a dead letter");
         }
-        let headers = [
-            ("dlq.topic", self.names.to_topic.clone()),
-            ("dlq.source", self.names.source.clone()),
-            ("dlq.error.code", ERROR_CODE.to_owned()),
-            ("dlq.error.message", failure.to_string()),
-            ("dlq.worker", self.names.worker.clone()),
-        ];
-        let header =
-            |(name, text): (&str, String)| -> OwnHeader { (name.to_owned(), Some(text.into_bytes())) };
+        let origin = [("dlq.source", self.names.source.as_str())];
         let mut letter = Outgoing {
             target: Target::DeadLetters { step },
-            headers: headers.into_iter().map(header).collect(),
+            headers: failure.dead_letter_headers(&self.names.to_topic, &origin, &self.names.worker),
             ..row.into()
         };
         if self.limits.letter_bytes.is_some_and(|most| !letter.fits(most)) {

@@ -1,7 +1,7 @@
 //! Transforms a reading before it is forwarded, and makes a dead letter of one that a step fails on.
 
 use genwatch_core::transform::record::Record;
-use genwatch_core::transform::{ERROR_CODE, Failure, Outcome, Transform};
+use genwatch_core::transform::{Failure, Outcome, Transform};
 use genwatch_core::types::Millis;
 use genwatch_kafka::forward::{Forwarded, OwnHeader};
 use rumqttc::Publish;
@@ -104,14 +104,8 @@ impl Bridge {
         let config = &self.config;
         let own = |(name, value): &(String, String)| (name.clone(), Some(value.clone().into_bytes()));
         let mut headers: Vec<OwnHeader> = user_properties(publish).iter().map(own).collect();
-        let added = [
-            ("dlq.topic", config.topics.readings.clone()),
-            ("dlq.mqtt.topic", mqtt_topic.to_owned()),
-            ("dlq.error.code", ERROR_CODE.to_owned()),
-            ("dlq.error.message", failure.to_string()),
-            ("dlq.worker", config.client_id.clone()),
-        ];
-        headers.extend(added.map(|(name, text)| (name.to_owned(), Some(text.into_bytes()))));
+        let origin = [("dlq.mqtt.topic", mqtt_topic)];
+        headers.extend(failure.dead_letter_headers(&config.topics.readings, &origin, &config.client_id));
         let topic = config.topics.dead_letters.clone();
         let value = Some(publish.payload.as_ref());
         let record = Forwarded { topic: &topic, partition: None, key, value, at, headers: &headers };

@@ -139,6 +139,23 @@ pub struct Failure {
 /// The value of `dlq.error.code` of a record that a step failed on.
 pub const ERROR_CODE: &str = "transform";
 
+impl Failure {
+    /// The headers that the record's dead letter gets behind its own: the topic that it was for, where it came from, what
+    /// is wrong, who says so.
+    #[must_use]
+    pub fn dead_letter_headers(
+        &self,
+        topic: &str,
+        origin: &[(&str, &str)],
+        worker: &str,
+    ) -> Vec<(String, Option<Vec<u8>>)> {
+        let message = self.to_string();
+        let why = [("dlq.error.code", ERROR_CODE), ("dlq.error.message", &message), ("dlq.worker", worker)];
+        let all = [("dlq.topic", topic)].into_iter().chain(origin.iter().copied()).chain(why);
+        all.map(|(name, text)| (name.to_owned(), Some(text.as_bytes().to_vec()))).collect()
+    }
+}
+
 /// Why a file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TransformError {
