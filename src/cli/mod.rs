@@ -8,6 +8,7 @@ mod dashboard;
 mod demo;
 mod downsample;
 mod health;
+mod influx;
 mod logging;
 mod member;
 mod mqtt;

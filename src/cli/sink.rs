@@ -1,46 +1,21 @@
 //! `genwatch sink`: from Kafka to other stores.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use genwatch_core::engine::start::OnOutOfRange;
 use genwatch_core::transform::record::Command as TransformCommand;
 use genwatch_kafka::config::worker_name;
 use genwatch_kafka::subscriber::SubscriberError;
 
+use super::influx::AccessOptions;
 use super::options::Choice;
 use super::transform::TransformOptions;
 use super::{ClusterOptions, Failure};
-use crate::influx::http::Token;
 use crate::sink::influx::InfluxStore;
 use crate::sink::influx::client::{Client, Destination};
 use crate::sink::influx::line_protocol::{self, PointShape, Precision};
 use crate::sink::{SinkConfig, SinkError};
-
-/// A token as given. Not shown by `Debug`.
-#[derive(Clone)]
-pub(super) struct TokenText(String);
-
-impl TokenText {
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for TokenText {
-    fn from(text: &str) -> TokenText {
-        TokenText(text.to_owned())
-    }
-}
-
-impl fmt::Debug for TokenText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenText")
-    }
-}
 
 /// Write readings, alerts and aggregates to a database.
 #[derive(Debug, Args)]
@@ -62,6 +37,7 @@ enum Store {
 /// what is written. SIGTERM writes and
 /// commits what was taken in; at the end one JSON summary is printed.
 #[derive(Debug, Args)]
+#[command(mut_arg("token", |token| token.help("The API token; it needs write access to the bucket")))]
 struct Influx {
     /// Address of InfluxDB.
     #[arg(
@@ -81,24 +57,8 @@ struct Influx {
     #[arg(long, env = "GENWATCH_BUCKET")]
     bucket: String,
 
-    /// The API token; it needs write access to the bucket.
-    // One in 64 of InfluxDB's tokens begins with a hyphen.
-    #[arg(
-        long,
-        allow_hyphen_values = true,
-        env = "GENWATCH_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "token_file"
-    )]
-    token: Option<TokenText>,
-
-    /// A file with the token: other users of the machine can see a command line.
-    #[arg(long, value_name = "FILE", env = "GENWATCH_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
-
-    /// Trusted certificates for https://, in PEM. Default: those that this system trusts.
-    #[arg(long, value_name = "FILE", env = "GENWATCH_CA_FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessOptions,
 
     /// Unit of the points' timestamps.
     #[arg(long, value_enum, default_value_t = Choice(Precision::Ns), env = "GENWATCH_PRECISION")]
@@ -152,8 +112,7 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         bucket: options.bucket.clone(),
         precision: options.precision.0,
     };
-    let token = token(options.token.as_ref(), options.token_file.as_deref())?;
-    let client = Client::new(destination, token, options.ca_file.as_deref());
+    let client = Client::new(destination, options.access.token()?, options.access.ca_file());
     let transform = options.transform.load(TransformCommand::sink("sink influx", check_measurement))?;
     let (topics, shapes): (Vec<String>, _) = topics(options).into_iter().unzip();
     let mut store = InfluxStore::new(client.map_err(Failure::usage)?, shapes);
@@ -194,19 +153,6 @@ fn topics(options: &Influx) -> Vec<(String, PointShape)> {
         (topics.alerts.clone(), PointShape::of_alerts(&format!("{name}_alerts"), precision)),
         (topics.aggregates.clone(), PointShape::of_aggregates(&format!("{name}_1m"), precision)),
     ]
-}
-
-/// Reads the token, which is given as an option or in a file.
-pub(super) fn token(text: Option<&TokenText>, file: Option<&Path>) -> Result<Option<Token>, Failure> {
-    let text = match (text, file) {
-        (Some(token), _) => token.as_str().to_owned(),
-        (None, Some(path)) => std::fs::read_to_string(path)
-            .with_context(|| format!("--token-file {}", path.display()))
-            .map_err(Failure::Usage)?,
-        (None, None) => return Ok(None),
-    };
-    // Editors end a file with a line break.
-    Token::new(text.trim_end_matches(['\r', '\n'])).map(Some).map_err(Failure::usage)
 }
 
 fn measurement(name: &str) -> Result<String, String> {

@@ -12,8 +12,8 @@ use genwatch_kafka::config::worker_name;
 use genwatch_kafka::topic_reader::StartAt;
 use genwatch_kafka::topics::Topics;
 
+use super::influx::AccessOptions;
 use super::options::topic_name;
-use super::sink::{TokenText, token};
 use super::transform::TransformOptions;
 use super::{ClusterOptions, Failure};
 use crate::source::SourceConfig;
@@ -52,6 +52,7 @@ genwatch source influx [OPTIONS] --to-topic <TOPIC> --database <DATABASE> --quer
 )]
 #[command(group = ArgGroup::new("kind").required(true).args(["org", "database"]))]
 #[command(group = ArgGroup::new("text").required(true).args(["query", "query_file"]))]
+#[command(mut_arg("token", |token| token.help("The API token; it needs read access to what the query reads")))]
 struct Influx {
     /// Address of InfluxDB.
     #[arg(
@@ -79,24 +80,8 @@ struct Influx {
     #[arg(long, value_name = "FILE", env = "GENWATCH_QUERY_FILE")]
     query_file: Option<PathBuf>,
 
-    /// The API token; it needs read access to what the query reads.
-    // One in 64 of InfluxDB's tokens begins with a hyphen.
-    #[arg(
-        long,
-        allow_hyphen_values = true,
-        env = "GENWATCH_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "token_file"
-    )]
-    token: Option<TokenText>,
-
-    /// A file with the token: other users of the machine can see a command line.
-    #[arg(long, value_name = "FILE", env = "GENWATCH_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
-
-    /// Trusted certificates for https://, in PEM. Default: those that this system trusts.
-    #[arg(long, value_name = "FILE", env = "GENWATCH_CA_FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessOptions,
 
     /// The topic that the rows go to. It must exist.
     #[arg(long, value_name = "TOPIC", env = "GENWATCH_TO_TOPIC", value_parser = topic_name)]
@@ -162,9 +147,14 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         time_column: options.time_column.clone().unwrap_or_else(|| query.time_column().to_owned()),
         key_column: options.key_column.clone(),
     };
-    let token = token(options.token.as_ref(), options.token_file.as_deref())?;
-    let client =
-        QueryClient::new(&options.url, options.ca_file.as_deref(), token, query, options.align, shape);
+    let client = QueryClient::new(
+        &options.url,
+        options.access.ca_file(),
+        options.access.token()?,
+        query,
+        options.align,
+        shape,
+    );
     let topics = options.cluster.topics();
     let reserved = vec![topics.sources.clone(), topics.state, topics.workers.clone()];
     if reserved.contains(&options.to_topic) {

@@ -282,7 +282,7 @@ pub(super) struct Sink {
 
     /// An API token that may create, read and delete buckets.
     #[arg(long, allow_hyphen_values = true, env = "GENWATCH_TOKEN", hide_env_values = true)]
-    pub(super) token: crate::cli::sink::TokenText,
+    pub(super) token: crate::cli::influx::TokenText,
 
     /// Trusted certificates for https://, in PEM.
     #[arg(long, value_name = "FILE", env = "GENWATCH_CA_FILE")]
