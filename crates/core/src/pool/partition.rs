@@ -124,6 +124,7 @@ impl<H: Handler> PartitionWork<H> {
         counts: &mut [u64],
     ) {
         debug_assert!(self.watermark.unfinished() == 0);
+        self.taken_at = now.mono;
         let (lanes, watermark) = (&mut self.lanes, self.event_time);
         let log = LogIdentity { topic: self.topic.as_ref(), epoch };
         let event_time = if H::EVENT_TIME { handler.event_time(&task, source.at) } else { None };
@@ -136,7 +137,6 @@ impl<H: Handler> PartitionWork<H> {
             if was_clean && lanes.dirty_from().is_some() {
                 self.checkpoints.push_back((source.offset, watermark));
             }
-            self.taken_at = now.mono;
             self.event_time = event_time.map_or(watermark, |at| at.max(watermark));
             if self.event_time >= self.lanes.deadline() {
                 self.pass_time(handler, now, None, now, counts);
@@ -157,6 +157,7 @@ impl<H: Handler> PartitionWork<H> {
         bytes: usize,
         now: Now,
     ) {
+        self.taken_at = now.mono;
         let seq = self.watermark.begin(source.offset, source.at);
         self.unfinished_bytes += bytes;
         self.lanes.enqueue(handler, generator, task, source, epoch, seq, bytes, now);
