@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+// Also C's: librdkafka allocates for each record that it fetches.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     genwatch::cli::main()
 }

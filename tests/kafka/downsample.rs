@@ -143,6 +143,17 @@ fn killed_and_joined_by_others_it_tells_each_window_once() {
 }
 
 #[test]
+fn at_the_end_it_stores_its_states_and_leaves_before_the_next_interval() {
+    let world = World::new(2);
+    world.produce(&fleet(10, long_ago(), 2_000));
+    let options = ["--exit-at-end", "--commit-interval", "1h"];
+    for records in [2_000, 0] {
+        let summary = world.start("downsample", &options).success().json();
+        assert_eq!(summary["records"], records, "{summary}");
+    }
+}
+
+#[test]
 fn a_late_reading_corrects_its_window_where_that_is_asked_for() {
     let world = World::new(2);
     world.produce(&fleet(5, long_ago(), 2_000));

@@ -160,7 +160,8 @@ impl Connection {
             .set("isolation.level", "read_committed")
             // With a bounded queue the fetcher would sleep a second each time the queue is full.
             .set("fetch.queue.backoff.ms", "1")
-            .set("queued.max.messages.kbytes", "32768")
+            // Eight times as much made nothing faster, and took 50 to 90 MiB more while a backlog was drained.
+            .set("queued.max.messages.kbytes", "4096")
             .set("group.protocol", protocol.as_str());
         if protocol == GroupProtocol::Classic {
             config.set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string());

@@ -357,6 +357,7 @@ impl Aggregator {
             if window.outlook.is_none() {
                 window.outlook = outlook(state.previous.as_ref(), window.span);
             }
+            window.settle();
             state.closed = state.closed.max(window.span.end);
             if self.late != Late::Drop {
                 self.keep(state, &window, 0);

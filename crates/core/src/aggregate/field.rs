@@ -71,19 +71,25 @@ impl FieldStats {
         self.sketch.merge(&other.sketch);
     }
 
+    /// Prepares for several readers; see [`Sketch::settle`].
+    pub(super) fn settle(&mut self) {
+        self.sketch.settle();
+    }
+
     /// Rounding may take a mean, and a bin's middle a percentile, beyond the values themselves: both are held within
     /// them.
     pub(super) fn summary(&self) -> FieldSummary {
         let within = |value: f64| value.clamp(self.min, self.max);
-        let quantile = |q| within(self.sketch.quantile(q).unwrap_or(self.last));
+        let quantiles = self.sketch.quantiles([0.5, 0.95, 0.99]);
+        let [p50, p95, p99] = quantiles.map(|value| within(value.unwrap_or(self.last)));
         FieldSummary {
             min: self.min,
             max: self.max,
             mean: self.sum.value().map(|sum| within(sum / self.count as f64)),
             last: self.last,
-            p50: quantile(0.5),
-            p95: quantile(0.95),
-            p99: quantile(0.99),
+            p50,
+            p95,
+            p99,
         }
     }
 

@@ -8,6 +8,7 @@
 //!
 //! Its stored form is DataDog's binary format (`sketches-java`), in base64.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
@@ -24,38 +25,70 @@ const MAX_BINS: u64 = 2048;
 /// The bins of all doubles are within this, with room to spare: ln(f64::MAX) / ln(1.01 / 0.99) is 35,488.
 const MAX_KEY: i64 = 40_000;
 
+/// So many values wait to be counted: the readings of a minute, one a second. A kibibyte of bins for each field of each
+/// generator would take more memory, and each value would find them outside the processor's cache.
+const WAITING: usize = 64;
+
 /// The values of one field in one window.
 #[derive(Clone)]
-pub(super) struct Sketch(DDSketch);
+pub(super) struct Sketch {
+    /// Values that no bin counts yet, in the order of adding.
+    waiting: Vec<f64>,
+    bins: Option<Box<DDSketch>>,
+}
 
 impl Sketch {
     pub(super) fn new() -> Sketch {
-        Sketch(DDSketch::new(Config::defaults()))
+        Sketch { waiting: Vec::new(), bins: None }
     }
 
     #[inline]
     pub(super) fn add(&mut self, value: f64) {
-        self.0.add(value);
+        self.waiting.push(value);
+        if self.waiting.len() == WAITING {
+            self.settle();
+        }
+    }
+
+    /// Counts all values in bins. What isn't settled is counted anew by each question.
+    pub(super) fn settle(&mut self) {
+        let bins = self.bins.get_or_insert_with(|| Box::new(DDSketch::new(Config::defaults())));
+        self.waiting.iter().for_each(|value| bins.add(*value));
+        self.waiting = Vec::new();
+    }
+
+    fn settled(&self) -> Cow<'_, DDSketch> {
+        match &self.bins {
+            Some(bins) if self.waiting.is_empty() => Cow::Borrowed(bins),
+            bins => {
+                let mut bins = bins.as_deref().cloned().unwrap_or_else(|| DDSketch::new(Config::defaults()));
+                self.waiting.iter().for_each(|value| bins.add(*value));
+                Cow::Owned(bins)
+            }
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Sketch) {
+        self.settle();
         // It only fails for another accuracy, and every sketch has ours: `SketchBytes` lets no other pass.
-        let _ = self.0.merge(&other.0);
+        let _ = self.bins.as_mut().map(|bins| bins.merge(&other.settled()));
     }
 
-    /// The value of rank floor(q * (n - 1)) from 0, within 1 %, for 0 < q < 1; `None` without values.
-    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
-        self.0.quantile(q).ok().flatten()
+    /// The values of these ranks, floor(q * (n - 1)) from 0, within 1 %, for 0 < q < 1; `None` without values.
+    pub(super) fn quantiles<const N: usize>(&self, qs: [f64; N]) -> [Option<f64>; N] {
+        let bins = self.settled();
+        qs.map(|q| bins.quantile(q).ok().flatten())
     }
 
     /// Bytes on the heap.
     #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
-        self.0.length() * size_of::<u64>()
+        let bins = self.bins.as_ref().map(|bins| size_of::<DDSketch>() + bins.length() * size_of::<u64>());
+        self.waiting.capacity() * size_of::<f64>() + bins.unwrap_or(0)
     }
 
     pub(super) fn to_bytes(&self) -> SketchBytes {
-        SketchBytes(self.0.to_java_bytes().into())
+        SketchBytes(self.settled().to_java_bytes().into())
     }
 }
 
@@ -73,7 +106,8 @@ impl SketchBytes {
 
     pub(super) fn decode(&self) -> Sketch {
         // What was checked, or written by the crate itself, is read by it.
-        Sketch(DDSketch::from_java_bytes(&self.0).unwrap_or_default())
+        let bins = DDSketch::from_java_bytes(&self.0).unwrap_or_default();
+        Sketch { waiting: Vec::new(), bins: Some(Box::new(bins)) }
     }
 
     /// The number of values.
@@ -231,31 +265,33 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_values_it_has_a_sketch_is_stored_and_continues(
-            values in prop::collection::vec(prop::num::f64::NORMAL | prop::num::f64::ZERO | prop::num::f64::SUBNORMAL, 1..80),
+            values in prop::collection::vec(prop::num::f64::NORMAL | prop::num::f64::ZERO | prop::num::f64::SUBNORMAL, 1..200),
             cut in any::<prop::sample::Index>(),
         ) {
-            let direct = sketch(&values);
+            let mut direct = sketch(&values);
             let (before, after) = values.split_at(cut.index(values.len()));
             let mut restored = sketch(before);
             if !before.is_empty() {
                 restored = serde_json::from_str::<SketchBytes>(&json(&restored)).unwrap().decode();
             }
             after.iter().for_each(|&value| restored.add(value));
-            for q in [0.01, 0.5, 0.95, 0.99] {
-                prop_assert_eq!(restored.quantile(q), direct.quantile(q));
-            }
+            let qs = [0.01, 0.5, 0.95, 0.99];
+            prop_assert_eq!(restored.quantiles(qs), direct.quantiles(qs));
+            let unsettled = direct.to_bytes();
+            direct.settle();
+            prop_assert_eq!(unsettled, direct.to_bytes());
             prop_assert_eq!(direct.to_bytes().count(), values.len() as u64);
         }
 
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), at in any::<prop::sample::Index>()) {
-            let _ = SketchBytes::new(bytes.clone()).map(|sketch| sketch.decode().quantile(0.5));
+            let _ = SketchBytes::new(bytes.clone()).map(|sketch| sketch.decode().quantiles([0.5]));
             let mut near = sketch(&[1.0, 2.0, 1e300, -5.0, 0.0]).to_bytes().0.to_vec();
             let at = at.index(near.len());
             for (byte, other) in near[at..].iter_mut().zip(bytes.iter().take(2)) {
                 *byte = *other;
             }
-            let _ = SketchBytes::new(near).map(|sketch| sketch.decode().quantile(0.5));
+            let _ = SketchBytes::new(near).map(|sketch| sketch.decode().quantiles([0.5]));
         }
     }
 }

@@ -40,7 +40,7 @@ impl Span {
 pub(super) struct Window {
     pub(super) span: Span,
     pub(super) count: u64,
-    /// By [`FIELDS`]; boxed, because a field takes 1.3 KiB and most generators have three of them.
+    /// By [`FIELDS`]; boxed, because most generators have three of them.
     pub(super) fields: [Option<Box<FieldStats>>; FIELDS.len()],
     /// Milliseconds by the index of the aggregator's rule.
     pub(super) above: SmallVec<[i64; 4]>,
@@ -75,6 +75,11 @@ impl Window {
                 None => *stats = Some(Box::new(FieldStats::new(at, value))),
             }
         }
+    }
+
+    /// Prepares for several readers, once it is closed.
+    pub(super) fn settle(&mut self) {
+        self.fields.iter_mut().flatten().for_each(|stats| stats.settle());
     }
 
     /// Adds a part that is later in the log. `rules` are the aggregator's.

@@ -506,6 +506,9 @@ impl<H: Handler> Engine<H> {
         self.actions.push(Action::Report(id, Reported::Started { start: offset, generators }));
         // The pool first: a record may come as soon as the client fetches.
         self.pool.assign(id, beginning);
+        if let (true, Some(end)) = (self.settings.exit_at_end, slot.end) {
+            self.pool.finish_at(id, end);
+        }
         if self.added.insert(id) {
             slot.stopped = None;
             self.actions.push(Action::Add(id, offset));

@@ -396,6 +396,14 @@ impl<H: Handler> Pool<H> {
         }
     }
 
+    /// Has a partition commit everything, changed states included, as soon as all records before `end` are finished:
+    /// somebody waits for that commit.
+    pub fn finish_at(&mut self, id: PartitionId, end: Offset) {
+        if let Some(work) = self.partitions.get_mut(&id) {
+            work.finish_at(end);
+        }
+    }
+
     /// Drops everything of a partition that already belongs to others; commits nothing of it.
     pub fn lose(&mut self, id: PartitionId) {
         if let Some(work) = self.partitions.get_mut(&id) {

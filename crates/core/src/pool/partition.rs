@@ -45,6 +45,8 @@ pub(super) struct PartitionWork<H: Handler> {
     taken_at: Mono,
     /// When states that have changed were last stored.
     stored_at: Option<Mono>,
+    /// See [`super::Pool::finish_at`].
+    finish_at: Option<Offset>,
     running: usize,
     /// Bytes of unfinished records.
     unfinished_bytes: usize,
@@ -89,6 +91,7 @@ impl<H: Handler> PartitionWork<H> {
             checkpoints: VecDeque::from([(start, event_time)]),
             taken_at: now.mono,
             stored_at: None,
+            finish_at: None,
             running: 0,
             unfinished_bytes: 0,
             paused: false,
@@ -290,9 +293,18 @@ impl<H: Handler> PartitionWork<H> {
         self.lanes.dirty_from().map_or(watermark, |from| from.min(watermark)).max(self.committed)
     }
 
+    pub(super) fn finish_at(&mut self, end: Offset) {
+        self.finish_at = Some(end);
+    }
+
+    fn is_finished(&self) -> bool {
+        self.finish_at.is_some_and(|end| self.watermark.offset() >= end)
+    }
+
     /// Whether to store the states that have changed, so that the offset can move on.
     fn stores_states(&self, policy: CommitPolicy, now: Now) -> bool {
         let is_due = self.stage == Stage::Revoked
+            || self.is_finished()
             || self.stored_at.is_none_or(|stored_at| now.mono.since(stored_at) >= policy.interval);
         is_due && self.lanes.dirty_from().is_some_and(|from| from < self.watermark.offset())
     }
@@ -302,6 +314,7 @@ impl<H: Handler> PartitionWork<H> {
         match self.stage {
             Stage::Lost => None,
             Stage::Revoked if self.has_uncommitted() => Some(0),
+            Stage::Working if self.is_finished() && self.has_uncommitted() => Some(policy.linger.min(policy.interval)),
             Stage::Working if self.has_effects() => Some(policy.linger.min(policy.interval)),
             Stage::Working if self.has_uncommitted() => Some(policy.interval),
             Stage::Working | Stage::Revoked => None,
