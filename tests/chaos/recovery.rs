@@ -19,9 +19,9 @@ const AFTER: Duration = SLOW_WORK.saturating_add(Duration::from_secs(2));
 /// How often a calm stretch is restarted because the group was still moving partitions.
 const TRIES: usize = 5;
 
-/// Waits until everything produced by now is committed by both groups, except the slow generator's partition, whose offset waits for
-/// it; and until each worker is ready, so that members thrown out of the group have rejoined. Returns when the former
-/// was so.
+/// Waits until both groups have committed everything produced by now, except the slow generator's partition, whose
+/// offset waits for it; and until each worker is ready, so that members thrown out of the group have rejoined. Returns
+/// when the former was so.
 pub fn recover(world: &mut World) -> Instant {
     let mut ends = world.monitor.ends();
     ends.remove(&SLOW_PARTITION);

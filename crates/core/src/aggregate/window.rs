@@ -77,8 +77,8 @@ impl Window {
         }
     }
 
-    /// Whether the window with this part is one that [`Part::check`] accepts. A part may come from anywhere; a state that
-    /// can't be restored would keep its partition from starting.
+    /// Whether the window with this part is one that [`Part::check`] accepts. A part may come from anywhere; a state
+    /// that can't be restored would keep its partition from starting.
     pub(super) fn has_room_for(&self, part: &Part, rules: &[RuleName]) -> bool {
         let known = rules.iter().zip(&self.above).filter(|(_, millis)| **millis != 0).chain(&self.other);
         let mut above: BTreeMap<&RuleName, i64> = known.map(|(name, millis)| (name, *millis)).collect();
