@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::aggregates;
 use crate::cluster::{Cluster, NODES};
 use crate::feed::Feed;
 use crate::link::{Link, State};
@@ -13,10 +14,7 @@ use crate::reaper::pause;
 use crate::recovery::drain;
 use crate::revocation;
 use crate::schedule::{Fault, Kind};
-use crate::workers::Workers;
-
-/// Never fewer or more workers than these.
-pub const WORKERS: std::ops::RangeInclusive<usize> = 3..=6;
+use crate::workers::{Job, Workers};
 
 /// Everything that can fail.
 pub struct World {
@@ -24,7 +22,10 @@ pub struct World {
     pub link: Link,
     pub workers: Workers,
     pub feed: Feed,
+    /// Of the group of alarms.
     pub monitor: Monitor,
+    /// Of the group of aggregates.
+    pub aggregates: Monitor,
     pub observer: Observer,
     pub topic: String,
     pub group: String,
@@ -51,20 +52,21 @@ pub struct Revocations {
 pub fn inject(world: &mut World, fault: &Fault) -> String {
     match fault.kind {
         Kind::WorkerKilled => {
-            let victim = world.kill_worker(fault);
+            let (victim, job) = world.kill_worker(fault);
             pause(fault.between(0.0, 3.0));
-            let number = world.workers.start();
-            format!("{victim}; worker {number} in its place")
+            let number = world.workers.start(job);
+            format!("{victim}; number {number} in its place")
         }
         Kind::AllWorkersKilled => {
             let all = world.workers.active();
+            let jobs: Vec<Job> = all.iter().map(|number| world.workers.job(*number)).collect();
             for number in &all {
                 world.workers.kill(*number);
             }
             world.kills += all.len();
             pause(fault.between(0.0, 2.0));
-            for _ in &all {
-                world.workers.start();
+            for job in jobs {
+                world.workers.start(job);
             }
             format!("{} workers", all.len())
         }
@@ -72,38 +74,42 @@ pub fn inject(world: &mut World, fault: &Fault) -> String {
         Kind::WorkerStoppedBriefly => world.stop_and_continue(fault, 0.5, 4.0),
         Kind::WorkerRestarted => {
             let number = world.any_worker(fault);
-            let name = world.workers.describe(number);
+            let (name, job) = (world.workers.describe(number), world.workers.job(number));
             let took = world.workers.stop(number);
-            let new = world.workers.start();
-            format!("{name}, which took {took:.1?}; worker {new} in its place")
+            let new = world.workers.start(job);
+            format!("{name}, which took {took:.1?}; number {new} in its place")
         }
         Kind::ScaledUp => {
-            if world.workers.len() >= *WORKERS.end() {
-                world.scale_down(fault);
-                world.scale_down(fault);
+            let job = world.any_job(fault);
+            let most = *job.workers().end();
+            if world.workers.len(job) >= most {
+                world.scale_down(job, fault);
+                world.scale_down(job, fault);
             }
             let more = if fault.severity > 0.5 { 2 } else { 1 };
-            for _ in 0..more.min(WORKERS.end() - world.workers.len()) {
-                world.workers.start();
+            for _ in 0..more.min(most - world.workers.len(job)) {
+                world.workers.start(job);
             }
-            format!("to {}", world.workers.len())
+            world.sizes()
         }
         Kind::ScaledDown => {
-            if world.workers.len() <= *WORKERS.start() {
-                world.workers.start();
-                world.workers.start();
+            let job = world.any_job(fault);
+            if world.workers.len(job) <= *job.workers().start() {
+                world.workers.start(job);
+                world.workers.start(job);
                 pause(Duration::from_secs(2));
             }
-            world.scale_down(fault);
-            format!("to {}", world.workers.len())
+            world.scale_down(job, fault);
+            world.sizes()
         }
         Kind::KilledWhileRebalancing => {
-            if world.workers.len() >= *WORKERS.end() {
-                world.scale_down(fault);
+            let job = world.any_job(fault);
+            if world.workers.len(job) >= *job.workers().end() {
+                world.scale_down(job, fault);
             }
-            let victim = world.any_worker(fault);
+            let victim = world.any_of(job, fault);
             let name = world.workers.describe(victim);
-            world.workers.start();
+            world.workers.start(job);
             pause(fault.between(0.2, 3.0));
             world.workers.kill(victim);
             world.kills += 1;
@@ -132,7 +138,12 @@ pub fn inject(world: &mut World, fault: &Fault) -> String {
             format!("broker {node} for {time:.1?}")
         }
         Kind::GroupCoordinatorKilled => {
-            let node = world.cluster.group_coordinator(&world.group).unwrap_or(1);
+            // Each group has its own.
+            let group = match world.any_job(fault) {
+                Job::Alarms => world.group.clone(),
+                Job::Aggregates => aggregates::of(&world.group),
+            };
+            let node = world.cluster.group_coordinator(&group).unwrap_or(1);
             world.restart_broker(node, fault, |_| ())
         }
         Kind::TransactionCoordinatorKilled => {
@@ -143,8 +154,9 @@ pub fn inject(world: &mut World, fault: &Fault) -> String {
             let node = any_broker(fault);
             let mut victim = String::new();
             let told = world.restart_broker(node, fault, |world| {
-                victim = world.kill_worker(fault);
-                world.workers.start();
+                let (name, job) = world.kill_worker(fault);
+                victim = name;
+                world.workers.start(job);
                 pause(Duration::from_secs(1));
             });
             format!("{told}; {victim}")
@@ -165,12 +177,27 @@ impl World {
         active[fault.choice % active.len()]
     }
 
-    fn kill_worker(&mut self, fault: &Fault) -> String {
+    /// What any worker does: of two groups, the one with more workers is chosen more often.
+    pub fn any_job(&self, fault: &Fault) -> Job {
+        self.workers.job(self.any_worker(fault))
+    }
+
+    fn any_of(&self, job: Job, fault: &Fault) -> usize {
+        let active = self.workers.active_of(job);
+        active[fault.choice % active.len()]
+    }
+
+    fn kill_worker(&mut self, fault: &Fault) -> (String, Job) {
         let number = self.any_worker(fault);
-        let name = self.workers.describe(number);
+        let (name, job) = (self.workers.describe(number), self.workers.job(number));
         self.workers.kill(number);
         self.kills += 1;
-        name
+        (name, job)
+    }
+
+    fn sizes(&self) -> String {
+        let count = |job| self.workers.len(job);
+        format!("to {} workers and {} of downsample", count(Job::Alarms), count(Job::Aggregates))
     }
 
     fn stop_and_continue(&mut self, fault: &Fault, shortest: f64, longest: f64) -> String {
@@ -182,8 +209,8 @@ impl World {
         format!("{} for {time:.1?}", self.workers.describe(number))
     }
 
-    fn scale_down(&mut self, fault: &Fault) {
-        let number = self.any_worker(fault);
+    fn scale_down(&mut self, job: Job, fault: &Fault) {
+        let number = self.any_of(job, fault);
         self.workers.stop(number);
     }
 
@@ -220,6 +247,7 @@ impl World {
         self.partitions += if fault.severity > 0.5 { 2 } else { 1 };
         self.cluster.grow(&self.topic, self.partitions);
         self.monitor.grow(self.partitions);
+        self.aggregates.grow(self.partitions);
         self.feed.grow(self.partitions);
         // Until they have something to process.
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -239,7 +267,9 @@ impl World {
         self.cluster.delete_topic(&self.topic);
         pause(time);
         self.cluster.create_topic(&self.topic, self.partitions);
-        self.cluster.wait_until_offsets_are_gone(&self.topic, &self.group, self.partitions);
+        for group in [self.group.clone(), aggregates::of(&self.group)] {
+            self.cluster.wait_until_offsets_are_gone(&self.topic, &group, self.partitions);
+        }
         self.begin_topic(self.options.seed.wrapping_add(records));
         format!("after {records} records, {time:.1?} without")
     }
@@ -249,7 +279,9 @@ impl World {
         let brokers = &self.cluster.brokers;
         self.feed = Feed::start(brokers, &self.topic, self.partitions, self.options.rate, seed, self.begun);
         let delivered = self.feed.delivered.clone();
-        self.monitor = Monitor::start(brokers, &self.topic, &self.group, self.partitions, delivered);
+        let monitor =
+            |group: &str| Monitor::start(brokers, &self.topic, group, self.partitions, delivered.clone());
+        (self.monitor, self.aggregates) = (monitor(&self.group), monitor(&aggregates::of(&self.group)));
         let alerts = format!("{}_alerts", self.topic);
         self.observer = Observer::start(brokers, &alerts, self.past.alerts_end(), self.begun);
     }

@@ -130,6 +130,11 @@ impl Feed {
         self.tell(Command::Send(all.collect()));
     }
 
+    /// In each of these partitions a reading comes from the future, after which every window of the others is closed.
+    pub fn close_windows(&self, partitions: i32) {
+        self.tell(Command::Send((0..partitions).map(Outgoing::last).collect()));
+    }
+
     /// Sending fails if the thread has ended; [`Feed::finish`] says why.
     fn tell(&self, command: Command) {
         let _ = self.commands.as_ref().expect("not finished yet").send(command);

@@ -11,6 +11,8 @@ use rand_pcg::Pcg32;
 
 use genwatch_oracle::{Limit, NaiveRule};
 
+use crate::aggregates::{GRACE, WINDOW};
+
 const PER_PARTITION: i32 = 4;
 
 /// The generator whose work always takes long. It shares its partition with others.
@@ -22,6 +24,14 @@ pub const SLOW_EVERY: Duration = Duration::from_secs(40);
 
 /// The work of generators that report only on request, one in each initial partition: they make a drain take time.
 pub const DRAG_WORK: Duration = Duration::from_secs(3);
+
+/// What the generators that report at the end are called.
+const LAST: &str = "last";
+
+/// Whether it reports at the end only: its own windows are still open.
+pub fn is_last(generator: &str) -> bool {
+    generator.starts_with(LAST)
+}
 
 /// The generator of a partition that reports on request.
 pub fn drag(partition: i32) -> String {
@@ -59,12 +69,22 @@ impl Outgoing {
     }
 }
 
+impl Outgoing {
+    /// The reading that takes a partition's watermark past the windows of all others.
+    pub fn last(partition: i32) -> Outgoing {
+        let generator = format!("{LAST}{partition}");
+        Outgoing { late: -(GRACE + 2 * WINDOW), ..Outgoing::reading(&generator, partition) }
+    }
+}
+
 /// Generators in turn, each on a random walk that often crosses all thresholds; now and then a bad record, a late one,
 /// or a decommissioning.
 pub struct Fleet {
     random: Pcg32,
     walks: Vec<Walk>,
     turn: usize,
+    /// Each has reported once.
+    is_known: bool,
     partitions: i32,
 }
 
@@ -76,8 +96,13 @@ struct Walk {
 
 impl Fleet {
     pub fn new(seed: u64, partitions: i32) -> Fleet {
-        let mut fleet =
-            Fleet { random: Pcg32::seed_from_u64(seed), walks: Vec::new(), turn: 0, partitions: 0 };
+        let mut fleet = Fleet {
+            random: Pcg32::seed_from_u64(seed),
+            walks: Vec::new(),
+            turn: 0,
+            is_known: false,
+            partitions: 0,
+        };
         fleet.grow(partitions);
         fleet
     }
@@ -92,12 +117,19 @@ impl Fleet {
 
     pub fn next(&mut self) -> Outgoing {
         self.turn = (self.turn + 1) % self.walks.len();
+        self.is_known |= self.turn == 0;
         let id = format!("generator{}", self.turn);
         let Walk { partition, temperature, fuel } = &mut self.walks[self.turn];
         *temperature = (*temperature + self.random.random_range(-6.0..6.0)).clamp(70.0, 110.0);
         *fuel = (*fuel + self.random.random_range(-25.0..25.0)).clamp(120.0, 330.0);
         let good = reading(&id, *temperature, *fuel);
-        let late = if self.random.random_ratio(1, 50) { 3000 } else { 0 };
+        // Some are so late that the watermark, to the millisecond, decides whether their window is still open: but no
+        // partition begins with one of them (see `aggregates`).
+        let late = match self.random.random_range(0..200) {
+            0..4 => 3000,
+            4 if self.is_known => self.random.random_range(GRACE - WINDOW..GRACE + 2 * WINDOW),
+            _ => 0,
+        };
         let (key, value) = match self.random.random_range(0..600) {
             0 => (Some(id), None),
             1 => (None, Some(good)),

@@ -1,4 +1,4 @@
-//! The group's progress, sampled all the time: the longest gap of each partition, and how soon it recovers.
+//! A group's progress, sampled all the time: the longest gap of each partition, and how soon it recovers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

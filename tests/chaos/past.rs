@@ -42,6 +42,11 @@ impl Past {
         self.readings.len()
     }
 
+    /// The readings of all topics, one after the other.
+    pub fn readings(&self) -> &[Stored] {
+        &self.readings
+    }
+
     /// What all topics together call for, one after the other.
     pub fn expected(&self) -> &Expected {
         &self.expected

@@ -19,9 +19,9 @@ const AFTER: Duration = SLOW_WORK.saturating_add(Duration::from_secs(2));
 /// How often a calm stretch is restarted because the group was still moving partitions.
 const TRIES: usize = 5;
 
-/// Waits until everything produced by now is committed, except the slow generator's partition, whose offset waits for
-/// it; and until each worker is ready, so that members thrown out of the group have rejoined. Returns when the former
-/// was so.
+/// Waits until both groups have committed everything produced by now, except the slow generator's partition, whose
+/// offset waits for it; and until each worker is ready, so that members thrown out of the group have rejoined. Returns
+/// when the former was so.
 pub fn recover(world: &mut World) -> Instant {
     let mut ends = world.monitor.ends();
     ends.remove(&SLOW_PARTITION);
@@ -45,7 +45,7 @@ pub fn recover(world: &mut World) -> Instant {
     }
 }
 
-/// Waits until everything is committed, including the slow generator's partition.
+/// Waits until both groups have committed everything, including the slow generator's partition.
 pub fn drain(world: &mut World) {
     let ends = world.monitor.ends();
     wait_until_committed(world, &ends, SLOW_BACKLOG);
@@ -54,13 +54,19 @@ pub fn drain(world: &mut World) {
 fn wait_until_committed(world: &mut World, ends: &BTreeMap<i32, i64>, patience: Duration) -> Instant {
     let begun = Instant::now();
     loop {
-        world.monitor.check();
         world.workers.replace_ended();
-        let behind = world.monitor.behind(ends);
+        let (mut behind, mut stands) = (Vec::new(), None);
+        for (group, monitor) in [("alarms", &world.monitor), ("aggregates", &world.aggregates)] {
+            monitor.check();
+            let partitions = monitor.behind(ends);
+            if !partitions.is_empty() {
+                behind.push((group, partitions));
+                stands = stands.or(monitor.standing().into_iter().find(|(_, time)| *time > DEADLINE));
+            }
+        }
         if behind.is_empty() {
             return Instant::now();
         }
-        let stands = world.monitor.standing().into_iter().find(|(_, time)| *time > DEADLINE);
         if begun.elapsed() >= patience || stands.is_some() {
             world.workers.examine();
             panic!(

@@ -58,9 +58,13 @@ pub struct Report {
     pub partitions: i32,
     pub alerts: usize,
     pub dead_letters: usize,
+    pub aggregates: usize,
+    /// Readings too late for their window.
+    pub late: u64,
     /// At-least-once.
     pub repeated_alerts: usize,
     pub repeated_letters: usize,
+    pub repeated_aggregates: usize,
     pub states: usize,
     pub gaps: BTreeMap<i32, Duration>,
     pub verdict: String,
@@ -75,7 +79,7 @@ impl Report {
         let _ = writeln!(
             text,
             "### Seed {}, {count} faults, {} protocol, {}: {}\n\n\
-             {} s; {} records in {} partitions, {} alerts, {} dead letters, {} states compared; {} kills, {} workers started; \
+             {} s; {} records in {} partitions, {} alerts, {} dead letters, {} states, {} aggregates compared ({} readings were too late); {} kills, {} workers started; \
              rebalances: {assigned} assigned, {revoked} revoked, {lost} lost; {} commits refused and repeated, {} producers and {} consumers recreated; \
              {} of {} workers stopped while they gave partitions back; the longest gap of a partition {} s.\n",
             options.seed,
@@ -88,6 +92,8 @@ impl Report {
             self.alerts,
             self.dead_letters,
             self.states,
+            self.aggregates,
+            self.late,
             self.kills,
             self.workers_started,
             self.refused_commits,
@@ -100,8 +106,8 @@ impl Report {
         if options.delivery == Delivery::AtLeastOnce {
             let _ = writeln!(
                 text,
-                "{} alerts and {} dead letters are repeats, each the same as the first.\n",
-                self.repeated_alerts, self.repeated_letters
+                "{} alerts, {} dead letters and {} aggregates are repeats, each the same as the first.\n",
+                self.repeated_alerts, self.repeated_letters, self.repeated_aggregates
             );
         }
         if self.surplus > 0 {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use genwatch_oracle::NaiveRule;
 
+use crate::aggregates;
 use crate::cluster::{self, Cluster};
 use crate::delays::Stretch;
 use crate::faults::{self, Revocations, World};
@@ -24,12 +25,12 @@ use crate::recovery::{calm, drain, recover};
 use crate::report::{self, Observation, Report};
 use crate::schedule::{Kind, schedule};
 use crate::verdict::judge;
-use crate::workers::{Settings, Workers};
+use crate::workers::{Job, Settings, Workers};
 
 const TOPIC: &str = "chaos";
 const GROUP: &str = "chaos-group";
 const PARTITIONS: i32 = 12;
-const FIRST_WORKERS: usize = 4;
+const FIRST_WORKERS: [(Job, usize); 2] = [(Job::Alarms, 4), (Job::Aggregates, 2)];
 
 /// Runs, reports, and on failure names the command that replays it.
 pub fn run(options: &Options) {
@@ -124,6 +125,7 @@ fn go(options: &Options, dir: &Path, report: &mut Report) -> Vec<String> {
 
     world.link.set(State::Up);
     calms.extend(calm(&mut world, begun));
+    world.feed.close_windows(world.partitions);
     let acknowledged = world.feed.finish();
     println!("  {acknowledged} records are in the last log; draining");
     drain(&mut world);
@@ -155,17 +157,21 @@ fn begin(options: &Options, dir: &Path, begun: Instant) -> World {
         near: brokers.clone(),
         remote: link.brokers.clone(),
     });
-    for _ in 0..FIRST_WORKERS {
-        workers.start();
+    for (job, count) in FIRST_WORKERS {
+        for _ in 0..count {
+            workers.start(job);
+        }
     }
     let feed = Feed::start(&brokers, TOPIC, PARTITIONS, options.rate, options.seed, begun);
-    let monitor = Monitor::start(&brokers, TOPIC, GROUP, PARTITIONS, feed.delivered.clone());
+    let monitor = |group: &str| Monitor::start(&brokers, TOPIC, group, PARTITIONS, feed.delivered.clone());
+    let (monitor, aggregates) = (monitor(GROUP), monitor(&aggregates::of(GROUP)));
     World {
         cluster,
         link,
         workers,
         feed,
         monitor,
+        aggregates,
         observer: Observer::start(&brokers, &format!("{TOPIC}_alerts"), &BTreeMap::new(), begun),
         topic: TOPIC.to_owned(),
         group: GROUP.to_owned(),

@@ -1,5 +1,6 @@
 //! The verdict: the workers' results, compared with what the logs call for; and when they became visible.
 
+use crate::aggregates;
 use crate::delays::Stretch;
 use crate::faults::World;
 use crate::oracle;
@@ -16,6 +17,7 @@ pub fn judge(world: &mut World, acknowledged: u64, calms: &[Stretch], report: &m
     let past = &mut world.past;
     let states = oracle::log::read(&world.cluster.brokers, &format!("{}_state", world.group));
     oracle::check_states(past.expected(), &states);
+    aggregates::judge(&world.cluster.brokers, &world.topic, past, world.options.delivery, report);
     report.records = past.records() as u64;
     report.surplus = past.surplus;
     report.alerts = past.expected().alert_count();

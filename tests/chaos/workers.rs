@@ -1,13 +1,16 @@
-//! The workers: child processes, at two sites. The remote site's reach the brokers by a link that can fail.
+//! The workers: child processes of two groups, at two sites. The remote site's reach the brokers by a link that can
+//! fail.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::aggregates;
 use crate::fleet;
 use crate::options::{Options, Protocol};
 use crate::probe;
@@ -19,6 +22,33 @@ const END_TIMEOUT: Duration = Duration::from_secs(45);
 /// The group is quiet when nothing has moved for this long; after this time it is taken as it is.
 const QUIET: Duration = Duration::from_secs(2);
 const QUIET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a worker does, and so its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// `genwatch worker`: alarms.
+    Alarms,
+    /// `genwatch downsample`.
+    Aggregates,
+}
+
+impl Job {
+    /// Never fewer or more of a group than these.
+    pub fn workers(self) -> RangeInclusive<usize> {
+        match self {
+            Job::Alarms => 3..=6,
+            Job::Aggregates => 1..=3,
+        }
+    }
+
+    /// The subcommand, which is also its name in reports.
+    fn command(self) -> &'static str {
+        match self {
+            Job::Alarms => "worker",
+            Job::Aggregates => "downsample",
+        }
+    }
+}
 
 /// What all workers share.
 pub struct Settings {
@@ -40,7 +70,8 @@ pub struct Settings {
 
 pub struct Worker {
     pub number: usize,
-    /// Its slot: the site, its handicap, and under static membership its name.
+    job: Job,
+    /// Its slot in its group: the site, its handicap, and under static membership its name.
     pub slot: usize,
     child: Child,
     paused: bool,
@@ -50,7 +81,8 @@ pub struct Worker {
 
 impl Worker {
     pub fn name(&self) -> String {
-        format!("worker {} (slot {}, pid {})", self.number, self.slot, self.child.id())
+        let Worker { number, job, slot, .. } = self;
+        format!("{} {number} (slot {slot}, pid {})", job.command(), self.child.id())
     }
 }
 
@@ -74,13 +106,15 @@ impl Workers {
         Workers { settings, all: Vec::new(), started: 0, complaints: Vec::new(), fenced: 0 }
     }
 
-    pub fn len(&self) -> usize {
-        self.all.len()
+    /// How many do this.
+    pub fn len(&self, job: Job) -> usize {
+        self.all.iter().filter(|worker| worker.job == job).count()
     }
 
-    /// Starts a worker in the lowest free slot.
-    pub fn start(&mut self) -> usize {
-        let slot = (0..).find(|slot| self.all.iter().all(|worker| worker.slot != *slot)).unwrap();
+    /// Starts a worker in the lowest free slot of its group.
+    pub fn start(&mut self, job: Job) -> usize {
+        let is_free = |slot: &usize| self.all.iter().all(|worker| (worker.job, worker.slot) != (job, *slot));
+        let slot = (0..).find(is_free).unwrap();
         let number = self.started;
         self.started += 1;
         let settings = &self.settings;
@@ -88,7 +122,7 @@ impl Workers {
         let brokers = if is_remote(slot) { &settings.remote } else { &settings.near };
         let mut command = Command::new(&settings.binary);
         command.args([
-            "worker",
+            job.command(),
             "--brokers",
             brokers,
             "--topic",
@@ -109,7 +143,10 @@ impl Workers {
         if settings.options.protocol == Protocol::Static {
             command.args(["-X", &format!("group.instance.id=slot{slot}")]);
         }
-        command.args(work(number, slot, settings.drags));
+        match job {
+            Job::Alarms => drop(command.args(work(number, slot, settings.drags))),
+            Job::Aggregates => drop(command.args(aggregates::OPTIONS)),
+        }
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("GENWATCH_") || key == "RUST_LOG")
         {
             command.env_remove(key);
@@ -120,7 +157,7 @@ impl Workers {
         let out = File::create(settings.dir.join(format!("worker-{number}.out"))).expect("a file");
         let child = command.stdin(Stdio::null()).stdout(out).stderr(log).spawn().expect("the binary starts");
         reaper::began(child.id());
-        self.all.push(Worker { number, slot, child, paused: false, address: OnceCell::new() });
+        self.all.push(Worker { number, job, slot, child, paused: false, address: OnceCell::new() });
         number
     }
 
@@ -134,8 +171,17 @@ impl Workers {
         self.all.iter().filter(|w| !w.paused && is_remote(w.slot)).map(|worker| worker.number).collect()
     }
 
-    pub fn newest(&self) -> usize {
-        self.all.iter().map(|worker| worker.number).max().expect("a worker")
+    /// The same, of those that do this.
+    pub fn active_of(&self, job: Job) -> Vec<usize> {
+        self.active().into_iter().filter(|number| self.job(*number) == job).collect()
+    }
+
+    pub fn job(&self, number: usize) -> Job {
+        self.all[self.index(number)].job
+    }
+
+    pub fn newest(&self, job: Job) -> usize {
+        self.active_of(job).into_iter().max().expect("a worker")
     }
 
     pub fn describe(&self, number: usize) -> String {
@@ -200,17 +246,17 @@ impl Workers {
                 reaper::ended(worker.child.id());
                 let complaint = format!("{} ended by itself: {}", worker.name(), how(status));
                 println!("  {complaint}");
-                complaints.push((worker.number, complaint));
+                complaints.push((worker.number, worker.job, complaint));
             }
         }
-        for (number, complaint) in complaints {
+        for (number, job, complaint) in complaints {
             if self.was_fenced(number) {
                 self.fenced += 1;
             } else if !self.could_not_begin(number) {
                 self.complaints.push(complaint);
             }
             self.all.remove(self.index(number));
-            self.start();
+            self.start(job);
         }
     }
 

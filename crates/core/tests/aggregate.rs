@@ -28,6 +28,15 @@ enum Event {
     Decommissioned { generator: usize },
 }
 
+/// What `downsample/mutations.rs` runs over mutants, by the names that it has for them; in a program that is no test.
+#[cfg(not(test))]
+pub const CHECKS: [(&str, fn()); 4] = [
+    ("Batch", any_log_comes_to_what_the_batch_says),
+    ("Cascade", a_cascade_comes_to_what_the_readings_do),
+    ("Corrections", a_cascade_of_corrections_counts_each_reading_once),
+    ("Clock", a_clock_closes_the_last_window_of_a_silent_generator),
+];
+
 fn naive_rules() -> Vec<NaiveRule> {
     let low = Limit { below: true, ..Limit::above("fuel", 30.0) };
     let mut rules = NaiveRule::built_in();
@@ -209,7 +218,9 @@ fn windows() -> impl Strategy<Value = Windows> {
     })
 }
 
+/// Mutants are found by fewer cases.
 fn config(cases: u32) -> ProptestConfig {
+    let cases = if cfg!(test) { cases } else { cases / 4 };
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 
@@ -217,7 +228,7 @@ proptest! {
     #![proptest_config(config(600))]
 
     /// Whatever comes, in whatever order, and whichever worker owns the partition: the results are those of the batch.
-    #[test]
+    #[cfg_attr(test, test)]
     fn any_log_comes_to_what_the_batch_says(
         windows in windows(),
         log in steps(2 * MINUTE),
@@ -294,7 +305,7 @@ proptest! {
     #![proptest_config(config(200))]
 
     /// Hours made of minutes are the hours of the readings, every number equal; so are days made of those hours.
-    #[test]
+    #[cfg_attr(test, test)]
     fn a_cascade_comes_to_what_the_readings_do(log in in_order()) {
         let of = |length| {
             // Generators fall silent one by one, so their windows close late.
@@ -319,7 +330,7 @@ proptest! {
     }
 
     /// A revision's part is what it adds: hours made of corrected minutes count each reading once.
-    #[test]
+    #[cfg_attr(test, test)]
     fn a_cascade_of_corrections_counts_each_reading_once(log in steps(2 * MINUTE)) {
         let windows = Windows { length: MINUTE, grace: 0, correct_within: Some(2 * HOUR) };
         let mut partition = Partition::new(&windows);
@@ -503,7 +514,7 @@ fn a_jump_into_the_future_closes_what_lies_between() {
     assert_eq!((partition.states[&0].open_windows(), partition.out.len()), (0, 52));
 }
 
-#[test]
+#[cfg_attr(test, test)]
 fn a_clock_closes_the_last_window_of_a_silent_generator() {
     let windows = Windows { grace: 5 * SECOND, ..MINUTES };
     let mut partition = Partition::new(&windows);

@@ -1,7 +1,7 @@
 //! Runs the fuzz targets on the stable toolchain: the committed corpus, then seeded mutations of it.
 //!
-//! `GENWATCH_FUZZ_INPUTS` sets the number of inputs (default: four million readings, a million rules files and
-//! a million transformations),
+//! `GENWATCH_FUZZ_INPUTS` sets the number of inputs (default: four million readings, a million rules files, a
+//! million transformations and half a million parts and states of aggregates),
 //! `GENWATCH_FUZZ_SEED` replays a run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -115,4 +115,9 @@ fn no_rules_file_makes_its_reader_panic() {
 #[test]
 fn no_transformation_panics_or_makes_anything_but_json() {
     run("transform", number("GENWATCH_FUZZ_INPUTS", 4_000_000) / 4, targets::transform);
+}
+
+#[test]
+fn no_part_or_state_of_an_aggregate_panics_or_fills_memory() {
+    run("aggregate", number("GENWATCH_FUZZ_INPUTS", 4_000_000) / 8, targets::aggregate);
 }

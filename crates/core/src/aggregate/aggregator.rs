@@ -185,7 +185,8 @@ impl Aggregator {
     }
 
     /// Adds a part of a smaller window. `watermark` is the latest [`Part::event_time`] of the partition's records
-    /// before this one. Otherwise as [`Aggregator::add`].
+    /// before this one. A part with numbers so absurd that the window could not be stored with it is dropped. Otherwise
+    /// as [`Aggregator::add`].
     ///
     /// # Errors
     /// When the part's window isn't within one of ours. Then nothing has changed.
@@ -211,6 +212,10 @@ impl Aggregator {
             if self.may_correct(span, watermark, counts) {
                 self.correct(generator, state, part, out);
             }
+            return Ok(if out.len() > before { Added::Emitted } else { Added::Same });
+        }
+        let open = state.open.iter().find(|window| window.span == span);
+        if open.is_some_and(|window| !window.has_room_for(part, &self.names)) {
             return Ok(if out.len() > before { Added::Emitted } else { Added::Same });
         }
         state.seen = state.seen.max(at);
@@ -391,6 +396,9 @@ impl Aggregator {
             window.merge(part, &self.names);
             revision.saturating_add(1)
         });
+        if revision.is_some() && !window.has_room_for(late, &self.names) {
+            return;
+        }
         window.merge(late, &self.names);
         // Without a reading in time, this is the window's first output, and its part all of it.
         let added = revision.map(|_| Arc::new(late.clone()));

@@ -120,11 +120,8 @@ impl Part {
         for field in fields.into_iter().flatten() {
             field.check(self.count)?;
         }
-        let bounded = |millis: &i64| (0..=MAX_COUNT as i64).contains(millis);
-        let sound = self.end >= self.start
-            && (1..=MAX_COUNT).contains(&self.count)
-            && self.above.len() <= MAX_RULES
-            && self.above.values().all(bounded);
+        let sound =
+            self.end >= self.start && are_sound(self.count, self.above.len(), self.above.values().copied());
         if sound { Ok(()) } else { Err(InvalidPart::Contradiction) }
     }
 
@@ -137,4 +134,11 @@ impl Part {
             Err(InvalidPart::Misaligned { start: self.start, end: self.end, window })
         }
     }
+}
+
+/// Whether a part may have so many readings, so many rules, and these milliseconds of theirs.
+pub(super) fn are_sound(count: u64, rules: usize, mut millis: impl Iterator<Item = i64>) -> bool {
+    (1..=MAX_COUNT).contains(&count)
+        && rules <= MAX_RULES
+        && millis.all(|millis| (0..=MAX_COUNT as i64).contains(&millis))
 }

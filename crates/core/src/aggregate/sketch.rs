@@ -29,6 +29,10 @@ const MAX_KEY: i64 = 40_000;
 /// generator would take more memory, and each value would find them outside the processor's cache.
 const WAITING: usize = 64;
 
+/// The flags of the format's blocks, in the order in which `to_java_bytes` writes them. Of a block that comes twice the
+/// decoder takes the last, and would count other values than [`Walk`].
+const ORDER: [u8; 8] = [0xa0, 0x88, 0x8c, 0x84, 0x02, 0x04, 0x05, 0x07];
+
 /// The values of one field in one window.
 #[derive(Clone)]
 pub(super) struct Sketch {
@@ -146,7 +150,9 @@ impl Walk<'_> {
     /// The number of values; `None` unless it is a sketch as `to_java_bytes` writes it, with our accuracy.
     fn count(mut self) -> Option<u64> {
         let (mut total, mut mapped) = (0u64, false);
+        let mut order = ORDER.iter();
         while let Some(flag) = self.byte() {
+            order.find(|known| **known == flag)?;
             match flag {
                 // Count; minimum, maximum and sum, which we don't read.
                 0xa0 => drop(self.whole()?),
@@ -259,7 +265,10 @@ mod tests {
         assert_eq!(with(&[]), None, "no values");
         assert_eq!(SketchBytes::new(vec![0x05, 1, 2, 2]), None, "no mapping");
         let coarse: Vec<u8> = [&[0x02][..], &1.5f64.to_le_bytes(), &[0; 8], &[0x05, 1, 2, 2]].concat();
-        assert_eq!(SketchBytes::new(coarse), None, "another accuracy");
+        assert_eq!(SketchBytes::new(coarse.clone()), None, "another accuracy");
+        let accuracies = [&coarse[..17], &mapping[..], &[0x05, 1, 2, 2]].concat();
+        assert_eq!(SketchBytes::new(accuracies), None, "two accuracies");
+        assert_eq!(with(&[0x05, 1, 2, 2, 0x05, 1, 4, 2]), None, "bins twice");
     }
 
     proptest! {

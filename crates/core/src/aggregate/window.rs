@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::exact_sum::ExactSum;
 use super::field::FieldStats;
-use super::part::{Outlook, Part};
+use super::part::{Outlook, Part, are_sound};
 use super::rule_name::RuleName;
 use crate::reading::{Field, Values};
 
@@ -80,6 +80,18 @@ impl Window {
     /// Prepares for several readers, once it is closed.
     pub(super) fn settle(&mut self) {
         self.fields.iter_mut().flatten().for_each(|stats| stats.settle());
+    }
+
+    /// Whether the window with this part is one that [`Part::check`] accepts. A part may come from anywhere; a state
+    /// that can't be restored would keep its partition from starting.
+    pub(super) fn has_room_for(&self, part: &Part, rules: &[RuleName]) -> bool {
+        let known = rules.iter().zip(&self.above).filter(|(_, millis)| **millis != 0).chain(&self.other);
+        let mut above: BTreeMap<&RuleName, i64> = known.map(|(name, millis)| (name, *millis)).collect();
+        for (name, millis) in &part.above {
+            let sum = above.entry(name).or_default();
+            *sum = sum.saturating_add(*millis);
+        }
+        are_sound(self.count.saturating_add(part.count), above.len(), above.into_values())
     }
 
     /// Adds a part that is later in the log. `rules` are the aggregator's.

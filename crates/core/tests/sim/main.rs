@@ -18,6 +18,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../mutants/mod.rs"]
+mod mutants;
+
 mod cluster;
 mod group;
 mod invariants;

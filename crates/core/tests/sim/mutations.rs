@@ -1,29 +1,10 @@
 //! Shows that the simulation finds bugs: each mutation of the pure core, a line or so, must break the invariant it is
 //! named with, while the core as it stands breaks none.
-//!
-//! The production code knows nothing of this. Each mutation is a package of a scratch workspace in cargo's folder for
-//! temporary files: a copy of the pure sources with one text replaced, and a `main` that runs the simulation of
-//! this folder over them. One call of cargo builds them all.
-
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::invariants::Invariant::{self, *};
+use crate::mutants::{Mutants, Mutation};
 
-/// One mutation.
-struct Mutation {
-    name: &'static str,
-    /// Below `src`.
-    file: &'static str,
-    /// Occurs exactly once there.
-    before: &'static str,
-    after: &'static str,
-    /// Any of these may notice it first.
-    caught_by: &'static [Invariant],
-}
-
-const MUTATIONS: &[Mutation] = &[
+const MUTATIONS: &[Mutation<Invariant>] = &[
     Mutation {
         name: "commits_what_was_taken_in_before_it_is_finished",
         file: "pool/partition.rs",
@@ -482,184 +463,40 @@ const MUTATIONS: &[Mutation] = &[
     },
 ];
 
-/// The pure sources, below `src`.
-const PURE: [&str; 6] = ["alarm", "engine", "handler", "pool", "reading", "types.rs"];
-
-/// The simulation, in this folder.
-const SIMULATION: [&str; 13] = [
-    "cluster",
-    "group",
-    "invariants",
-    "judge",
-    "ledger",
-    "librdkafka",
-    "producer",
-    "records",
-    "replica",
-    "scenario",
-    "scheduler",
-    "seeds",
-    "trace",
+/// The simulation.
+const CHECKS: [(&str, &str); 13] = [
+    ("cluster", "sim/cluster"),
+    ("group", "sim/group"),
+    ("invariants", "sim/invariants"),
+    ("judge", "sim/judge"),
+    ("ledger", "sim/ledger"),
+    ("librdkafka", "sim/librdkafka"),
+    ("producer", "sim/producer"),
+    ("records", "sim/records"),
+    ("replica", "sim/replica"),
+    ("scenario", "sim/scenario"),
+    ("scheduler", "sim/scheduler"),
+    ("seeds", "sim/seeds"),
+    ("trace", "sim/trace"),
 ];
-
-/// Enough for each mutation; most are caught within ten, the rarest (work is kept under another membership) within
-/// 9,801.
-const SEEDS: &str = "12000";
 
 #[test]
 fn each_mutation_of_the_core_is_caught() {
-    let workspace = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutations");
-    let mut packages = vec!["unmutated"];
-    packages.extend(MUTATIONS.iter().map(|mutation| mutation.name));
-    write_workspace(&workspace, &packages);
-    copy_package(&workspace, "unmutated", None);
-    for mutation in MUTATIONS {
-        copy_package(&workspace, mutation.name, Some(mutation));
-    }
-    build(&workspace);
-
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some(package) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let mutation = MUTATIONS.iter().find(|mutation| mutation.name == *package);
-            judge(package, mutation, &run(&workspace, package));
-        }
+    let mutants = Mutants {
+        workspace: "mutations",
+        mutations: MUTATIONS,
+        core: &["alarm", "engine", "handler", "pool", "reading", "types"],
+        dependencies: &[],
+        checks: &CHECKS,
+        main: "    if let Err(failure) = seeds::run_from_environment(0) {
+        eprintln!(\"caught: {failure}\");
+        std::process::exit(1);
+    }",
+        says: |invariant| format!("invariant {invariant} is broken"),
+        opt_level: 0,
+        // Most are caught within ten, the rarest (work is kept under another membership) within 9,801.
+        seeds: 12_000,
+        unmutated_seeds: 200,
     };
-    std::thread::scope(|scope| {
-        scope.spawn(work);
-        scope.spawn(work);
-    });
-}
-
-/// Runs a package's simulation; what it said, and whether it passed.
-fn run(workspace: &Path, package: &str) -> (bool, String) {
-    let output = Command::new(workspace.join("target/debug").join(package))
-        .env("GENWATCH_SIM_SEEDS", if package == "unmutated" { "200" } else { SEEDS })
-        .env_remove("GENWATCH_SIM_SEED")
-        .env_remove("GENWATCH_SIM_FROM")
-        .output()
-        .expect("the package was built");
-    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
-fn judge(package: &str, mutation: Option<&Mutation>, (passed, said): &(bool, String)) {
-    let said = said.lines().find(|line| line.starts_with("seed ")).unwrap_or(said);
-    let Some(mutation) = mutation else {
-        assert!(passed, "the core as it stands: {said}");
-        return;
-    };
-    assert!(!passed, "{package} survives {SEEDS} seeds");
-    let named = |invariant: &&Invariant| said.contains(&format!("invariant {invariant} is broken"));
-    assert!(
-        mutation.caught_by.iter().any(|one| named(&one)),
-        "{package} is caught by another invariant: {said}"
-    );
-    println!("{package}: {}", said.chars().take(160).collect::<String>());
-}
-
-fn write_workspace(workspace: &Path, packages: &[&str]) {
-    let manifest = format!(
-        "[workspace]\nresolver = \"3\"\nmembers = {packages:?}\n\n\
-         [profile.dev]\nopt-level = 0\ndebug = false\nincremental = false\ndebug-assertions = false\noverflow-checks = false\n"
-    );
-    write(&workspace.join("Cargo.toml"), &manifest);
-    // The versions that the project builds with: they are on this machine.
-    let lock = std::fs::read_to_string(project().join("../../Cargo.lock")).expect("Cargo.lock");
-    if !workspace.join("Cargo.lock").exists() {
-        write(&workspace.join("Cargo.lock"), &lock);
-    }
-}
-
-fn copy_package(workspace: &Path, package: &str, mutation: Option<&Mutation>) {
-    let folder = workspace.join(package);
-    write(&folder.join("Cargo.toml"), &manifest(package));
-    write(&folder.join("src/main.rs"), &main_file());
-    for file in PURE.iter().flat_map(|part| sources(&project().join("src"), Path::new(part))) {
-        let mut text = std::fs::read_to_string(project().join("src").join(&file)).expect("a source");
-        if let Some(mutation) = mutation.filter(|mutation| Path::new(mutation.file) == file) {
-            let found = text.matches(mutation.before).count();
-            assert_eq!(
-                found, 1,
-                "{package}: {:?} occurs {found} times in {}",
-                mutation.before, mutation.file
-            );
-            text = text.replacen(mutation.before, mutation.after, 1);
-        }
-        write(&folder.join("src").join(file), &text);
-    }
-}
-
-fn manifest(package: &str) -> String {
-    let oracle = format!("genwatch-oracle = {{ path = {:?} }}", project().join("../oracle"));
-    let dependencies = [
-        oracle.as_str(),
-        r#"foldhash = "0.2""#,
-        r#"humantime = "2""#,
-        r#"jiff = { version = "0.2", default-features = false, features = ["std"] }"#,
-        r#"rand = { version = "0.9", default-features = false, features = ["std"] }"#,
-        r#"rand_chacha = "0.9""#,
-        r#"serde = { version = "1", features = ["derive"] }"#,
-        r#"serde_json = { version = "1", features = ["float_roundtrip", "preserve_order", "raw_value"] }"#,
-        r#"smallvec = { version = "1", features = ["serde"] }"#,
-        r#"thiserror = "2""#,
-        r#"toml = "1""#,
-    ];
-    let head = format!(
-        "[package]\nname = \"{package}\"\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n"
-    );
-    format!("{head}\n[dependencies]\n{}\n", dependencies.join("\n"))
-}
-
-/// One crate of core and simulation; the simulation calls the core `genwatch_core`, as it does here.
-fn main_file() -> String {
-    let core = ["alarm", "engine", "handler", "pool", "reading", "types"]
-        .map(|name| format!("pub mod {name};\n"))
-        .concat();
-    let simulation = |name: &&str| {
-        let folder = project().join("tests/sim");
-        let file = folder.join(format!("{name}.rs"));
-        let path = if file.exists() { file } else { folder.join(name).join("mod.rs") };
-        format!("#[path = {path:?}]\nmod {name};\n")
-    };
-    let simulation: String = SIMULATION.iter().map(simulation).collect();
-    format!(
-        "#![allow(warnings)]\nextern crate self as genwatch_core;\n{core}{simulation}\
-         fn main() {{\n    if let Err(failure) = seeds::run_from_environment(0) {{\n        \
-         eprintln!(\"{{failure}}\");\n        std::process::exit(1);\n    }}\n}}\n"
-    )
-}
-
-fn build(workspace: &Path) {
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--offline", "--quiet", "--workspace", "--manifest-path"])
-        .arg(workspace.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(workspace.join("target"))
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "a mutation doesn't build: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The files at or below `part`, relative to `root`.
-fn sources(root: &Path, part: &Path) -> Vec<PathBuf> {
-    let path = root.join(part);
-    if path.is_file() {
-        return vec![part.to_owned()];
-    }
-    let entries = std::fs::read_dir(path).expect("a folder of sources");
-    entries.flat_map(|entry| sources(root, &part.join(entry.expect("an entry").file_name()))).collect()
-}
-
-/// The crate.
-fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Writes a file unless it's there already, so that what hasn't changed isn't built again.
-fn write(path: &Path, text: &str) {
-    if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
-        return;
-    }
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder for the mutations");
-    std::fs::write(path, text).expect("a file of a mutation");
+    mutants.are_caught();
 }
