@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::{ArgGroup, Args, Subcommand};
-use genwatch_core::transform::Transform;
 use genwatch_core::transform::record::Command as TransformCommand;
 use genwatch_kafka::clock;
 use genwatch_kafka::config::worker_name;
@@ -16,6 +15,7 @@ use super::influx::AccessOptions;
 use super::options::topic_name;
 use super::transform::TransformOptions;
 use super::{ClusterOptions, Failure};
+use crate::service::targets::refuse_own;
 use crate::source::SourceConfig;
 use crate::source::influx::client::QueryClient;
 use crate::source::influx::query::Query;
@@ -156,15 +156,8 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         shape,
     );
     let topics = options.cluster.topics();
-    let reserved = vec![topics.sources.clone(), topics.state, topics.workers.clone()];
-    if reserved.contains(&options.to_topic) {
-        let taken = anyhow!("--to-topic {}: the group keeps its own records there", options.to_topic);
-        return Err(Failure::usage(taken));
-    }
-    let transform = options.transform.load(TransformCommand::SOURCE)?;
-    if let Some(transform) = &transform {
-        check_targets(transform, &reserved)?;
-    }
+    refuse_own("--to-topic", &options.to_topic, &topics.own()).map_err(Failure::usage)?;
+    let transform = options.transform.load_routes(TransformCommand::SOURCE, &topics)?;
     let config = SourceConfig {
         connection: options.cluster.connection()?,
         group: options.cluster.group.clone(),
@@ -172,7 +165,7 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         to_topic: options.to_topic.clone(),
         transform,
         dead_letters: Topics::new(&options.to_topic, &options.cluster.group).dead_letters,
-        reserved,
+        own_topics: topics.own().map(str::to_owned).to_vec(),
         cursors: topics.sources,
         worker: worker_name(),
         reports: topics.workers,
@@ -188,16 +181,6 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         exit_at_end: options.exit_at_end,
     };
     super::run_service(options.http.as_ref(), |context| Ok(crate::source::run(config, context)?))
-}
-
-/// Refuses a route to one of the group's own topics.
-fn check_targets(transform: &Transform, reserved: &[String]) -> Result<(), Failure> {
-    match transform.fixed_targets().find(|(topic, _)| reserved.iter().any(|one| one == topic)) {
-        Some((topic, step)) => {
-            Err(Failure::usage(anyhow!("{step}: {topic}: the group keeps its own records there")))
-        }
-        None => Ok(()),
-    }
 }
 
 fn query(options: &Influx) -> Result<Query, Failure> {

@@ -32,7 +32,7 @@ pub struct SourceConfig {
     /// The topic of rows that a step fails on: `<to-topic>_dlq`. Needed only with `transform`.
     pub dead_letters: String,
     /// The group's own topics: no row may go there.
-    pub reserved: Vec<String>,
+    pub own_topics: Vec<String>,
     /// The topic of cursors: `<group>_sources`.
     pub cursors: String,
     /// The process's name in its reports; unique in the group.
