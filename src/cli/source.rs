@@ -83,9 +83,13 @@ struct Influx {
     #[command(flatten)]
     access: AccessOptions,
 
-    /// The topic that the rows go to. It must exist.
+    /// The topic that the rows go to. It must exist, unless there is --create-topic.
     #[arg(long, value_name = "TOPIC", env = "GENWATCH_TO_TOPIC", value_parser = topic_name)]
     to_topic: String,
+
+    /// Create the topic that the rows go to if it is missing, with as many partitions as <TOPIC>.
+    #[arg(long, env = "GENWATCH_CREATE_TOPIC")]
+    create_topic: bool,
 
     /// The source's name: its cursor in <GROUP>_sources has this key. Default: the topic.
     #[arg(long, env = "GENWATCH_NAME", value_parser = topic_name)]
@@ -163,6 +167,7 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         group: options.cluster.group.clone(),
         name: options.name.clone().unwrap_or_else(|| options.to_topic.clone()),
         to_topic: options.to_topic.clone(),
+        create_like: options.create_topic.then(|| topics.readings.clone()),
         transform,
         dead_letters: Topics::new(&options.to_topic, &options.cluster.group).dead_letters,
         own_topics: topics.own().map(str::to_owned).to_vec(),

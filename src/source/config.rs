@@ -27,6 +27,8 @@ pub struct SourceConfig {
     pub name: String,
     /// The topic that the rows go to.
     pub to_topic: String,
+    /// If that is missing, it is created with as many partitions as this topic has; `None`: it must exist.
+    pub create_like: Option<String>,
     /// What is changed of rows on the way.
     pub transform: Option<Arc<Transform>>,
     /// The topic of rows that a step fails on: `<to-topic>_dlq`. Needed only with `transform`.
