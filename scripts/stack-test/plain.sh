@@ -166,9 +166,11 @@ test_plain() {
     look_from_the_host
     # Before readings that a bridge may repeat: InfluxDB keeps a point written twice once.
     by_sink
+    by_source
     by_mqtt
     verify
     verify_aggregates
+    verify_source
     all_are_confined
     stop_orderly
     say "the plain stack: $((SECONDS - began)) s"

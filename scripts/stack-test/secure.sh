@@ -49,6 +49,7 @@ strangers_at_kafka() {
         let_in "the operator" $(by_password operator alerts --exit-at-end)
         let_in "a sink by its certificate" $(by_certificate sink.pem $read)
         let_in "the one who makes aggregates, by its certificate" $(by_certificate downsample.pem $read)
+        [[ $have_influxdb == no ]] || let_in "the source, by its certificate" $(by_certificate source.pem -C -o beginning -c 1 -e -q -t genwatch_sources)
         let_in "a sink's key" $(handshake -cert /run/secrets/sink.pem -key /run/secrets/sink.pem)
         refused "no credentials" 'no broker answers' genwatch alerts --brokers kafka-1:9094
         refused "the port of the health check" 'connection refused' bash -c 'exec 3<>/dev/tcp/kafka-1/9092'
@@ -61,6 +62,10 @@ strangers_at_kafka() {
         refused "a reading written by the sink's certificate" "$no_rights" $(by_certificate sink.pem $write)
         refused "an aggregate written by the sink's certificate" "$no_rights" $(by_certificate sink.pem -P -k rogue-1 -t emergency_generators_1m /etc/hostname)
         refused "alarm states, as the one who makes aggregates" "$no_rights" $(by_certificate downsample.pem -C -o beginning -c 1 -e -q -t genwatch_state)
+        refused "a reading written by the source" "$no_rights" $(by_password source simulate --count 1)
+        refused "readings, as the source" "$no_rights" $(by_certificate source.pem $read)
+        refused "the source's cursor, as the sink" "$no_rights" $(by_certificate sink.pem -C -o beginning -c 1 -e -q -t genwatch_sources)
+        refused "a row written by the sink's certificate" "$no_rights" $(by_certificate sink.pem -P -k rogue-1 -t emergency_generators_influx /etc/hostname)
         refused "an alert written by the one who makes aggregates" "$no_rights" $(by_certificate downsample.pem -P -k rogue-1 -t emergency_generators_alerts /etc/hostname)
         refused "readings, by a device named as a broker" "$no_rights" $(by_certificate devices/kafka-1.pem $read)
     }
@@ -102,16 +107,24 @@ strangers_at_mqtt() {
     }
 }
 
-# By the sink's token, in a volume that only the sink mounts.
+token_of() { # HOLDER
+    echo "Authorization: Token $(docker run --rm -v "${COMPOSE_PROJECT_NAME}_$1-token:/token:ro" --entrypoint cat "$GENWATCH_IMAGE" /token/token)"
+}
+
+# By the tokens of sink and source, each in a volume that only its holder mounts.
 strangers_at_influxdb() {
-    local url=https://influxdb:8086/api/v2 answer token organization
+    local url=https://influxdb:8086/api/v2 answer token readers organization
     local code=(curl -s --cacert /run/secrets/ca.pem --output /dev/null --write-out '%{http_code}\n')
-    token="Authorization: Token $(docker run --rm -v "${COMPOSE_PROJECT_NAME}_sink-token:/token:ro" --entrypoint cat "$GENWATCH_IMAGE" /token/token)"
+    token=$(token_of sink)
+    readers=$(token_of source)
     local query=(--header 'Content-Type: application/vnd.flux' --data 'from(bucket: "generators") |> range(start: -1d) |> limit(n: 1)')
     answer=$(in_network "${code[@]}" --header "$token" --data 'rogue,of=sink value=1' "$url/write?org=genwatch&bucket=generators")
     [[ $answer == 204 ]] || die "the sink's token doesn't write: $answer"
     refused "a query without a token" '^40[13]' "${code[@]}" "${query[@]}" "$url/query?org=genwatch"
     refused "a write without a token" '^40[13]' "${code[@]}" --data 'rogue value=1' "$url/write?org=genwatch&bucket=generators"
+    answer=$(in_network "${code[@]}" --header "$readers" "${query[@]}" "$url/query?org=genwatch")
+    [[ $answer == 200 ]] || die "the source's token doesn't read: $answer"
+    refused "a write by the source's token" '^40[134]' "${code[@]}" --header "$readers" --data 'rogue value=1' "$url/write?org=genwatch&bucket=generators"
     refused "a query by the sink's token" '^40[134]' "${code[@]}" --header "$token" "${query[@]}" "$url/query?org=genwatch"
     organization=$(influxdb "https://influxdb:8086/api/v2/orgs?org=genwatch" --resolve "influxdb:8086:$(address_of "$(container influxdb)")" |
         grep -o '"id": *"[0-9a-f]*"' | tail -n 1)
@@ -128,7 +141,7 @@ test_secure() {
     # A hundred generators: each is a connection by TLS.
     export GENWATCH_CONCURRENCY=64 GENWATCH_TO=mqtt GENWATCH_RATE=200 GENWATCH_GENERATORS=100 GENWATCH_LATE=drop
     "$root/scripts/certs" --out "$SECRETS_DIR" --at /run/secrets --device rogue-1 --device kafka-1 --device admin
-    [[ $have_influxdb == no ]] || services+=(influxdb sink)
+    [[ $have_influxdb == no ]] || services+=(influxdb sink source)
     bring_up "the secured stack doesn't come up" "${services[@]}"
     say "the secured stack is up after $((SECONDS - began)) s"
     operator=$(compose --profile tools run -d --entrypoint sleep genwatch infinity)
@@ -138,7 +151,7 @@ test_secure() {
     watch_aggregates $(by_certificate sink.pem | sed 's/^kcat //')
     until_is 120 yes "readings" more_than 3000
     local service
-    for service in worker downsample mosquitto bridge dashboard $([[ $have_influxdb == no ]] || echo influxdb sink); do
+    for service in worker downsample mosquitto bridge dashboard $([[ $have_influxdb == no ]] || echo influxdb sink source); do
         until_is 60 healthy "$service" healthy "$service"
     done
     until_is 60 "12 by 1" "partitions on the page" seen_on_the_page "$SECRETS_DIR/dashboard.token"
@@ -158,5 +171,6 @@ test_secure() {
     verify
     verify_aggregates
     [[ $have_influxdb == no ]] || until_is 60 "$records" "readings in the database" stored emergency_generators fuel
+    verify_source
     say "the secured stack: $((SECONDS - began)) s"
 }

@@ -57,14 +57,15 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             "--mqtt-status-topic must contain the level {generatorID}: a status doesn't say whose it is";
         return Err(Failure::usage(anyhow::anyhow!(reason)));
     }
+    let topics = options.cluster.topics();
     let config = BridgeConfig {
         connection: options.cluster.connection()?,
-        topics: options.cluster.topics(),
+        transform: options.transform.load_routes(TransformCommand::BRIDGE, &topics)?,
+        topics,
         broker: options.mqtt.broker().map_err(Failure::usage)?,
         client_id: options.client_id(),
         tree: options.mqtt.tree(),
         share: options.share,
-        transform: options.transform.load(TransformCommand::BRIDGE)?,
     };
     super::run_service(options.http.as_ref(), |context| {
         crate::mqtt::bridge::run(config, context).map_err(|error| match error {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::{ArgGroup, Args, Subcommand};
-use genwatch_core::transform::Transform;
 use genwatch_core::transform::record::Command as TransformCommand;
 use genwatch_kafka::clock;
 use genwatch_kafka::config::worker_name;
@@ -16,6 +15,7 @@ use super::influx::AccessOptions;
 use super::options::topic_name;
 use super::transform::TransformOptions;
 use super::{ClusterOptions, Failure};
+use crate::service::targets::refuse_own;
 use crate::source::SourceConfig;
 use crate::source::influx::client::QueryClient;
 use crate::source::influx::query::Query;
@@ -83,9 +83,13 @@ struct Influx {
     #[command(flatten)]
     access: AccessOptions,
 
-    /// The topic that the rows go to. It must exist.
+    /// The topic that the rows go to. It must exist, unless there is --create-topic.
     #[arg(long, value_name = "TOPIC", env = "GENWATCH_TO_TOPIC", value_parser = topic_name)]
     to_topic: String,
+
+    /// Create the topic that the rows go to if it is missing, with as many partitions as <TOPIC>.
+    #[arg(long, env = "GENWATCH_CREATE_TOPIC")]
+    create_topic: bool,
 
     /// The source's name: its cursor in <GROUP>_sources has this key. Default: the topic.
     #[arg(long, env = "GENWATCH_NAME", value_parser = topic_name)]
@@ -156,23 +160,17 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         shape,
     );
     let topics = options.cluster.topics();
-    let reserved = vec![topics.sources.clone(), topics.state, topics.workers.clone()];
-    if reserved.contains(&options.to_topic) {
-        let taken = anyhow!("--to-topic {}: the group keeps its own records there", options.to_topic);
-        return Err(Failure::usage(taken));
-    }
-    let transform = options.transform.load(TransformCommand::SOURCE)?;
-    if let Some(transform) = &transform {
-        check_targets(transform, &reserved)?;
-    }
+    refuse_own("--to-topic", &options.to_topic, &topics.own()).map_err(Failure::usage)?;
+    let transform = options.transform.load_routes(TransformCommand::SOURCE, &topics)?;
     let config = SourceConfig {
         connection: options.cluster.connection()?,
         group: options.cluster.group.clone(),
         name: options.name.clone().unwrap_or_else(|| options.to_topic.clone()),
         to_topic: options.to_topic.clone(),
+        create_like: options.create_topic.then(|| topics.readings.clone()),
         transform,
         dead_letters: Topics::new(&options.to_topic, &options.cluster.group).dead_letters,
-        reserved,
+        own_topics: topics.own().map(str::to_owned).to_vec(),
         cursors: topics.sources,
         worker: worker_name(),
         reports: topics.workers,
@@ -188,16 +186,6 @@ fn run_influx(options: &Influx) -> Result<(), Failure> {
         exit_at_end: options.exit_at_end,
     };
     super::run_service(options.http.as_ref(), |context| Ok(crate::source::run(config, context)?))
-}
-
-/// Refuses a route to one of the group's own topics.
-fn check_targets(transform: &Transform, reserved: &[String]) -> Result<(), Failure> {
-    match transform.fixed_targets().find(|(topic, _)| reserved.iter().any(|one| one == topic)) {
-        Some((topic, step)) => {
-            Err(Failure::usage(anyhow!("{step}: {topic}: the group keeps its own records there")))
-        }
-        None => Ok(()),
-    }
 }
 
 fn query(options: &Influx) -> Result<Query, Failure> {

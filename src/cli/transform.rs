@@ -6,8 +6,10 @@ use std::sync::Arc;
 use clap::Args;
 use genwatch_core::transform::Transform;
 use genwatch_core::transform::record::Command;
+use genwatch_kafka::topics::Topics;
 
 use super::Failure;
+use crate::service::targets::refuse_own;
 
 /// The option.
 #[derive(Debug, Args)]
@@ -24,5 +26,18 @@ impl TransformOptions {
     pub(super) fn load(&self, command: Command) -> Result<Option<Arc<Transform>>, Failure> {
         let load = |path| Transform::load(path, command).map(Arc::new).map_err(Failure::usage);
         self.transform.as_deref().map(load).transpose()
+    }
+
+    /// The same for a command whose routes lead to topics: none that the file names may be one of the group's own.
+    pub(super) fn load_routes(
+        &self,
+        command: Command,
+        topics: &Topics,
+    ) -> Result<Option<Arc<Transform>>, Failure> {
+        let transform = self.load(command)?;
+        for (topic, step) in transform.iter().flat_map(|transform| transform.fixed_targets()) {
+            refuse_own(&step.to_string(), topic, &topics.own()).map_err(Failure::usage)?;
+        }
+        Ok(transform)
     }
 }

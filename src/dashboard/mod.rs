@@ -6,10 +6,11 @@
 //! # Layout
 //!
 //! One thread, [`Dashboard::run`], owns what is known ([`model`]). It polls the readers of all topics
-//! ([`reader`], [`past`]), takes in what [`observer`] has asked the cluster, publishes events ([`feed`]) and
-//! answers what HTTP asks ([`questions`]). [`web`] is the HTTP: it shares only the feed and the questions
+//! ([`reader`], [`past`]), takes in what [`observer`] and [`connectors`] have asked the cluster, publishes events
+//! ([`feed`]) and answers what HTTP asks ([`questions`]). [`web`] is the HTTP: it shares only the feed and the questions
 //! with the loop.
 
+pub mod connectors;
 pub mod feed;
 pub mod model;
 pub mod observer;
@@ -38,6 +39,7 @@ use serde::Serialize;
 
 use crate::service::http::{HttpAddress, Listening};
 use crate::service::{Context, MetricsError, NotReady};
+use connectors::ConnectObserver;
 use feed::{Due, Feed, frame};
 use model::alerts::Alert;
 use model::documents::AlertEvent;
@@ -177,13 +179,21 @@ impl Dashboard {
             ages: ages_asked,
             waker: waker.clone(),
         };
+        let connectors = ConnectObserver {
+            connection: config.connection.clone(),
+            topics: config.topics.clone(),
+            stop: Arc::clone(&context.stop),
+            seen: observer.seen.clone(),
+            waker: waker.clone(),
+        };
         let state = Loop::new(config, feed, waker, ages, &context)?;
         let address = listening.address();
         listening.serve(&context, |routes| web.extend(routes)).map_err(DashboardError::Thread)?;
         tracing::info!(%address, "the dashboard is at http://{address}/");
         // Detached: an answer may take seconds, and nobody waits for it at the end.
-        let thread = std::thread::Builder::new().name("observer".to_owned()).spawn(move || observer.run());
-        drop(thread.map_err(DashboardError::Thread)?);
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        drop(thread("observer").spawn(move || observer.run()).map_err(DashboardError::Thread)?);
+        drop(thread("connectors").spawn(move || connectors.run()).map_err(DashboardError::Thread)?);
         state.run(&context, &seen, &asked)
     }
 }
@@ -350,6 +360,7 @@ impl Loop {
             }
             Seen::Sink(role, at, bounds) => self.model.look_at_sink(role, at, &bounds),
             Seen::Downsample(at, bounds) => self.model.look_at_downsample(at, &bounds),
+            Seen::Connectors(at, looks) => self.model.look_at_connectors(at, looks),
             Seen::Oldest(found) => {
                 for (partition, offset, at) in found {
                     self.model.oldest(partition, offset, at);

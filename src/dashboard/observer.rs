@@ -22,6 +22,7 @@ use genwatch_kafka::starts::{Start, StartAt, starts};
 use genwatch_kafka::topic_reader::TopicReaderError;
 use genwatch_kafka::topics::{Role, Topics};
 
+use super::model::connectors::ConnectorLook;
 use super::model::progress::Bounds;
 
 /// How often it asks for progress.
@@ -72,6 +73,8 @@ pub enum Seen {
     Sink(Role, Millis, BTreeMap<PartitionId, Bounds>),
     /// The progress of the group that makes one-minute aggregates.
     Downsample(Millis, BTreeMap<PartitionId, Bounds>),
+    /// All connectors of Kafka Connect that read our topics.
+    Connectors(Millis, Vec<ConnectorLook>),
     /// The timestamp of first waiting records.
     Oldest(Vec<(PartitionId, Offset, Millis)>),
 }
@@ -352,7 +355,7 @@ impl Observer {
     }
 }
 
-fn bounds(progress: BTreeMap<PartitionId, Progress>) -> BTreeMap<PartitionId, Bounds> {
+pub(super) fn bounds(progress: BTreeMap<PartitionId, Progress>) -> BTreeMap<PartitionId, Bounds> {
     let of = |Progress { start, end, committed }| Bounds { start, end, committed };
     progress.into_iter().map(|(id, progress)| (id, of(progress))).collect()
 }

@@ -27,12 +27,14 @@ pub struct SourceConfig {
     pub name: String,
     /// The topic that the rows go to.
     pub to_topic: String,
+    /// If that is missing, it is created with as many partitions as this topic has; `None`: it must exist.
+    pub create_like: Option<String>,
     /// What is changed of rows on the way.
     pub transform: Option<Arc<Transform>>,
     /// The topic of rows that a step fails on: `<to-topic>_dlq`. Needed only with `transform`.
     pub dead_letters: String,
     /// The group's own topics: no row may go there.
-    pub reserved: Vec<String>,
+    pub own_topics: Vec<String>,
     /// The topic of cursors: `<group>_sources`.
     pub cursors: String,
     /// The process's name in its reports; unique in the group.

@@ -37,8 +37,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 use genwatch_core::report::Kind;
 use genwatch_core::types::Millis;
-use genwatch_kafka::admin::{Cluster, ClusterError};
+use genwatch_kafka::admin::{Cluster, ClusterError, TopicPlan};
 use genwatch_kafka::clock;
+use genwatch_kafka::topics::Role;
 
 use crate::service::backoff::Backoff;
 use crate::service::reporter::{Activity, Identity, Reporter, Reporting};
@@ -70,6 +71,9 @@ pub fn run(config: SourceConfig, context: Context) -> Result<SourceSummary, Sour
     let metrics = SourceMetrics::register(&context.metrics)?;
     let not_ready = Conditions::register(&context.health);
     let cluster = Arc::new(Cluster::connect(&config.connection)?);
+    if let Some(like) = &config.create_like {
+        create_topic(&cluster, &config.to_topic, like)?;
+    }
     let (transforming, limits) = Transforming::new(&config, &cluster)?;
     for step in transforming.iter().flat_map(Transforming::steps) {
         metrics.dead_letters.with_label_values(&[step.label()]);
@@ -125,6 +129,18 @@ pub fn run(config: SourceConfig, context: Context) -> Result<SourceSummary, Sour
         summary: SourceSummary::default(),
     };
     source.run()
+}
+
+/// Creates the topic that the rows go to, if it is missing.
+fn create_topic(cluster: &Cluster, topic: &str, like: &str) -> Result<(), ClusterError> {
+    if cluster.topic(topic)?.is_none() {
+        let partitions = cluster.require(like)?;
+        let plan = TopicPlan::like_its_cluster(cluster, topic, partitions, Role::Readings.config())?;
+        if cluster.create(&plan)? {
+            tracing::info!(topic, partitions, "created the topic of rows");
+        }
+    }
+    Ok(())
 }
 
 /// The loop and its state.

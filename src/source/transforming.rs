@@ -16,7 +16,7 @@ use super::config::{SourceConfig, SourceError};
 use super::outgoing::{Outgoing, Target};
 use super::record::SourceRow;
 use crate::service::LogLimiter;
-use crate::service::targets::Targets;
+use crate::service::targets::{Route, Targets};
 
 /// How far ahead of this machine's clock a record's timestamp may be, as in the bridge.
 const MAX_AHEAD_MS: i64 = 60_000;
@@ -46,8 +46,6 @@ struct Names {
     source: String,
     to_topic: String,
     worker: String,
-    /// The group's own topics.
-    reserved: Vec<String>,
 }
 
 /// What topics take.
@@ -92,7 +90,8 @@ impl Transforming {
             let (topic, to_topic) = (config.dead_letters.clone(), to_topic.to_owned());
             return Err(SourceError::NoDeadLetters { topic, to_topic });
         }
-        let targets = Targets::new(Arc::clone(cluster), Some(&*transform))?;
+        let own: Vec<&str> = config.own_topics.iter().map(String::as_str).collect();
+        let targets = Targets::new(Arc::clone(cluster), Some(&*transform), &own)?;
         let most_bytes = |topic: &str| cluster.topic_config(topic, "max.message.bytes")?.parse().ok();
         let letter_bytes = most_bytes(&config.dead_letters);
         let fixed = transform.fixed_targets().map(|(topic, _)| topic);
@@ -103,7 +102,6 @@ impl Transforming {
             source: config.name.clone(),
             to_topic: to_topic.to_owned(),
             worker: config.worker.clone(),
-            reserved: config.reserved.clone(),
         };
         let limits = Limits { before_ms, letter_bytes };
         let transforming = Transforming { transform, targets, names, limits, log: LogLimiter::default() };
@@ -153,10 +151,10 @@ impl Transforming {
         }
         let mut target = Target::Own;
         if let Some(set) = changed.target.filter(|set| *set.value != self.names.to_topic) {
-            match refusal(&self.names, &mut self.targets, &set.value) {
-                Some(None) => target = Target::Routed(set.value.into_owned()),
-                Some(Some(cause)) => return Verdict::Failed(set.step.failure(cause)),
-                None => return Verdict::Later,
+            match self.targets.check(&set.value, &self.names.to_topic) {
+                Route::Open => target = Target::Routed(set.value.into_owned()),
+                Route::Refused(cause) => return Verdict::Failed(set.step.failure(cause)),
+                Route::Unknown => return Verdict::Later,
             }
         }
         Verdict::Changed(Changes {
@@ -184,20 +182,6 @@ impl Transforming {
         }
         letter
     }
-}
-
-/// Why no row may go to this topic, if it may not; `None` while Kafka doesn't say.
-fn refusal(names: &Names, targets: &mut Targets, topic: &str) -> Option<Option<String>> {
-    if names.reserved.iter().any(|reserved| reserved == topic) {
-        return Some(Some(format!("no row goes to {topic}: the group keeps its own records there")));
-    }
-    let missing = !targets.has(topic)?;
-    Some(missing.then(|| {
-        format!(
-            "there is no topic {topic}, or this principal may not see it: create it, with as many partitions as {}",
-            names.to_topic
-        )
-    }))
 }
 
 impl Limits {

@@ -385,3 +385,22 @@ test('what newer versions say of themselves has boxes too, and nothing breaks', 
   await openView(page, 'flow');
   assert.deepEqual(page.problems, []);
 });
+
+test('a connector of Kafka Connect has a box with its lag, and says when none of its tasks runs', { timeout: 120_000 }, async () => {
+  const name = `s3-${process.pid}`;
+  const task = world.connector(name);
+  const page = await openPage(browser);
+  await openDashboard(page, world.url);
+  const card = page.locator(`${id('flow-node')}[data-node="connector:${name}"]`);
+  await card.filter({ hasText: 'live' }).waitFor({ timeout: 45_000 });
+  assert.match(await card.innerText(), /Kafka Connect[\s\S]*s3-/);
+  await until('it has a rate', async () => /[1-9]\d* ?\/s/.test(await card.locator('.node-rate').innerText()));
+  assert.equal(await page.locator(`${id('flow-edge')}[data-from="topic:${world.topic}"][data-to="connector:${name}"]`).count(), 1);
+  await page.screenshot({ path: path.join(out, 'flow-connector.png'), fullPage: true });
+  assert.deepEqual(await accessibility(page), []);
+  await task.stop();
+  await card.filter({ hasText: 'no task runs' }).waitFor({ timeout: 45_000 });
+  await page.getByRole('region', { name: 'What needs attention' }).getByText(name).waitFor();
+  await page.screenshot({ path: path.join(out, 'flow-connector-stopped.png'), fullPage: true });
+  assert.deepEqual(page.problems, []);
+});

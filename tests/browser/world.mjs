@@ -191,6 +191,15 @@ export class World {
     };
   }
 
+  /** Reads the readings as a task of a connector of this name does. */
+  connector(name) {
+    const program = new Program(`${this.name}-connector-${name}`, path.join(root, 'scripts/kafka'), ['tool',
+      'org.apache.kafka.tools.consumer.ConsoleConsumer', '--bootstrap-server', brokers, '--topic', this.topic,
+      '--group', `connect-${name}`, '--from-beginning', '--formatter-property', 'print.value=false']);
+    this.programs.push(program);
+    return program;
+  }
+
   /** A simulator whose readings come by MQTT: devices, a broker, a bridge. */
   async everythingByMqtt({ generators, rate }) {
     const port = await freePort();

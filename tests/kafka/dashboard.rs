@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use client::{Events, document, ready, request};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 use crate::world::broker::Cluster;
@@ -351,6 +354,61 @@ fn it_waits_for_topics_and_follows_them_through_growth_and_a_new_beginning() {
         std::thread::sleep(Duration::from_millis(500));
         fuel("g") == Some(300.0)
     });
+}
+
+#[test]
+fn a_connector_of_kafka_connect_has_a_box_with_its_lag() {
+    let world = World::new(2);
+    world.produce(&(0..10).map(|n| Outgoing::reading("g", 80.0, f64::from(n)).to(1)).collect::<Vec<_>>());
+    let elsewhere = world.another(1);
+    let [name, other] = [&world, &elsewhere].map(|world| format!("s3-{}", world.group));
+    commit_as(&format!("connect-{name}"), &world, 1, 3);
+    commit_as(&format!("connect-{other}"), &elsewhere, 0, 0);
+    let (_dashboard, address) = dashboard(&world, &[]);
+    let shown = || -> Option<(Value, Value)> {
+        let lineage = document(&address, "/api/lineage");
+        let id = format!("connector:{name}");
+        let find = |list: &str, end: &str| {
+            lineage[list].as_array().unwrap().iter().find(|part| part[end] == id.as_str()).cloned()
+        };
+        let others = lineage["nodes"].as_array().unwrap().iter().filter(|node| node["kind"] == "connector");
+        assert!(others.clone().all(|node| node["name"] == name.as_str()), "{lineage:#}");
+        find("nodes", "id").zip(find("edges", "to"))
+    };
+    let (node, edge) = until_some("the connector has a box", shown);
+    assert_eq!((&node["status"], &node["detail"]), (&json!("warn"), &json!("no task runs")));
+    assert_eq!((&edge["from"], &edge["lag"]), (&json!(format!("topic:{}", world.topic)), &json!(7)));
+    assert!(node["reason"].as_str().unwrap().contains("none of its tasks runs"), "{node}");
+
+    // A task joins, and goes on from there.
+    let task = consumer_of(&format!("connect-{name}"), &world);
+    task.subscribe(&[&world.topic]).unwrap();
+    until("it is live", || {
+        drop(task.poll(Duration::from_millis(100)));
+        shown().is_some_and(|(node, _)| node["detail"] == "live")
+    });
+    commit_as_member(&task, &world, 1, 10);
+    until("nothing waits", || {
+        drop(task.poll(Duration::from_millis(100)));
+        shown().is_some_and(|(node, edge)| node["status"] == "ok" && edge["lag"] == 0)
+    });
+}
+
+fn consumer_of(group: &str, world: &World) -> BaseConsumer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &world.brokers).set("group.id", group);
+    config.set("enable.auto.commit", "false").create().expect("a consumer")
+}
+
+fn commit_as_member(consumer: &BaseConsumer, world: &World, partition: i32, offset: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&world.topic, partition, Offset::Offset(offset)).unwrap();
+    until("the coordinator takes it", || consumer.commit(&list, CommitMode::Sync).is_ok());
+}
+
+/// Commits an offset of the readings, as a task that has left.
+fn commit_as(group: &str, world: &World, partition: i32, offset: i64) {
+    commit_as_member(&consumer_of(group, world), world, partition, offset);
 }
 
 #[test]

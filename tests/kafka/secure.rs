@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::world::broker::{self, Cluster};
 use crate::world::influx::{Influx, TOKEN};
+use crate::world::influxdb::shared;
 use crate::world::mosquitto::Mosquitto;
 use crate::world::process::{Ended, Process};
 use crate::world::until;
@@ -72,6 +73,21 @@ fn each_principal_does_its_job_and_no_other() {
     let of_sinks = by_password("status", "operator", &["--group", "genwatch_influx"]).wait().success();
     assert!(of_sinks.stdout.contains("lag in all: 0"), "{}", of_sinks.stdout);
 
+    let bucket = shared().bucket();
+    bucket.write("plant,generatorID=g fuel=1 1766400000000000000");
+    let access = bucket.access();
+    let query = format!(
+        r#"from(bucket: "{}") |> range(start: v.timeRangeStart, stop: v.timeRangeStop)"#,
+        bucket.name
+    );
+    let source = ["--query", &query, "--to-topic", "emergency_generators_influx", "--from", "beginning"];
+    let source: Vec<&str> = access.iter().map(String::as_str).chain(source).collect();
+    let source = [&source[..], &["--create-topic", "--exit-at-end"]].concat();
+    let sourced = by_password("source influx", "source", &source).wait().success();
+    assert_eq!(sourced.number("rows"), 1);
+    let sourced = by_certificate("source influx", "source", &source).wait().success();
+    assert_eq!([sourced.number("rows"), sourced.number("repeats")], [0, 1]);
+
     // Not their jobs.
     let refused = |ended: Ended, words: &[&str]| drop(ended.refused(1, words));
     refused(
@@ -93,6 +109,11 @@ fn each_principal_does_its_job_and_no_other() {
     let sink_of = |principal: &str| by_password("sink influx", principal, &database).wait();
     refused(sink_of("simulator"), &["emergency_generators_alerts", "not authorized"]);
     refused(by_password("worker", "sink", to_the_end).wait(), &["not authorized"]);
+    refused(by_password("worker", "source", to_the_end).wait(), &["not authorized"]);
+    refused(
+        by_password("source influx", "sink", &source).wait(),
+        &["emergency_generators_influx", "not authorized"],
+    );
     refused(
         by_password("downsample", "worker", to_the_end).wait(),
         &["emergency_generators_1m", "not authorized"],

@@ -15,6 +15,8 @@ use rdkafka::metadata::Metadata;
 
 use super::config::{Connection, Context, Isolation};
 use super::error::ClientError;
+use super::native::groups::list_groups;
+pub use super::native::groups::{ListedGroup, ListedGroups};
 use super::native::topics::{DescribedTopic, describe_topics};
 use super::topics::{Cleanup, TopicConfig};
 
@@ -570,6 +572,18 @@ impl Cluster {
             DescribedTopic::Missing { .. } => None,
         };
         Ok(described.into_iter().filter_map(there).collect())
+    }
+
+    /// Lists the consumer groups that this principal may describe; none of an embedded broker. A broker that is down
+    /// takes the whole `timeout`.
+    ///
+    /// # Errors
+    /// When no broker answers in time.
+    pub fn groups(&self, timeout: Duration) -> Result<ListedGroups, ClientError> {
+        if self.embedded {
+            return Ok(ListedGroups::default());
+        }
+        list_groups(&self.client, timeout)
     }
 
     pub(crate) fn client(&self) -> &BaseConsumer<Context> {

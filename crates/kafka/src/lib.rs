@@ -7,7 +7,7 @@
 //!
 //! * [`error`]: librdkafka's errors.
 //! * [`config`]: one way to configure every client.
-//! * `native`: what rust-rdkafka doesn't offer: batches, rebalances as values, transactional offsets, members. All of
+//! * `native`: what rust-rdkafka doesn't offer: batches, rebalances as values, transactional offsets, groups. All of
 //!   the project's `unsafe` is there.
 //! * [`commit`]: effects and offsets, in one transaction.
 //! * [`group`]: a group's progress.
@@ -18,7 +18,7 @@
 //! * [`topic_reader`]: reads a whole topic without a group. [`follower`]: follows one beside others, without waiting.
 //!   [`starts`]: where to begin.
 //! * [`restore`]: where a partition starts, and the alarm states that moved with it.
-//! * [`admin`]: topics: what exists, what is missing.
+//! * [`admin`]: topics: what exists, what is missing; which groups there are.
 //! * [`reports`]: what a worker says of itself.
 //! * [`transactions`]: records in transactions of one owner at a time, of sources.
 //! * [`topic_watch`]: whether the topics exist, and whether they were recreated.

@@ -85,10 +85,16 @@ impl Topics {
         }
     }
 
+    /// Returns the topics in which the group keeps its own records: no other record may go there.
+    #[must_use]
+    pub fn own(&self) -> [&str; 3] {
+        [&self.state, &self.workers, &self.sources]
+    }
+
     /// Returns a name used for two topics: with `--group g`, `--topic g_state` would hold readings and states.
     #[must_use]
     pub fn clash(&self) -> Option<&str> {
-        let is_taken = [&self.state, &self.workers, &self.sources].contains(&&self.readings);
+        let is_taken = self.own().contains(&self.readings.as_str());
         is_taken.then_some(self.readings.as_str())
     }
 }

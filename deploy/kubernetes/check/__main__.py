@@ -28,12 +28,15 @@ RENDERINGS = {
     "managed": (["overlays/managed"], []),
     "managed with keda": (["overlays/managed"], ["overlays/managed/keda"]),
     "managed with all": (
-        ["overlays/managed", "downsample", "bridge", "sink"],
+        ["overlays/managed", "downsample", "bridge", "sink", "source"],
         ["overlays/managed/keda", "overlays/managed/downsample-keda", "components/podmonitor", "components/alerts"],
     ),
     "strimzi": (["overlays/strimzi"], []),
     "strimzi with keda": (["overlays/strimzi"], ["overlays/strimzi/keda"]),
-    "strimzi with bridge and sink": (["overlays/strimzi", "overlays/strimzi/bridge", "overlays/strimzi/sink"], []),
+    "strimzi with bridge, sink and source": (
+        ["overlays/strimzi", "overlays/strimzi/bridge", "overlays/strimzi/sink", "overlays/strimzi/source"],
+        [],
+    ),
     "strimzi with aggregates": (
         ["overlays/strimzi", "overlays/strimzi/downsample"],
         ["overlays/strimzi/keda", "overlays/strimzi/downsample-keda"],

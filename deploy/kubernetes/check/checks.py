@@ -55,6 +55,7 @@ DRAIN_TIMEOUT = fact("src/cli/member.rs", r'default_value = "(\w+)".*GENWATCH_DR
 COMMIT_INTERVAL = fact("src/cli/worker.rs", r'default_value = "(\w+)".*GENWATCH_COMMIT_INTERVAL')
 TRANSACTION_SECONDS = constant("crates/kafka/src", "TRANSACTION_TIMEOUT")
 BRIDGE_SECONDS = constant("src/mqtt", "DRAIN_TIMEOUT")
+SOURCE_SECONDS = constant("src/source", "STOP_TIMEOUT")
 SINK_SECONDS = constant("src/sink", "DRAIN_TIMEOUT") + constant("src/sink", "COMMIT_TIMEOUT")
 START_SECONDS = constant("crates/kafka/src", "START_TIMEOUT") + constant("crates/kafka/src", "CONNECT_TIMEOUT")
 ROUTES = set(re.findall(r'\.route\("(/\w+)"', (ROOT / "src/service/http/mod.rs").read_text()))
@@ -105,6 +106,9 @@ class Rendering:
         """The deployments whose replicas share the partitions of the readings, exactly once."""
         return [one for one in self.all("Deployment") if one["metadata"]["name"] in ("genwatch", "genwatch-downsample")]
 
+    def sources(self) -> list[dict]:
+        return [one for one in self.all("Deployment") if one["metadata"]["name"] == "genwatch-source"]
+
     def settings(self, deployment: dict | None = None) -> dict[str, str]:
         """The environment of a deployment, else of the worker."""
         (container,) = (deployment or self.worker())["spec"]["template"]["spec"]["containers"]
@@ -127,9 +131,11 @@ class Rendering:
         source = (ROOT / "crates/kafka/src/topics.rs").read_text()
         names = re.findall(r'format!\("(\{(?:topic|group)\}_\w+)"\)', source)
         compacted = fact("crates/kafka/src/topics.rs", r"((?:Role::\w+ \| )*Role::\w+) => Cleanup::Compact").lower()
-        # A source creates its own, and no manifest runs one yet.
+        # Without a source nobody needs its cursors.
         names.remove("{group}_sources")
         more = {f"{self.group_of_aggregates()}_state": "compact"} if len(self.members()) > 1 else {}
+        for source in self.sources():
+            more |= {self.settings(source)["GENWATCH_TO_TOPIC"]: "delete", "{group}_sources".format(**derived): "compact"}
         return {"{topic}".format(**derived): "delete"} | more | {
             name.format(**derived): "compact" if f"role::{name.rpartition('_')[2]}" in compacted else "delete" for name in names
         }
@@ -163,6 +169,7 @@ def the_grace_period_outlasts_draining(r: Rendering):
         "genwatch-downsample": member,
         "genwatch-bridge": (BRIDGE_SECONDS, "what a bridge waits for Kafka"),
         "genwatch-sink": (SINK_SECONDS, "what a sink waits for the database and for Kafka"),
+        "genwatch-source": (SOURCE_SECONDS, "what a source waits for Kafka"),
     }
     for deployment in r.all("Deployment"):
         grace = deployment["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
@@ -302,11 +309,11 @@ def what_is_referred_to_is_there(r: Rendering):
             if source["configMapRef"]["name"] not in maps:
                 yield f"{name}: there is no ConfigMap {source['configMapRef']['name']}"
     # The makers of the Secrets: a person, Strimzi's user operator, its cluster operator.
-    known = {"genwatch-mqtt", "genwatch-influxdb"}
+    known = {"genwatch-mqtt", "genwatch-influxdb", "genwatch-influxdb-source"}
     if r.all("KafkaUser"):
         known |= {user["metadata"]["name"] for user in r.all("KafkaUser")}
     else:
-        known |= {"genwatch-client", "genwatch-downsample", "genwatch-bridge", "genwatch-sink"}
+        known |= {"genwatch-client", "genwatch-downsample", "genwatch-bridge", "genwatch-sink", "genwatch-source"}
     known |= {f"{user['metadata']['labels']['strimzi.io/cluster']}-cluster-ca-cert" for user in r.all("KafkaUser")}
     for thing in r.objects:
         for secret in _secrets(thing):
@@ -387,7 +394,7 @@ def partitions_are_the_same_everywhere(r: Rendering):
         if scaled["spec"]["maxReplicaCount"] != r.partitions():
             yield f"maxReplicaCount is {scaled['spec']['maxReplicaCount']}, GENWATCH_PARTITIONS {r.partitions()}"
     for topic in r.all("KafkaTopic"):
-        wanted = 1 if topic["spec"]["topicName"].endswith("_workers") else r.partitions()
+        wanted = 1 if topic["spec"]["topicName"].endswith(("_workers", "_sources")) else r.partitions()
         if topic["spec"]["partitions"] != wanted:
             yield f"{label(topic)} has {topic['spec']['partitions']} partitions, not {wanted}"
     scaled = {one["spec"]["scaleTargetRef"]["name"] for one in r.all("ScaledObject")}
@@ -450,6 +457,23 @@ def aggregates_are_committed_at_their_own_pace(r: Rendering):
         settings = r.settings(deployment)
         if deployment["metadata"]["name"] != "genwatch" and seconds(settings["GENWATCH_COMMIT_INTERVAL"]) < 1:
             yield f"{label(deployment)} writes all open windows every {settings['GENWATCH_COMMIT_INTERVAL']}: that is for workers"
+
+
+def a_source_never_runs_twice(r: Rendering):
+    for source in r.sources():
+        spec = source["spec"]
+        if spec["replicas"] != 1 or spec["strategy"] != {"type": "Recreate"}:
+            yield f"{label(source)}: two of one name take over from each other, {spec['replicas']} by {spec['strategy']}"
+
+
+def a_source_asks_what_is_tested(r: Rendering):
+    """scripts/stack test runs the source of docker-compose.yml."""
+    tested = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["source"]["environment"]
+    for source in r.sources():
+        settings = r.settings(source)
+        for name in ("GENWATCH_QUERY", "GENWATCH_FROM", "GENWATCH_KEY_COLUMN", "GENWATCH_TO_TOPIC", "GENWATCH_CREATE_TOPIC"):
+            if settings.get(name) != tested[name]:
+                yield f"{label(source)}: {name} is {settings.get(name)!r}, and {tested[name]!r} is tested"
 
 
 def metrics_are_asked_for_where_they_are(r: Rendering):
@@ -539,6 +563,12 @@ def each_user_may_do_its_service_s_job_and_nothing_else(r: Rendering):
             ("topic", f"{group}_workers", "literal"): {"Write"},
             ("group", f"{group}_influx", "literal"): {"Read"},
         },
+        "genwatch-source": {
+            ("topic", f"{topic}_influx", "literal"): {"Write"},
+            ("topic", f"{group}_sources", "literal"): {"Read", "Write"},
+            ("topic", f"{group}_workers", "literal"): {"Write"},
+            ("transactionalId", f"{group}-source-{topic}_influx", "literal"): {"Write"},
+        },
         "genwatch-connect": {
             ("topic", topic, "literal"): {"Read"},
             ("topic", f"{topic}_connect_dlq", "literal"): {"Create", "Write"},
@@ -604,6 +634,8 @@ CHECKS = [
     partitions_are_the_same_everywhere,
     keda_measures_a_backlog,
     aggregates_are_committed_at_their_own_pace,
+    a_source_never_runs_twice,
+    a_source_asks_what_is_tested,
     metrics_are_asked_for_where_they_are,
     alarms_are_those_of_the_compose_stack,
     the_topics_are_those_that_genwatch_uses,

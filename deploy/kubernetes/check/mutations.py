@@ -12,7 +12,7 @@ ACL = "spec/authorization/acls"
 CA = f"{POD}/volumes/0/projected/sources/2/secret"
 
 ALL = "managed with all"
-SERVICES = "strimzi with bridge and sink"
+SERVICES = "strimzi with bridge, sink and source"
 AGGREGATES = "strimzi with aggregates"
 CONNECT = "strimzi with connect"
 
@@ -131,7 +131,7 @@ MUTATIONS = [
     (checks.selectors_find_what_they_are_for, ALL, "PodDisruptionBudget genwatch-downsample", "spec/selector/matchLabels", {"app.kubernetes.io/component": "worker"}),
     (checks.selectors_find_what_they_are_for, ALL, "PodDisruptionBudget genwatch-downsample", "metadata/name", "genwatch"),
     (checks.selectors_find_what_they_are_for, ALL, "Deployment genwatch-downsample", f"{POD}/topologySpreadConstraints/0/labelSelector", OTHERS),
-    (checks.selectors_find_what_they_are_for, ALL, "PodMonitor", "spec/selector/matchExpressions/0/values", ["worker", "bridge", "sink"]),
+    (checks.selectors_find_what_they_are_for, ALL, "PodMonitor", "spec/selector/matchExpressions/0/values", ["worker", "bridge", "sink", "source"]),
     (checks.partitions_are_the_same_everywhere, ALL, "ScaledObject genwatch-downsample", "spec/maxReplicaCount", 3),
     (checks.partitions_are_the_same_everywhere, ALL, "Deployment genwatch-downsample", "spec/replicas", 2),
     (checks.partitions_are_the_same_everywhere, AGGREGATES, "KafkaTopic genwatch-1m-state", "spec/partitions", 1),
@@ -144,6 +144,20 @@ MUTATIONS = [
     (checks.the_topics_are_those_that_genwatch_uses, AGGREGATES, "KafkaTopic genwatch-1m-state", "spec/config/cleanup.policy", "delete"),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, AGGREGATES, "KafkaUser genwatch-downsample", f"{ACL}/1/operations", ["Read", "Write"]),
     (checks.each_user_may_do_its_service_s_job_and_nothing_else, AGGREGATES, "KafkaUser genwatch-downsample", f"{ACL}/4/resource/name", "genwatch"),
+    # For the source.
+    (checks.the_grace_period_outlasts_draining, ALL, "Deployment genwatch-source", f"{POD}/terminationGracePeriodSeconds", 5),
+    (checks.options_are_known, ALL, "ConfigMap genwatch-source", "data/GENWATCH_TOPIC_TO", "rows"),
+    (checks.what_is_referred_to_is_there, ALL, "Deployment genwatch-source", f"{POD}/volumes/1/secret/secretName", "influxdb"),
+    (checks.files_that_are_named_are_mounted, ALL, "ConfigMap genwatch-source", "data/GENWATCH_TOKEN_FILE", "/etc/genwatch-influxdb/token"),
+    (checks.selectors_find_what_they_are_for, ALL, "PodMonitor", "spec/selector/matchExpressions/0/values", ["worker", "downsample", "bridge", "sink"]),
+    (checks.network_policies_let_out_to_what_is_needed_only, ALL, "ConfigMap genwatch-source", "data/GENWATCH_URL", "https://influxdb:9999"),
+    (checks.a_source_never_runs_twice, ALL, "Deployment genwatch-source", "spec/replicas", 2),
+    (checks.a_source_never_runs_twice, ALL, "Deployment genwatch-source", "spec/strategy", {"rollingUpdate": {"maxSurge": 1}}),
+    (checks.a_source_asks_what_is_tested, ALL, "ConfigMap genwatch-source", "data/GENWATCH_QUERY", "from(bucket: \"generators\")"),
+    (checks.partitions_are_the_same_everywhere, SERVICES, "KafkaTopic emergency-generators-influx", "spec/partitions", 1),
+    (checks.the_topics_are_those_that_genwatch_uses, SERVICES, "KafkaTopic genwatch-sources", "spec/topicName", "genwatch_cursors"),
+    (checks.the_topics_are_those_that_genwatch_uses, SERVICES, "ConfigMap genwatch-source", "data/GENWATCH_TO_TOPIC", "rows"),
+    (checks.each_user_may_do_its_service_s_job_and_nothing_else, SERVICES, "KafkaUser genwatch-source", f"{ACL}/2/resource/name", "genwatch-"),
     # For Kafka Connect.
     (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnect", "spec/groupID", "genwatch-connect"),
     (checks.every_object_is_valid_by_its_schema, CONNECT, "KafkaConnect", "spec/groupId", ABSENT),

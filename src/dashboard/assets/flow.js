@@ -5,7 +5,7 @@ import { count, duration, eta, rate, visible } from './format.js';
 import { on, store } from './store.js';
 import { badge, calm, colours, figure, fitCanvas, h, icon, keyed, s, setAttribute, setBadge, setHidden, setText, table } from './ui.js';
 
-const KINDS = { devices: 'Devices', simulator: 'Simulator', mqtt: 'MQTT broker', bridge: 'Bridge', topic: 'Topic', workers: 'Workers', worker: 'Worker', downsample: 'Downsampler', sink: 'Sink', store: 'Store', source: 'Source', process: 'Process' };
+const KINDS = { devices: 'Devices', simulator: 'Simulator', mqtt: 'MQTT broker', bridge: 'Bridge', topic: 'Topic', workers: 'Workers', worker: 'Worker', downsample: 'Downsampler', sink: 'Sink', connector: 'Kafka Connect', store: 'Store', source: 'Source', process: 'Process' };
 const STATUS = {
   ok: ['normal', 'OK', 'normal'],
   warn: ['warning', 'Warning', 'warning'],

@@ -331,6 +331,7 @@ impl Model {
             workers: &self.workers,
             sinks: &self.sinks.iter().filter_map(sink).collect(),
             downsample: &self.downsampled(now),
+            connectors: &self.connectors.facts(&self.progress, now),
         })
     }
 

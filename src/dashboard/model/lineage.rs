@@ -9,6 +9,7 @@ use genwatch_core::types::{Millis, PartitionId};
 use genwatch_kafka::topics::{Role, Topics};
 use serde::Serialize;
 
+use super::connectors::{ConnectorFacts, ReadFacts};
 use super::progress::{Total, tenth};
 use super::workers::{Known, State, Workers, is_worker_of};
 
@@ -62,6 +63,8 @@ pub struct Facts<'m> {
     pub sinks: &'m BTreeMap<Role, Total>,
     /// The partitions of the readings as the group of one-minute aggregates sees them, if it has any progress.
     pub downsample: &'m [PartitionFacts],
+    /// The connectors of Kafka Connect that read topics of ours.
+    pub connectors: &'m [ConnectorFacts],
 }
 
 /// The graph.
@@ -128,6 +131,10 @@ const ALARMS_PAGE: &str = "#/alarms";
 const SLOW: &str =
     "readings wait for more than a minute; start another `genwatch downsample`, or see what holds it up";
 const STANDS: &str = "readings wait for more than a minute, and it commits nothing; its log says why";
+const NO_TASK: &str = "records wait, and none of its tasks runs: see its status in Kafka Connect; if it was deleted, \
+                       delete its group, too (kafka-consumer-groups.sh --delete)";
+const TASK_STANDS: &str =
+    "records wait, and it has committed nothing for more than a minute: see its status in Kafka Connect";
 const FLEET_PAGE: &str = "#/fleet";
 
 impl Lineage {
@@ -141,6 +148,7 @@ impl Lineage {
         lineage.results(facts);
         lineage.downsamplers(facts);
         lineage.sinks(facts);
+        lineage.connectors(facts);
         lineage.returns(facts);
         lineage.others(facts);
         lineage
@@ -489,6 +497,39 @@ impl Lineage {
         }
     }
 
+    /// Connectors of Kafka Connect. Where they write to, nobody says.
+    fn connectors(&mut self, facts: &Facts<'_>) {
+        for ConnectorFacts { name, has_members, reads } in facts.connectors {
+            let id = format!("connector:{name}");
+            // Without a task nothing moves, whatever the rate of the last minutes is.
+            let rate_of = |read: &ReadFacts| if *has_members == Some(false) { 0.0 } else { read.rate };
+            let rate = reads.iter().map(rate_of).sum();
+            let waits = reads.iter().any(|read| read.lag > 0);
+            let stands = reads.iter().any(|read| read.lag > 0 && read.stands);
+            let (status, reason) = match has_members {
+                Some(false) if waits => (Status::Warn, Some(NO_TASK)),
+                Some(false) => (Status::Idle, None),
+                _ if stands => (Status::Warn, Some(TASK_STANDS)),
+                Some(true) => (Status::Ok, None),
+                None => (flow(rate), None),
+            };
+            let mut node = Node::new(&id, "connector", name, 6, status);
+            node.rate = Some(tenth(rate));
+            node.reason = reason.map(str::to_owned);
+            node.detail = match has_members {
+                Some(true) => "live".to_owned(),
+                Some(false) => "no task runs".to_owned(),
+                None => String::new(),
+            };
+            self.nodes.push(node);
+            for read in reads.iter().filter(|read| exists(facts, read.role)) {
+                let edge = Edge::new(&topic_id(facts.names.name(read.role)), &id, rate_of(read));
+                let status = if status == Status::Warn { status } else { edge.status };
+                self.edges.push(Edge { lag: Some(read.lag), time_lag_ms: read.time_lag_ms, status, ..edge });
+            }
+        }
+    }
+
     fn flow(&mut self, from: &str, to: &str, rate: f64) {
         self.edges.push(Edge::new(from, to, rate));
     }
@@ -684,6 +725,18 @@ mod tests {
         rate: Option<f64>,
         downsample: &[PartitionFacts],
     ) -> serde_json::Value {
+        graph(reports, owner, verdict, rate, downsample, &[])
+    }
+
+    /// The same beside these connectors.
+    fn graph(
+        reports: &[Report],
+        owner: Option<&str>,
+        verdict: Verdict,
+        rate: Option<f64>,
+        downsample: &[PartitionFacts],
+        connectors: &[ConnectorFacts],
+    ) -> serde_json::Value {
         let mut workers = Workers::default();
         reports.iter().for_each(|report| drop(workers.report(report.clone())));
         let mut progress = GroupProgress::default();
@@ -719,6 +772,7 @@ mod tests {
             workers: &workers,
             sinks: &BTreeMap::new(),
             downsample,
+            connectors,
         };
         serde_json::to_value(Lineage::of(&facts)).unwrap()
     }
@@ -862,6 +916,46 @@ mod tests {
         );
         assert_eq!(node(&lineage, "source:r")["status"], "ok", "it has no partitions, and isn't idle");
         assert_eq!(node(&lineage, "producers")["rate"], 500.0, "half of what arrives is the source's");
+    }
+
+    #[test]
+    fn a_connector_has_the_topics_that_it_reads_and_says_what_is_wrong() {
+        let read = |role, lag, stands| ReadFacts { role, lag, time_lag_ms: Some(70), rate: 5.0, stands };
+        let connector = |name: &str, has_members, reads: &[ReadFacts]| ConnectorFacts {
+            name: name.to_owned(),
+            has_members,
+            reads: reads.to_vec(),
+        };
+        let connectors = [
+            connector("s3", Some(true), &[read(Role::Readings, 7, false), read(Role::Alerts, 0, true)]),
+            connector("stuck", Some(true), &[read(Role::Readings, 7, true)]),
+            connector("stopped", Some(false), &[read(Role::Readings, 7, false)]),
+            connector("done", Some(false), &[read(Role::Readings, 0, true)]),
+            connector("old", None, &[read(Role::Aggregates, 0, false)]),
+        ];
+        let lineage = graph(&[], None, Verdict::Ok, None, &[], &connectors);
+        let told = |name: &str| {
+            let node = node(&lineage, &format!("connector:{name}"));
+            [node["status"].as_str().unwrap(), node["detail"].as_str().unwrap()].map(str::to_owned)
+        };
+        assert_eq!(told("s3"), ["ok", "live"]);
+        assert_eq!(told("stuck"), ["warn", "live"]);
+        assert_eq!(told("stopped"), ["warn", "no task runs"]);
+        assert_eq!(told("done"), ["idle", "no task runs"]);
+        assert_eq!(node(&lineage, "connector:stopped")["rate"], 0.0);
+        assert_eq!(told("old"), ["ok", ""]);
+        let s3 = node(&lineage, "connector:s3");
+        assert_eq!(
+            (&s3["rank"], &s3["rate"], &s3["reason"]),
+            (&6.into(), &10.0.into(), &serde_json::Value::Null)
+        );
+        assert!(node(&lineage, "connector:stopped")["reason"].as_str().unwrap().contains("Kafka Connect"));
+        let taken = edge(&lineage, "topic:t", "connector:s3");
+        assert_eq!((&taken["lag"], &taken["time_lag_ms"]), (&7.into(), &70.into()));
+        edge(&lineage, "topic:t_alerts", "connector:s3");
+        assert_eq!(edge(&lineage, "topic:t", "connector:stuck")["status"], "warn");
+        let edges = lineage["edges"].as_array().unwrap();
+        assert!(edges.iter().all(|edge| edge["to"] != "connector:old"), "that topic isn't there");
     }
 
     #[test]

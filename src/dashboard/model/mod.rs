@@ -4,10 +4,12 @@
 //! have seen; [`documents`] makes what clients get.
 //!
 //! * [`fleet`]: the generators. [`history`]: their values over time. [`alerts`]: alert events and incidents.
-//! * [`workers`]: who reports. [`timeline`]: who held which partition when. [`progress`], [`time_index`]: lag.
+//! * [`workers`]: who reports. [`connectors`]: those of Kafka Connect, which don't.
+//! * [`timeline`]: who held which partition when. [`progress`], [`time_index`]: lag.
 //! * [`lineage`]: the graph. [`rules`], [`names`]: rules and their names.
 
 pub mod alerts;
+pub mod connectors;
 pub mod documents;
 pub mod fleet;
 pub mod history;
@@ -33,6 +35,7 @@ use genwatch_kafka::topics::{Role, Topics};
 use serde::Serialize;
 
 use alerts::{Alert, AlertLog};
+use connectors::{ConnectorLook, Connectors};
 use fleet::{Fleet, Place};
 use lineage::TopicFacts;
 use names::Names;
@@ -63,6 +66,7 @@ pub struct Model {
     sinks: BTreeMap<Role, GroupProgress>,
     /// The progress of the group that makes one-minute aggregates.
     downsample: GroupProgress,
+    connectors: Connectors,
     topics: BTreeMap<Role, Topic>,
     kafka: Kafka,
     bad: u64,
@@ -122,6 +126,7 @@ impl Model {
             progress: GroupProgress::default(),
             sinks: BTreeMap::new(),
             downsample: GroupProgress::default(),
+            connectors: Connectors::default(),
             topics: BTreeMap::new(),
             kafka: Kafka { ok: false, reason: Some("connecting".to_owned()), since: Some(now) },
             bad: 0,
@@ -247,6 +252,11 @@ impl Model {
         self.downsample.look(at, bounds);
     }
 
+    /// Takes in what the brokers tell of the connectors of Kafka Connect.
+    pub fn look_at_connectors(&mut self, at: Millis, looks: Vec<ConnectorLook>) {
+        self.connectors.look(at, looks);
+    }
+
     /// Returns the partitions whose oldest waiting record has to be read to know its age.
     #[must_use]
     pub fn unknown_ages(&self) -> BTreeMap<PartitionId, Bounds> {
@@ -279,6 +289,7 @@ impl Model {
         self.fleet.forget_offsets();
         self.progress.begin_again();
         self.downsample.begin_again();
+        self.connectors.readings_begin_again();
         self.sinks.remove(&Role::Readings);
     }
 

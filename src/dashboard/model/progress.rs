@@ -272,7 +272,7 @@ const SLOW: i64 = 60_000;
 /// How far back [`Bursts`] look, in milliseconds: two windows of a minute close in that time.
 const BURSTS: i64 = 120_000;
 
-/// Records of a topic that is written in bursts, by time.
+/// Records that are written to a topic, or committed by a group, in bursts, by time.
 #[derive(Debug, Default)]
 pub struct Bursts(VecDeque<(Millis, i64)>);
 
@@ -296,6 +296,15 @@ impl Bursts {
         };
         let millis = last.since(*first);
         if millis <= 0 { 0.0 } else { (after - before) as f64 * 1000.0 / millis as f64 }
+    }
+
+    /// Whether there has been none for so long that a burst a minute would have been seen.
+    #[must_use]
+    pub fn stand(&self) -> bool {
+        let (Some((first, before)), Some((last, after))) = (self.0.front(), self.0.back()) else {
+            return false;
+        };
+        last.since(*first) >= BURSTS * 3 / 4 && before == after
     }
 }
 

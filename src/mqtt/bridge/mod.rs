@@ -173,7 +173,7 @@ pub fn run(config: BridgeConfig, context: Context) -> Result<BridgeSummary, Brid
     let most_bytes = |topic| cluster.topic_config(topic, "max.message.bytes")?.parse().ok();
     let limits = ProducerLimits { batch_bytes: topics.into_iter().filter_map(most_bytes).min() };
     let oldest = Oldest::of(cluster.topic_config(&config.topics.readings, "message.timestamp.before.max.ms"));
-    let targets = Targets::new(Arc::new(cluster), transform)?;
+    let targets = Targets::new(Arc::new(cluster), transform, &config.topics.own())?;
     // Dropped last: the bridge's tombstone is its last word.
     let mut reporter = Reporter::default();
     let identity = Identity {

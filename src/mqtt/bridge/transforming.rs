@@ -9,7 +9,7 @@ use rumqttc::Publish;
 use super::passing::{Kind, user_properties};
 use super::{Bridge, BridgeError};
 use crate::mqtt::message::MAX_AHEAD_MS;
-use crate::service::targets::Targets;
+use crate::service::targets::{Route, Targets};
 
 /// What becomes of a reading.
 pub(super) enum Transformed {
@@ -72,16 +72,10 @@ pub(super) fn transformed(
         return Transformed::Failed(set.step.failure(cause));
     }
     if let Some(set) = &changed.target {
-        match targets.has(&set.value) {
-            Some(true) => {}
-            Some(false) => {
-                let cause = format!(
-                    "there is no topic {}, or this principal may not see it: create it, with as many partitions as {}",
-                    set.value, record.topic
-                );
-                return Transformed::Failed(set.step.failure(cause));
-            }
-            None => return Transformed::Later,
+        match targets.check(&set.value, record.topic) {
+            Route::Open => {}
+            Route::Refused(cause) => return Transformed::Failed(set.step.failure(cause)),
+            Route::Unknown => return Transformed::Later,
         }
     }
     Transformed::Changed(Changes {

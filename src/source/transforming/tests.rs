@@ -10,15 +10,10 @@ const NOW: Millis = Millis(1_766_400_000_000);
 
 fn transforming(steps: &str) -> Transforming {
     let transform = Transform::parse(steps, Path::new("steps.toml"), Command::SOURCE).unwrap();
-    let names = Names {
-        source: "fuel".to_owned(),
-        to_topic: "rows".to_owned(),
-        worker: "host-1".to_owned(),
-        reserved: vec!["genwatch_sources".to_owned()],
-    };
+    let names = Names { source: "fuel".to_owned(), to_topic: "rows".to_owned(), worker: "host-1".to_owned() };
     Transforming {
         transform: Arc::new(transform),
-        targets: Targets::of(&["north"], &["nowhere"]),
+        targets: Targets::of(&["north"], &["nowhere"], &["genwatch_sources"]),
         names,
         limits: Limits::default(),
         log: LogLimiter::default(),

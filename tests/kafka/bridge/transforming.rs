@@ -171,6 +171,41 @@ fn a_route_leads_to_topics_that_exist() {
 }
 
 #[test]
+fn no_message_goes_where_the_group_keeps_its_own_records() {
+    let (mqtt, world) = (Mosquitto::start(), World::new(1));
+    let (state, workers) = (world.state_topic(), world.workers_topic());
+    let steps =
+        Transformations::new("[[step]]\nkind = \"route\"\nfield = \"to\"\nregex = \"(.*)\"\nto = \"$1\"\n");
+    let bridge = bridge(&world, &mqtt, &["--transform", steps.path()]);
+    let mut device = Device::connect(&mqtt, "device");
+    for topic in [&state, &workers] {
+        let value = json!({ "generatorID": "rogue", "fuel": 1, "to": topic }).to_string();
+        device.say("generators/rogue/telemetry", value.as_bytes());
+    }
+    let letters = || world.read(&world.dlq_topic());
+    until("both are dead letters", || letters().len() == 2);
+    for (letter, topic) in letters().iter().zip([&state, &workers]) {
+        let reason = letter.header("dlq.error.message").unwrap();
+        assert!(
+            reason.contains(&format!("no record goes to {topic}: the group keeps its own records there")),
+            "{reason}"
+        );
+    }
+    assert_eq!(bridge.stop().number("dead_letters"), 2);
+    for topic in [&state, &workers] {
+        assert!(world.read(topic).iter().all(|record| record.key() != "rogue"), "{topic}");
+    }
+
+    // One that the file names is a mistake in the file.
+    let steps =
+        Transformations::new(&format!("[[step]]\nkind = \"route\"\nregex = \"x\"\nto = \"{state}\"\n"));
+    let options = ["--mqtt", &mqtt.url(), "--transform", steps.path()];
+    world
+        .run("bridge", &options)
+        .refused(2, &["step 1 (route", &state, "the group keeps its own records there"]);
+}
+
+#[test]
 fn a_message_is_acknowledged_once_its_dead_letter_is_durable() {
     let (mqtt, world) = (Mosquitto::start(), World::new(1));
     let steps = Transformations::new("[[step]]\nkind = \"drop\"\nfields = [\"a\"]\n");

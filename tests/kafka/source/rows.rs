@@ -1,12 +1,13 @@
 //! What becomes of rows: new ones, late ones, corrected ones.
 
+use rdkafka::consumer::Consumer as _;
 use serde_json::{Value, json};
 
-use super::{counts, now_ns, point, produced, source, source_of, source_to_the_end};
+use super::{counts, now_ns, point, produced, query, source, source_of, source_to_the_end};
 use crate::oracle::log::Stored;
 use crate::world::influxdb::shared;
 use crate::world::process::Process;
-use crate::world::{World, http, until};
+use crate::world::{PATIENCE, World, http, until};
 
 const SECOND: i64 = 1_000_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -184,4 +185,37 @@ fn the_state_of_a_hundred_thousand_rows_is_small_records_and_goes_when_it_is_old
     });
     running.stop();
     assert_eq!(counts(&world).0, 100_001);
+}
+
+#[test]
+fn a_topic_that_is_missing_is_created_on_demand_with_the_partitions_of_the_readings() {
+    let (world, bucket) = (World::new(3), shared().bucket());
+    let at = now_ns() - MINUTE;
+    for number in 0..20 {
+        bucket.write(&point(&format!("g{number}"), number, at));
+    }
+    let to = format!("{}_influx", world.topic);
+    let access = bucket.access();
+    let query = query(&bucket);
+    let more = [
+        "--query",
+        &query,
+        "--to-topic",
+        &to,
+        "--key-column",
+        "generatorID",
+        "--from",
+        "1h",
+        "--exit-at-end",
+    ];
+    let options: Vec<&str> = access.iter().map(String::as_str).chain(more).collect();
+    world.run("source influx", &options).refused(1, &[&to, "does not exist"]);
+    let with_it = [&options[..], &["--create-topic"]].concat();
+    assert_eq!(world.run("source influx", &with_it).success().number("rows"), 20);
+    let partitions = |topic: &str| {
+        world.consumer().fetch_metadata(Some(topic), PATIENCE).unwrap().topics()[0].partitions().len()
+    };
+    assert_eq!(partitions(&to), 3);
+    assert_eq!(world.read(&to).len(), 20);
+    assert_eq!(world.run("source influx", &with_it).success().number("repeats"), 20, "it is there now");
 }

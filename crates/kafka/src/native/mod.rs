@@ -1,6 +1,7 @@
 //! What rust-rdkafka doesn't offer, over its bindings. **All `unsafe` of the project is in this folder.**
 //!
 //! * [`consumer`]: the intake: batches, rebalances as plain values, transactional offsets.
+//! * [`groups`]: which consumer groups there are.
 //! * [`members`]: each partition's owner, under either group protocol.
 //! * [`producer`]: waits for deliveries and ends of transactions, without rust-rdkafka's pauses.
 //! * `request`: the common part of admin requests.
@@ -12,6 +13,7 @@
 mod batch;
 mod callbacks;
 pub mod consumer;
+pub mod groups;
 mod handle;
 pub mod members;
 pub mod producer;

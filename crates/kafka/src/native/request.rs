@@ -14,6 +14,9 @@ use super::Owned;
 use super::consumer::text;
 use crate::error::ClientError;
 
+/// How long librdkafka may take to hand out an answer after the request's timeout.
+const ANSWER_MARGIN_MS: c_int = 500;
+
 /// Makes the request by `send`, which gets client, options and the queue for the answer; waits for the answer, and
 /// returns what `read` makes of it. All pointers are valid during these calls; what is read from the answer belongs to
 /// it.
@@ -37,7 +40,9 @@ pub(super) fn ask<C: ClientContext + ConsumerContext, T>(
             Owned(sys::rd_kafka_AdminOptions_new(rk, operation), sys::rd_kafka_AdminOptions_destroy);
         sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, ptr::null_mut(), 0);
         send(rk, options.0, queue.0);
-        let event = Owned(sys::rd_kafka_queue_poll(queue.0, millis), sys::rd_kafka_event_destroy);
+        // A little longer: a request to all brokers that one doesn't answer still ends with what the others said.
+        let patience = millis.saturating_add(ANSWER_MARGIN_MS);
+        let event = Owned(sys::rd_kafka_queue_poll(queue.0, patience), sys::rd_kafka_event_destroy);
         if event.0.is_null() {
             return Err(ClientError::new(RDKafkaErrorCode::OperationTimedOut, "no answer".to_owned()));
         }
