@@ -175,11 +175,15 @@ verify() {
     alerts=$(sed -n 's/.*"alerts":\([0-9]*\).*/\1/p' <<<"$verdict")
 }
 
-# What InfluxDB has: Flux, and of its table the last row's last column.
 stored() { # MEASUREMENT FIELD
+    stored_where "r._measurement == \"$1\" and r._field == \"$2\""
+}
+
+# How many values InfluxDB has: Flux, and of its table the last row's last column.
+stored_where() { # FILTER
     local address
     address=$(address_of "$(container influxdb)")
-    influxdb --data-binary "from(bucket: \"generators\") |> range(start: -1d) |> filter(fn: (r) => r._measurement == \"$1\" and r._field == \"$2\") |> group() |> count()" \
+    influxdb --data-binary "from(bucket: \"generators\") |> range(start: -1d) |> filter(fn: (r) => $1) |> group() |> count()" \
         --header 'Content-Type: application/vnd.flux' "$scheme://influxdb:8086/api/v2/query?org=genwatch" \
         --resolve "influxdb:8086:$address" | tr -d '\r' | awk -F, 'NF > 1 { value = $NF } END { if (value ~ /^[0-9]+$/) print value }'
 }
