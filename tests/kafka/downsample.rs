@@ -148,7 +148,7 @@ fn at_the_end_it_stores_its_states_and_leaves_before_the_next_interval() {
     world.produce(&fleet(10, long_ago(), 2_000));
     let options = ["--exit-at-end", "--commit-interval", "1h"];
     for records in [2_000, 0] {
-        let summary = world.start("downsample", &options).success().json();
+        let summary = world.start("downsample", &options).wait().success().json();
         assert_eq!(summary["records"], records, "{summary}");
     }
 }
