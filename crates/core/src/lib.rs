@@ -16,6 +16,7 @@
 //! * [`ranges`]: partitions in one line.
 //! * [`report`]: what a worker, bridge or sink says of itself. [`lag`]: rates, trend and verdict of a partition.
 //! * [`partitioner`]: which partition a key belongs to.
+//! * [`plan`]: the advisor: what a group needs, computed from what was measured.
 //! * [`simulator`]: a fleet of model generators.
 //! * [`transform`]: the steps of a `--transform` file, applied to one record at a time.
 //! * [`pacer`]: how many of anything are due by now at a given rate.
@@ -27,6 +28,7 @@ pub mod handler;
 pub mod lag;
 pub mod pacer;
 pub mod partitioner;
+pub mod plan;
 pub mod pool;
 pub mod ranges;
 pub mod reading;

@@ -14,6 +14,7 @@
 //! * [`forward`]: records that their sender keeps until they are durable.
 //! * `outage`: logs that no broker answers, and why. `properties`: what `-X` sets.
 //! * [`producer`]: readings of the simulator.
+//! * `throttle`: how long brokers delay a client because of a quota.
 //! * [`subscriber`]: records of several topics, for a group of sinks.
 //! * [`topic_reader`]: reads a whole topic without a group. [`follower`]: follows one beside others, without waiting.
 //!   [`starts`]: where to begin.
@@ -44,6 +45,7 @@ pub mod reports;
 pub mod restore;
 pub mod starts;
 pub mod subscriber;
+mod throttle;
 pub mod topic_reader;
 pub mod topic_watch;
 pub mod topics;

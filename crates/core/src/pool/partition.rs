@@ -314,7 +314,9 @@ impl<H: Handler> PartitionWork<H> {
         match self.stage {
             Stage::Lost => None,
             Stage::Revoked if self.has_uncommitted() => Some(0),
-            Stage::Working if self.is_finished() && self.has_uncommitted() => Some(policy.linger.min(policy.interval)),
+            Stage::Working if self.is_finished() && self.has_uncommitted() => {
+                Some(policy.linger.min(policy.interval))
+            }
             Stage::Working if self.has_effects() => Some(policy.linger.min(policy.interval)),
             Stage::Working if self.has_uncommitted() => Some(policy.interval),
             Stage::Working | Stage::Revoked => None,

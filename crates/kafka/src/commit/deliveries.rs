@@ -11,12 +11,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers as _, Message as _};
 use rdkafka::producer::ProducerContext;
 
+use crate::throttle::Throttle;
+
 /// Partition and offset of a dead letter's record.
 pub(crate) type Letter = (PartitionId, Offset);
 
-/// Delivery reports.
+/// Delivery reports, and how long a broker's quota has delayed them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Deliveries(Arc<Mutex<Reported>>);
+pub(crate) struct Deliveries {
+    reported: Arc<Mutex<Reported>>,
+    throttle: Throttle,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Reported {
@@ -33,8 +38,13 @@ pub(crate) struct Reported {
 }
 
 impl Deliveries {
+    /// Tells there how long a quota has delayed them.
+    pub(crate) fn throttled_by(throttle: Throttle) -> Deliveries {
+        Deliveries { throttle, ..Deliveries::default() }
+    }
+
     pub(crate) fn reported(&self) -> MutexGuard<'_, Reported> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resets the reports for the next attempt.
@@ -71,6 +81,10 @@ impl ClientContext for Deliveries {
             self.reported().disconnected = true;
         }
         crate::config::log(level as i32, facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.throttle.take_in(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

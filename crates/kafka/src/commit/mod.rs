@@ -28,6 +28,7 @@ use rdkafka::producer::{Producer as _, ThreadedProducer};
 
 use crate::config::{Connection, TRANSACTION_TIMEOUT, worker_name};
 use crate::consumer::Handle;
+use crate::throttle::Throttle;
 use crate::topics::HandlerTopics;
 use calls::Work;
 use deliveries::Deliveries;
@@ -136,6 +137,7 @@ struct Setup {
     instance: uuid::Uuid,
     /// See [`Connection::doubtful_standstill`].
     doubtful_standstill: Duration,
+    throttle: Throttle,
 }
 
 impl<O: Output> Committer<O> {
@@ -162,7 +164,9 @@ impl<O: Output> Committer<O> {
         }
         // See `Work::may_have_asked_twice`.
         config.set("log.connection.close", "true");
-        let deliveries = Deliveries::default();
+        Throttle::ask(connection, &mut config);
+        let throttle = Throttle::default();
+        let deliveries = Deliveries::throttled_by(throttle.clone());
         let begun = Instant::now();
         let producer = make_producer(&config, &deliveries, delivery, || begun.elapsed() > START_TIMEOUT)?;
         let setup = Setup {
@@ -180,6 +184,7 @@ impl<O: Output> Committer<O> {
             },
             instance: uuid::Uuid::new_v4(),
             doubtful_standstill: connection.doubtful_standstill(),
+            throttle,
         };
         let flags = Flags::default();
         let work = Work::new(&setup, &flags, deliveries, Some(producer));
@@ -208,7 +213,8 @@ impl<O: Output> Committer<O> {
         tracing::warn!("the producer is stuck waiting for a lost coordinator: replacing it");
         let flags = Flags::default();
         flags.abandoned.store(self.flags.abandoned.load(Ordering::Relaxed), Ordering::Relaxed);
-        let work = Work::new(&self.setup, &flags, Deliveries::default(), None);
+        let deliveries = Deliveries::throttled_by(self.setup.throttle.clone());
+        let work = Work::new(&self.setup, &flags, deliveries, None);
         self.flags.give_up.store(true, Ordering::Relaxed);
         match spawn(work, Some(sealed.clone()), self.waker.clone()) {
             Ok((commits, outcomes, thread)) => {
@@ -243,6 +249,12 @@ impl<O: Output> Committer<O> {
             self.replace_stuck_producer();
         }
         outcome
+    }
+
+    /// Returns the share of time for which a broker's quota has delayed the producer, 0 to 1.
+    #[must_use]
+    pub fn throttled(&self) -> f64 {
+        self.setup.throttle.share()
     }
 
     /// Abandons the commit under way, whose partitions are all lost: nobody waits for its outcome, but rejoining the

@@ -12,6 +12,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::consumer::{Rebalance, is_eager, text};
 use crate::error::ClientError;
+use crate::throttle::Throttle;
 
 /// Written by callbacks, on whichever thread librdkafka calls them.
 #[derive(Debug, Default)]
@@ -21,6 +22,7 @@ pub(super) struct Inbox {
     /// Whether a KIP-848 heartbeat timed out.
     pub(super) heartbeat_late: AtomicBool,
     pub(super) closing: AtomicBool,
+    pub(super) throttle: Throttle,
 }
 
 /// How librdkafka 2.12.1 logs that (`rd_kafka_broker_bufq_timeout_scan`).
@@ -81,6 +83,20 @@ pub(super) extern "C" fn on_error(
     let (inbox, reason) = unsafe { (&*inbox.cast::<Inbox>(), text(reason)) };
     let code = RDKafkaRespErr::try_from(code).unwrap_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL);
     inbox.errors.lock().unwrap_or_else(PoisonError::into_inner).push(ClientError::new(code, reason));
+}
+
+pub(super) extern "C" fn on_statistics(
+    _client: *mut sys::rd_kafka_t,
+    json: *mut c_char,
+    bytes: usize,
+    inbox: *mut c_void,
+) -> c_int {
+    // SAFETY: as in `on_rebalance`; the text has so many bytes, is valid during the callback, and is only read.
+    let (inbox, json) =
+        unsafe { (&*inbox.cast::<Inbox>(), std::slice::from_raw_parts(json.cast::<u8>(), bytes)) };
+    inbox.throttle.take_in(json);
+    // librdkafka frees it.
+    0
 }
 
 pub(super) extern "C" fn on_log(

@@ -29,11 +29,12 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use genwatch_core::types::{Offset, PartitionId};
 
 pub use super::batch::{Batch, Event, Record};
-use super::callbacks::{Inbox, on_error, on_log, on_queue_ready, on_rebalance};
+use super::callbacks::{Inbox, on_error, on_log, on_queue_ready, on_rebalance, on_statistics};
 pub(crate) use super::handle::TransactionError;
 pub use super::handle::{GroupOffset, Handle, NotedOffset};
 use crate::config::{Connection, GroupProtocol};
 use crate::error::ClientError;
+use crate::throttle::Throttle;
 
 /// Records requested per call. More aren't faster; fewer are measurably slower.
 const BATCH: usize = 4096;
@@ -81,7 +82,9 @@ impl Consumer {
         topic: &str,
         waker: Thread,
     ) -> Result<Consumer, ClientError> {
-        Consumer::new(&connection.group_consumer(group, protocol), topic, waker)
+        let mut config = connection.group_consumer(group, protocol);
+        Throttle::ask(connection, &mut config);
+        Consumer::new(&config, topic, waker)
     }
 
     /// Creates the client; joins nothing yet.
@@ -99,6 +102,7 @@ impl Consumer {
             sys::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance));
             sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
             sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
+            sys::rd_kafka_conf_set_stats_cb(conf, Some(on_statistics));
             let client = sys::rd_kafka_new(
                 sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
                 conf,
@@ -176,6 +180,12 @@ impl Consumer {
     #[must_use]
     pub fn take_rebalances(&self) -> Vec<Rebalance> {
         std::mem::take(&mut *self.handle.inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the share of time for which a broker's quota has delayed the client, 0 to 1.
+    #[must_use]
+    pub fn throttled(&self) -> f64 {
+        self.handle.inbox.throttle.share()
     }
 
     /// Whether a KIP-848 heartbeat timed out since the last call. Its late answer is lost: librdkafka drops it, and
