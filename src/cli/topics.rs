@@ -1,7 +1,9 @@
-//! `genwatch topics`: creates and shows the topics.
+//! `genwatch topics`: creates and shows the topics, and plans how many partitions and workers they need.
 
 mod create;
 mod describe;
+mod plan;
+mod plan_table;
 mod settings;
 
 use clap::{Args, Subcommand};
@@ -9,7 +11,7 @@ use genwatch_kafka::topics::{Role, Topics};
 
 use super::Failure;
 
-/// Create or show the topics.
+/// Create or show the topics, or plan partitions and workers.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(subcommand)]
@@ -20,12 +22,14 @@ pub(super) struct Options {
 enum Action {
     Create(create::Options),
     Describe(describe::Options),
+    Plan(plan::Options),
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     match &options.action {
         Action::Create(options) => create::run(options),
         Action::Describe(options) => describe::run(options),
+        Action::Plan(options) => plan::run(options),
     }
 }
 

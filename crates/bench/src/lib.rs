@@ -19,6 +19,7 @@
 
 pub mod bare;
 pub mod bridge;
+pub mod calibrate;
 pub mod contender;
 pub mod database;
 pub mod drain;
@@ -45,6 +46,7 @@ use contender::Contender;
 
 use genwatch_kafka::admin::ClusterError;
 use genwatch_kafka::group::GroupError;
+use genwatch_kafka::measure::MeasureError;
 use genwatch_kafka::topic_reader::TopicReaderError;
 
 /// Reports progress: the current step, how much of it or of the whole is done, and out of how much.
@@ -65,6 +67,9 @@ pub enum BenchError {
     /// A topic couldn't be read.
     #[error(transparent)]
     TopicReader(#[from] TopicReaderError),
+    /// A group couldn't be measured.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
     /// A client couldn't be made, or refused a call.
     #[error("the Kafka client")]
     Client(#[from] ClientError),

@@ -36,6 +36,7 @@ pub mod follower;
 pub mod forward;
 pub mod group;
 pub mod log_limit;
+pub mod measure;
 pub mod mock;
 mod native;
 mod outage;

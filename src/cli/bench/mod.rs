@@ -275,7 +275,8 @@ fn verify(options: &Verify) -> Result<(), Failure> {
     Ok(())
 }
 
-fn worker(name: &str, options: &str) -> std::io::Result<Contender> {
+/// A worker with these options, separated by spaces.
+pub(super) fn worker(name: &str, options: &str) -> std::io::Result<Contender> {
     let options: Vec<String> = options.split_whitespace().map(str::to_owned).collect();
     Contender::worker(name, &options)
 }
@@ -322,7 +323,8 @@ impl Shared {
     }
 }
 
-fn progress() -> ProgressBar {
+/// A bar on a terminal; hidden elsewhere.
+pub(super) fn progress() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

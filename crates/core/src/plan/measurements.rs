@@ -13,8 +13,7 @@ pub struct Measurements {
     pub hottest: Vec<HotGenerator>,
     /// Rates that were attained with other numbers of workers, while there was a backlog: `(workers, rate)`.
     pub attained: Vec<(usize, f64)>,
-    /// Key hashes (murmur2, positive) of a sample of readings, one entry per generator, with its share of the sample.
-    /// With it the fullest partition of another number of partitions is computed, not estimated. May be empty.
+    /// The keys of a sample of readings, one entry per generator. With them the fullest partition of another number of partitions is computed, not estimated. May be empty.
     pub keys: Vec<KeyShare>,
 }
 
@@ -36,8 +35,8 @@ pub struct PartitionLoad {
 pub struct WorkerLoad {
     /// Its name.
     pub name: String,
-    /// The machine or container that it runs on; workers of the same host share its cores.
-    pub host: String,
+    /// The machine that it runs on; the workers of a machine share its cores.
+    pub machine: String,
     /// Readings a second.
     pub rate: f64,
     /// The share of time in which its loop was at work, 0 to 1.

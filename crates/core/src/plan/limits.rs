@@ -1,0 +1,183 @@
+//! The bounds on the rate of the whole group, and which one binds.
+
+use serde::{Deserialize, Serialize};
+
+use super::deal;
+use super::model::Model;
+
+/// A fullest worker with up to this multiple of its fair share is as good as can be had.
+const FAIR: f64 = 1.15;
+
+/// With as many workers as partitions, a fullest partition of up to this multiple of the mean is chance.
+const CHANCE: f64 = 1.5;
+
+/// The part of the fullest worker's share from which on a single partition explains it.
+const EXPLAINS: f64 = 0.75;
+
+/// On a full machine everything takes longer, so other bounds look as low as the CPU's, up to this multiple.
+const BLURRED: f64 = 1.25;
+
+/// What bounds the rate of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// The work: all lanes are busy, or the rate limit is reached.
+    Handler,
+    /// The CPU.
+    Cpu,
+    /// A worker's loop, which takes readings in one after the other.
+    Serial,
+    /// One partition has so large a share that the one worker that can hold it can't do more.
+    FullestPartition,
+    /// One generator sends so large a share that its readings, one after the other, take all the time.
+    HotGenerator,
+    /// There is a worker for each partition.
+    PartitionsExhausted,
+    /// Some workers hold a partition more than others.
+    Uneven,
+    /// The broker, or the way to it: workers wait for readings that are there.
+    Broker,
+    /// What is produced: workers wait for commits.
+    Produce,
+    /// Nothing: less arrives than can be processed.
+    None,
+}
+
+impl Limit {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::Handler => "handler",
+            Limit::Cpu => "cpu",
+            Limit::Serial => "serial",
+            Limit::FullestPartition => "fullest_partition",
+            Limit::HotGenerator => "hot_generator",
+            Limit::PartitionsExhausted => "partitions_exhausted",
+            Limit::Uneven => "uneven",
+            Limit::Broker => "broker",
+            Limit::Produce => "produce",
+            Limit::None => "none",
+        }
+    }
+}
+
+/// A limit and the rate of the group that it allows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bound {
+    /// Which.
+    pub limit: Limit,
+    /// Readings a second.
+    pub capacity: f64,
+}
+
+/// What one worker could do if it had nothing but readings.
+pub(super) fn of_worker(model: &Model) -> f64 {
+    model.handler.min(model.serial)
+}
+
+/// What each limit by itself allows the group as it is, the least first.
+pub(super) fn all(model: &Model) -> Vec<Bound> {
+    let workers = model.workers;
+    let each = of_worker(model);
+    let partitions = model.shares.len();
+    let hot = model.hottest.as_ref().filter(|_| model.work > 0.0);
+    let bounds = [
+        (Limit::Handler, model.handler * workers as f64),
+        (Limit::Serial, model.serial * workers as f64),
+        (Limit::Cpu, if model.cpu > 0.0 { model.cores / model.cpu } else { f64::INFINITY }),
+        (Limit::FullestPartition, each / deal::fullest(&model.shares)),
+        (Limit::HotGenerator, hot.map_or(f64::INFINITY, |hot| 1.0 / (model.work * hot.share))),
+        (Limit::PartitionsExhausted, each * partitions as f64),
+        (Limit::Uneven, each / model.fullest_worker),
+    ];
+    let external = model.external.map(|limit| (limit, model.rate));
+    let known = bounds.into_iter().chain(external).filter(|(_, capacity)| capacity.is_finite());
+    let mut bounds: Vec<Bound> = known.map(|(limit, capacity)| Bound { limit, capacity }).collect();
+    bounds.sort_by(|one, other| one.capacity.total_cmp(&other.capacity));
+    bounds
+}
+
+/// The bound that binds a group of so many workers; `lifted` doesn't count.
+pub(super) fn binding(model: &Model, workers: usize, lifted: Option<Limit>) -> Bound {
+    let fullest_worker = if workers == model.workers {
+        model.fullest_worker
+    } else {
+        deal::fullest_of(&model.shares, workers)
+    };
+    binding_of(model, workers, &model.shares, fullest_worker, lifted)
+}
+
+/// The same with other partitions: `shares` are theirs, and `fullest_worker` has the most of them.
+pub(super) fn binding_of(
+    model: &Model,
+    workers: usize,
+    shares: &[f64],
+    fullest_worker: f64,
+    lifted: Option<Limit>,
+) -> Bound {
+    let counts = |limit: Limit| lifted != Some(limit);
+    let mut least = by_workers(model, workers, shares, fullest_worker, lifted);
+    let mut take = |limit: Limit, capacity: f64| {
+        if counts(limit) && capacity < least.capacity {
+            least = Bound { limit, capacity };
+        }
+    };
+    if model.work > 0.0
+        && let Some(hot) = &model.hottest
+    {
+        take(Limit::HotGenerator, 1.0 / (model.work * hot.share));
+    }
+    if let Some(limit) = model.external {
+        take(limit, model.rate);
+    }
+    let cpu = if model.cpu > 0.0 { model.cores_of(workers) / model.cpu } else { f64::INFINITY };
+    let is_blurred = model.is_full && cpu < BLURRED * least.capacity;
+    if counts(Limit::Cpu) && (cpu < least.capacity || is_blurred) {
+        least = Bound { limit: Limit::Cpu, capacity: cpu };
+    }
+    least
+}
+
+/// What the workers themselves allow: each what its loop and its lanes can do, of the share that it has.
+fn by_workers(
+    model: &Model,
+    workers: usize,
+    shares: &[f64],
+    fullest_worker: f64,
+    lifted: Option<Limit>,
+) -> Bound {
+    let handler = if lifted == Some(Limit::Handler) { f64::INFINITY } else { model.handler };
+    let serial = if lifted == Some(Limit::Serial) { f64::INFINITY } else { model.serial };
+    let (resource, each) =
+        if handler <= serial { (Limit::Handler, handler) } else { (Limit::Serial, serial) };
+    let partitions = shares.len();
+    let fullest = if lifted == Some(Limit::FullestPartition) { 1.0 / partitions as f64 } else { deal::fullest(shares) };
+    let is_exhausted = workers >= partitions;
+    let share = match lifted {
+        Some(Limit::FullestPartition) => most_of(partitions, workers),
+        Some(Limit::Uneven) => fullest.max(1.0 / workers as f64),
+        // Twice as many.
+        Some(Limit::PartitionsExhausted) if is_exhausted => fullest.min(1.0 / workers as f64),
+        _ => fullest_worker,
+    };
+    let capacity = each / share;
+    let limit = if is_exhausted && lifted != Some(Limit::PartitionsExhausted) {
+        let is_chance = fullest * partitions as f64 <= CHANCE;
+        if is_chance { Limit::PartitionsExhausted } else { Limit::FullestPartition }
+    } else if share * workers as f64 <= FAIR {
+        resource
+    } else if fullest >= EXPLAINS * share {
+        Limit::FullestPartition
+    } else if most_of(partitions, workers) * workers as f64 > FAIR {
+        Limit::Uneven
+    } else {
+        resource
+    };
+    Bound { limit, capacity }
+}
+
+/// The share of a worker that holds as many of these equal partitions as any other.
+fn most_of(partitions: usize, workers: usize) -> f64 {
+    partitions.div_ceil(workers.max(1)) as f64 / partitions as f64
+}

@@ -1,0 +1,166 @@
+//! Watches a group for some time, as the advisor needs it: how far it gets, what its workers say of themselves, and
+//! which keys the readings have.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use genwatch_core::plan::seen::{KeySample, Place, Seen};
+use genwatch_core::report::Report;
+use genwatch_core::types::PartitionId;
+
+use super::admin::Cluster;
+use super::config::Connection;
+use super::group::{Group, GroupError, Progress};
+use super::topic_reader::{StartAt, TopicReader, TopicReaderError};
+
+/// How many readings the sample of keys has.
+const SAMPLE: i64 = 100_000;
+/// How long the sample may take.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one look at the reports waits for the next one.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Where to look.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// How the cluster is reached.
+    pub connection: &'a Connection,
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The group.
+    pub group: &'a str,
+    /// The topic of its readings.
+    pub topic: &'a str,
+    /// The topic in which its workers say what they do.
+    pub workers: &'a str,
+}
+
+/// Why a group can't be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// The cluster or the topic is missing.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// A topic can't be read.
+    #[error(transparent)]
+    Reader(#[from] TopicReaderError),
+}
+
+/// Watches the group for `span`, or until `go_on` says no: it is called several times a second, with the time that is
+/// left.
+///
+/// # Errors
+/// When a topic is missing or the cluster doesn't answer.
+pub fn measure(
+    subject: Subject<'_>,
+    span: Duration,
+    mut go_on: impl FnMut(Duration) -> bool,
+) -> Result<Seen, MeasureError> {
+    let Subject { connection, cluster, group, topic, workers } = subject;
+    let group = Group::new(connection, cluster, group, topic).map_err(GroupError::from)?;
+    let mut reports = Reports::new(subject.group);
+    let mut reader = match cluster.topic(workers).map_err(TopicReaderError::from)? {
+        Some(_) => Some(TopicReader::new(connection, cluster, workers, StartAt::Beginning)?),
+        None => None,
+    };
+    // What was said before.
+    let deadline = Instant::now() + SAMPLE_TIMEOUT;
+    while let Some(reader) = reader.as_mut().filter(|reader| !reader.at_end())
+        && Instant::now() < deadline
+    {
+        reports.read(reader)?;
+    }
+    reports.begin();
+    let before = group.progress()?;
+    let begun = Instant::now();
+    loop {
+        let left = span.saturating_sub(begun.elapsed());
+        if left.is_zero() || !go_on(left) {
+            break;
+        }
+        match &mut reader {
+            Some(reader) => reports.read(reader)?,
+            None => std::thread::sleep(LOOK.min(left)),
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let after = group.progress()?;
+    let arrived = |(id, now): (&PartitionId, &Progress)| {
+        (*id, before.get(id).map_or(0, |then| now.end.0 - then.end.0))
+    };
+    let mut weights: BTreeMap<PartitionId, i64> = after.iter().map(arrived).collect();
+    if weights.values().sum::<i64>() == 0 {
+        weights = after.iter().map(|(id, now)| (*id, now.end.0 - now.start.0)).collect();
+    }
+    let keys = sample(subject, &weights)?;
+    let place = |progress: &Progress| Place { next: progress.next(), end: progress.end };
+    let both = |(id, now): (&PartitionId, &Progress)| (*id, (place(before.get(id).unwrap_or(now)), place(now)));
+    Ok(Seen {
+        seconds,
+        partitions: after.iter().map(both).collect(),
+        reports: reports.heard,
+        keys,
+        attained: Vec::new(),
+    })
+}
+
+/// What the workers of the group say.
+struct Reports {
+    group: String,
+    heard: BTreeMap<String, Vec<Report>>,
+}
+
+impl Reports {
+    fn new(group: &str) -> Reports {
+        Reports { group: group.to_owned(), heard: BTreeMap::new() }
+    }
+
+    fn read(&mut self, reader: &mut TopicReader) -> Result<(), TopicReaderError> {
+        let Reports { group, heard } = self;
+        reader.read(LOOK, |record| -> Result<(), TopicReaderError> {
+            let name = record.key.map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default();
+            match record.value.map(Report::from_json) {
+                Some(Ok(report)) if report.group.as_ref() == Some(group) => {
+                    heard.entry(name).or_default().push(report);
+                }
+                Some(_) => {}
+                // It has left.
+                None => drop(heard.remove(&name)),
+            }
+            Ok(())
+        })
+    }
+
+    /// From here on it counts: of before only the last report is kept, of those who are still there.
+    fn begin(&mut self) {
+        let now = super::clock::now();
+        self.heard.retain(|_, reports| reports.last().is_some_and(|last| !last.is_overdue(now)));
+        self.heard.values_mut().for_each(|reports| drop(reports.drain(..reports.len() - 1)));
+    }
+}
+
+/// The keys of the last readings of each partition, in the shares of these weights: what has arrived, or what there is.
+fn sample(subject: Subject<'_>, weights: &BTreeMap<PartitionId, i64>) -> Result<KeySample, MeasureError> {
+    let Subject { connection, cluster, topic, .. } = subject;
+    let all: i64 = weights.values().sum();
+    let part = (SAMPLE as f64 / all.max(1) as f64).min(1.0);
+    let mut keys = KeySample::default();
+    let deadline = Instant::now() + SAMPLE_TIMEOUT;
+    for (partition, weight) in weights {
+        let records = (*weight as f64 * part).ceil() as i64;
+        if records <= 0 {
+            continue;
+        }
+        let mut reader =
+            TopicReader::of_partitions(connection, cluster, topic, &[*partition], StartAt::Beginning, records)?;
+        while !reader.at_end() && Instant::now() < deadline {
+            reader.read(LOOK, |record| -> Result<(), TopicReaderError> {
+                if let Some(key) = record.key.and_then(|key| std::str::from_utf8(key).ok()) {
+                    keys.add(key);
+                }
+                Ok(())
+            })?;
+        }
+    }
+    Ok(keys)
+}
