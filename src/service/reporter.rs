@@ -283,6 +283,7 @@ impl Draft {
             rate: 0.0,
             busy: round(activity.busy.clamp(0.0, 1.0)),
             cpu: 0.0,
+            load: None,
             records: activity.records,
             in_flight: activity.in_flight,
             generators: activity.generators,
