@@ -55,11 +55,14 @@ impl CpuTimes {
     }
 }
 
+/// The part of the CPUs that a process gets in any case, if it wants them: the scheduler is fair to it.
+const FAIR: f64 = 0.4;
+
 /// Returns how many cores a process could have used that used this many: never more than the system lets it have,
-/// quotas of its control group included.
+/// quotas of its control group included. On a machine that others keep busy it is a fair part.
 pub(super) fn usable(used: f64, before: &CpuTimes, now: &CpuTimes) -> f64 {
     let most = std::thread::available_parallelism().map_or(1, NonZero::get) as f64;
-    now.idle_since(before).map_or(most, |idle| (used + idle).min(most))
+    now.idle_since(before).map_or(most, |idle| (used + idle).max(FAIR * most).min(most))
 }
 
 /// Which machine this is: the first digits of its boot id, which all containers of a machine share; empty where it can't

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use limits::{Bound, Limit};
 pub use measurements::Measurements;
-pub use words::grouped;
+pub use words::{count, grouped};
 
 use model::Model;
 

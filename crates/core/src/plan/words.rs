@@ -155,11 +155,11 @@ impl Plan {
         };
         let gain = percent(self.one_more_replica.gain);
         told += &if self.one_more_replica.worth_it {
-            format!("; one more than the present {} would bring {gain} more", self.measured.replicas)
+            format!("; one more than now would bring {gain} more")
         } else if self.binding.limit == Limit::None {
-            format!("; the present {} need no other", self.measured.replicas)
+            format!("; now it is {}", grouped(self.measured.replicas as f64))
         } else {
-            format!("; one more than the present {} isn't worth it: {gain} more", self.measured.replicas)
+            format!("; one more than now isn't worth it: it would bring {gain} more")
         };
         told + "."
     }
@@ -185,7 +185,9 @@ fn capital(words: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn count(number: usize, what: &str) -> String {
+/// "1 worker", "2 workers".
+#[must_use]
+pub fn count(number: usize, what: &str) -> String {
     format!("{} {what}{}", grouped(number as f64), if number == 1 { "" } else { "s" })
 }
 
