@@ -3,11 +3,13 @@
 //! The page, `status` and the advisor know from these records who processes what: group metadata never says who
 //! restores, who drains, or how a hand-over went, and some brokers list no groups at all.
 
+pub mod load;
 pub mod phases;
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::types::{Millis, Offset, PartitionId};
+use load::Load;
 
 /// The largest report, in bytes: a record each second for every worker has to stay cheap.
 pub const REPORT_BYTES_MAX: usize = 2048;
@@ -42,6 +44,9 @@ pub struct Report {
     pub busy: f64,
     /// Cores that its process uses.
     pub cpu: f64,
+    /// How loaded a worker is, and by what. Others have none, nor do workers of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// Records since it started.
     pub records: u64,
     /// Records that it has taken in and not finished.
@@ -171,8 +176,8 @@ pub struct Released {
 }
 
 impl Report {
-    /// Encodes it in at most [`REPORT_BYTES_MAX`] bytes: leaves out what was released, then active partitions, then
-    /// others, as far as it has to.
+    /// Encodes it in at most [`REPORT_BYTES_MAX`] bytes: leaves out what was released, then the names of generators,
+    /// then active partitions, then others, as far as it has to.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let mut report = self.clone();
@@ -187,6 +192,8 @@ impl Report {
             let excess = json.len() - REPORT_BYTES_MAX;
             if !report.released.is_empty() {
                 report.released.clear();
+            } else if let Some(load) = report.load.as_mut().filter(|load| !load.top.is_empty()) {
+                load.top.clear();
             } else if !report.partitions.is_empty() {
                 // No entry is shorter than 50 bytes.
                 let keep = report.partitions.len().saturating_sub(excess / 150 + 1);
@@ -267,6 +274,7 @@ fn is_zero(number: &u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::load::TopGenerator;
     use super::*;
 
     fn report(partitions: usize) -> Report {
@@ -291,6 +299,7 @@ mod tests {
             rate: 1000.5,
             busy: 0.25,
             cpu: 0.1,
+            load: None,
             records: 1_000_000,
             in_flight: 64,
             generators: 1000,
@@ -304,25 +313,56 @@ mod tests {
         }
     }
 
+    /// All of it, with names as long as they may be.
+    fn load() -> Load {
+        let of = |number: u64| TopGenerator { generator: format!("{number:064}"), share: 0.123 };
+        Load {
+            loop_busy: 0.123,
+            lanes_busy: 0.123,
+            work: 0.001_23,
+            lanes: 1024,
+            rate_limit: Some(1_000_000),
+            cores: 1.23,
+            committing: 0.123,
+            full: 0.123,
+            fetch_throttled: 0.123,
+            produce_throttled: 0.123,
+            top: (0..5).map(of).collect(),
+        }
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let said = report(12);
         assert_eq!(Report::from_json(&said.to_json()).unwrap(), said);
+        let said = Report { load: Some(load()), ..report(8) };
+        assert_eq!(Report::from_json(&said.to_json()).unwrap(), said);
+    }
+
+    #[test]
+    fn names_of_generators_are_left_out_before_partitions_are() {
+        let said = Report { load: Some(load()), ..report(12) };
+        let read = Report::from_json(&said.to_json()).unwrap();
+        assert_eq!(read.load, Some(Load { top: Vec::new(), ..load() }));
+        assert_eq!(read.partitions, said.partitions);
     }
 
     #[test]
     fn it_never_exceeds_its_size_and_keeps_what_is_in_the_middle_of_something() {
-        for partitions in [0, 12, 13, 20, 128, 1000] {
-            let json = report(partitions).to_json();
+        for (partitions, load) in
+            [0, 12, 13, 20, 128, 1000].into_iter().flat_map(|count| [(count, None), (count, Some(load()))])
+        {
+            let json = Report { load: load.clone(), ..report(partitions) }.to_json();
             assert!(json.len() <= REPORT_BYTES_MAX, "{partitions}: {} bytes", json.len());
             let read = Report::from_json(&json).unwrap();
             assert_eq!(read.held, "0-11");
+            assert_eq!(read.load.map(|load| load.lanes), load.map(|load| load.lanes));
             if partitions > 100 {
                 assert_eq!(read.partitions[0].partition, PartitionId(100), "the one that restores");
                 assert!(read.partitions.len() > 8, "room is used: {}", read.partitions.len());
             }
         }
-        let mut absurd = report(3);
+        let mut absurd = Report { load: Some(load()), ..report(3) };
         absurd.held = "0,2,".repeat(1000);
         absurd.peer = Some("ü".repeat(3000));
         absurd.to = Some("t".repeat(3000));
