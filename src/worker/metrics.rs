@@ -67,7 +67,7 @@ impl WorkerMetrics {
     /// Registers all metrics, at zero.
     pub(super) fn register(registry: &MetricsRegistry) -> Result<WorkerMetrics, MetricsError> {
         let partition = &["partition"];
-        Ok(WorkerMetrics {
+        let metrics = WorkerMetrics {
             records: registry.counters("genwatch_records_total", "Records taken in.", partition)?,
             dead_letters: registry.counters("genwatch_dlq_total", "Dead letters committed.", &["code"])?,
             skipped: registry.counters(
@@ -135,7 +135,9 @@ impl WorkerMetrics {
                 "genwatch_top_generator_share",
                 "Estimated share of the worker's records that its fullest generator has; 0 below 1 %.",
             )?,
-        })
+        };
+        metrics.loaded(&Load::default());
+        Ok(metrics)
     }
 
     /// Shows the load of the last second.

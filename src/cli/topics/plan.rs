@@ -12,8 +12,8 @@ use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::measure::{Subject, measure};
 use indicatif::ProgressBar;
 
-use crate::cli::bench::{progress, worker};
 use super::plan_table;
+use crate::cli::bench::{progress, worker};
 use crate::cli::{ClusterOptions, Failure};
 
 /// The partitions of a topic that doesn't exist yet.
@@ -46,7 +46,13 @@ pub(super) struct Options {
     work: Duration,
 
     /// Calibration: further options of the worker, separated by spaces: "--concurrency 1 --rules FILE".
-    #[arg(long, default_value = "", value_name = "OPTIONS", allow_hyphen_values = true, env = "GENWATCH_WORKER")]
+    #[arg(
+        long,
+        default_value = "",
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        env = "GENWATCH_WORKER"
+    )]
     worker: String,
 
     /// Calibration: generators that report.
@@ -91,7 +97,11 @@ fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen
             return Ok(None);
         }
         let begun = Instant::now();
-        bar.set_message(format!("measuring the group {} for {}", options.cluster.group, humantime::format_duration(span)));
+        bar.set_message(format!(
+            "measuring the group {} for {}",
+            options.cluster.group,
+            humantime::format_duration(span)
+        ));
         bar.set_length(span.as_secs().max(1));
         let seen = measure(subject, span, |_| {
             bar.set_position(begun.elapsed().as_secs());
@@ -122,7 +132,9 @@ fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen
     );
     let arrival = match options.target_rate {
         Some(_) => None,
-        None => watch(COUNT_FOR)?.map(|seen| seen.measurements().partitions.iter().map(|load| load.arrival).sum()),
+        None => {
+            watch(COUNT_FOR)?.map(|seen| seen.measurements().partitions.iter().map(|load| load.arrival).sum())
+        }
     };
     let config = CalibrationConfig {
         connection: connection.clone(),

@@ -49,7 +49,13 @@ impl Feed {
         Feeding { over, thread: Some(thread) }
     }
 
-    fn produce(&self, producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, seed: u64, over: &AtomicBool) {
+    fn produce(
+        &self,
+        producer: &ThreadedProducer<DefaultProducerContext>,
+        topic: &str,
+        seed: u64,
+        over: &AtomicBool,
+    ) {
         let mut random = Pcg64::seed_from_u64(seed);
         let weights = WeightedIndex::new(self.generators.iter().map(|(weight, _)| *weight)).expect("weights");
         let mut high = vec![false; self.generators.len()];

@@ -34,13 +34,17 @@ pub fn run() {
         std::env::var(name).ok().map_or(otherwise, |value| value.parse().expect("a number"))
     };
     let (from, count) = (number("GENWATCH_PLAN_FROM", 1), number("GENWATCH_PLAN_SEEDS", 6));
-    let mut text = String::from("| limit | seed | said | one more: predicted, measured | drained in: predicted, measured |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| limit | seed | said | one more: predicted, measured | drained in: predicted, measured |\n|---|---|---|---|---|\n",
+    );
     let mut grades = Vec::new();
     for seed in from..from + count {
         for limit in Limit::ALL {
             let grade = grade(limit, seed);
             println!("{} {seed}: {grade:?}", limit.name());
-            let pair = |pair: Option<(f64, f64)>| pair.map_or("-".to_owned(), |(one, other)| format!("{one:.0}, {other:.0}"));
+            let pair = |pair: Option<(f64, f64)>| {
+                pair.map_or("-".to_owned(), |(one, other)| format!("{one:.0}, {other:.0}"))
+            };
             let _ = writeln!(
                 text,
                 "| {} | {seed} | {} | {} | {} |",
@@ -57,7 +61,8 @@ pub fn run() {
         let good = of.into_iter().filter(|good| *good).count();
         format!("{good} of {all} ({:.0} %)", 100.0 * good as f64 / all as f64)
     };
-    let within = |pair: Option<(f64, f64)>, part: f64| pair.map(|(said, was)| (said / was - 1.0).abs() <= part);
+    let within =
+        |pair: Option<(f64, f64)>, part: f64| pair.map(|(said, was)| (said / was - 1.0).abs() <= part);
     let _ = writeln!(text, "\n* limit named: {}", share(grades.iter().map(|grade| grade.named).collect()));
     let next = grades.iter().filter_map(|grade| within(grade.next, 0.1)).collect();
     let _ = writeln!(text, "* capacity with one more within 10 %: {}", share(next));

@@ -110,7 +110,8 @@ impl Setup {
                 let share: f64 = random.random_range(0.6..=0.8);
                 let others = setup.partitions - 1;
                 let many = 40 * others;
-                let of_others = (0..many).map(|n| ((1.0 - share) / f64::from(many), Some(1 + (n % others) as i32)));
+                let of_others =
+                    (0..many).map(|n| ((1.0 - share) / f64::from(many), Some(1 + (n % others) as i32)));
                 let of_fullest = (0..100).map(|_| (share / 100.0, Some(0)));
                 setup.feed.generators = of_fullest.chain(of_others).collect();
                 setup.feed.rate = each(lanes) / share * random.random_range(1.3..=1.8);
@@ -120,7 +121,9 @@ impl Setup {
                 setup.workers = random.random_range(1..=3);
                 let share: f64 = random.random_range(0.4..=0.7);
                 let others = setup.feed.generators.len() - 1;
-                setup.feed.generators[1..].iter_mut().for_each(|(weight, _)| *weight = (1.0 - share) / others as f64);
+                setup.feed.generators[1..]
+                    .iter_mut()
+                    .for_each(|(weight, _)| *weight = (1.0 - share) / others as f64);
                 setup.feed.generators[0].0 = share;
                 setup.feed.rate = each(1) / share * random.random_range(1.3..=1.8);
             }
@@ -130,10 +133,12 @@ impl Setup {
                 setup.feed.rate = each(lanes) * f64::from(setup.partitions) * random.random_range(1.4..=2.0);
             }
             Limit::Uneven => {
-                (setup.partitions, setup.workers) = [(4, 3), (6, 4), (5, 3), (8, 5)][random.random_range(0..4)];
+                (setup.partitions, setup.workers) =
+                    [(4, 3), (6, 4), (5, 3), (8, 5)][random.random_range(0..4)];
                 // Keys don't fall evenly into partitions: these do.
                 let partitions = setup.partitions;
-                setup.feed.generators = (0..40 * partitions).map(|n| (1.0, Some((n % partitions) as i32))).collect();
+                setup.feed.generators =
+                    (0..40 * partitions).map(|n| (1.0, Some((n % partitions) as i32))).collect();
                 setup.feed.rate = each(lanes) * setup.workers as f64 * random.random_range(1.2..=1.6);
             }
             Limit::Broker => {
@@ -170,8 +175,12 @@ impl Setup {
         }
         if let Some(quota) = &self.quota {
             options.extend(["-X".to_owned(), format!("client.id={}", world.topic)]);
-            let entity = ["--alter", "--entity-type", "clients", "--entity-name", &world.topic, "--add-config", quota];
-            tool("kafka.admin.ConfigCommand", &[&["--bootstrap-server", &world.brokers][..], &entity].concat());
+            let entity =
+                ["--alter", "--entity-type", "clients", "--entity-name", &world.topic, "--add-config", quota];
+            tool(
+                "kafka.admin.ConfigCommand",
+                &[&["--bootstrap-server", &world.brokers][..], &entity].concat(),
+            );
         }
         let mut running = Running { world, setup: self.clone(), options, workers: Vec::new(), feeding: None };
         for _ in 0..self.workers {
@@ -234,7 +243,8 @@ impl Pinned {
     fn to_one_core() -> Pinned {
         let before = rustix::thread::sched_getaffinity(None).expect("known");
         let mut one = rustix::thread::CpuSet::new();
-        let last = (0..rustix::thread::CpuSet::MAX_CPU).rev().find(|cpu| before.is_set(*cpu)).expect("a core");
+        let last =
+            (0..rustix::thread::CpuSet::MAX_CPU).rev().find(|cpu| before.is_set(*cpu)).expect("a core");
         one.set(last);
         rustix::thread::sched_setaffinity(None, &one).expect("allowed");
         Pinned(before)
@@ -250,7 +260,9 @@ impl Drop for Pinned {
 /// Rules that no reading meets.
 fn rules(count: usize) -> String {
     let rule = |n: usize| {
-        format!("[[rule]]\nname = \"rule{n}\"\nfield = \"fuel\"\nraise_below = -{n}.0\nseverity = \"warning\"\n")
+        format!(
+            "[[rule]]\nname = \"rule{n}\"\nfield = \"fuel\"\nraise_below = -{n}.0\nseverity = \"warning\"\n"
+        )
     };
     (1..=count).map(rule).collect()
 }

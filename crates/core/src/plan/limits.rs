@@ -153,7 +153,8 @@ fn by_workers(
     let (resource, each) =
         if handler <= serial { (Limit::Handler, handler) } else { (Limit::Serial, serial) };
     let partitions = shares.len();
-    let fullest = if lifted == Some(Limit::FullestPartition) { 1.0 / partitions as f64 } else { deal::fullest(shares) };
+    let fullest =
+        if lifted == Some(Limit::FullestPartition) { 1.0 / partitions as f64 } else { deal::fullest(shares) };
     let is_exhausted = workers >= partitions;
     let share = match lifted {
         Some(Limit::FullestPartition) => most_of(partitions, workers),

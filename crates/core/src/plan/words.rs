@@ -118,16 +118,28 @@ impl Plan {
         let Binding { limit, why, .. } = &self.binding;
         if *limit == Limit::None {
             let next = self.next.as_ref().map(|next| {
-                format!("; from {} readings/s on {} would bind, as {}", rate(next.capacity), spoken(next.limit), next.why)
+                format!(
+                    "; from {} readings/s on {} would bind, as {}",
+                    rate(next.capacity),
+                    spoken(next.limit),
+                    next.why
+                )
             });
             return format!("Nothing binds: {why}{}.", next.unwrap_or_default());
         }
         let next = self.next.as_ref().map(|next| {
             let gain = next.capacity / self.binding.capacity;
-            format!(" Without that limit it would be {gain:.1} times as much, and {} would bind.", spoken(next.limit))
+            format!(
+                " Without that limit it would be {gain:.1} times as much, and {} would bind.",
+                spoken(next.limit)
+            )
         });
         let capacity = rate(self.binding.capacity);
-        format!("{} binds at {capacity} readings/s: {why}.{}", capital(spoken(*limit)), next.unwrap_or_default())
+        format!(
+            "{} binds at {capacity} readings/s: {why}.{}",
+            capital(spoken(*limit)),
+            next.unwrap_or_default()
+        )
     }
 
     fn what_to_do(&self) -> String {
@@ -239,7 +251,10 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0.5, 9.99, 499.6, 12_345.0, 2_460_000.4].map(rate), ["0.5", "9.99", "500", "12,300", "2,460,000"]);
+        assert_eq!(
+            [0.5, 9.99, 499.6, 12_345.0, 2_460_000.4].map(rate),
+            ["0.5", "9.99", "500", "12,300", "2,460,000"]
+        );
         assert_eq!([2e-3, 0.41e-6, 3.0].map(duration), ["2.0 ms", "0.41 µs", "3.0 s"]);
     }
 }
