@@ -9,6 +9,7 @@ use genwatch_bench::calibrate::{self, CalibrationConfig};
 use genwatch_core::plan::seen::Seen;
 use genwatch_core::plan::{self, Plan};
 use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::group::Group;
 use genwatch_kafka::measure::{Subject, measure};
 use indicatif::ProgressBar;
 
@@ -109,9 +110,17 @@ fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen
         })?;
         Ok(Some(seen))
     };
-    // A look at who is there.
-    let present = watch(Duration::from_millis(1))?;
-    if present.is_some_and(|seen| !seen.measurements().workers.is_empty()) {
+    // A look at who is there: the coordinator knows no owners while the group rebalances, and a worker that has just
+    // begun has said nothing yet.
+    let has_members = match watch(Duration::from_millis(1))? {
+        Some(seen) if seen.measurements().workers.is_empty() => {
+            let group = Group::new(&connection, &cluster, &options.cluster.group, &topics.readings)?;
+            !group.owners()?.is_empty()
+        }
+        Some(_) => true,
+        None => false,
+    };
+    if has_members {
         let seen = watch(options.span)?.unwrap_or_default();
         if stop.load(Ordering::Relaxed) {
             return Err(anyhow::anyhow!("stopped before there was anything to say").into());
@@ -128,7 +137,7 @@ fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen
     }
     tracing::info!(
         group = options.cluster.group,
-        "the group has no workers that say what they do: calibrating one worker on topics of its own"
+        "the group has no workers: calibrating one on topics of its own"
     );
     let arrival = match options.target_rate {
         Some(_) => None,

@@ -96,12 +96,12 @@ impl Setup {
                 setup.feed.rate = each(lanes) * setup.workers as f64 * random.random_range(1.4..=2.0);
             }
             Limit::Cpu | Limit::Serial => {
-                setup.rules = random.random_range(3_000..=6_000);
+                setup.rules = random.random_range(5_000..=8_000);
                 setup.pinned = limit == Limit::Cpu;
                 setup.options.clear();
                 setup.feed.generators = equal(random.random_range(20..=60));
                 // A loop takes some nanoseconds a rule.
-                setup.feed.rate = 60_000.0;
+                setup.feed.rate = 90_000.0;
             }
             Limit::FullestPartition => {
                 lanes = 2;
