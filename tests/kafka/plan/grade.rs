@@ -92,7 +92,10 @@ fn grade(limit: Limit, seed: u64) -> Grade {
     let setup = Setup::new(limit, seed);
     let world = World::empty();
     let mut running = setup.start(&world);
-    let plan = running.plan("10s");
+    let plan = match running.try_plan("15s") {
+        Ok(plan) => plan,
+        Err(said) => return Grade { said, ..Grade::default() },
+    };
     let said = plan["binding"]["limit"].as_str().unwrap_or_default().to_owned();
     let mut grade = Grade { named: said == limit.name(), said, ..Grade::default() };
     if !grade.named {
@@ -146,12 +149,9 @@ fn drained(running: &mut Running<'_>) -> Option<(f64, f64)> {
         }
         std::thread::sleep(Duration::from_millis(200));
     }
-    let asked = running.world.run("topics plan", &["--json", "--for", "5s"]);
-    if asked.code != Some(0) {
-        return None;
-    }
+    let asked = running.try_plan("5s").ok()?;
     let told = Instant::now();
-    let said = asked.json()["drain_seconds"].as_f64()?;
+    let said = asked["drain_seconds"].as_f64()?;
     while running.world.progress().lag() > 0 {
         if told.elapsed() > Duration::from_secs(120) {
             return None;

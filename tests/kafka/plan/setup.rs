@@ -144,7 +144,13 @@ impl Setup {
             Limit::Broker => {
                 lanes = 64;
                 setup.feed.rate = random.random_range(600.0..=1_000.0);
-                setup.quota = Some(format!("consumer_byte_rate={}", random.random_range(15_000..=30_000)));
+                setup.quota = Some(format!("consumer_byte_rate={}", random.random_range(40_000..=60_000)));
+                // Small fetches: after a large one the broker is silent for many seconds.
+                setup.options = ["-X", "fetch.max.bytes=30000", "-X", "fetch.message.max.bytes=10000"]
+                    .map(str::to_owned)
+                    .into_iter()
+                    .chain(setup.options)
+                    .collect();
             }
             Limit::Produce => {
                 lanes = 64;
@@ -226,6 +232,12 @@ impl Running<'_> {
     /// What the advisor says.
     pub fn plan(&self, span: &str) -> Value {
         self.world.run("topics plan", &["--json", "--for", span]).success().json()
+    }
+
+    /// The same; if it says nothing, its reason.
+    pub fn try_plan(&self, span: &str) -> Result<Value, String> {
+        let ended = self.world.run("topics plan", &["--json", "--for", span]);
+        if ended.code == Some(0) { Ok(ended.json()) } else { Err(ended.stderr) }
     }
 
     /// The feed ends.

@@ -128,6 +128,11 @@ pub enum PlanError {
     /// Nothing was processed while it was measured.
     #[error("no reading was processed while it was measured")]
     NothingProcessed,
+    /// A quota held everything back while it was measured.
+    #[error(
+        "no reading was processed while it was measured, as a quota of the broker held the workers back: it binds; measure for longer to know the rate"
+    )]
+    Throttled,
 }
 
 /// Plans for `target_rate` readings a second; for the rate that arrives if there is none.

@@ -69,7 +69,9 @@ impl Model {
         let sum = |value: fn(&WorkerLoad) -> f64| -> f64 { workers.iter().map(value).sum() };
         let rate = sum(|worker| worker.rate);
         if rate <= 0.0 {
-            return Err(PlanError::NothingProcessed);
+            let throttled = sum(|worker| worker.fetch_throttled.max(worker.produce_throttled));
+            let is_held_back = throttled > WAITS * workers.len() as f64;
+            return Err(if is_held_back { PlanError::Throttled } else { PlanError::NothingProcessed });
         }
         // Only those who work say what work costs.
         let working = || workers.iter().filter(|worker| worker.rate > 0.0);

@@ -194,6 +194,8 @@ fn what_says_nothing_is_refused() {
     let mut measured = World::default().measure();
     measured.workers[0].rate = 0.0;
     assert_eq!(plan(&measured, None), Err(PlanError::NothingProcessed));
+    measured.workers[0].fetch_throttled = 0.9;
+    assert_eq!(plan(&measured, None), Err(PlanError::Throttled));
     measured.partitions.clear();
     assert_eq!(plan(&measured, None), Err(PlanError::NoPartitions));
 }
