@@ -2,8 +2,11 @@
 //!
 //! *Won't rejoin.* If the topic grows while a revocation is unanswered, librdkafka rejoins at once and keeps the work
 //! that it had deferred until after the answer (`rkcg_rebalance_incr_assignment`, 2.12.1). Unless another revocation
-//! follows, it keeps that forever, and counts it as "a rebalance is under way": it then neither reports an eviction nor
-//! rejoins after it, and it defers a new subscription. Only another client helps (`replace.rs`).
+//! follows, it keeps that forever, and counts it as "a rebalance is under way". It then joins no rebalance, and the
+//! whole group waits for it. It doesn't report an eviction either, nor rejoin after it, and it defers a new
+//! subscription. Only another client helps (`replace.rs`). The client usually knows
+//! ([`genwatch_kafka::consumer::Consumer::was_overtaken`]). If it was polled too late to know, we notice it when the
+//! group has thrown it out.
 //! (`a_member_that_was_overtaken_is_deaf_afterwards`, tests/conformance)
 //!
 //! *May have missed an assignment.* With KIP-848 the coordinator sends an assignment once, in a heartbeat's response.
@@ -63,6 +66,10 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
         self.outside.looked = Instant::now();
         if self.consumer.take_late_heartbeat() {
             self.outside.unheard = Some(Instant::now());
+        }
+        // One that drains leaves soon.
+        if self.consumer.was_overtaken() && !self.engine.status().draining {
+            return Some(Reason::Overtaken);
         }
         if self.won_t_join() {
             return Some(Reason::Deaf);

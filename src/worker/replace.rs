@@ -19,8 +19,10 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 /// Why the client is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// It won't rejoin its group: see `deaf.rs`.
+    /// It is out of its group and won't rejoin: see `deaf.rs`.
     Deaf,
+    /// It is in its group and will join no rebalance: see `deaf.rs`.
+    Overtaken,
     /// It may have missed an assignment: see `deaf.rs`.
     Unheard,
     /// It knows another topic of the same name: see [`genwatch_core::engine::Engine::topic`].
@@ -31,6 +33,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reason::Deaf => "it has left the group and doesn't rejoin",
+            Reason::Overtaken => {
+                "the topic grew while it gave partitions back, so it would hold up its group"
+            }
             Reason::Unheard => "it may have missed an assignment of its group",
             Reason::OtherTopic => {
                 "the topic that it knows was deleted and recreated, or a mirror has taken its place"

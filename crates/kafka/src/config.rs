@@ -275,7 +275,7 @@ pub enum GroupProtocol {
 }
 
 impl GroupProtocol {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             GroupProtocol::Classic => "classic",
             GroupProtocol::Consumer => "consumer",

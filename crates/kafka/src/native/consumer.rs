@@ -13,6 +13,7 @@
 //! Ownership: the [`Consumer`] belongs to one thread. The [`Handle`] is shared with the committer and the restorer;
 //! librdkafka's handle is thread-safe.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ pub use super::batch::{Batch, Event, Record};
 use super::callbacks::{Inbox, on_error, on_log, on_queue_ready, on_rebalance, on_statistics};
 pub(crate) use super::handle::TransactionError;
 pub use super::handle::{GroupOffset, Handle, NotedOffset};
+use super::revocation::Revocation;
 use crate::config::{Connection, GroupProtocol};
 use crate::error::ClientError;
 use crate::throttle::Throttle;
@@ -62,6 +64,8 @@ pub struct Consumer {
     queue: NonNull<sys::rd_kafka_queue_t>,
     messages: Vec<*mut sys::rd_kafka_message_t>,
     subscribed: AtomicBool,
+    /// By the classic protocol.
+    revocation: Option<RefCell<Revocation>>,
     /// Unparked by librdkafka when the queue becomes non-empty; freed after the callback is disabled.
     waker: Arc<Thread>,
 }
@@ -90,6 +94,7 @@ impl Consumer {
     /// Creates the client; joins nothing yet.
     pub(crate) fn new(config: &ClientConfig, topic: &str, waker: Thread) -> Result<Consumer, ClientError> {
         let native = config.create_native_config()?;
+        let is_classic = config.get("group.protocol") == Some(GroupProtocol::Classic.as_str());
         let inbox = Arc::<Inbox>::default();
         let mut reason = [0 as c_char; 512];
         // SAFETY: the configuration is duplicated, as `rd_kafka_new` takes ownership where it succeeds and `native`
@@ -142,6 +147,7 @@ impl Consumer {
             queue,
             messages: vec![ptr::null_mut(); BATCH],
             subscribed: AtomicBool::new(false),
+            revocation: is_classic.then(RefCell::default),
             waker,
         })
     }
@@ -179,7 +185,22 @@ impl Consumer {
     /// Returns the rebalances that librdkafka has asked for since the last call, in order.
     #[must_use]
     pub fn take_rebalances(&self) -> Vec<Rebalance> {
-        std::mem::take(&mut *self.handle.inbox.rebalances.lock().unwrap_or_else(PoisonError::into_inner))
+        let inbox = &self.handle.inbox.rebalances;
+        let rebalances = std::mem::take(&mut *inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        if let (false, Some(revocation)) = (rebalances.is_empty() || self.is_eager(), &self.revocation) {
+            let member = self.handle.member();
+            for rebalance in &rebalances {
+                revocation.borrow_mut().heard(rebalance, member.as_ref());
+            }
+        }
+        rebalances
+    }
+
+    /// Whether the topic's growth has made librdkafka join again while a revocation was unanswered. Such a client joins
+    /// no later rebalance, and the group waits for it until it's thrown out: another client must take its place.
+    #[must_use]
+    pub fn was_overtaken(&self) -> bool {
+        self.revocation.as_ref().is_some_and(|revocation| revocation.borrow().is_overtaken())
     }
 
     /// Returns the share of time for which a broker's quota has delayed the client, 0 to 1.
@@ -251,6 +272,9 @@ impl Consumer {
     /// # Errors
     /// When librdkafka refuses.
     pub fn remove(&self, added: &[PartitionId]) -> Result<(), ClientError> {
+        if let Some(revocation) = &self.revocation {
+            revocation.borrow_mut().answered();
+        }
         if self.is_eager() {
             // SAFETY: NULL is documented as "no assignment".
             check(unsafe { sys::rd_kafka_assign(self.handle.client.as_ptr(), ptr::null()) })

@@ -5,6 +5,7 @@
 //! * [`members`]: each partition's owner, under either group protocol.
 //! * [`producer`]: waits for deliveries and ends of transactions, without rust-rdkafka's pauses.
 //! * `request`: the common part of admin requests.
+//! * `revocation`: whether the group went on without the answer to one.
 //! * [`subscriber`]: commits that get an answer.
 //! * [`topics`]: the ids of topics.
 
@@ -18,6 +19,7 @@ mod handle;
 pub mod members;
 pub mod producer;
 mod request;
+mod revocation;
 pub mod subscriber;
 pub mod topics;
 

@@ -1,8 +1,12 @@
 //! A topic that gets more partitions while a revocation is open.
 
-use crate::member::Told;
+use genwatch_kafka::config::{Connection, GroupProtocol};
+use genwatch_kafka::consumer::{Consumer, Rebalance};
+
+use crate::member::{Member, Told};
+use crate::place::Place;
 use crate::split::Split;
-use crate::waiting::{all_along, until};
+use crate::waiting::{all_along, until, until_some};
 
 /// Makes metadata refreshes frequent, so that tests needn't wait for them.
 const PROPERTIES: [(&str, &str); 1] = [("topic.metadata.refresh.interval.ms", "300")];
@@ -61,7 +65,8 @@ fn what_is_being_given_up_is_assigned_anew_before_the_answer() {
 
 /// T11. What was deferred until after the answer stays deferred (`rkcg_rebalance_incr_assignment`), which counts as "a
 /// rebalance is under way" forever (`RD_KAFKA_CGRP_REBALANCING`, rdkafka_cgrp.c): the member neither joins again nor
-/// gets any rebalance. So a worker without a membership for long starts over, though nothing is unanswered.
+/// gets any rebalance. So another client takes the place of one that was overtaken, and of one that has no membership
+/// for long though nothing is unanswered.
 #[test]
 fn a_member_that_was_overtaken_is_deaf_afterwards() {
     let (split, _told) = overtaken();
@@ -74,4 +79,88 @@ fn a_member_that_was_overtaken_is_deaf_afterwards() {
         assert_eq!(split.first.told(), None);
         split.first.membership().id.is_empty() && !split.first.is_lost()
     });
+}
+
+/// T11. For the same reason it doesn't join a rebalance that waits for it (`rd_kafka_cgrp_group_is_rebalancing`,
+/// rdkafka_cgrp.c: "skipping COOPERATIVE rebalance"), and its heartbeats keep it in the group. So the group stands
+/// still until the rebalance has taken `max.poll.interval.ms`, and a worker doesn't wait for its eviction.
+#[test]
+fn a_member_that_was_overtaken_joins_no_rebalance_that_waits_for_it() {
+    let (split, told) = overtaken();
+    split.first.incremental_unassign(&split.revoked).expect("the revocation is answered");
+    split.first.answer(&told);
+    let membership = split.first.membership();
+    let third = Member::join(&split.place, &PROPERTIES);
+    all_along("it stays a member, and the group waits", || {
+        split.second.obey();
+        third.look();
+        split.first.look();
+        assert_eq!((split.first.told(), third.told()), (None, None));
+        split.first.membership() == membership
+    });
+}
+
+/// A worker's client, which shares its topic with another member and has to give up half.
+fn asked_back(place: &Place) -> (Consumer, Member) {
+    let properties = PROPERTIES.map(|(key, value)| format!("{key}={value}").into());
+    let connection = Connection::new(&place.brokers, &properties).expect("an address");
+    let (protocol, waker) = (GroupProtocol::Classic, std::thread::current());
+    let client = Consumer::of_group(&connection, &place.group, protocol, &place.topic, waker);
+    let mut client = client.expect("a client");
+    client.subscribe().expect("subscribed");
+    until("it's assigned", || next(&mut client).is_some());
+    client.acknowledge_assigned(&[]).expect("taken");
+    // It doesn't notice a growth, and joins again only when it has answered.
+    let second = Member::join(place, &[]);
+    let told = until_some("it's revoked", || next(&mut client));
+    assert!(matches!(told, Rebalance::Revoked(_)), "{told:?}");
+    (client, second)
+}
+
+fn next(client: &mut Consumer) -> Option<Rebalance> {
+    drop(client.poll(10));
+    client.take_rebalances().pop()
+}
+
+/// An answer after librdkafka has begun to join again is as good as none, and nothing shows that. But the assignment
+/// that then comes isn't the deferred one: its generation is another.
+#[test]
+fn the_worker_s_client_knows_that_it_was_overtaken_whenever_it_answers() {
+    for answers in [true, false] {
+        let place = Place::new(4);
+        let (mut client, second) = asked_back(&place);
+        let open = client.handle().member();
+        place.grow(6);
+        all_along("it waits for the other", || next(&mut client).is_none());
+        assert_eq!(client.handle().member(), open, "it joins, but the group waits for the other");
+        if answers {
+            client.remove(&[]).expect("answered");
+        }
+        until("the group goes on", || {
+            second.obey();
+            next(&mut client).is_some()
+        });
+        assert!(client.was_overtaken(), "answers: {answers}");
+    }
+}
+
+/// `rd_kafka_cgrp_incr_unassign_done` (rdkafka_cgrp.c): otherwise an assignment follows under the same membership.
+#[test]
+fn the_worker_s_client_was_not_overtaken_if_its_answer_is_heard() {
+    let place = Place::new(4);
+    let (mut client, second) = asked_back(&place);
+    client.remove(&[]).expect("answered");
+    let told = until_some("the deferred assignment", || next(&mut client));
+    assert_eq!(told, Rebalance::Assigned(Vec::new()));
+    client.acknowledge_assigned(&[]).expect("taken");
+    until("the next sync's", || {
+        second.obey();
+        next(&mut client).is_some()
+    });
+    client.acknowledge_assigned(&[]).expect("taken");
+    until("the other has its half", || {
+        second.obey();
+        second.assignment().len() == 2
+    });
+    assert!(!client.was_overtaken());
 }
