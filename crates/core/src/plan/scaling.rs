@@ -71,10 +71,7 @@ fn least_squares(known: &[(f64, f64)], left_out: &[usize]) -> Option<[f64; 3]> {
         }
     }
     for &term in left_out {
-        for i in 0..3 {
-            matrix[i][term] = 0.0;
-            matrix[term][i] = 0.0;
-        }
+        matrix.iter_mut().for_each(|line| line[term] = 0.0);
         matrix[term] = [0.0; 4];
         matrix[term][term] = 1.0;
     }
@@ -93,8 +90,7 @@ fn solve(mut matrix: [[f64; 4]; 3]) -> Option<[f64; 3]> {
         }
         matrix[column].iter_mut().for_each(|cell| *cell /= scale);
         let line = matrix[column];
-        for (row, other) in matrix.iter_mut().enumerate().filter(|(row, _)| *row != column) {
-            let _ = row;
+        for (_, other) in matrix.iter_mut().enumerate().filter(|(row, _)| *row != column) {
             let factor = other[column];
             other.iter_mut().zip(line).for_each(|(cell, above)| *cell -= factor * above);
         }

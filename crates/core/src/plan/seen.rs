@@ -67,19 +67,17 @@ impl KeySample {
     }
 
     fn shares(&self) -> Vec<KeyShare> {
-        let of = |(key, count): (&Box<str>, &u64)| KeyShare {
-            hash: murmur2(key.as_bytes()) & 0x7fff_ffff,
-            share: *count as f64 / self.readings as f64,
-        };
-        self.counts.iter().map(of).collect()
+        let share = |count: u64| count as f64 / self.readings as f64;
+        let hash = |key: &str| murmur2(key.as_bytes()) & 0x7fff_ffff;
+        self.counts.iter().map(|(key, count)| KeyShare { hash: hash(key), share: share(*count) }).collect()
     }
 
     fn hottest(&self) -> Vec<HotGenerator> {
-        let mut most: Vec<(&Box<str>, u64)> = self.counts.iter().map(|(key, count)| (key, *count)).collect();
+        let mut most: Vec<(&str, u64)> = self.counts.iter().map(|(key, count)| (&**key, *count)).collect();
         most.sort_by_key(|(key, count)| (std::cmp::Reverse(*count), *key));
         let named = most.into_iter().take_while(|(_, count)| *count >= LEAST_READINGS).take(HOTTEST);
-        let of = |(key, count): (&Box<str>, u64)| HotGenerator {
-            generator: key.to_string(),
+        let of = |(key, count): (&str, u64)| HotGenerator {
+            generator: key.to_owned(),
             share: count as f64 / self.readings as f64,
         };
         named.map(of).collect()
