@@ -10,13 +10,14 @@
 //! printed at its end.
 //!
 //! * [`readiness`]: conditions and heartbeat. [`metrics`]: the registry. [`http`]: `/metrics`, `/livez`, `/readyz`.
-//! * [`reporter`]: what a service says of itself in `<group>_workers`.
+//! * [`reporter`]: what a service says of itself in `<group>_workers`. `cores`: those that it could have used.
 //! * [`stderr`]: log lines that can't be written are dropped. [`mod@panic`]: a panic ends the process.
 //! * [`backoff`]: the delay before a request is repeated.
 //! * [`targets`]: topics that a route of `--transform` may lead to.
 //! * `genwatch_kafka::log_limit`: limits repeated log lines. `genwatch_kafka::clock`: the clocks.
 
 pub mod backoff;
+mod cores;
 pub mod http;
 pub mod metrics;
 pub mod panic;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use genwatch_core::report::load::Load;
 use genwatch_core::report::phases::{Holding, PhaseLog};
 use genwatch_core::report::{Kind, Report};
 use genwatch_core::types::Millis;
@@ -16,6 +17,8 @@ use genwatch_kafka::config::{Connection, host_name};
 use genwatch_kafka::error::Chain;
 use genwatch_kafka::reports::{ReportProducer, ensure_topic};
 use rustix::time::{ClockId, clock_gettime};
+
+use super::cores::{self, CpuTimes};
 
 /// The shortest time between two reports.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -52,6 +55,8 @@ pub struct Activity {
     pub records: u64,
     /// The share of its capacity that it used since the last call, 0 to 1.
     pub busy: f64,
+    /// How loaded it was since the last call, if it measures that; the reporter adds the cores.
+    pub load: Option<Load>,
     /// Records that it has taken in and not finished.
     pub in_flight: u64,
     /// Generators that it keeps in memory.
@@ -232,8 +237,17 @@ struct Draft {
     host: String,
     since: Millis,
     activity: Activity,
-    /// The last report, when it was made, and the CPU seconds used by then.
-    last: Option<(Report, Instant, f64)>,
+    last: Option<Last>,
+}
+
+/// The last report.
+struct Last {
+    report: Report,
+    /// When it was made.
+    at: Instant,
+    /// The CPU seconds that the process had used.
+    cpu: f64,
+    cpus: CpuTimes,
 }
 
 impl Draft {
@@ -243,27 +257,35 @@ impl Draft {
 
     /// How long the next report has to wait at least.
     fn wait(&self) -> Option<Duration> {
-        let (_, at, _) = self.last.as_ref()?;
-        SHORTEST.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero())
+        let last = self.last.as_ref()?;
+        SHORTEST.checked_sub(last.at.elapsed()).filter(|wait| !wait.is_zero())
     }
 
     /// Returns a report if one is due: something has changed, or the last one said that one would come.
     fn due(&mut self, phases: &PhaseLog, activity: Activity, is_last: bool) -> Option<Report> {
         let (now, cpu) = (Instant::now(), cpu_seconds());
         let mut report = self.report(phases, &activity);
-        if let Some((last, at, cpu_then)) = &self.last {
-            let seconds = now.duration_since(*at).as_secs_f64().max(1e-3);
-            report.rate = round(activity.records.saturating_sub(last.records) as f64 / seconds);
-            report.cpu = round((cpu - cpu_then) / seconds);
-            let has_changed = differs(last, &report);
+        if let Some(last) = &self.last {
+            let seconds = now.duration_since(last.at).as_secs_f64().max(1e-3);
+            report.rate = round(activity.records.saturating_sub(last.report.records) as f64 / seconds);
+            report.cpu = round((cpu - last.cpu) / seconds);
+            let has_changed = differs(&last.report, &report);
             report.every = clock::millis(if has_changed { SHORTEST } else { LONGEST });
             // Half a second early, so that it comes in time.
-            let promised = Duration::from_millis(last.every.unsigned_abs()).saturating_sub(SHORTEST / 2);
-            if !has_changed && !is_last && now.duration_since(*at) < promised {
+            let promised =
+                Duration::from_millis(last.report.every.unsigned_abs()).saturating_sub(SHORTEST / 2);
+            if !has_changed && !is_last && now.duration_since(last.at) < promised {
                 return None;
             }
         }
-        self.last = Some((report.clone(), now, cpu));
+        let mut cpus = CpuTimes::default();
+        if let Some(load) = report.load.take() {
+            cpus = CpuTimes::read();
+            let before = self.last.as_ref().map(|last| last.cpus.clone()).unwrap_or_default();
+            let cores = cores::usable(report.cpu, &before, &cpus);
+            report.load = Some(Load { cores, machine: cores::machine().to_owned(), ..load }.rounded());
+        }
+        self.last = Some(Last { report: report.clone(), at: now, cpu, cpus });
         self.activity = activity;
         Some(report)
     }
@@ -283,7 +305,7 @@ impl Draft {
             rate: 0.0,
             busy: round(activity.busy.clamp(0.0, 1.0)),
             cpu: 0.0,
-            load: None,
+            load: activity.load.clone(),
             records: activity.records,
             in_flight: activity.in_flight,
             generators: activity.generators,
@@ -343,8 +365,8 @@ mod tests {
 
     /// Makes the last report this much older.
     fn age(draft: &mut Draft, by: Duration) {
-        if let Some((_, at, _)) = &mut draft.last {
-            *at = at.checked_sub(by).expect("the machine runs for longer");
+        if let Some(last) = &mut draft.last {
+            last.at = last.at.checked_sub(by).expect("the machine runs for longer");
         }
     }
 
@@ -382,5 +404,21 @@ mod tests {
         age(&mut draft, Duration::from_secs(10));
         let rate = draft.due(&phases, working(1100), false).map(|report| report.rate).unwrap_or_default();
         assert!((90.0..=100.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn the_cores_are_added_to_a_load_and_everything_is_rounded() {
+        let (mut draft, phases) = (draft(), PhaseLog::default());
+        let loaded = |records| {
+            let load = Load { loop_busy: 0.123_456, ..Load::default() };
+            Activity { records, load: Some(load), ..Activity::default() }
+        };
+        let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+        let first = draft.due(&phases, loaded(1), false).and_then(|report| report.load).expect("a load");
+        assert_eq!((first.loop_busy, first.cores), (0.123, most));
+        std::thread::sleep(Duration::from_millis(50));
+        let second = draft.due(&phases, loaded(2), false).and_then(|report| report.load).expect("a load");
+        assert!((0.0..=most).contains(&second.cores), "{second:?}");
+        assert_eq!(draft.due(&phases, working(3), false).and_then(|report| report.load), None);
     }
 }

@@ -50,6 +50,7 @@ impl<S: Store> Sink<'_, S> {
             not_ready: self.context.health.ready().err(),
             records: self.summary.records,
             busy,
+            load: None,
             in_flight: self.lanes.gathered() as u64,
             generators: 0,
             rebalances: self.reports.rebalances,

@@ -228,6 +228,7 @@ pub(super) mod tests {
             rate: 500.0,
             busy: 0.5,
             cpu: 0.25,
+            load: None,
             records: 7,
             in_flight: 0,
             generators: 0,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use genwatch_core::handler::effect::Effect;
 use genwatch_core::pool::Committed;
+use genwatch_core::report::load::Load;
 use genwatch_core::types::{Millis, PartitionId};
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -48,13 +49,25 @@ pub(super) struct WorkerMetrics {
     pub(super) restore_seconds: Gauge,
     /// `genwatch_stalled{partition}`: 1 where there's lag and no progress, or no answer from the leader, for 30 s.
     pub(super) stalled: GaugeVec,
+    /// `genwatch_loop_busy`, and below: see [`Load`].
+    loop_busy: Gauge,
+    /// `genwatch_lanes_busy`
+    lanes_busy: Gauge,
+    /// `genwatch_committing`
+    committing: Gauge,
+    /// `genwatch_full`
+    full: Gauge,
+    /// `genwatch_throttled{path}`
+    throttled: GaugeVec,
+    /// `genwatch_top_generator_share`
+    top_generator_share: Gauge,
 }
 
 impl WorkerMetrics {
     /// Registers all metrics, at zero.
     pub(super) fn register(registry: &MetricsRegistry) -> Result<WorkerMetrics, MetricsError> {
         let partition = &["partition"];
-        Ok(WorkerMetrics {
+        let metrics = WorkerMetrics {
             records: registry.counters("genwatch_records_total", "Records taken in.", partition)?,
             dead_letters: registry.counters("genwatch_dlq_total", "Dead letters committed.", &["code"])?,
             skipped: registry.counters(
@@ -99,7 +112,43 @@ impl WorkerMetrics {
                 "1 where a partition has lag and made no progress for 30 s.",
                 partition,
             )?,
-        })
+            loop_busy: registry.float_gauge(
+                "genwatch_loop_busy",
+                "Share of time in which the worker's loop was at work.",
+            )?,
+            lanes_busy: registry.float_gauge(
+                "genwatch_lanes_busy",
+                "Share of the lanes' time in which work was under way; 0 without work.",
+            )?,
+            committing: registry
+                .float_gauge("genwatch_committing", "Share of time in which a commit was under way.")?,
+            full: registry.float_gauge(
+                "genwatch_full",
+                "Share of time in which a partition was paused: unfinished records or effects filled its room.",
+            )?,
+            throttled: registry.float_gauges(
+                "genwatch_throttled",
+                "Share of time for which a broker's quota delayed the worker.",
+                &["path"],
+            )?,
+            top_generator_share: registry.float_gauge(
+                "genwatch_top_generator_share",
+                "Estimated share of the worker's records that its fullest generator has; 0 below 1 %.",
+            )?,
+        };
+        metrics.loaded(&Load::default());
+        Ok(metrics)
+    }
+
+    /// Shows the load of the last second.
+    pub(super) fn loaded(&self, load: &Load) {
+        self.loop_busy.set(load.loop_busy);
+        self.lanes_busy.set(load.lanes_busy);
+        self.committing.set(load.committing);
+        self.full.set(load.full);
+        self.throttled.with_label_values(&["fetch"]).set(load.fetch_throttled);
+        self.throttled.with_label_values(&["produce"]).set(load.produce_throttled);
+        self.top_generator_share.set(load.top.first().map_or(0.0, |top| top.share));
     }
 
     /// Counts what a commit made durable.

@@ -7,7 +7,7 @@
 //! The engine decides, this folder executes: it passes the answers of librdkafka, the committer and the restorer to
 //! the engine, and performs the engine's actions. `group.rs` handles rebalances and partitions that start; `deaf.rs`
 //! detects a client that won't rejoin its group, `replace.rs` replaces a client, `topics.rs` handles a deleted topic,
-//! `reports.rs` tells others what this worker does.
+//! `reports.rs` tells others what this worker does, `load.rs` measures how busy it is.
 //!
 //! One thread runs `Worker::run` and owns everything in `Worker`; librdkafka, the committer and the restorer unpark
 //! it when there's something to do. It always polls, also while every partition is paused or draining, because
@@ -18,6 +18,7 @@ mod config;
 mod deaf;
 mod group;
 mod instruments;
+mod load;
 pub mod lookup;
 mod metrics;
 mod replace;
@@ -36,6 +37,7 @@ use genwatch_core::engine::{Action, Engine, Settings};
 use genwatch_core::handler::effect::{DeadLetter, Effect};
 use genwatch_core::handler::{Handler, Incoming};
 use genwatch_core::pacer::Pacer;
+use genwatch_core::plan::top_keys::KeySampler;
 use genwatch_core::pool::{CommitPolicy, Committed, Handling, Pool};
 use genwatch_core::reading::ErrorCode;
 use genwatch_core::reading::bad_ratio::BadRatioLimit;
@@ -56,8 +58,8 @@ use crate::service::{Context, LogLimiter, MetricsError, MetricsRegistry};
 
 use deaf::Outside;
 use instruments::Instruments;
+use load::LoadMeter;
 use replace::Reason;
-use reports::Load;
 use work::Work;
 
 pub use config::{WorkerConfig, WorkerError, WorkerSummary};
@@ -168,7 +170,10 @@ struct Worker<H: Observed, W: Work<H>> {
     /// Since when partitions wait for their alarm states.
     restoring: Option<Instant>,
     observed: Instant,
-    load: Load,
+    load: LoadMeter,
+    /// Samples which generators have most of the readings.
+    keys: KeySampler,
+    phases_followed: Instant,
     positions_followed: Instant,
     member_asked: Instant,
     outside: Outside,
@@ -248,7 +253,9 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
             progress: BTreeMap::new(),
             restoring: None,
             observed: Instant::now(),
-            load: Load::new(Instant::now()),
+            load: LoadMeter::new(Instant::now()),
+            keys: KeySampler::default(),
+            phases_followed: Instant::now(),
             positions_followed: Instant::now(),
             member_asked: Instant::now(),
             outside: Outside::new(&config.connection),
@@ -298,6 +305,7 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
                 );
                 self.engine.stood_still();
             }
+            self.follow_load();
             let taken = self.take_in()?;
             self.follow_group();
             self.take_answers()?;
@@ -343,7 +351,7 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
                 Event::Record(record) => {
                     records += 1;
                     let keeps_letters = self.topics.dead_letters.is_some();
-                    let taken = take_in_record(&mut self.engine, &record, keeps_letters);
+                    let taken = take_in_record(&mut self.engine, &mut self.keys, &record, keeps_letters);
                     if let (Err(code), false) = (taken, keeps_letters) {
                         self.summary.skipped += 1;
                         self.instruments.metrics.skipped.with_label_values(&[code.as_str()]).inc();
@@ -598,6 +606,7 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
 /// With what is wrong with a bad one.
 fn take_in_record<H: Handler>(
     engine: &mut Engine<H>,
+    keys: &mut KeySampler,
     record: &Record<'_>,
     keeps_letters: bool,
 ) -> Result<(), ErrorCode> {
@@ -609,6 +618,7 @@ fn take_in_record<H: Handler>(
     let incoming = Incoming { key: record.key, value: record.value, header: &header };
     match engine.pool().handler().parse(&incoming) {
         Ok((generator, task)) => {
+            keys.see(generator);
             let epoch = || record.epoch();
             engine.take_in(partition, offset, timestamp, generator, task, record.bytes(), epoch);
             Ok(())

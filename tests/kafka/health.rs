@@ -76,7 +76,18 @@ fn metrics_have_the_names_of_the_contract_and_the_right_counts() {
     for histogram in ["genwatch_commit_seconds", "genwatch_handler_seconds", "genwatch_end_to_end_seconds"] {
         assert!(page.contains(&format!("# TYPE {histogram} histogram")), "{histogram} in\n{page}");
     }
-    for name in ["genwatch_in_flight", "genwatch_restore_seconds", "genwatch_stalled{partition=\"0\"}"] {
+    for name in [
+        "genwatch_in_flight",
+        "genwatch_restore_seconds",
+        "genwatch_stalled{partition=\"0\"}",
+        "genwatch_loop_busy",
+        "genwatch_lanes_busy",
+        "genwatch_committing",
+        "genwatch_full",
+        "genwatch_throttled{path=\"fetch\"}",
+        "genwatch_throttled{path=\"produce\"}",
+        "genwatch_top_generator_share",
+    ] {
         assert!(!http::samples(&page, name).is_empty(), "{name} in\n{page}");
     }
     worker.stop();

@@ -41,6 +41,7 @@ mod outage;
 mod own_handler;
 mod own_sink;
 mod panic;
+mod plan;
 mod rebalance;
 mod refusals;
 mod reports;

@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::world::influx::{Influx, TOKEN};
 use crate::world::mosquitto::Mosquitto;
 use crate::world::process::Process;
-use crate::world::records::stormy_readings;
-use crate::world::{World, until, until_some};
+use crate::world::records::{Outgoing, stormy_readings};
+use crate::world::{World, http, until, until_some};
 
 /// The records of the topic: key, and what was said; `None` is a tombstone.
 fn reports(world: &World) -> Vec<(String, Option<Value>)> {
@@ -26,6 +26,13 @@ fn text(bytes: Vec<u8>) -> String {
 fn last_of(world: &World, process: &Process) -> Option<Option<Value>> {
     let is_own = |worker: &str| worker.ends_with(&format!("-{}", process.id()));
     reports(world).into_iter().rev().find(|(worker, _)| is_own(worker)).map(|(_, said)| said)
+}
+
+/// The loads that it has reported.
+fn loads_of(world: &World, process: &Process) -> Vec<Value> {
+    let is_own = |worker: &str| worker.ends_with(&format!("-{}", process.id()));
+    let own = reports(world).into_iter().filter(|(worker, _)| is_own(worker));
+    own.filter_map(|(_, said)| Some(said?["load"].clone())).collect()
 }
 
 fn phases(report: &Value) -> Vec<(i64, String)> {
@@ -71,6 +78,65 @@ fn a_worker_says_what_it_holds_and_takes_it_back_when_it_leaves() {
     second.kill();
     let last = reports(&world).into_iter().rev().find(|(worker, _)| worker.ends_with(&name)).unwrap();
     assert!(last.1.is_some(), "a killed worker takes nothing back");
+}
+
+/// The backlog of a worker with four lanes: each reading takes 2 ms.
+const LANES: [&str; 8] =
+    ["--work", "2ms", "--concurrency", "4", "--max-in-flight", "400", "--http", "127.0.0.1:0"];
+
+#[test]
+fn a_worker_with_a_hot_generator_names_it_and_says_that_its_lanes_are_idle() {
+    let world = World::new(1);
+    let name = |reading: u32| match reading % 10 {
+        ..7 => "hot".to_owned(),
+        _ => format!("gen-{}", reading % 97),
+    };
+    let readings: Vec<_> =
+        (0..10_000).map(|reading| Outgoing::reading(&name(reading), 80.0, 500.0)).collect();
+    world.produce(&readings);
+    let worker = world.working(&LANES);
+
+    // Until the room for readings is full of those of the hot one, the lanes are busy with the others'.
+    let load = until_some("its room is full of readings of the hot one", || {
+        let number = |load: &Value, name: &str| load[name].as_f64().unwrap_or_default();
+        let is_told = |load: &Value| {
+            let share = number(&load["top"][0], "share");
+            (0.6..0.8).contains(&share)
+                && (0.002..0.006).contains(&number(load, "work"))
+                // One lane for the hot one, half a lane for all others.
+                && (0.2..0.6).contains(&number(load, "lanes_busy"))
+                && number(load, "full") > 0.5
+        };
+        loads_of(&world, &worker).into_iter().find(is_told)
+    });
+
+    assert_eq!((&load["lanes"], &load["top"][0]["id"]), (&4.into(), &"hot".into()), "{load}");
+    assert!(load["top"].as_array().unwrap().len() <= 5, "{load}");
+    let cores = load["cores"].as_f64().unwrap();
+    assert!((0.0..1024.0).contains(&cores), "{load}");
+    let page = http::get(&worker.http(), "/metrics").1;
+    let share = http::samples(&page, "genwatch_top_generator_share")[0].1;
+    assert!((0.5..0.9).contains(&share), "{share}");
+    worker.kill();
+}
+
+#[test]
+fn a_worker_with_a_backlog_of_many_generators_says_that_its_lanes_are_busy() {
+    let world = World::new(2);
+    let name = |reading: u32| format!("gen-{}", reading % 40);
+    let readings: Vec<_> =
+        (0..12_000).map(|reading| Outgoing::reading(&name(reading), 80.0, 500.0)).collect();
+    world.produce(&readings);
+    let worker = world.working(&LANES);
+    let load = until_some("its lanes are busy", || {
+        let is_busy = |load: &Value| load["lanes_busy"].as_f64().is_some_and(|share| share > 0.8);
+        loads_of(&world, &worker).into_iter().find(is_busy)
+    });
+    assert_eq!(load["lanes"], 4);
+    for top in load["top"].as_array().unwrap() {
+        assert!(top["share"].as_f64().unwrap() < 0.1, "all have as many: {load}");
+    }
+    worker.kill();
 }
 
 #[test]

@@ -94,6 +94,12 @@ impl World {
         world
     }
 
+    /// As [`World::alone`], without topics.
+    pub fn alone_without_topics() -> World {
+        let turn = Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner));
+        World::on(broker::shared(), turn)
+    }
+
     /// A world with topics of `partitions` partitions in the test's own cluster, with a link to it that the test
     /// breaks. The world's own clients don't use the link.
     pub fn behind_a_cut(name: &str, partitions: u32) -> (World, Link) {
@@ -266,6 +272,12 @@ impl World {
         let consumer = self.consumer();
         let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
         metadata.topics().iter().any(|found| found.name() == topic && !found.partitions().is_empty())
+    }
+
+    /// The names of all topics of the cluster.
+    pub fn all_topics(&self) -> Vec<String> {
+        let metadata = self.consumer().fetch_metadata(None, PATIENCE).expect("metadata");
+        metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()
     }
 
     /// Creates a topic of outputs.

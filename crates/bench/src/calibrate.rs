@@ -46,7 +46,11 @@ pub fn run(config: &CalibrationConfig, stop: &AtomicBool, tell: Tell<'_>) -> Res
     let job = ContenderJob { work: config.work, count: None };
     let mut seen = Seen::default();
     for (done, backlog) in (0..).zip(BACKLOGS) {
-        tell(&format!("one worker and {backlog} readings on topics of their own"), done, BACKLOGS.len() as u64);
+        tell(
+            &format!("one worker and {backlog} readings on topics of their own"),
+            done,
+            BACKLOGS.len() as u64,
+        );
         arena.fill(1, config.generators, backlog, stop, |_| ())?;
         let name = arena.new_group();
         let group = Group::new(&config.connection, &arena.cluster, &name, &arena.topic)?;

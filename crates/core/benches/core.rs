@@ -10,6 +10,7 @@ use genwatch_core::alarm::detector::{Detector, Job};
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::handler::tracked::Times;
 use genwatch_core::handler::{LogIdentity, ReadingPosition, Tracked};
+use genwatch_core::plan::top_keys::KeySampler;
 use genwatch_core::pool::{
     Beginning, Bounds, CommitPolicy, Handling, NO_EVENT_TIME, Pool, PoolAction, Ticket,
 };
@@ -156,5 +157,17 @@ fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
         pool.set_now(Now { mono: Mono(1_000_000), wall: Millis(1_000_000) });
         let commit = pool.take_commit().unwrap();
         black_box(pool.committed(commit.id))
+    });
+}
+
+/// Samples the keys of a fast stream, as a worker does beside everything above.
+#[divan::bench]
+fn sample_keys(bencher: Bencher<'_, '_>) {
+    let names: Vec<String> = (0..READINGS).map(|number| format!("gen-{:06}", number % 1000)).collect();
+    let mut keys = KeySampler::default();
+    bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
+        for name in &names {
+            keys.see(black_box(name));
+        }
     });
 }

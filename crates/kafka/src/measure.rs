@@ -85,16 +85,16 @@ pub fn measure(
     }
     let seconds = begun.elapsed().as_secs_f64();
     let after = group.progress()?;
-    let arrived = |(id, now): (&PartitionId, &Progress)| {
-        (*id, before.get(id).map_or(0, |then| now.end.0 - then.end.0))
-    };
+    let arrived =
+        |(id, now): (&PartitionId, &Progress)| (*id, before.get(id).map_or(0, |then| now.end.0 - then.end.0));
     let mut weights: BTreeMap<PartitionId, i64> = after.iter().map(arrived).collect();
     if weights.values().sum::<i64>() == 0 {
         weights = after.iter().map(|(id, now)| (*id, now.end.0 - now.start.0)).collect();
     }
     let keys = sample(subject, &weights)?;
     let place = |progress: &Progress| Place { next: progress.next(), end: progress.end };
-    let both = |(id, now): (&PartitionId, &Progress)| (*id, (place(before.get(id).unwrap_or(now)), place(now)));
+    let both =
+        |(id, now): (&PartitionId, &Progress)| (*id, (place(before.get(id).unwrap_or(now)), place(now)));
     Ok(Seen {
         seconds,
         partitions: after.iter().map(both).collect(),
@@ -151,8 +151,14 @@ fn sample(subject: Subject<'_>, weights: &BTreeMap<PartitionId, i64>) -> Result<
         if records <= 0 {
             continue;
         }
-        let mut reader =
-            TopicReader::of_partitions(connection, cluster, topic, &[*partition], StartAt::Beginning, records)?;
+        let mut reader = TopicReader::of_partitions(
+            connection,
+            cluster,
+            topic,
+            &[*partition],
+            StartAt::Beginning,
+            records,
+        )?;
         while !reader.at_end() && Instant::now() < deadline {
             reader.read(LOOK, |record| -> Result<(), TopicReaderError> {
                 if let Some(key) = record.key.and_then(|key| std::str::from_utf8(key).ok()) {

@@ -20,6 +20,8 @@ struct Throttled {
     /// When the last statistics were made, by librdkafka's clock.
     at: i64,
     share: f64,
+    /// Microseconds of a delay that was announced by then, and wasn't over: a broker says at once how long it will last.
+    rest: i64,
 }
 
 /// What we read of a client's statistics.
@@ -43,6 +45,8 @@ struct Broker {
 struct Window {
     /// Milliseconds, of all answers that were delayed.
     sum: i64,
+    /// The longest of them.
+    max: i64,
 }
 
 impl Throttle {
@@ -65,9 +69,17 @@ impl Throttle {
         let mut throttled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = (statistics.ts - throttled.at).min(statistics.age).max(1);
         // Brokers delay independently of each other: the one that does most counts.
-        let longest = statistics.brokers.values().map(|broker| broker.throttle.sum).max().unwrap_or(0);
-        *throttled =
-            Throttled { at: statistics.ts, share: (longest as f64 * 1e3 / elapsed as f64).clamp(0.0, 1.0) };
+        let worst =
+            statistics.brokers.into_values().map(|broker| broker.throttle).max_by_key(|window| window.sum);
+        let Window { sum, max } = worst.unwrap_or_default();
+        let delayed = throttled.rest.saturating_add(sum.saturating_mul(1000));
+        // Answers on their way at the same time announce the same delay.
+        let longest = throttled.rest.max(max.saturating_mul(1000));
+        *throttled = Throttled {
+            at: statistics.ts,
+            share: (delayed as f64 / elapsed as f64).clamp(0.0, 1.0),
+            rest: (delayed - elapsed).clamp(0, longest),
+        };
     }
 
     /// Returns the share of time for which the broker that delays most has delayed the client, 0 to 1, between its last
@@ -86,7 +98,7 @@ mod tests {
     fn statistics(ts: i64, age: i64, sums: [i64; 2]) -> String {
         let broker = |sum: i64| {
             format!(
-                r#"{{"name":"b:9092/1","nodeid":1,"rtt":{{"sum":77}},"throttle":{{"min":0,"sum":{sum},"cnt":2}},
+                r#"{{"name":"b:9092/1","nodeid":1,"rtt":{{"sum":77}},"throttle":{{"min":0,"max":{sum},"sum":{sum},"cnt":2}},
                 "toppars":{{"t-0":{{"topic":"t","partition":0}}}}}}"#
             )
         };
@@ -105,9 +117,12 @@ mod tests {
             (9_000_000, 2_000_000, [0, 500], 0.25),
             (11_000_000, 4_000_000, [1000, 1500], 0.75),
             (13_000_000, 6_000_000, [0, 0], 0.0),
-            (15_000_000, 8_000_000, [9000, 0], 1.0),
+            // Delayed for three seconds from now on, says the broker, and nothing more while it lasts.
+            (15_000_000, 8_000_000, [3000, 0], 1.0),
+            (17_000_000, 10_000_000, [0, 0], 0.5),
+            (19_000_000, 12_000_000, [0, 0], 0.0),
             // Another producer, after the first one was lost.
-            (19_000_000, 1_000_000, [100, 0], 0.1),
+            (29_000_000, 1_000_000, [100, 0], 0.1),
         ] {
             throttle.take_in(statistics(ts, age, sums).as_bytes());
             assert!((throttle.share() - share).abs() < 1e-9, "{} at {ts}", throttle.share());

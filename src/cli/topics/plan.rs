@@ -9,11 +9,12 @@ use genwatch_bench::calibrate::{self, CalibrationConfig};
 use genwatch_core::plan::seen::Seen;
 use genwatch_core::plan::{self, Plan};
 use genwatch_kafka::admin::Cluster;
+use genwatch_kafka::group::Group;
 use genwatch_kafka::measure::{Subject, measure};
 use indicatif::ProgressBar;
 
-use crate::cli::bench::{progress, worker};
 use super::plan_table;
+use crate::cli::bench::{progress, worker};
 use crate::cli::{ClusterOptions, Failure};
 
 /// The partitions of a topic that doesn't exist yet.
@@ -46,7 +47,13 @@ pub(super) struct Options {
     work: Duration,
 
     /// Calibration: further options of the worker, separated by spaces: "--concurrency 1 --rules FILE".
-    #[arg(long, default_value = "", value_name = "OPTIONS", allow_hyphen_values = true, env = "GENWATCH_WORKER")]
+    #[arg(
+        long,
+        default_value = "",
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        env = "GENWATCH_WORKER"
+    )]
     worker: String,
 
     /// Calibration: generators that report.
@@ -91,7 +98,11 @@ fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen
             return Ok(None);
         }
         let begun = Instant::now();
-        bar.set_message(format!("measuring the group {} for {}", options.cluster.group, humantime::format_duration(span)));
+        bar.set_message(format!(
+            "measuring the group {} for {}",
+            options.cluster.group,
+            humantime::format_duration(span)
+        ));
         bar.set_length(span.as_secs().max(1));
         let seen = measure(subject, span, |_| {
             bar.set_position(begun.elapsed().as_secs());
@@ -99,9 +110,17 @@ fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen
         })?;
         Ok(Some(seen))
     };
-    // A look at who is there.
-    let present = watch(Duration::from_millis(1))?;
-    if present.is_some_and(|seen| !seen.measurements().workers.is_empty()) {
+    // A look at who is there: the coordinator knows no owners while the group rebalances, and a worker that has just
+    // begun has said nothing yet.
+    let has_members = match watch(Duration::from_millis(1))? {
+        Some(seen) if seen.measurements().workers.is_empty() => {
+            let group = Group::new(&connection, &cluster, &options.cluster.group, &topics.readings)?;
+            !group.owners()?.is_empty()
+        }
+        Some(_) => true,
+        None => false,
+    };
+    if has_members {
         let seen = watch(options.span)?.unwrap_or_default();
         if stop.load(Ordering::Relaxed) {
             return Err(anyhow::anyhow!("stopped before there was anything to say").into());
@@ -118,11 +137,13 @@ fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen
     }
     tracing::info!(
         group = options.cluster.group,
-        "the group has no workers that say what they do: calibrating one worker on topics of its own"
+        "the group has no workers: calibrating one on topics of its own"
     );
     let arrival = match options.target_rate {
         Some(_) => None,
-        None => watch(COUNT_FOR)?.map(|seen| seen.measurements().partitions.iter().map(|load| load.arrival).sum()),
+        None => {
+            watch(COUNT_FOR)?.map(|seen| seen.measurements().partitions.iter().map(|load| load.arrival).sum())
+        }
     };
     let config = CalibrationConfig {
         connection: connection.clone(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use genwatch_core::plan::{Measurements, Plan, grouped};
+use genwatch_core::plan::{Measurements, Plan, count, grouped};
 
 /// Renders it.
 #[must_use]
@@ -17,9 +17,9 @@ fn write(text: &mut String, measurements: &Measurements, plan: &Plan) -> std::fm
     let measured = &plan.measured;
     writeln!(
         text,
-        "{} partitions, {} workers: {} readings/s arrive, {} are processed, {} wait\n",
-        measured.partitions,
-        measured.replicas,
+        "{}, {}: {} readings/s arrive, {} are processed, {} wait\n",
+        count(measured.partitions, "partition"),
+        count(measured.replicas, "worker"),
         grouped(measured.arrival),
         grouped(measured.rate),
         grouped(measured.lag)

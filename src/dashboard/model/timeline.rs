@@ -333,6 +333,7 @@ mod tests {
             rate: 0.0,
             busy: 0.0,
             cpu: 0.0,
+            load: None,
             records: 0,
             in_flight: 0,
             generators: 0,

@@ -82,6 +82,7 @@ pub(super) fn all(model: &Model) -> Vec<Bound> {
     let each = of_worker(model);
     let partitions = model.shares.len();
     let hot = model.hottest.as_ref().filter(|_| model.work > 0.0);
+    let is_uneven = model.fullest_worker * workers as f64 > 1.01 && workers < partitions;
     let bounds = [
         (Limit::Handler, model.handler * workers as f64),
         (Limit::Serial, model.serial * workers as f64),
@@ -89,7 +90,7 @@ pub(super) fn all(model: &Model) -> Vec<Bound> {
         (Limit::FullestPartition, each / deal::fullest(&model.shares)),
         (Limit::HotGenerator, hot.map_or(f64::INFINITY, |hot| 1.0 / (model.work * hot.share))),
         (Limit::PartitionsExhausted, each * partitions as f64),
-        (Limit::Uneven, each / model.fullest_worker),
+        (Limit::Uneven, if is_uneven { each / model.fullest_worker } else { f64::INFINITY }),
     ];
     let external = model.external.map(|limit| (limit, model.rate));
     let known = bounds.into_iter().chain(external).filter(|(_, capacity)| capacity.is_finite());
@@ -134,7 +135,7 @@ pub(super) fn binding_of(
     let cpu = if model.cpu > 0.0 { model.cores_of(workers) / model.cpu } else { f64::INFINITY };
     let is_blurred = model.is_full && cpu < BLURRED * least.capacity;
     if counts(Limit::Cpu) && (cpu < least.capacity || is_blurred) {
-        least = Bound { limit: Limit::Cpu, capacity: cpu };
+        least = Bound { limit: Limit::Cpu, capacity: cpu.min(least.capacity) };
     }
     least
 }
@@ -152,7 +153,8 @@ fn by_workers(
     let (resource, each) =
         if handler <= serial { (Limit::Handler, handler) } else { (Limit::Serial, serial) };
     let partitions = shares.len();
-    let fullest = if lifted == Some(Limit::FullestPartition) { 1.0 / partitions as f64 } else { deal::fullest(shares) };
+    let fullest =
+        if lifted == Some(Limit::FullestPartition) { 1.0 / partitions as f64 } else { deal::fullest(shares) };
     let is_exhausted = workers >= partitions;
     let share = match lifted {
         Some(Limit::FullestPartition) => most_of(partitions, workers),

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use limits::{Bound, Limit};
 pub use measurements::Measurements;
-pub use words::grouped;
+pub use words::{count, grouped};
 
 use model::Model;
 
@@ -147,11 +147,8 @@ pub fn plan(measurements: &Measurements, target_rate: Option<f64>) -> Result<Pla
     let is_free = demand < USED * capacity && drain.seconds.is_some() && model.external.is_none();
     let gain = scaling::gain(&model, capacity);
     let (binding, next) = if is_free {
-        let none = Binding {
-            limit: Limit::None,
-            capacity,
-            why: words::nothing_binds(demand, workers, capacity),
-        };
+        let none =
+            Binding { limit: Limit::None, capacity, why: words::nothing_binds(demand, workers, capacity) };
         (none, Some(words::binding(&model, measurements, bound)))
     } else {
         let next = limits::binding(&model, workers, Some(bound.limit));
@@ -210,7 +207,8 @@ fn drain(model: &Model, measurements: &Measurements, capacity: f64) -> Drain {
         }
     };
     for worker in 0..model.workers {
-        let held = || measurements.partitions.iter().enumerate().filter(|(_, load)| load.worker == Some(worker));
+        let held =
+            || measurements.partitions.iter().enumerate().filter(|(_, load)| load.worker == Some(worker));
         let lag: f64 = held().map(|(_, load)| load.lag).sum();
         let arrival: f64 = held().map(|(_, load)| load.arrival).sum();
         let fullest = held().max_by(|(_, one), (_, other)| one.lag.total_cmp(&other.lag));

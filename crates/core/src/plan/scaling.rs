@@ -29,8 +29,11 @@ struct Law {
 impl Law {
     /// `None` with too few sizes.
     fn fit(attained: &[(usize, f64)]) -> Option<Law> {
-        let known: Vec<(f64, f64)> =
-            attained.iter().filter(|(_, rate)| *rate > 0.0).map(|(workers, rate)| (*workers as f64, *rate)).collect();
+        let known: Vec<(f64, f64)> = attained
+            .iter()
+            .filter(|(_, rate)| *rate > 0.0)
+            .map(|(workers, rate)| (*workers as f64, *rate))
+            .collect();
         let mut sizes: Vec<u64> = known.iter().map(|(workers, _)| *workers as u64).collect();
         sizes.sort_unstable();
         sizes.dedup();
@@ -81,7 +84,8 @@ fn least_squares(known: &[(f64, f64)], left_out: &[usize]) -> Option<[f64; 3]> {
 /// Gauss, with pivots.
 fn solve(mut matrix: [[f64; 4]; 3]) -> Option<[f64; 3]> {
     for column in 0..3 {
-        let pivot = (column..3).max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs()))?;
+        let pivot =
+            (column..3).max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs()))?;
         matrix.swap(column, pivot);
         let scale = matrix[column][column];
         if scale.abs() < 1e-12 {

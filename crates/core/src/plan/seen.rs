@@ -108,7 +108,8 @@ impl Seen {
             sampled if sampled.is_empty() => told_hottest(&members),
             sampled => sampled,
         };
-        let told: u64 = members.iter().filter_map(|reports| reports.last()).map(|report| report.generators).sum();
+        let told: u64 =
+            members.iter().filter_map(|reports| reports.last()).map(|report| report.generators).sum();
         Measurements {
             partitions: self.partitions.iter().map(partition).collect(),
             workers,
@@ -150,7 +151,11 @@ fn load_of(reports: &[Report]) -> WorkerLoad {
         mean(&|report| report.rate)
     };
     // Only reports of time in which work was finished know how long it takes.
-    let known: Vec<f64> = during.iter().filter_map(|report| Some(report.load.as_ref()?.work)).filter(|work| *work > 0.0).collect();
+    let known: Vec<f64> = during
+        .iter()
+        .filter_map(|report| Some(report.load.as_ref()?.work))
+        .filter(|work| *work > 0.0)
+        .collect();
     let said = last.load.clone().unwrap_or_default();
     WorkerLoad {
         name: last.worker.clone(),
@@ -213,7 +218,10 @@ mod tests {
                 (PartitionId(0), (place(0, 1000), place(2500, 6000))),
                 (PartitionId(1), (place(0, 1000), place(2500, 6000))),
             ]),
-            reports: BTreeMap::from([("w".to_owned(), vec![said(0, 0), said(1000, 500), said(10_000, 5000)])]),
+            reports: BTreeMap::from([(
+                "w".to_owned(),
+                vec![said(0, 0), said(1000, 500), said(10_000, 5000)],
+            )]),
             keys,
             attained: Vec::new(),
         };

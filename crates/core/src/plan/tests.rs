@@ -76,15 +76,23 @@ impl World {
         };
         let used = rate * self.cpu;
         let worker = |number: usize| {
-            let mine: f64 =
-                shares.iter().enumerate().filter(|(p, _)| self.held_by(*p) == number).map(|(_, share)| share).sum();
+            let mine: f64 = shares
+                .iter()
+                .enumerate()
+                .filter(|(p, _)| self.held_by(*p) == number)
+                .map(|(_, share)| share)
+                .sum();
             let rate = rate * mine;
             WorkerLoad {
                 name: format!("w{number}"),
                 machine: "m".to_owned(),
                 rate,
                 loop_busy: (rate * self.serial).min(1.0),
-                lanes_busy: if self.work > 0.0 { (rate * self.work / self.lanes as f64).min(1.0) } else { 0.0 },
+                lanes_busy: if self.work > 0.0 {
+                    (rate * self.work / self.lanes as f64).min(1.0)
+                } else {
+                    0.0
+                },
                 work: self.work,
                 lanes: if self.work > 0.0 { self.lanes } else { 0 },
                 rate_limit: None,
@@ -134,7 +142,10 @@ fn each_limit_is_named() {
     let skewed = vec![6.0, 1.0, 1.0, 1.0, 1.0, 1.0];
     assert_eq!(of(World { workers: 4, weights: skewed, ..base() }), Limit::FullestPartition);
     assert_eq!(of(World { workers: 3, lanes: 64, hot: 0.6, ..base() }), Limit::HotGenerator);
-    assert_eq!(of(World { workers: 4, weights: vec![1.0; 4], arrival: 4000.0, ..base() }), Limit::PartitionsExhausted);
+    assert_eq!(
+        of(World { workers: 4, weights: vec![1.0; 4], arrival: 4000.0, ..base() }),
+        Limit::PartitionsExhausted
+    );
     assert_eq!(of(World { workers: 13, arrival: 1e4, ..base() }), Limit::PartitionsExhausted);
     assert_eq!(of(World { workers: 3, weights: vec![1.0; 4], arrival: 4000.0, ..base() }), Limit::Uneven);
     let calm = World { workers: 3, backlog: false, ..base() }.plan();
@@ -191,7 +202,9 @@ fn what_says_nothing_is_refused() {
 fn its_json_is_the_contract_s() {
     let told = World { workers: 2, ..World::default() }.plan();
     let json = serde_json::to_value(&told).unwrap();
-    for path in ["/target_rate", "/measured/rate", "/measured/capacity", "/binding/capacity", "/recommend/capacity"] {
+    for path in
+        ["/target_rate", "/measured/rate", "/measured/capacity", "/binding/capacity", "/recommend/capacity"]
+    {
         assert!(json.pointer(path).is_some_and(serde_json::Value::is_number), "{path}: {json}");
     }
     assert_eq!(json["binding"]["limit"], "handler");

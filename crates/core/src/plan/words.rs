@@ -118,16 +118,28 @@ impl Plan {
         let Binding { limit, why, .. } = &self.binding;
         if *limit == Limit::None {
             let next = self.next.as_ref().map(|next| {
-                format!("; from {} readings/s on {} would bind, as {}", rate(next.capacity), spoken(next.limit), next.why)
+                format!(
+                    "; from {} readings/s on {} would bind, as {}",
+                    rate(next.capacity),
+                    spoken(next.limit),
+                    next.why
+                )
             });
             return format!("Nothing binds: {why}{}.", next.unwrap_or_default());
         }
         let next = self.next.as_ref().map(|next| {
             let gain = next.capacity / self.binding.capacity;
-            format!(" Without that limit it would be {gain:.1} times as much, and {} would bind.", spoken(next.limit))
+            format!(
+                " Without that limit it would be {gain:.1} times as much, and {} would bind.",
+                spoken(next.limit)
+            )
         });
         let capacity = rate(self.binding.capacity);
-        format!("{} binds at {capacity} readings/s: {why}.{}", capital(spoken(*limit)), next.unwrap_or_default())
+        format!(
+            "{} binds at {capacity} readings/s: {why}.{}",
+            capital(spoken(*limit)),
+            next.unwrap_or_default()
+        )
     }
 
     fn what_to_do(&self) -> String {
@@ -155,11 +167,11 @@ impl Plan {
         };
         let gain = percent(self.one_more_replica.gain);
         told += &if self.one_more_replica.worth_it {
-            format!("; one more than the present {} would bring {gain} more", self.measured.replicas)
+            format!("; one more than now would bring {gain} more")
         } else if self.binding.limit == Limit::None {
-            format!("; the present {} need no other", self.measured.replicas)
+            format!("; now it is {}", grouped(self.measured.replicas as f64))
         } else {
-            format!("; one more than the present {} isn't worth it: {gain} more", self.measured.replicas)
+            format!("; one more than now isn't worth it: it would bring {gain} more")
         };
         told + "."
     }
@@ -185,7 +197,9 @@ fn capital(words: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn count(number: usize, what: &str) -> String {
+/// "1 worker", "2 workers".
+#[must_use]
+pub fn count(number: usize, what: &str) -> String {
     format!("{} {what}{}", grouped(number as f64), if number == 1 { "" } else { "s" })
 }
 
@@ -237,7 +251,10 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0.5, 9.99, 499.6, 12_345.0, 2_460_000.4].map(rate), ["0.5", "9.99", "500", "12,300", "2,460,000"]);
+        assert_eq!(
+            [0.5, 9.99, 499.6, 12_345.0, 2_460_000.4].map(rate),
+            ["0.5", "9.99", "500", "12,300", "2,460,000"]
+        );
         assert_eq!([2e-3, 0.41e-6, 3.0].map(duration), ["2.0 ms", "0.41 µs", "3.0 s"]);
     }
 }

@@ -221,6 +221,8 @@ pub struct Pool<H: Handler = Detector> {
     /// The partition that last got a free place; the next one goes to another.
     turn: PartitionId,
     running: usize,
+    /// How many partitions are paused.
+    paused: usize,
     now: Now,
     epoch: u64,
     commit: Option<CommitUnderWay>,
@@ -256,6 +258,7 @@ impl<H: Handler> Pool<H> {
             partitions: BTreeMap::new(),
             turn: PartitionId(-1),
             running: 0,
+            paused: 0,
             now: Now::default(),
             epoch: 0,
             commit: None,
@@ -280,6 +283,7 @@ impl<H: Handler> Pool<H> {
         let work = PartitionWork::new(id, self.epoch, beginning, &self.handler, self.now);
         if let Some(old) = self.partitions.insert(id, work) {
             self.running -= old.running();
+            self.paused -= usize::from(old.is_paused());
         }
     }
 
@@ -520,6 +524,13 @@ impl<H: Handler> Pool<H> {
         self.partitions.get(&id).is_some_and(PartitionWork::is_paused)
     }
 
+    /// Whether some partition is paused, because its share of the bounds is used up. Cheap: call it as often as you
+    /// like.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.paused > 0
+    }
+
     /// Readings in process now.
     #[must_use]
     pub fn running(&self) -> usize {
@@ -604,6 +615,7 @@ impl<H: Handler> Pool<H> {
     fn pause_if_full(&mut self, id: PartitionId) {
         let share = self.share();
         if self.partitions.get_mut(&id).is_some_and(|work| work.pause_if_full(share)) {
+            self.paused += 1;
             self.actions.push(PoolAction::Pause(id));
         }
     }
@@ -611,6 +623,7 @@ impl<H: Handler> Pool<H> {
     fn resume_if_drained(&mut self, id: PartitionId) {
         let share = self.share();
         if self.partitions.get_mut(&id).is_some_and(|work| work.resume_if_drained(share)) {
+            self.paused -= 1;
             self.actions.push(PoolAction::Resume(id));
         }
     }
@@ -627,7 +640,9 @@ impl<H: Handler> Pool<H> {
             Stage::Lost => true,
         });
         if done {
-            let released = self.partitions.remove(&id).map(|mut work| work.take_record_count());
+            let released = self.partitions.remove(&id);
+            self.paused -= usize::from(released.as_ref().is_some_and(PartitionWork::is_paused));
+            let released = released.map(|mut work| work.take_record_count());
             *self.left.entry(id).or_default() += released.unwrap_or_default();
             self.actions.push(PoolAction::Release(id));
         }

@@ -103,15 +103,23 @@ mod tests {
 
     #[test]
     fn three_digits_are_kept_of_small_numbers_and_of_large_ones() {
-        for (number, wanted) in
-            [(0.002_134_5, 0.00213), (0.123_456, 0.123), (12.345, 12.3), (0.0, 0.0), (1.0, 1.0), (0.9999, 1.0)]
-        {
+        for (number, wanted) in [
+            (0.002_134_5, 0.00213),
+            (0.123_456, 0.123),
+            (12.345, 12.3),
+            (0.0, 0.0),
+            (1.0, 1.0),
+            (0.9999, 1.0),
+        ] {
             assert_eq!(rounded(number), wanted);
         }
         let top = vec![TopGenerator { generator: "g".to_owned(), share: 0.712_345 }];
         let load = Load { work: 0.002_000_001, lanes: 64, top, ..Load::default() }.rounded();
         let json = serde_json::to_string(&load).unwrap();
-        assert_eq!(json, r#"{"loop":0.0,"work":0.002,"lanes":64,"cores":0.0,"top":[{"id":"g","share":0.712}]}"#);
+        assert_eq!(
+            json,
+            r#"{"loop":0.0,"work":0.002,"lanes":64,"cores":0.0,"top":[{"id":"g","share":0.712}]}"#
+        );
         assert_eq!(serde_json::from_str::<Load>(&json).unwrap(), load);
     }
 

@@ -350,7 +350,9 @@ mod tests {
 
     #[test]
     fn it_never_exceeds_its_size_and_keeps_what_is_in_the_middle_of_something() {
-        for (partitions, load) in [0, 12, 13, 20, 128, 1000].into_iter().flat_map(|count| [(count, None), (count, Some(load()))]) {
+        for (partitions, load) in
+            [0, 12, 13, 20, 128, 1000].into_iter().flat_map(|count| [(count, None), (count, Some(load()))])
+        {
             let json = Report { load: load.clone(), ..report(partitions) }.to_json();
             assert!(json.len() <= REPORT_BYTES_MAX, "{partitions}: {} bytes", json.len());
             let read = Report::from_json(&json).unwrap();
