@@ -48,13 +48,15 @@ use model::progress::Bounds;
 use model::{Age, Model};
 use observer::{FOLLOWED, Observer, Seen};
 use past::Past;
-use questions::{Answer, Asked, Asker, Question};
+use questions::{Answer, Asked, Asker, Question, Unanswered};
 use reader::Reader;
 use web::Web;
 use web::access::Access;
 
 /// Interval of the events `state` and `fleet`.
 const EVERY: Duration = Duration::from_secs(1);
+/// Interval of the event `plan`: what it is made of is of half a minute.
+const PLAN_EVERY: Duration = Duration::from_secs(5);
 /// Interval of forgetting.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 /// The longest wait of one turn of the loop.
@@ -285,7 +287,7 @@ impl Loop {
         seen: &Receiver<Seen>,
         asked: &Receiver<Asked>,
     ) -> Result<(), DashboardError> {
-        let (mut published, mut forgotten) = (Instant::now(), Instant::now());
+        let (mut published, mut planned, mut forgotten) = (Instant::now(), Instant::now(), Instant::now());
         while !context.is_stopping() {
             context.health.heartbeat();
             for seen in seen.try_iter() {
@@ -302,6 +304,12 @@ impl Loop {
                 published = Instant::now();
                 self.fleet.take_if(|(at, _)| at.elapsed() >= EVERY);
                 self.publish_state();
+            }
+            if planned.elapsed() >= PLAN_EVERY {
+                planned = Instant::now();
+                if self.feed.has_clients() {
+                    self.feed.publish("plan", &json(&self.model.plan_event(clock::now())));
+                }
             }
             if forgotten.elapsed() >= FORGET_EVERY {
                 forgotten = Instant::now();
@@ -490,6 +498,10 @@ impl Loop {
             }
             Question::Alerts { limit } => answer(json(&self.model.alerts(*limit, now))),
             Question::Time => answer(json(&self.model.time(now))),
+            Question::Plan { target_rate } => match self.model.advice(*target_rate, now) {
+                Ok(advice) => answer(json(&advice)),
+                Err(reason) => return asked.answer(Err(Unanswered::NotYet(reason.to_string()))),
+            },
             // Good as long as the events since then are there.
             Question::Snapshot => fresh(&self.snapshot)
                 .filter(|answer| self.feed.after(answer.number) != Due::Snapshot)
@@ -500,7 +512,7 @@ impl Loop {
                     Some(made)
                 }),
         };
-        asked.answer(told);
+        asked.answer(told.ok_or(Unanswered::Unknown));
     }
 }
 

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const WAITING: usize = 256;
 
 /// What HTTP may ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Question {
     /// `/api/partitions`
     Partitions,
@@ -42,6 +42,11 @@ pub enum Question {
     },
     /// `/api/time`
     Time,
+    /// `/api/plan`
+    Plan {
+        /// Readings a second to plan for; what arrives if there is none.
+        target_rate: Option<f64>,
+    },
     /// The first event of a client, and the number of the last event that it covers.
     Snapshot,
 }
@@ -59,12 +64,12 @@ pub struct Answer {
 pub struct Asked {
     /// The question.
     pub question: Question,
-    answer: oneshot::Sender<Option<Answer>>,
+    answer: oneshot::Sender<Result<Answer, Unanswered>>,
 }
 
 impl Asked {
-    /// Answers; `None`: there is no such thing.
-    pub fn answer(self, answer: Option<Answer>) {
+    /// Answers.
+    pub fn answer(self, answer: Result<Answer, Unanswered>) {
         // The client may be gone.
         let _ = self.answer.send(answer);
     }
@@ -78,10 +83,12 @@ pub struct Asker {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unanswered {
     /// There is no such thing.
     Unknown,
+    /// There is nothing to say yet, for this reason.
+    NotYet(String),
     /// The loop is busy, or has ended.
     Busy,
 }
@@ -97,13 +104,13 @@ impl Asker {
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// When there is no such thing, or no answer.
+    /// When there is no such thing, nothing to say, or no answer.
     pub async fn ask(&self, question: Question) -> Result<Answer, Unanswered> {
         let (answer, answered) = oneshot::channel();
         self.questions.try_send(Asked { question, answer }).map_err(|_| Unanswered::Busy)?;
         self.waker.unpark();
         match tokio::time::timeout(PATIENCE, answered).await {
-            Ok(Ok(answer)) => answer.ok_or(Unanswered::Unknown),
+            Ok(Ok(answer)) => answer,
             _ => Err(Unanswered::Busy),
         }
     }

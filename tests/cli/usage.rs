@@ -34,7 +34,7 @@ const OF_THE_CLUSTER: &str = "--brokers --topic --group -X";
 const WITHOUT_KAFKA: [&str; 2] = ["demo", "health"];
 
 /// Planned: a whole command, or an option of one. Remove it from this list when it is added.
-const NOT_YET: [&str; 2] = ["topics grow", "topics plan"];
+const NOT_YET: [&str; 1] = ["topics grow"];
 
 /// The options that a command's help lists, each with its environment variable; `None` if there's no such command.
 fn options(of: &str) -> Option<BTreeMap<String, Option<String>>> {

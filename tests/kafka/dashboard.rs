@@ -445,3 +445,42 @@ fn it_says_that_kafka_is_away_and_when_it_is_back() {
     }
     assert_eq!(dashboard.stderr().matches("Kafka does not answer").count(), 1, "{}", dashboard.stderr());
 }
+
+#[test]
+fn the_plan_names_the_limit_that_binds() {
+    let world = World::new(2);
+    let (_dashboard, address) = dashboard(&world, &[]);
+    let nobody = request(&address, "GET /api/plan", &[], "");
+    assert_eq!(
+        (nobody.status, &nobody.json()["error"]),
+        (503, &json!("the group has no workers that say what they do"))
+    );
+    let refused = request(&address, "GET /api/plan?target_rate=-1", &[], "");
+    assert_eq!((refused.status, refused.json()["error"].is_string()), (400, true));
+
+    // A backlog that a serial worker is busy with for a while.
+    world.produce(&stormy_readings(20, 6000));
+    let worker = world.working(&["--work", "5ms", "--concurrency", "1"]);
+    let plan = until_some("there is a plan", || {
+        let answer = request(&address, "GET /api/plan?target_rate=600", &[], "");
+        (answer.status == 200).then(|| answer.json())
+    });
+    assert_eq!(plan["target_rate"], 600.0, "{plan}");
+    let rate = plan["measured"]["rate"].as_f64().unwrap();
+    assert!((20.0..=200.0).contains(&rate), "{plan}");
+    assert_eq!(
+        (&plan["measured"]["replicas"], &plan["measured"]["partitions"]),
+        (&json!(1), &json!(2)),
+        "{plan}"
+    );
+    for text in
+        [&plan["binding"]["limit"], &plan["binding"]["why"], &plan["sentences"][0], &plan["sentences"][1]]
+    {
+        assert!(text.as_str().is_some_and(|text| !text.is_empty()), "{plan}");
+    }
+    let mut events = Events::listen(&address);
+    let (first, snapshot) = events.next();
+    assert_eq!((first.as_str(), &snapshot["plan"]["measured"]["replicas"]), ("snapshot", &json!(1)));
+    events.wait_for("the next plan", |event, plan| event == "plan" && plan["binding"]["limit"].is_string());
+    worker.stop();
+}

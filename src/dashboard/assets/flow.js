@@ -2,6 +2,7 @@
 
 import { layOut } from './flowlayout.js';
 import { count, duration, eta, rate, visible } from './format.js';
+import { createPlan } from './plan.js';
 import { on, store } from './store.js';
 import { badge, calm, colours, figure, fitCanvas, h, icon, keyed, s, setAttribute, setBadge, setHidden, setText, table } from './ui.js';
 
@@ -34,6 +35,7 @@ export function mount(root) {
   const fine = h('p', { class: 'all-well' }, icon('normal'), 'Nothing needs attention.');
   const graph = createGraph();
   const list = edgeTable();
+  const plan = createPlan();
   const empty = h('p', { class: 'empty' }, 'Waiting for the first data of the dashboard.');
 
   root.append(
@@ -41,6 +43,7 @@ export function mount(root) {
     h('dl', { class: 'figures', 'aria-label': 'The most important numbers' }, Object.values(figures).map((one) => one.element)),
     h('section', { class: 'attention', 'aria-label': 'What needs attention' }, fine, problems),
     h('section', { class: 'panel graph-panel', 'aria-label': 'Graph of the flow' }, empty, graph.element),
+    plan.element,
     h('details', { class: 'panel' }, h('summary', null, 'The flow as a table'), list.holder));
 
   function update() {
@@ -55,8 +58,9 @@ export function mount(root) {
     list.update(store.lineage);
   }
 
-  const leave = [on('state', update), on('connection', update), on('alert', () => showFigures(figures)), on('alerts', () => showFigures(figures)), graph.watch()];
+  const leave = [on('state', update), on('connection', update), on('alert', () => showFigures(figures)), on('alerts', () => showFigures(figures)), graph.watch(), on('plan', plan.update)];
   update();
+  plan.update();
   return { name: 'Flow', leave: () => leave.forEach((stop) => stop()) };
 }
 

@@ -96,6 +96,7 @@ export const store = {
   partitions: null,
   timeline: null,
   lineage: null,
+  plan: null,
   counts: { count: null, active: {} },
   kafka: null,
   fleet: new Fleet(),
@@ -153,6 +154,7 @@ function open() {
   listen('state', takeState);
   listen('alert', (data) => takeAlerts(data.alerts ?? []));
   listen('fleet', takeFleet);
+  listen('plan', takePlan);
   source.onerror = () => {
     setLive(false);
     if (source.readyState === EventSource.CLOSED) get('/api/time').catch(() => {});
@@ -190,8 +192,14 @@ function takeSnapshot(data) {
   store.keptFrom = data.kept_from ?? store.keptFrom;
   takeState(data);
   if (data.alerts) setAlerts(data.alerts);
+  if (data.plan) takePlan(data.plan);
   emit('snapshot');
   if (reconnected || store.fleet.at === 0) loadFleet();
+}
+
+function takePlan(plan) {
+  store.plan = plan;
+  emit('plan');
 }
 
 function takeState(data) {

@@ -8,6 +8,7 @@ use genwatch_core::types::{GeneratorId, Millis, Offset, PartitionId};
 use genwatch_kafka::topics::Role;
 use serde::{Serialize, Serializer};
 
+use super::advice::PlanEvent;
 use super::alerts::{Alert, AlertState, HourRate, Incident, Worst};
 use super::fleet::{Alarm, Generator};
 use super::lineage::{Facts, Lineage, PartitionFacts};
@@ -213,6 +214,7 @@ pub struct Snapshot<'m> {
     lineage: Lineage,
     alerts: AlertsDocument<'m>,
     fleet: FleetCount<'m>,
+    plan: PlanEvent,
 }
 
 /// The event `state`.
@@ -599,7 +601,14 @@ impl Model {
             lineage: self.lineage(now),
             alerts: self.alerts(RECENT, now),
             fleet: self.count(),
+            plan: self.plan_event(now),
         }
+    }
+
+    /// The event `plan`.
+    #[must_use]
+    pub fn plan_event(&self, now: Millis) -> PlanEvent {
+        self.advice(None, now).into()
     }
 
     /// The event `state`.

@@ -6,8 +6,9 @@
 //! * [`fleet`]: the generators. [`history`]: their values over time. [`alerts`]: alert events and incidents.
 //! * [`workers`]: who reports. [`connectors`]: those of Kafka Connect, which don't.
 //! * [`timeline`]: who held which partition when. [`progress`], [`time_index`]: lag.
-//! * [`lineage`]: the graph. [`rules`], [`names`]: rules and their names.
+//! * [`advice`]: which limit binds the group, and what to run. [`lineage`]: the graph. [`rules`], [`names`]: rules and their names.
 
+pub mod advice;
 pub mod alerts;
 pub mod connectors;
 pub mod documents;
@@ -34,6 +35,7 @@ use genwatch_core::types::{Millis, Offset, PartitionId};
 use genwatch_kafka::topics::{Role, Topics};
 use serde::Serialize;
 
+use advice::{Advice, NoAdvice, Watched};
 use alerts::{Alert, AlertLog};
 use connectors::{ConnectorLook, Connectors};
 use fleet::{Fleet, Place};
@@ -62,6 +64,7 @@ pub struct Model {
     timeline: Timeline,
     workers: Workers,
     progress: GroupProgress,
+    watched: Watched,
     /// The progress of the sinks' group, topic by topic.
     sinks: BTreeMap<Role, GroupProgress>,
     /// The progress of the group that makes one-minute aggregates.
@@ -124,6 +127,7 @@ impl Model {
             timeline: Timeline::default(),
             workers: Workers::default(),
             progress: GroupProgress::default(),
+            watched: Watched::default(),
             sinks: BTreeMap::new(),
             downsample: GroupProgress::default(),
             connectors: Connectors::default(),
@@ -221,6 +225,7 @@ impl Model {
         };
         let Some(value) = value else {
             self.workers.left(name, at);
+            self.watched.left(name);
             self.timeline.left(name, at);
             return;
         };
@@ -230,6 +235,7 @@ impl Model {
                 let is_owner = is_worker_of(&report, &self.group);
                 let held = self.workers.report(report.clone());
                 if is_owner {
+                    self.watched.report(&report);
                     self.timeline.report(&report, &held);
                 }
             }
@@ -240,6 +246,7 @@ impl Model {
     /// Takes in what the brokers tell of the workers' group.
     pub fn look(&mut self, at: Millis, bounds: &BTreeMap<PartitionId, Bounds>) {
         self.progress.look(at, bounds);
+        self.watched.look(at, bounds);
     }
 
     /// Takes in what the brokers tell of the sinks' group in one of its topics.
@@ -288,6 +295,7 @@ impl Model {
     pub fn readings_begin_again(&mut self) {
         self.fleet.forget_offsets();
         self.progress.begin_again();
+        self.watched.begin_again();
         self.downsample.begin_again();
         self.connectors.readings_begin_again();
         self.sinks.remove(&Role::Readings);
@@ -325,6 +333,7 @@ impl Model {
         self.alerts.forget(now);
         self.timeline.forget(now);
         self.workers.forget(now);
+        self.watched.forget(now);
         self.fleet.fit(now);
     }
 
@@ -344,6 +353,14 @@ impl Model {
     #[must_use]
     pub fn generators(&self) -> usize {
         self.fleet.count()
+    }
+
+    /// What to run for `target_rate` readings a second; for the rate that arrives if there is none.
+    ///
+    /// # Errors
+    /// When there is nothing to say.
+    pub fn advice(&self, target_rate: Option<f64>, now: Millis) -> Result<Advice, NoAdvice> {
+        self.watched.advice(target_rate, now)
     }
 
     fn facts(&self) -> BTreeMap<Role, TopicFacts> {

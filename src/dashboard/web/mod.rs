@@ -231,8 +231,20 @@ async fn time(State(web): State<Web>, headers: HeaderMap) -> Response {
     web.document(Question::Time, &headers).await
 }
 
-async fn plan() -> Response {
-    error(StatusCode::NOT_IMPLEMENTED, "the advisor is not there yet")
+#[derive(Deserialize)]
+struct Target {
+    target_rate: Option<f64>,
+}
+
+async fn plan(
+    State(web): State<Web>,
+    Query(Target { target_rate }): Query<Target>,
+    headers: HeaderMap,
+) -> Response {
+    if target_rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+        return error(StatusCode::BAD_REQUEST, "target_rate is readings a second, more than 0");
+    }
+    web.document(Question::Plan { target_rate }, &headers).await
 }
 
 async fn changes(State(web): State<Web>) -> Response {
@@ -245,6 +257,7 @@ impl Web {
         match self.asker.ask(question).await {
             Ok(answer) => json(answer.body, request).await,
             Err(Unanswered::Unknown) => error(StatusCode::NOT_FOUND, "there is no such generator"),
+            Err(Unanswered::NotYet(reason)) => error(StatusCode::SERVICE_UNAVAILABLE, &reason),
             Err(Unanswered::Busy) => {
                 error(StatusCode::SERVICE_UNAVAILABLE, "the dashboard is busy: try again")
             }
