@@ -146,11 +146,7 @@ impl Setup {
                 setup.feed.rate = random.random_range(600.0..=1_000.0);
                 setup.quota = Some(format!("consumer_byte_rate={}", random.random_range(40_000..=60_000)));
                 // Small fetches: after a large one the broker is silent for many seconds.
-                setup.options = ["-X", "fetch.max.bytes=30000", "-X", "fetch.message.max.bytes=10000"]
-                    .map(str::to_owned)
-                    .into_iter()
-                    .chain(setup.options)
-                    .collect();
+                setup.options.splice(..0, ["-X".to_owned(), "fetch.message.max.bytes=10000".to_owned()]);
             }
             Limit::Produce => {
                 lanes = 64;
