@@ -192,11 +192,7 @@ impl Bench<'_> {
 
     /// Returns the highest rate tried that is held, all rates tried with the slope of their lag, and what the advisor
     /// saw during the first one.
-    fn capacity(
-        &mut self,
-        guess: f64,
-        tell: impl Fn(f64),
-    ) -> Result<(f64, Vec<Tried>, Seen), BenchError> {
+    fn capacity(&mut self, guess: f64, tell: impl Fn(f64)) -> Result<(f64, Vec<Tried>, Seen), BenchError> {
         let mut tried = Vec::new();
         tell(guess);
         // Beyond its capacity a group processes as fast as it can: the search starts from that rate.
