@@ -466,6 +466,7 @@ fn the_plan_names_the_limit_that_binds() {
         (answer.status == 200).then(|| answer.json())
     });
     assert_eq!(plan["target_rate"], 600.0, "{plan}");
+    assert_eq!(plan["binding"]["limit"], "handler", "{plan}");
     let rate = plan["measured"]["rate"].as_f64().unwrap();
     assert!((20.0..=200.0).contains(&rate), "{plan}");
     assert_eq!(

@@ -7,16 +7,23 @@
 //! Workers are added to one running group, as in production, to show what each membership change costs. Keys don't
 //! spread evenly over partitions, nor partitions over workers: no system can exceed the *skew bound*, which follows
 //! from the keys and the assignment.
+//!
+//! While the first rate of each size is tried, which is more than the group holds, the advisor measures it. What it says
+//! one size brings is shown beside what the next size then holds.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use genwatch_core::plan::seen::Seen;
+use genwatch_core::plan::{self, Plan};
 use genwatch_core::simulator::{Faults, Fleet};
 use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::group::{Group, Progress};
+use genwatch_kafka::measure::{Subject, measure};
 use genwatch_kafka::topic_reader::StartAt;
+use genwatch_kafka::topics::Topics;
 use serde_json::json;
 
 use super::contender::{Contender, ContenderJob, Running};
@@ -89,17 +96,26 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
         stop,
     };
     let mut single = 0.0;
+    let mut attained: Vec<(usize, f64)> = Vec::new();
+    // What the advisor says of this many workers.
+    let mut predicted: Option<(usize, f64)> = None;
     let steps = config.replicas.len() as u64 + 1;
     for (done, count) in (0..).zip(&config.replicas) {
         tell(&format!("{count} workers: joining"), done, steps);
         let pause = bench.grow_to(*count)?;
         let guess = if single == 0.0 { config.rate } else { single * *count as f64 * 1.1 };
-        let (capacity, tried) = bench.capacity(guess, |rate| {
+        let (capacity, tried, seen) = bench.capacity(guess, |rate| {
             tell(&format!("{count} workers: trying {rate:.0} readings a second"), done, steps);
         })?;
         if single == 0.0 {
             single = capacity / *count as f64;
         }
+        attained.push((*count, capacity));
+        // Where nothing was processed there is no plan, and nothing to compare.
+        let plan = plan::plan(&Seen { attained: attained.clone(), ..seen }.measurements(), None).ok();
+        let expected_here =
+            std::mem::replace(&mut predicted, plan.as_ref().map(|plan| (*count + 1, with_one_more(plan))));
+        let expected_here = expected_here.filter(|(of, _)| of == count).map(|(_, capacity)| capacity.round());
         let bound = bench.skew_bound()?;
         for (rate, slope) in tried {
             report.runs.push(row(json!({
@@ -114,6 +130,8 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
             "times_one": rounded(capacity / single),
             "skew_bound": rounded(bound),
             "efficiency": rounded(capacity / (ideal * bound)),
+            "predicted_per_s": expected_here,
+            "limit": plan.map(|plan| plan.binding.limit.as_str()),
             "pause_s": pause.map(|pause| rounded(pause.as_secs_f64())),
         })));
     }
@@ -137,6 +155,14 @@ pub fn demand(report: &Report, rate: f64) -> Option<u64> {
     };
     report.results.iter().find(holds).and_then(|row| row["replicas"].as_u64())
 }
+
+/// What the advisor says that one more worker brings the group to.
+fn with_one_more(plan: &Plan) -> f64 {
+    plan.measured.capacity * (1.0 + plan.one_more_replica.gain)
+}
+
+/// A rate that was tried, and the slope of the lag.
+type Tried = (f64, f64);
 
 struct Bench<'a> {
     config: &'a ScaleConfig,
@@ -164,18 +190,19 @@ impl Bench<'_> {
         Ok((!first).then_some(pause))
     }
 
-    /// Returns the highest rate tried that is held, and all rates tried with the slope of their lag.
-    fn capacity(&mut self, guess: f64, tell: impl Fn(f64)) -> Result<(f64, Vec<(f64, f64)>), BenchError> {
+    /// Returns the highest rate tried that is held, all rates tried with the slope of their lag, and what the advisor
+    /// saw during the first one.
+    fn capacity(&mut self, guess: f64, tell: impl Fn(f64)) -> Result<(f64, Vec<Tried>, Seen), BenchError> {
         let mut tried = Vec::new();
         tell(guess);
         // Beyond its capacity a group processes as fast as it can: the search starts from that rate.
-        let (slope, worked) = self.try_rate(guess)?;
+        let (slope, worked, seen) = self.try_rate(guess, true)?;
         tried.push((guess, slope));
         let mut rate = if slope <= FLAT * guess { guess * (1.0 + STEP) } else { worked };
         let mut held = if slope <= FLAT * guess { guess } else { 0.0 };
         while tried.len() < TRIES {
             tell(rate);
-            let (slope, _) = self.try_rate(rate)?;
+            let (slope, ..) = self.try_rate(rate, false)?;
             tried.push((rate, slope));
             if slope > FLAT * rate {
                 if held > 0.0 {
@@ -191,15 +218,28 @@ impl Bench<'_> {
                 rate *= 1.0 + STEP;
             }
         }
-        Ok((held, tried))
+        Ok((held, tried, seen))
     }
 
-    /// Produces at `rate`; returns the slope of the lag, and the readings processed a second.
-    fn try_rate(&mut self, rate: f64) -> Result<(f64, f64), BenchError> {
+    /// Produces at `rate`; returns the slope of the lag, the readings processed a second, and what the advisor saw, if
+    /// it is to look.
+    fn try_rate(&mut self, rate: f64, is_watched: bool) -> Result<(f64, f64, Seen), BenchError> {
         self.wait_until_worked()?;
         let (warm_up, whole) = (self.config.warm_up, self.config.warm_up + self.config.duration);
-        let Bench { arena, group, fleet, stop, .. } = self;
-        arena.while_producing(fleet, rate, || {
+        let Bench { arena, group, group_name, fleet, stop, config, .. } = self;
+        let workers = Topics::new(&arena.topic, group_name).workers;
+        let subject = Subject {
+            connection: &config.connection,
+            cluster: &arena.cluster,
+            group: group_name,
+            topic: &arena.topic,
+            workers: &workers,
+        };
+        let watch = || {
+            std::thread::sleep(warm_up);
+            measure(subject, whole - warm_up, |_| go_on(stop).is_ok())
+        };
+        let look = || -> Result<(f64, f64), BenchError> {
             let begun = Instant::now();
             let mut lags = Vec::new();
             let mut worked = Vec::new();
@@ -216,6 +256,14 @@ impl Bench<'_> {
                 worked.push((at.as_secs_f64(), done as f64));
             }
             Ok((slope(&lags), slope(&worked)))
+        };
+        arena.while_producing(fleet, rate, || {
+            std::thread::scope(|scope| {
+                let watching = is_watched.then(|| scope.spawn(watch));
+                let (slope, worked) = look()?;
+                let seen = watching.map(|watching| watching.join().unwrap_or_else(|_| Ok(Seen::default())));
+                Ok((slope, worked, seen.transpose()?.unwrap_or_default()))
+            })
         })
     }
 

@@ -127,6 +127,8 @@ pub(super) struct Drain {
 ///
 /// Runs real worker processes and an open-loop producer. The capacity is the highest rate at which the lag stays flat;
 /// also shown are the bound set by the skew of the keys, and how long partitions stood still when workers were added.
+/// What the advisor (`topics plan`) said that one more worker brings is shown beside what it then brought, with the limit
+/// that it names.
 #[derive(Debug, Args)]
 pub(super) struct Scale {
     /// Numbers of workers, ascending.

@@ -5,7 +5,7 @@ import { store } from './store.js';
 import { figure, h, panel, setAttribute, setHidden, setText } from './ui.js';
 
 const LIMITS = {
-  handler: 'Work per reading',
+  handler: 'Handler',
   cpu: 'CPU',
   serial: 'Loop of a worker',
   fullest_partition: 'Fullest partition',
@@ -18,6 +18,7 @@ const LIMITS = {
 };
 
 const nameOf = (limit) => LIMITS[limit] ?? limit;
+const inside = (limit) => (limit === 'cpu' ? LIMITS.cpu : nameOf(limit).toLowerCase());
 
 export function createPlan() {
   const figures = { limit: figure('Limit that binds'), capacity: figure('Capacity'), workers: figure('Workers to run'), partitions: figure('Partitions to have'), more: figure('One more worker'), gone: figure('Lag gone') };
@@ -44,14 +45,14 @@ export function createPlan() {
 function show(figures, sentences, plan) {
   const { binding, next, measured, recommend, one_more_replica: more } = plan;
   const free = binding.limit === 'none';
-  figures.limit.set(nameOf(binding.limit), next ? `${free ? 'the first to bind' : 'then'}: ${nameOf(next.limit).toLowerCase()}` : '', free ? 'plain' : 'warning');
+  figures.limit.set(nameOf(binding.limit), next ? `${free ? 'the first to bind' : 'then'}: ${inside(next.limit)}` : '', free ? 'plain' : 'warning');
   figures.capacity.set(rate(measured.capacity), `${rate(measured.arrival)} arrive`, measured.arrival > measured.capacity ? 'critical' : 'plain');
   figures.workers.set(count(recommend.replicas), versus(recommend.replicas, measured.replicas, recommend.is_enough), recommend.is_enough ? 'plain' : 'warning');
   figures.partitions.set(count(recommend.partitions), versus(recommend.partitions, measured.partitions, true));
   figures.more.set(`+${percent(more.gain)}`, more.worth_it ? 'worth it' : free ? 'not needed' : 'not worth it');
   const { drain_seconds: seconds } = plan;
   const waits = measured.lag >= Math.max(measured.rate, 1);
-  if (seconds === null || seconds === undefined) figures.gone.set('Never', 'more arrives than is processed', 'critical');
+  if (seconds === null || seconds === undefined) figures.gone.set('Never', 'more arrives', 'critical');
   else figures.gone.set(waits ? `In ${duration(Math.max(1000, seconds * 1000))}` : 'Caught up', waits ? `${plural(measured.lag, 'reading')} wait` : '');
   sentences.forEach((sentence, place) => setText(sentence, plan.sentences?.[place] ?? ''));
 }
