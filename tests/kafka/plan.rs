@@ -18,7 +18,8 @@ const SEED: u64 = 1;
 fn named(limit: Limit, world: World) {
     let setup = Setup::new(limit, SEED);
     let running = setup.start(&world);
-    let plan = running.plan("8s");
+    // A quota makes everything come in bursts.
+    let plan = running.plan(if matches!(limit, Limit::Broker | Limit::Produce) { "16s" } else { "8s" });
     let document = serde_json::to_string_pretty(&plan).unwrap();
     check_form(&plan);
     // Where other programs keep all cores busy, that is what binds a loop.

@@ -59,10 +59,13 @@ pub fn measure(
     let Subject { connection, cluster, group, topic, workers } = subject;
     let group = Group::new(connection, cluster, group, topic).map_err(GroupError::from)?;
     let mut reports = Reports::new(subject.group);
-    let mut reader = match cluster.topic(workers).map_err(TopicReaderError::from)? {
-        Some(_) => Some(TopicReader::new(connection, cluster, workers, StartAt::Beginning)?),
-        None => None,
+    let open = || -> Result<Option<TopicReader>, TopicReaderError> {
+        match cluster.topic(workers)? {
+            Some(_) => TopicReader::new(connection, cluster, workers, StartAt::Beginning).map(Some),
+            None => Ok(None),
+        }
     };
+    let mut reader = open()?;
     // What was said before.
     let deadline = Instant::now() + SAMPLE_TIMEOUT;
     while let Some(reader) = reader.as_mut().filter(|reader| !reader.at_end())
@@ -80,7 +83,11 @@ pub fn measure(
         }
         match &mut reader {
             Some(reader) => reports.read(reader)?,
-            None => std::thread::sleep(LOOK.min(left)),
+            // The first worker of a group creates it.
+            None => {
+                std::thread::sleep(LOOK.min(left));
+                reader = open()?;
+            }
         }
     }
     let seconds = begun.elapsed().as_secs_f64();

@@ -152,7 +152,9 @@ impl Setup {
                 lanes = 64;
                 setup.feed.stormy = true;
                 setup.feed.rate = random.random_range(400.0..=700.0);
-                setup.quota = Some(format!("producer_byte_rate={}", random.random_range(15_000..=30_000)));
+                setup.quota = Some(format!("producer_byte_rate={}", random.random_range(40_000..=60_000)));
+                // Small transactions: after a large one the broker is silent for many seconds.
+                setup.options.splice(..0, ["--max-in-flight".to_owned(), "100".to_owned()]);
             }
             Limit::None => {
                 lanes = 2;
