@@ -8,7 +8,7 @@
 //!
 //! A recreated topic goes on where the one before ended (`--on-new-topic keep-states`), so all are judged as one log.
 
-use genwatch_oracle::{AggregateOracle, Ending, TopicRecord, Windows, compare_aggregates};
+use genwatch_oracle::{AggregateOracle, Ending, Windows, compare_aggregates};
 use serde_json::Value;
 
 use crate::fleet::{is_last, rules};
@@ -39,13 +39,7 @@ pub fn judge(brokers: &str, topic: &str, past: &Past, delivery: Delivery, report
     let windows = Windows { length: WINDOW, grace: GRACE, correct_within: None };
     let mut oracle = AggregateOracle::new(windows, &rules());
     for record in past.readings() {
-        oracle.record(TopicRecord {
-            partition: record.partition,
-            offset: record.offset,
-            at: record.timestamp,
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-        });
+        oracle.record(record.topic_record());
     }
     let mut expected = oracle.aggregates(Ending::Closed);
     let counted: u64 = expected.iter().filter_map(|aggregate| aggregate["count"].as_u64()).sum();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use genwatch_oracle::{AggregateOracle, Ending, NaiveRule, TopicRecord, Windows, compare_aggregates};
+use genwatch_oracle::{AggregateOracle, Ending, NaiveRule, Windows, compare_aggregates};
 use serde_json::Value;
 
 use crate::world::records::{Outgoing, Records};
@@ -33,13 +33,7 @@ fn long_ago() -> i64 {
 fn expected(readings: &Records, windows: Windows, ending: Ending) -> Vec<Value> {
     let mut oracle = AggregateOracle::new(windows, &NaiveRule::built_in());
     for record in readings.iter() {
-        oracle.record(TopicRecord {
-            partition: record.partition,
-            offset: record.offset,
-            at: record.timestamp,
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-        });
+        oracle.record(record.topic_record());
     }
     oracle.aggregates(ending)
 }

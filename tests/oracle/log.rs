@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use genwatch_oracle::TopicRecord;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -38,6 +39,17 @@ impl Stored {
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().rev().find(|(key, _)| key == name)?;
         std::str::from_utf8(found.1.as_deref()?).ok()
+    }
+
+    /// The same as the oracle takes it.
+    pub fn topic_record(&self) -> TopicRecord<'_> {
+        TopicRecord {
+            partition: self.partition,
+            offset: self.offset,
+            at: self.timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+        }
     }
 
     /// Its key as text.

@@ -11,7 +11,7 @@ mod partitions;
 
 use std::collections::BTreeMap;
 
-use genwatch_oracle::{Expected as Called, Meaning, NaiveRule, TopicOracle, TopicRecord};
+use genwatch_oracle::{Expected as Called, Meaning, NaiveRule, TopicOracle};
 use log::Records;
 
 pub use compare::{
@@ -70,9 +70,8 @@ pub fn evaluate(topic: &str, readings: &Records, rules: &[NaiveRule]) -> Expecte
     let mut expected = Expected::default();
     let mut oracle = TopicOracle::new(topic, rules);
     for record in readings.iter() {
-        let (partition, offset, at) = (record.partition, record.offset, record.timestamp);
-        let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        let (meaning, all) = oracle.evaluate(TopicRecord { partition, offset, at, key, value });
+        let (partition, offset) = (record.partition, record.offset);
+        let (meaning, all) = oracle.evaluate(record.topic_record());
         let generator = if let Meaning::Bad(_) = meaning { "" } else { record.key() };
         if let Meaning::Reading(_) = meaning {
             expected.readings.entry(generator.to_owned()).or_default().push(offset);
