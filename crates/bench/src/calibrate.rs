@@ -6,12 +6,10 @@ use std::time::Duration;
 use genwatch_core::plan::seen::Seen;
 use genwatch_kafka::config::Connection;
 use genwatch_kafka::group::Group;
-use genwatch_kafka::measure::{Subject, measure};
-use genwatch_kafka::topics::Topics;
 
 use super::contender::{Contender, ContenderJob};
 use super::scratch_topics::ScratchTopics;
-use super::{BenchError, Tell, go_on};
+use super::{BenchError, Tell, go_on, lag};
 
 /// Readings that wait for the worker, at first and at most: from a hundred a second to some millions.
 const BACKLOGS: [u64; 3] = [20_000, 400_000, 5_000_000];
@@ -54,9 +52,7 @@ pub fn run(config: &CalibrationConfig, stop: &AtomicBool, tell: Tell<'_>) -> Res
         arena.fill(1, config.generators, backlog, stop, |_| ())?;
         let name = arena.new_group();
         let group = Group::new(&config.connection, &arena.cluster, &name, &arena.topic)?;
-        let lag = || -> Result<i64, BenchError> {
-            Ok(group.progress()?.values().map(|progress| progress.end.0 - progress.next().0).sum())
-        };
+        let lag = || -> Result<i64, BenchError> { Ok(lag(&group.progress()?)) };
         let whole = lag()?;
         let running = config.worker.start(&arena, &name, &job)?;
         while lag()? >= whole {
@@ -66,16 +62,8 @@ pub fn run(config: &CalibrationConfig, stop: &AtomicBool, tell: Tell<'_>) -> Res
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let workers = Topics::new(&arena.topic, &name).workers;
-        let subject = Subject {
-            connection: &config.connection,
-            cluster: &arena.cluster,
-            group: &name,
-            topic: &arena.topic,
-            workers: &workers,
-        };
         let mut failed = None;
-        seen = measure(subject, config.span, |_| match (go_on(stop), lag()) {
+        seen = arena.measure(&name, config.span, |_| match (go_on(stop), lag()) {
             (Ok(()), Ok(lag)) => lag > 0 && !running.has_ended(),
             (Err(error), _) | (_, Err(error)) => {
                 failed = Some(error);

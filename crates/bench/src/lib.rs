@@ -37,6 +37,7 @@ pub mod statistics;
 pub mod targets;
 pub mod verify;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -44,8 +45,9 @@ use genwatch_kafka::error::ClientError;
 
 use contender::Contender;
 
+use genwatch_core::types::PartitionId;
 use genwatch_kafka::admin::ClusterError;
-use genwatch_kafka::group::GroupError;
+use genwatch_kafka::group::{GroupError, Progress};
 use genwatch_kafka::measure::MeasureError;
 use genwatch_kafka::topic_reader::TopicReaderError;
 
@@ -144,6 +146,11 @@ fn in_turn(
         }
     }
     Ok(())
+}
+
+/// The records that wait in all partitions.
+fn lag(progress: &BTreeMap<PartitionId, Progress>) -> i64 {
+    progress.values().map(Progress::lag).sum()
 }
 
 /// Ends a benchmark when the user stops it.

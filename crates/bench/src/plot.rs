@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use genwatch_core::numbers::grouped;
 use plotters::prelude::*;
 use serde_json::Value;
 
@@ -181,19 +182,6 @@ fn chart(path: &Path, words: &Words<'_>, lines: &[Line], log: bool) -> Result<()
         draw!(0.0..top * 1.1);
     }
     root.present().map_err(|error| BenchError::file(path, error))
-}
-
-/// Formats `1250000` as `1,250,000`.
-fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

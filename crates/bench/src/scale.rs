@@ -16,14 +16,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use genwatch_core::plan::seen::Seen;
-use genwatch_core::plan::{self, Plan};
+use genwatch_core::plan::{self, Measurements, Plan};
 use genwatch_core::simulator::{Faults, Fleet};
 use genwatch_core::types::{Offset, PartitionId};
 use genwatch_kafka::config::Connection;
-use genwatch_kafka::group::{Group, Progress};
-use genwatch_kafka::measure::{Subject, measure};
+use genwatch_kafka::group::Group;
 use genwatch_kafka::topic_reader::StartAt;
-use genwatch_kafka::topics::Topics;
 use serde_json::json;
 
 use super::contender::{Contender, ContenderJob, Running};
@@ -32,7 +30,7 @@ use super::report::{Report, rounded, row};
 use super::scratch_topics::ScratchTopics;
 use super::statistics::slope;
 use super::verify::{AlertsReader, expected};
-use super::{BenchError, Tell, go_on};
+use super::{BenchError, Tell, go_on, lag};
 
 /// A lag slope up to this share of the rate counts as flat: the rest is noise of the commits.
 const FLAT: f64 = 0.02;
@@ -112,7 +110,7 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
         }
         attained.push((*count, capacity));
         // Where nothing was processed there is no plan, and nothing to compare.
-        let plan = plan::plan(&Seen { attained: attained.clone(), ..seen }.measurements(), None).ok();
+        let plan = plan::plan(&Measurements { attained: attained.clone(), ..seen.measurements() }, None).ok();
         let expected_here =
             std::mem::replace(&mut predicted, plan.as_ref().map(|plan| (*count + 1, with_one_more(plan))));
         let expected_here = expected_here.filter(|(of, _)| of == count).map(|(_, capacity)| capacity.round());
@@ -226,18 +224,10 @@ impl Bench<'_> {
     fn try_rate(&mut self, rate: f64, is_watched: bool) -> Result<(f64, f64, Seen), BenchError> {
         self.wait_until_worked()?;
         let (warm_up, whole) = (self.config.warm_up, self.config.warm_up + self.config.duration);
-        let Bench { arena, group, group_name, fleet, stop, config, .. } = self;
-        let workers = Topics::new(&arena.topic, group_name).workers;
-        let subject = Subject {
-            connection: &config.connection,
-            cluster: &arena.cluster,
-            group: group_name,
-            topic: &arena.topic,
-            workers: &workers,
-        };
+        let Bench { arena, group, group_name, fleet, stop, .. } = self;
         let watch = || {
             std::thread::sleep(warm_up);
-            measure(subject, whole - warm_up, |_| go_on(stop).is_ok())
+            arena.measure(group_name, whole - warm_up, |_| go_on(stop).is_ok())
         };
         let look = || -> Result<(f64, f64), BenchError> {
             let begun = Instant::now();
@@ -295,10 +285,6 @@ impl Bench<'_> {
         let most = loads.values().copied().fold(0.0, f64::max);
         Ok(if most > 0.0 { (all / most / self.replicas.len() as f64).min(1.0) } else { 1.0 })
     }
-}
-
-fn lag(progress: &BTreeMap<PartitionId, Progress>) -> i64 {
-    progress.values().map(Progress::lag).sum()
 }
 
 /// Watches until every worker has partitions and the group is stable; returns the longest standstill of a partition.

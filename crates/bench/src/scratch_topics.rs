@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use genwatch_core::pacer::Pacer;
+use genwatch_core::plan::seen::Seen;
 use genwatch_core::simulator::{Faults, Fleet};
 use genwatch_kafka::admin::{Cluster, TopicPlan};
 use genwatch_kafka::config::Connection;
+use genwatch_kafka::measure::{MeasureError, Subject, measure};
 use genwatch_kafka::producer::{Produced, ReadingProducer};
 use genwatch_kafka::topics::{Role, Topics};
 
@@ -57,6 +59,21 @@ impl ScratchTopics {
     pub fn source(&self) -> VerifiedTopics<'_> {
         let ScratchTopics { connection, cluster, topic, alerts, .. } = self;
         VerifiedTopics { connection, cluster, readings: topic, alerts }
+    }
+
+    /// Lets the advisor look at a group for `span`, or until `go_on` says no.
+    ///
+    /// # Errors
+    /// When the cluster doesn't answer.
+    pub fn measure(
+        &self,
+        group: &str,
+        span: Duration,
+        go_on: impl FnMut(Duration) -> bool,
+    ) -> Result<Seen, MeasureError> {
+        let ScratchTopics { connection, cluster, topic, .. } = self;
+        let workers = &Topics::new(topic, group).workers;
+        measure(Subject { connection, cluster, group, topic, workers }, span, go_on)
     }
 
     /// Returns an unused consumer group.

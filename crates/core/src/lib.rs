@@ -19,6 +19,7 @@
 //! * [`plan`]: the advisor: what a group needs, computed from what was measured.
 //! * [`simulator`]: a fleet of model generators.
 //! * [`transform`]: the steps of a `--transform` file, applied to one record at a time.
+//! * [`numbers`]: numbers as people read them.
 //! * [`pacer`]: how many of anything are due by now at a given rate.
 
 pub mod aggregate;
@@ -26,6 +27,7 @@ pub mod alarm;
 pub mod engine;
 pub mod handler;
 pub mod lag;
+pub mod numbers;
 pub mod pacer;
 pub mod partitioner;
 pub mod plan;

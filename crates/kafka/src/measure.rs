@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use genwatch_core::plan::seen::{KeySample, Place, Seen};
 use genwatch_core::report::Report;
-use genwatch_core::types::PartitionId;
+use genwatch_core::types::{Millis, PartitionId};
 
 use super::admin::Cluster;
 use super::config::Connection;
@@ -17,6 +17,8 @@ use super::topic_reader::{StartAt, TopicReader, TopicReaderError};
 const SAMPLE: i64 = 100_000;
 /// How long the sample may take.
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whoever is there has reported within this time, in milliseconds: the topic keeps the reports of a day.
+const RECENT: i64 = 60_000;
 /// How long one look at the reports waits for the next one.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -56,24 +58,8 @@ pub fn measure(
     span: Duration,
     mut go_on: impl FnMut(Duration) -> bool,
 ) -> Result<Seen, MeasureError> {
-    let Subject { connection, cluster, group, topic, workers } = subject;
-    let group = Group::new(connection, cluster, group, topic).map_err(GroupError::from)?;
-    let mut reports = Reports::new(subject.group);
-    let open = || -> Result<Option<TopicReader>, TopicReaderError> {
-        match cluster.topic(workers)? {
-            Some(_) => TopicReader::new(connection, cluster, workers, StartAt::Beginning).map(Some),
-            None => Ok(None),
-        }
-    };
-    let mut reader = open()?;
-    // What was said before.
-    let deadline = Instant::now() + SAMPLE_TIMEOUT;
-    while let Some(reader) = reader.as_mut().filter(|reader| !reader.at_end())
-        && Instant::now() < deadline
-    {
-        reports.read(reader)?;
-    }
-    reports.begin();
+    let group = subject.group()?;
+    let mut reports = Reports::of(subject)?;
     let before = group.progress()?;
     let begun = Instant::now();
     loop {
@@ -81,14 +67,7 @@ pub fn measure(
         if left.is_zero() || !go_on(left) {
             break;
         }
-        match &mut reader {
-            Some(reader) => reports.read(reader)?,
-            // The first worker of a group creates it.
-            None => {
-                std::thread::sleep(LOOK.min(left));
-                reader = open()?;
-            }
-        }
+        reports.listen(LOOK.min(left))?;
     }
     let seconds = begun.elapsed().as_secs_f64();
     let after = group.progress()?;
@@ -102,32 +81,88 @@ pub fn measure(
     let place = |progress: &Progress| Place { next: progress.next(), end: progress.end };
     let both =
         |(id, now): (&PartitionId, &Progress)| (*id, (place(before.get(id).unwrap_or(now)), place(now)));
-    Ok(Seen {
-        seconds,
-        partitions: after.iter().map(both).collect(),
-        reports: reports.heard,
-        keys,
-        attained: Vec::new(),
-    })
+    Ok(Seen { seconds, partitions: after.iter().map(both).collect(), reports: reports.heard, keys })
+}
+
+/// Whether workers of the group say what they do.
+///
+/// # Errors
+/// As [`measure`].
+pub fn has_workers(subject: Subject<'_>) -> Result<bool, MeasureError> {
+    Ok(!Reports::of(subject)?.heard.is_empty())
+}
+
+/// Counts the readings that are produced, a second, for `span` or until `go_on` says no.
+///
+/// # Errors
+/// As [`measure`].
+pub fn arrival(
+    subject: Subject<'_>,
+    span: Duration,
+    mut go_on: impl FnMut(Duration) -> bool,
+) -> Result<f64, MeasureError> {
+    let group = subject.group()?;
+    let end = || -> Result<i64, GroupError> { Ok(group.progress()?.values().map(|now| now.end.0).sum()) };
+    let (before, begun) = (end()?, Instant::now());
+    loop {
+        let left = span.saturating_sub(begun.elapsed());
+        if left.is_zero() || !go_on(left) {
+            break;
+        }
+        std::thread::sleep(LOOK.min(left));
+    }
+    let arrived = end()? - before;
+    Ok(arrived.max(0) as f64 / begun.elapsed().as_secs_f64().max(1e-3))
+}
+
+impl<'a> Subject<'a> {
+    fn group(&self) -> Result<Group<'a>, GroupError> {
+        Ok(Group::new(self.connection, self.cluster, self.group, self.topic)?)
+    }
 }
 
 /// What the workers of the group say.
-struct Reports {
-    group: String,
+struct Reports<'a> {
+    subject: Subject<'a>,
+    /// The first worker of a group creates the topic.
+    reader: Option<TopicReader>,
     heard: BTreeMap<String, Vec<Report>>,
 }
 
-impl Reports {
-    fn new(group: &str) -> Reports {
-        Reports { group: group.to_owned(), heard: BTreeMap::new() }
+impl<'a> Reports<'a> {
+    /// The last report from before, of each worker that is there.
+    fn of(subject: Subject<'a>) -> Result<Reports<'a>, TopicReaderError> {
+        let mut reports = Reports { subject, reader: None, heard: BTreeMap::new() };
+        reports.open()?;
+        let deadline = Instant::now() + SAMPLE_TIMEOUT;
+        while reports.reader.as_ref().is_some_and(|reader| !reader.at_end()) && Instant::now() < deadline {
+            reports.listen(LOOK)?;
+        }
+        let now = super::clock::now();
+        reports.heard.retain(|_, said| said.last().is_some_and(|last| !last.is_overdue(now)));
+        reports.heard.values_mut().for_each(|said| drop(said.drain(..said.len() - 1)));
+        Ok(reports)
     }
 
-    fn read(&mut self, reader: &mut TopicReader) -> Result<(), TopicReaderError> {
-        let Reports { group, heard } = self;
-        reader.read(LOOK, |record| -> Result<(), TopicReaderError> {
+    fn open(&mut self) -> Result<(), TopicReaderError> {
+        let Subject { connection, cluster, workers, .. } = self.subject;
+        if cluster.topic(workers)?.is_some() {
+            let since = Millis(super::clock::now().0 - RECENT);
+            self.reader = Some(TopicReader::new(connection, cluster, workers, StartAt::Time(since))?);
+        }
+        Ok(())
+    }
+
+    /// Takes in what is said within this time.
+    fn listen(&mut self, wait: Duration) -> Result<(), TopicReaderError> {
+        let Reports { subject, reader: Some(reader), heard } = self else {
+            std::thread::sleep(wait);
+            return self.open();
+        };
+        reader.read(wait, |record| -> Result<(), TopicReaderError> {
             let name = record.key.map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default();
             match record.value.map(Report::from_json) {
-                Some(Ok(report)) if report.group.as_ref() == Some(group) => {
+                Some(Ok(report)) if report.group.as_deref() == Some(subject.group) => {
                     heard.entry(name).or_default().push(report);
                 }
                 Some(_) => {}
@@ -136,13 +171,6 @@ impl Reports {
             }
             Ok(())
         })
-    }
-
-    /// From here on it counts: of before only the last report is kept, of those who are still there.
-    fn begin(&mut self) {
-        let now = super::clock::now();
-        self.heard.retain(|_, reports| reports.last().is_some_and(|last| !last.is_overdue(now)));
-        self.heard.values_mut().for_each(|reports| drop(reports.drain(..reports.len() - 1)));
     }
 }
 

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use genwatch_bench::calibrate::{self, CalibrationConfig};
-use genwatch_core::plan::seen::Seen;
-use genwatch_core::plan::{self, Plan};
+use genwatch_core::plan::{self, Measurements, Plan};
 use genwatch_kafka::admin::Cluster;
 use genwatch_kafka::group::Group;
-use genwatch_kafka::measure::{Subject, measure};
+use genwatch_kafka::measure::{Subject, arrival, has_workers, measure};
 use indicatif::ProgressBar;
 
 use super::plan_table;
@@ -69,19 +68,22 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let bar = progress();
     let planned = plan(options, &stop, &bar);
     bar.finish_and_clear();
-    let (seen, planned) = planned?;
+    let (measurements, planned) = planned?;
     let mut out = std::io::stdout().lock();
     if options.json {
         serde_json::to_writer(&mut out, &planned)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", plan_table::table(&seen.measurements(), &planned))?;
+        write!(out, "{}", plan_table::table(&measurements, &planned))?;
     }
     out.flush()?;
     Ok(())
 }
 
-fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen, Plan), Failure> {
+/// What was measured, and the plan that it leads to.
+type Planned = (Measurements, Plan);
+
+fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<Planned, Failure> {
     let connection = options.cluster.connection()?;
     let topics = options.cluster.topics();
     let cluster = Cluster::connect(&connection)?;
@@ -93,57 +95,16 @@ fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen
         topic: &topics.readings,
         workers: &topics.workers,
     };
-    let watch = |span: Duration| -> Result<Option<Seen>, Failure> {
-        if partitions.is_none() {
-            return Ok(None);
-        }
-        let begun = Instant::now();
-        bar.set_message(format!(
-            "measuring the group {} for {}",
-            options.cluster.group,
-            humantime::format_duration(span)
-        ));
-        bar.set_length(span.as_secs().max(1));
-        let seen = measure(subject, span, |_| {
-            bar.set_position(begun.elapsed().as_secs());
-            !stop.load(Ordering::Relaxed)
-        })?;
-        Ok(Some(seen))
-    };
-    // A look at who is there: the coordinator knows no owners while the group rebalances, and a worker that has just
-    // begun has said nothing yet.
-    let has_members = match watch(Duration::from_millis(1))? {
-        Some(seen) if seen.measurements().workers.is_empty() => {
-            let group = Group::new(&connection, &cluster, &options.cluster.group, &topics.readings)?;
-            !group.owners()?.is_empty()
-        }
-        Some(_) => true,
-        None => false,
-    };
-    if has_members {
-        let seen = watch(options.span)?.unwrap_or_default();
-        if stop.load(Ordering::Relaxed) {
-            return Err(anyhow::anyhow!("stopped before there was anything to say").into());
-        }
-        let planned = plan::plan(&seen.measurements(), options.target_rate);
-        return match planned {
-            Ok(planned) => Ok((seen, planned)),
-            Err(error) => Err(anyhow::anyhow!(
-                "{error}: {} is measured while its workers process readings",
-                options.cluster.group
-            )
-            .into()),
-        };
+    if partitions.is_some() && has_members(subject)? {
+        return plan_group(options, subject, stop, bar);
     }
     tracing::info!(
         group = options.cluster.group,
         "the group has no workers: calibrating one on topics of its own"
     );
-    let arrival = match options.target_rate {
-        Some(_) => None,
-        None => {
-            watch(COUNT_FOR)?.map(|seen| seen.measurements().partitions.iter().map(|load| load.arrival).sum())
-        }
+    let target_rate = match options.target_rate {
+        None if partitions.is_some() => Some(arrival(subject, COUNT_FOR, |_| !stop.load(Ordering::Relaxed))?),
+        asked => asked,
     };
     let config = CalibrationConfig {
         connection: connection.clone(),
@@ -158,8 +119,44 @@ fn plan(options: &Options, stop: &AtomicBool, bar: &ProgressBar) -> Result<(Seen
         bar.set_length(of);
         bar.set_position(done);
     })?;
-    let planned = plan::plan(&seen.measurements(), options.target_rate.or(arrival))?;
-    Ok((seen, planned))
+    let measurements = seen.measurements();
+    let planned = plan::plan(&measurements, target_rate)?;
+    Ok((measurements, planned))
+}
+
+/// The coordinator knows no owners while the group rebalances, and a worker that has just begun has said nothing yet.
+fn has_members(subject: Subject<'_>) -> Result<bool, Failure> {
+    if has_workers(subject)? {
+        return Ok(true);
+    }
+    let Subject { connection, cluster, group, topic, .. } = subject;
+    Ok(!Group::new(connection, cluster, group, topic)?.owners()?.is_empty())
+}
+
+fn plan_group(
+    options: &Options,
+    subject: Subject<'_>,
+    stop: &AtomicBool,
+    bar: &ProgressBar,
+) -> Result<Planned, Failure> {
+    let (group, span) = (subject.group, options.span);
+    let begun = Instant::now();
+    bar.set_message(format!("measuring the group {group} for {}", humantime::format_duration(span)));
+    bar.set_length(span.as_secs().max(1));
+    let seen = measure(subject, span, |_| {
+        bar.set_position(begun.elapsed().as_secs());
+        !stop.load(Ordering::Relaxed)
+    })?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(anyhow::anyhow!("stopped before there was anything to say").into());
+    }
+    let measurements = seen.measurements();
+    match plan::plan(&measurements, options.target_rate) {
+        Ok(planned) => Ok((measurements, planned)),
+        Err(error) => {
+            Err(anyhow::anyhow!("{error}: {group} is measured while its workers process readings").into())
+        }
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use genwatch_core::plan::{Measurements, Plan, count, grouped};
+use genwatch_core::numbers::{count, grouped};
+use genwatch_core::plan::{Measurements, Plan};
+
+use crate::status::words::percent;
 
 /// Renders it.
 #[must_use]
@@ -57,8 +60,4 @@ fn write(text: &mut String, measurements: &Measurements, plan: &Plan) -> std::fm
         Some(seconds) => writeln!(text, "What waits is worked off in {seconds:.0} s."),
         None => writeln!(text, "What waits is never worked off: more arrives than can be processed."),
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use genwatch_core::lag::Verdict;
+use genwatch_core::numbers::grouped;
 use genwatch_core::report::Kind;
 use genwatch_core::types::{Millis, PartitionId};
 use genwatch_kafka::topics::{Role, Topics};
@@ -681,15 +682,7 @@ fn per_second(rate: f64) -> String {
     if rate < 10.0 {
         return format!("{}/s", tenth(rate.max(0.0)));
     }
-    let whole = format!("{rate:.0}");
-    let mut text = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text + "/s"
+    grouped(rate) + "/s"
 }
 
 #[cfg(test)]

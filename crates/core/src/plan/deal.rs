@@ -30,56 +30,84 @@ fn normal(mut weights: Vec<f64>) -> Vec<f64> {
     weights
 }
 
-/// The share of the fullest partition.
-pub(super) fn fullest(shares: &[f64]) -> f64 {
+fn greatest(shares: &[f64]) -> f64 {
     shares.iter().copied().fold(0.0, f64::max)
 }
 
-/// The share of the worker that holds most now; if not all partitions are held, of the one that will.
-pub(super) fn fullest_now(partitions: &[PartitionLoad], shares: &[f64], workers: usize) -> f64 {
-    let mut of_worker = vec![0.0; workers];
-    for (load, share) in partitions.iter().zip(shares) {
-        match load.worker.and_then(|worker| of_worker.get_mut(worker)) {
-            Some(sum) => *sum += share,
-            None => return fullest_of(shares, workers),
+/// Partitions with their shares, and some ways to deal them out among workers.
+#[derive(Clone, Debug)]
+pub(super) struct Deals {
+    shares: Vec<f64>,
+    /// The shares in orders that look like chance, and are the same each time.
+    orders: Vec<Vec<f64>>,
+}
+
+impl Deals {
+    pub(super) fn of(shares: Vec<f64>) -> Deals {
+        let order = |deal: u32| {
+            let mut order: Vec<usize> = (0..shares.len()).collect();
+            order.sort_by_cached_key(|partition| {
+                let seed =
+                    (*partition as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ (u64::from(deal) << 32));
+                (seed ^ (seed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
+            });
+            order.into_iter().map(|partition| shares[partition]).collect()
+        };
+        Deals { orders: (0..DEALS).map(order).collect(), shares }
+    }
+
+    pub(super) fn partitions(&self) -> usize {
+        self.shares.len()
+    }
+
+    /// The number and the share of the fullest partition.
+    pub(super) fn fullest_partition(&self) -> (usize, f64) {
+        let fullest = greatest(&self.shares);
+        (self.shares.iter().position(|share| *share == fullest).unwrap_or(0), fullest)
+    }
+
+    /// The share that the fullest of so many workers is to be expected to have: the median of the deals.
+    pub(super) fn fullest_worker(&self, workers: usize) -> f64 {
+        if workers >= self.shares.len() {
+            return greatest(&self.shares);
+        }
+        if workers <= 1 {
+            return 1.0;
+        }
+        let dealt = |order: &Vec<f64>| {
+            let mut of_worker = vec![0.0; workers];
+            order.iter().enumerate().for_each(|(place, share)| of_worker[place % workers] += share);
+            greatest(&of_worker)
+        };
+        let mut seen: Vec<f64> = self.orders.iter().map(dealt).collect();
+        seen.sort_by(f64::total_cmp);
+        seen[seen.len() / 2]
+    }
+
+    /// The share of the worker that holds most now; if not all partitions are held, of the one that will.
+    pub(super) fn fullest_now(&self, partitions: &[PartitionLoad], workers: usize) -> f64 {
+        let mut of_worker = vec![0.0; workers];
+        for (load, share) in partitions.iter().zip(&self.shares) {
+            match load.worker.and_then(|worker| of_worker.get_mut(worker)) {
+                Some(sum) => *sum += share,
+                None => return self.fullest_worker(workers),
+            }
+        }
+        greatest(&of_worker)
+    }
+
+    /// The same for another number of partitions: by the keys if some are known, else as many keys of equal weight would
+    /// fall.
+    pub(super) fn with(&self, partitions: usize, measurements: &Measurements) -> Deals {
+        if partitions == self.partitions() {
+            self.clone()
+        } else {
+            Deals::of(shares_of(measurements, partitions))
         }
     }
-    fullest(&of_worker)
 }
 
-/// The share that the fullest of so many workers is to be expected to have: the median of some ways to deal.
-pub(super) fn fullest_of(shares: &[f64], workers: usize) -> f64 {
-    if workers >= shares.len() {
-        return fullest(shares);
-    }
-    if workers <= 1 {
-        return 1.0;
-    }
-    let mut seen: Vec<f64> = (0..DEALS).map(|deal| fullest(&dealt(shares, workers, deal))).collect();
-    seen.sort_by(f64::total_cmp);
-    seen[seen.len() / 2]
-}
-
-fn dealt(shares: &[f64], workers: usize, deal: u32) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..shares.len()).collect();
-    // An order that looks like chance, and is the same each time.
-    order.sort_by_key(|partition| {
-        let seed = (*partition as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ (u64::from(deal) << 32));
-        (seed ^ (seed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
-    });
-    let mut of_worker = vec![0.0; workers];
-    for (place, partition) in order.into_iter().enumerate() {
-        of_worker[place % workers] += shares[partition];
-    }
-    of_worker
-}
-
-/// The shares that another number of partitions would have: by the keys if some are known, else as many keys of equal
-/// weight would fall.
-pub(super) fn shares_of(measurements: &Measurements, present: &[f64], partitions: usize) -> Vec<f64> {
-    if partitions == present.len() {
-        return present.to_vec();
-    }
+fn shares_of(measurements: &Measurements, partitions: usize) -> Vec<f64> {
     if !measurements.keys.is_empty() {
         let mut sums = vec![0.0; partitions];
         for KeyShare { hash, share } in &measurements.keys {

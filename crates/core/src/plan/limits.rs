@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::deal;
+use super::deal::Deals;
 use super::model::Model;
 
 /// A fullest worker with up to this multiple of its fair share is as good as can be had.
@@ -71,24 +71,19 @@ pub struct Bound {
     pub capacity: f64,
 }
 
-/// What one worker could do if it had nothing but readings.
-pub(super) fn of_worker(model: &Model) -> f64 {
-    model.handler.min(model.serial)
-}
-
 /// What each limit by itself allows the group as it is, the least first.
 pub(super) fn all(model: &Model) -> Vec<Bound> {
     let workers = model.workers;
-    let each = of_worker(model);
-    let partitions = model.shares.len();
-    let hot = model.hottest.as_ref().filter(|_| model.work > 0.0);
+    let each = model.of_worker();
+    let partitions = model.deals.partitions();
+    let (_, fullest) = model.deals.fullest_partition();
     let is_uneven = model.fullest_worker * workers as f64 > 1.01 && workers < partitions;
     let bounds = [
         (Limit::Handler, model.handler * workers as f64),
         (Limit::Serial, model.serial * workers as f64),
-        (Limit::Cpu, if model.cpu > 0.0 { model.cores / model.cpu } else { f64::INFINITY }),
-        (Limit::FullestPartition, each / deal::fullest(&model.shares)),
-        (Limit::HotGenerator, hot.map_or(f64::INFINITY, |hot| 1.0 / (model.work * hot.share))),
+        (Limit::Cpu, model.by_cpu(workers)),
+        (Limit::FullestPartition, each / fullest),
+        (Limit::HotGenerator, model.by_hottest()),
         (Limit::PartitionsExhausted, each * partitions as f64),
         (Limit::Uneven, if is_uneven { each / model.fullest_worker } else { f64::INFINITY }),
     ];
@@ -99,62 +94,60 @@ pub(super) fn all(model: &Model) -> Vec<Bound> {
     bounds
 }
 
-/// The bound that binds a group of so many workers; `lifted` doesn't count.
-pub(super) fn binding(model: &Model, workers: usize, lifted: Option<Limit>) -> Bound {
-    let fullest_worker = if workers == model.workers {
-        model.fullest_worker
-    } else {
-        deal::fullest_of(&model.shares, workers)
-    };
-    binding_of(model, workers, &model.shares, fullest_worker, lifted)
+/// Workers, and the partitions that are dealt out among them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dealt<'d> {
+    workers: usize,
+    deals: &'d Deals,
+    /// The share of the worker that has most.
+    fullest_worker: f64,
 }
 
-/// The same with other partitions: `shares` are theirs, and `fullest_worker` has the most of them.
-pub(super) fn binding_of(
-    model: &Model,
-    workers: usize,
-    shares: &[f64],
-    fullest_worker: f64,
-    lifted: Option<Limit>,
-) -> Bound {
-    let counts = |limit: Limit| lifted != Some(limit);
-    let mut least = by_workers(model, workers, shares, fullest_worker, lifted);
-    let mut take = |limit: Limit, capacity: f64| {
-        if counts(limit) && capacity < least.capacity {
+impl<'d> Dealt<'d> {
+    /// The group's partitions among so many workers; the present ones hold what they hold.
+    pub(super) fn among(workers: usize, model: &'d Model) -> Dealt<'d> {
+        let Model { deals, fullest_worker, .. } = model;
+        if workers == model.workers {
+            Dealt { workers, deals, fullest_worker: *fullest_worker }
+        } else {
+            Dealt::of(workers, deals)
+        }
+    }
+
+    /// Any partitions, dealt out anew.
+    pub(super) fn of(workers: usize, deals: &'d Deals) -> Dealt<'d> {
+        Dealt { workers, deals, fullest_worker: deals.fullest_worker(workers) }
+    }
+}
+
+/// The bound that binds; `lifted` doesn't count.
+pub(super) fn binding(model: &Model, dealt: Dealt<'_>, lifted: Option<Limit>) -> Bound {
+    let mut least = by_workers(model, dealt, lifted);
+    let others =
+        [Some((Limit::HotGenerator, model.by_hottest())), model.external.map(|limit| (limit, model.rate))];
+    for (limit, capacity) in others.into_iter().flatten() {
+        if lifted != Some(limit) && capacity < least.capacity {
             least = Bound { limit, capacity };
         }
-    };
-    if model.work > 0.0
-        && let Some(hot) = &model.hottest
-    {
-        take(Limit::HotGenerator, 1.0 / (model.work * hot.share));
     }
-    if let Some(limit) = model.external {
-        take(limit, model.rate);
-    }
-    let cpu = if model.cpu > 0.0 { model.cores_of(workers) / model.cpu } else { f64::INFINITY };
+    let cpu = model.by_cpu(dealt.workers);
     let is_blurred = model.is_full && cpu < BLURRED * least.capacity;
-    if counts(Limit::Cpu) && (cpu < least.capacity || is_blurred) {
+    if lifted != Some(Limit::Cpu) && (cpu < least.capacity || is_blurred) {
         least = Bound { limit: Limit::Cpu, capacity: cpu.min(least.capacity) };
     }
     least
 }
 
 /// What the workers themselves allow: each what its loop and its lanes can do, of the share that it has.
-fn by_workers(
-    model: &Model,
-    workers: usize,
-    shares: &[f64],
-    fullest_worker: f64,
-    lifted: Option<Limit>,
-) -> Bound {
+fn by_workers(model: &Model, dealt: Dealt<'_>, lifted: Option<Limit>) -> Bound {
+    let Dealt { workers, deals, fullest_worker } = dealt;
     let handler = if lifted == Some(Limit::Handler) { f64::INFINITY } else { model.handler };
     let serial = if lifted == Some(Limit::Serial) { f64::INFINITY } else { model.serial };
     let (resource, each) =
         if handler <= serial { (Limit::Handler, handler) } else { (Limit::Serial, serial) };
-    let partitions = shares.len();
-    let fullest =
-        if lifted == Some(Limit::FullestPartition) { 1.0 / partitions as f64 } else { deal::fullest(shares) };
+    let partitions = deals.partitions();
+    let is_level = lifted == Some(Limit::FullestPartition);
+    let fullest = if is_level { 1.0 / partitions as f64 } else { deals.fullest_partition().1 };
     let is_exhausted = workers >= partitions;
     let share = match lifted {
         Some(Limit::FullestPartition) => most_of(partitions, workers),

@@ -13,7 +13,8 @@ pub struct Measurements {
     pub hottest: Vec<HotGenerator>,
     /// Rates that were attained with other numbers of workers, while there was a backlog: `(workers, rate)`.
     pub attained: Vec<(usize, f64)>,
-    /// The keys of a sample of readings, one entry per generator. With them the fullest partition of another number of partitions is computed, not estimated. May be empty.
+    /// The keys of a sample of readings, one entry per generator. With them the fullest partition of another number of
+    /// partitions is computed, not estimated. May be empty.
     pub keys: Vec<KeyShare>,
 }
 

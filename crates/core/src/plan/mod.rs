@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 pub use limits::{Bound, Limit};
 pub use measurements::Measurements;
-pub use words::{count, grouped};
 
+use limits::Dealt;
 use model::Model;
 
 /// A step that brings less than this part of the present capacity isn't worthwhile.
@@ -144,7 +144,8 @@ pub fn plan(measurements: &Measurements, target_rate: Option<f64>) -> Result<Pla
     let workers = model.workers;
     let arrival = model.arrival;
     let target_rate = target_rate.unwrap_or(arrival).max(0.0);
-    let bound = limits::binding(&model, workers, None);
+    let present = Dealt::among(workers, &model);
+    let bound = limits::binding(&model, present, None);
     let capacity = bound.capacity;
     let drain = drain(&model, measurements, capacity);
     let demand = arrival.max(target_rate);
@@ -156,7 +157,7 @@ pub fn plan(measurements: &Measurements, target_rate: Option<f64>) -> Result<Pla
             Binding { limit: Limit::None, capacity, why: words::nothing_binds(demand, workers, capacity) };
         (none, Some(words::binding(&model, measurements, bound)))
     } else {
-        let next = limits::binding(&model, workers, Some(bound.limit));
+        let next = limits::binding(&model, present, Some(bound.limit));
         let next = next.capacity.is_finite().then(|| words::binding(&model, measurements, next));
         (words::binding(&model, measurements, bound), next)
     };
@@ -168,7 +169,7 @@ pub fn plan(measurements: &Measurements, target_rate: Option<f64>) -> Result<Pla
             arrival,
             lag: model.lag,
             replicas: workers,
-            partitions: model.shares.len(),
+            partitions: model.deals.partitions(),
         },
         binding,
         next,
@@ -194,7 +195,7 @@ const LEAST_SPARE: f64 = 0.01;
 /// When the last partition is worked off. Each worker shares its capacity out among its partitions, and no more than
 /// the group's capacity is there for all.
 fn drain(model: &Model, measurements: &Measurements, capacity: f64) -> Drain {
-    let of_worker = limits::of_worker(model);
+    let of_worker = model.of_worker();
     let mut last = Drain { seconds: Some(0.0), partition: None };
     let mut take = |lag: f64, arrival: f64, capacity: f64, partition: Option<usize>| {
         if lag <= UNDER_WAY * arrival.max(1.0) {

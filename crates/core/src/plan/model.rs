@@ -4,9 +4,10 @@
 //! "Three steps is all you need: fast, accurate, automatic scaling decisions for distributed streaming dataflows",
 //! OSDI 2018). Here it is taken of all workers together, so that an idle one doesn't distort it.
 
+use super::PlanError;
+use super::deal::{self, Deals};
 use super::limits::Limit;
 use super::measurements::{HotGenerator, Measurements, WorkerLoad};
-use super::{PlanError, deal};
 
 /// A worker that is less busy than this says little about its true rate.
 const LEAST_BUSY: f64 = 0.02;
@@ -30,8 +31,8 @@ pub(super) struct Model {
     pub(super) arrival: f64,
     /// Readings that wait.
     pub(super) lag: f64,
-    /// The share of the readings that each partition has.
-    pub(super) shares: Vec<f64>,
+    /// The partitions, with their shares of the readings.
+    pub(super) deals: Deals,
     /// The share of the worker that has most, as partitions are held now.
     pub(super) fullest_worker: f64,
     /// What the lanes, or the rate limit, of one worker allow.
@@ -89,23 +90,23 @@ impl Model {
         };
         let limit = working().filter_map(|worker| worker.rate_limit).fold(f64::INFINITY, f64::min);
         let (cores, machines) = cores(workers);
-        let cpu = sum(|worker| worker.cpu) / rate;
+        let used = sum(|worker| worker.cpu);
         let arrival = partitions.iter().map(|load| load.arrival).sum();
         let lag = partitions.iter().map(|load| load.lag).sum();
-        let shares = deal::shares(partitions);
+        let deals = Deals::of(deal::shares(partitions));
         let mut model = Model {
             workers: workers.len(),
             rate,
             arrival,
             lag,
-            fullest_worker: deal::fullest_now(partitions, &shares, workers.len()),
-            shares,
+            fullest_worker: deals.fullest_now(partitions, workers.len()),
+            deals,
             handler: by_lanes.min(limit),
             serial: true_rate(loop_busy),
-            cpu,
+            cpu: used / rate,
             cores,
             machines,
-            is_full: sum(|worker| worker.cpu) > 0.0 && cores - sum(|worker| worker.cpu) < LEAST_IDLE * cores,
+            is_full: used > 0.0 && cores - used < LEAST_IDLE * cores,
             work,
             lanes,
             hottest: hottest.first().cloned(),
@@ -116,9 +117,21 @@ impl Model {
         Ok(model)
     }
 
-    /// The cores of so many workers: on one machine there are no more for more of them.
-    pub(super) fn cores_of(&self, workers: usize) -> f64 {
-        if self.machines > 1 { self.cores * workers as f64 / self.workers as f64 } else { self.cores }
+    /// What the CPU allows so many workers: on one machine there are no more cores for more of them.
+    pub(super) fn by_cpu(&self, workers: usize) -> f64 {
+        let part = if self.machines > 1 { workers as f64 / self.workers as f64 } else { 1.0 };
+        if self.cpu > 0.0 { self.cores * part / self.cpu } else { f64::INFINITY }
+    }
+
+    /// What the hottest generator allows: its readings are worked one after the other.
+    pub(super) fn by_hottest(&self) -> f64 {
+        let hot = self.hottest.as_ref().filter(|_| self.work > 0.0);
+        hot.map_or(f64::INFINITY, |hot| 1.0 / (self.work * hot.share))
+    }
+
+    /// What one worker could do if it had nothing but readings.
+    pub(super) fn of_worker(&self) -> f64 {
+        self.handler.min(self.serial)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Partitions and workers for a rate.
 
+use super::limits::{self, Dealt};
 use super::measurements::Measurements;
 use super::model::Model;
-use super::{ROOM, Recommendation, deal, limits};
+use super::{ROOM, Recommendation};
 
 /// Numbers of partitions with many divisors, so that many numbers of workers can be dealt evenly.
 const DIVISIBLE: [usize; 17] = [1, 2, 4, 6, 12, 24, 36, 48, 60, 120, 180, 240, 360, 720, 840, 1260, 2520];
@@ -15,18 +16,12 @@ const NEARLY: f64 = 0.95;
 /// answer is monotone in the rate.
 pub(super) fn recommend(model: &Model, measurements: &Measurements, target: f64) -> Recommendation {
     let wanted = ROOM * target;
-    let present = model.shares.len();
+    let present = model.deals.partitions();
     let larger = DIVISIBLE.iter().copied().filter(|partitions| *partitions > present);
     let mut least_workers = 1;
     let mut best: Option<Recommendation> = None;
     for partitions in std::iter::once(present).chain(larger) {
-        let shares = deal::shares_of(measurements, &model.shares, partitions);
-        let attained = |workers: usize| {
-            let fullest = deal::fullest_of(&shares, workers);
-            limits::binding_of(model, workers, &shares, fullest, None).capacity
-        };
-        let capacities: Vec<(usize, f64)> =
-            (least_workers..=partitions).map(|workers| (workers, attained(workers))).collect();
+        let deals = model.deals.with(partitions, measurements);
         let of = |(replicas, capacity): (usize, f64), is_enough: bool| Recommendation {
             partitions,
             replicas,
@@ -34,8 +29,13 @@ pub(super) fn recommend(model: &Model, measurements: &Measurements, target: f64)
             capacity,
             is_enough,
         };
-        if let Some(enough) = capacities.iter().find(|(_, capacity)| *capacity >= wanted) {
-            return of(*enough, true);
+        let mut capacities = Vec::new();
+        for workers in least_workers..=partitions {
+            let capacity = limits::binding(model, Dealt::of(workers, &deals), None).capacity;
+            if capacity >= wanted {
+                return of((workers, capacity), true);
+            }
+            capacities.push((workers, capacity));
         }
         let most = capacities.iter().map(|(_, capacity)| *capacity).fold(0.0, f64::max);
         let Some(nearly) = capacities.iter().find(|(_, capacity)| *capacity >= NEARLY * most) else { break };

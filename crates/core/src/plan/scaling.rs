@@ -4,7 +4,7 @@
 //! Functions", 2008): `X(n) = l n / (1 + s (n - 1) + k n (n - 1))`, with contention `s` and coherency `k`. As
 //! `n / X(n)` is linear in `1 / l`, `s / l` and `k / l`, they are found by linear least squares.
 
-use super::limits;
+use super::limits::{self, Dealt};
 use super::model::Model;
 
 /// So many sizes have to be seen before they count.
@@ -12,7 +12,7 @@ const SIZES: usize = 4;
 
 /// By which part the capacity grows with one more worker; `capacity` is the present one.
 pub(super) fn gain(model: &Model, capacity: f64) -> f64 {
-    let next = limits::binding(model, model.workers + 1, None).capacity;
+    let next = limits::binding(model, Dealt::among(model.workers + 1, model), None).capacity;
     let gain = (next / capacity - 1.0).max(0.0);
     let Some(law) = Law::fit(&model.attained) else { return gain };
     let seen = law.rate(model.workers + 1) / law.rate(model.workers) - 1.0;

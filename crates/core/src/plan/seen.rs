@@ -7,7 +7,7 @@ use crate::partitioner::murmur2;
 use crate::ranges;
 use crate::report::load::Load;
 use crate::report::{Kind, Report};
-use crate::types::{Millis, Offset, PartitionId};
+use crate::types::{Offset, PartitionId};
 
 /// The most keys of a sample that are told apart: a fleet of that size has no hot generator that matters.
 const KEYS_MAX: usize = 200_000;
@@ -29,8 +29,6 @@ pub struct Seen {
     pub reports: BTreeMap<String, Vec<Report>>,
     /// A sample of the readings.
     pub keys: KeySample,
-    /// Rates of other sizes of the group; see [`Measurements::attained`].
-    pub attained: Vec<(usize, f64)>,
 }
 
 /// A partition at one time.
@@ -58,12 +56,6 @@ impl KeySample {
         } else if self.counts.len() < KEYS_MAX {
             self.counts.insert(key.into(), 1);
         }
-    }
-
-    /// How many readings it has.
-    #[must_use]
-    pub fn readings(&self) -> u64 {
-        self.readings
     }
 
     fn shares(&self) -> Vec<KeyShare> {
@@ -113,8 +105,8 @@ impl Seen {
             workers,
             generators: told.max(self.keys.counts.len() as u64),
             hottest,
-            attained: self.attained.clone(),
-            keys: if self.keys.readings > 0 { self.keys.shares() } else { Vec::new() },
+            attained: Vec::new(),
+            keys: self.keys.shares(),
         }
     }
 }
@@ -126,32 +118,26 @@ fn is_member(reports: &[Report]) -> bool {
 
 /// The mean over the reports; the first is from before, if there are others.
 fn load_of(reports: &[Report]) -> WorkerLoad {
-    let during = if reports.len() > 1 { &reports[1..] } else { reports };
     let (Some(first), Some(last)) = (reports.first(), reports.last()) else { return WorkerLoad::default() };
+    // A report covers the time since the one before it.
+    let pairs = reports.windows(2).map(|pair| (pair[1].at.since(pair[0].at).max(1) as f64, &pair[1]));
+    let during: Vec<(f64, &Report)> = if reports.len() > 1 { pairs.collect() } else { vec![(1.0, first)] };
+    let millis: f64 = during.iter().map(|(millis, _)| millis).sum();
     let mean = |value: &dyn Fn(&Report) -> f64| {
-        // A report covers the time since the one before it.
-        let mut since = reports.len().checked_sub(during.len() + 1).map(|index| reports[index].at);
-        let (mut sum, mut weights) = (0.0, 0.0);
-        for report in during {
-            let weight = since.map_or(1.0, |since: Millis| report.at.since(since).max(1) as f64);
-            since = Some(report.at);
-            sum += weight * value(report);
-            weights += weight;
-        }
-        sum / f64::max(weights, 1.0)
+        during.iter().map(|(millis, report)| millis * value(report)).sum::<f64>() / millis
     };
     let load = |value: fn(&Load) -> f64| mean(&|report| report.load.as_ref().map_or(0.0, value));
-    let millis = last.at.since(first.at);
+    let span = last.at.since(first.at);
     // Counted, where it went on all the time.
-    let rate = if millis > 0 && last.records >= first.records && last.since == first.since {
-        (last.records - first.records) as f64 * 1000.0 / millis as f64
+    let rate = if span > 0 && last.records >= first.records && last.since == first.since {
+        (last.records - first.records) as f64 * 1000.0 / span as f64
     } else {
         mean(&|report| report.rate)
     };
     // Only reports of time in which work was finished know how long it takes.
     let known: Vec<f64> = during
         .iter()
-        .filter_map(|report| Some(report.load.as_ref()?.work))
+        .filter_map(|(_, report)| Some(report.load.as_ref()?.work))
         .filter(|work| *work > 0.0)
         .collect();
     let said = last.load.clone().unwrap_or_default();
@@ -221,7 +207,6 @@ mod tests {
                 vec![said(0, 0), said(1000, 500), said(10_000, 5000)],
             )]),
             keys,
-            attained: Vec::new(),
         };
         let measured = seen.measurements();
         let [zero, one] = measured.partitions[..] else { panic!("two partitions") };

@@ -1,9 +1,10 @@
 //! What people read: why a limit binds, and what to do.
 
-use super::limits::{self, Bound, Limit};
+use super::limits::{Bound, Limit};
 use super::measurements::Measurements;
 use super::model::Model;
-use super::{Binding, Plan, deal};
+use super::{Binding, Plan};
+use crate::numbers::{count, grouped};
 
 /// A bound in words.
 pub(super) fn binding(model: &Model, measurements: &Measurements, bound: Bound) -> Binding {
@@ -22,7 +23,7 @@ pub(super) fn nothing_binds(demand: f64, workers: usize, capacity: f64) -> Strin
 }
 
 fn why(model: &Model, measurements: &Measurements, Bound { limit, capacity }: Bound) -> String {
-    let partitions = model.shares.len();
+    let partitions = model.deals.partitions();
     let workers = model.workers;
     match limit {
         Limit::Handler if model.work > 0.0 => format!(
@@ -48,12 +49,11 @@ fn why(model: &Model, measurements: &Measurements, Bound { limit, capacity }: Bo
             rate(model.serial)
         ),
         Limit::FullestPartition => {
-            let fullest = deal::fullest(&model.shares);
-            let number = model.shares.iter().position(|share| *share == fullest).unwrap_or(0);
+            let (number, fullest) = model.deals.fullest_partition();
             format!(
                 "partition {number} has {} of the readings, and one worker holds a partition: it does {} readings/s",
                 percent(fullest),
-                rate(limits::of_worker(model))
+                rate(model.of_worker())
             )
         }
         Limit::HotGenerator => {
@@ -88,14 +88,10 @@ fn why(model: &Model, measurements: &Measurements, Bound { limit, capacity }: Bo
             partitions / workers,
             percent(model.fullest_worker)
         ),
-        Limit::Broker => format!(
-            "{} readings wait, and the workers wait for the broker: they do {} readings/s and are hardly busy",
+        Limit::Broker | Limit::Produce => format!(
+            "{} readings wait, and the workers wait for {}: they do {} readings/s and are hardly busy",
             rate(model.lag),
-            rate(capacity)
-        ),
-        Limit::Produce => format!(
-            "{} readings wait, and the workers wait for their commits: they do {} readings/s and are hardly busy",
-            rate(model.lag),
+            if limit == Limit::Broker { "the broker" } else { "their commits" },
             rate(capacity)
         ),
         Limit::None => String::new(),
@@ -197,12 +193,6 @@ fn capital(words: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// "1 worker", "2 workers".
-#[must_use]
-pub fn count(number: usize, what: &str) -> String {
-    format!("{} {what}{}", grouped(number as f64), if number == 1 { "" } else { "s" })
-}
-
 fn cores(number: f64) -> String {
     format!("{number:.1} cores")
 }
@@ -217,20 +207,6 @@ fn rate(number: f64) -> String {
     }
     let unit = 10f64.powf(number.log10().floor() - 2.0).max(1.0);
     grouped((number / unit).round() * unit)
-}
-
-/// A whole number, its digits grouped by thousands.
-#[must_use]
-pub fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 fn percent(share: f64) -> String {
