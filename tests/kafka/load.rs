@@ -24,6 +24,22 @@ fn peak_memory_mib(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") / 1024
 }
 
+/// librdkafka's queue is always full then.
+#[test]
+fn no_partition_starves_behind_a_worker_that_is_too_slow() {
+    let world = World::new(12);
+    world.run("simulate", &["--rate", "0", "--count", "2000000", "--generators", "1000"]).success();
+    let _worker = world.working(&["--rate-limit", "50000"]);
+    // Each partition's first fetch comes before the queue is full.
+    until("the queue is full", || world.progress().done() >= 200_000);
+    let before = world.progress();
+    until("it has gone on for a while", || world.progress().done() >= before.done() + 250_000);
+    let after = world.progress();
+    let stands_still = |id: &&i32| after.partitions[*id].0 == before.partitions[*id].0;
+    let starved: Vec<&i32> = before.partitions.keys().filter(stands_still).collect();
+    assert!(starved.is_empty(), "{starved:?}: {before:?}, {after:?}");
+}
+
 /// Measured alone on the machine.
 mod alone {
     use super::*;

@@ -39,7 +39,7 @@ impl Follower {
         waker: Thread,
     ) -> Result<Follower, ClientError> {
         let mut config = connection.reader("genwatch_reader", Isolation::Committed);
-        config.set("queued.max.messages.kbytes", "4096").set("fetch.message.max.bytes", "524288");
+        config.set("queued.max.messages.kbytes", "4096");
         if fetching == Fetching::Together {
             config.set("fetch.wait.max.ms", "250").set("fetch.min.bytes", "262144");
         }
