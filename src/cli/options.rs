@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, PossibleValue};
 use clap::{ArgAction, Args};
 use genwatch_bench::bare::BareClient;
+use genwatch_bench::rebalance::Scenario;
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::start::{OnNewTopic, OnOutOfRange};
 use genwatch_kafka::config::{Connection, GroupProtocol};
@@ -86,6 +87,12 @@ value_enum! { Precision {
     S = "s", "Seconds: readings of one generator within a second overwrite each other";
     Us = "us", "Microseconds";
     Ns = "ns", "Nanoseconds, the last six digits from the record's offset: no reading overwrites another";
+} }
+
+value_enum! { Scenario {
+    JoinAndLeave = "join-leave", "A worker joins two others, and leaves again in order";
+    Kill = "kill", "One of three workers is killed; later another takes its place";
+    RollingRestart = "rolling-restart", "Each of six workers in turn is stopped in order, and another started in its place";
 } }
 
 value_enum! { BareClient {

@@ -286,6 +286,11 @@ impl Running {
         self.signal(Signal::TERM);
     }
 
+    /// Kills it, as a crash would.
+    pub fn kill(self) {
+        drop(self);
+    }
+
     /// Waits until it has ended.
     ///
     /// # Errors

@@ -1,8 +1,6 @@
 //! Time from the moment a reading is due to the moment a reader of committed records sees its alert.
 //!
-//! Open loop: readings are due by the clock, however slow anything is, and time counts from when a reading was due, not
-//! from when it was sent (no coordinated omission). Every reading crosses a threshold, so each has its alert; the
-//! reading's number is in the fraction of its fuel, which the alert carries as its value.
+//! Open loop, with an alert for each reading: see [`super::numbered`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,21 +10,17 @@ use genwatch_kafka::group::Group;
 use genwatch_kafka::producer::ReadingProducer;
 use genwatch_kafka::topic_reader::{StartAt, TopicReader};
 use hdrhistogram::Histogram;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::contender::{Contender, ContenderJob};
 use super::membership::wait_until_taken;
+use super::numbered::{self, Schedule};
 use super::report::{Report, rounded, row};
 use super::scratch_topics::ScratchTopics;
 use super::{BenchError, Tell, go_on, in_turn};
 
 /// How long to wait for the last alerts.
 const LAST_ALERTS_TIMEOUT: Duration = Duration::from_secs(30);
-/// A sleeping thread wakes late; it spins for the last stretch.
-const WATCHED: Duration = Duration::from_micros(200);
-/// The last six decimals of a reading's fuel are its number.
-const STEPS: f64 = 1e6;
 
 /// What to measure, and of which contenders.
 #[derive(Clone, Debug)]
@@ -107,17 +101,18 @@ fn measure(
     let group = Group::new(&arena.connection, &arena.cluster, &group, &arena.topic)?;
     wait_until_taken(&group, &running, stop)?;
 
-    let interval = Duration::from_secs(1) / config.rate;
     let total = ((config.warm_up + config.duration).as_secs_f64() * f64::from(config.rate)) as u64;
     let counted = (config.warm_up.as_secs_f64() * f64::from(config.rate)) as u64;
-    let begun = Instant::now() + Duration::from_millis(500);
-    let due = |number: u64| begun + interval * u32::try_from(number).unwrap_or(u32::MAX);
+    let schedule = Schedule::new(Instant::now() + Duration::from_millis(500), config.rate);
+    let generators: Vec<String> = (0..config.generators).map(|number| format!("generator{number}")).collect();
     let producer = ReadingProducer::without_linger(&arena.connection, &arena.topic)?;
     let over = AtomicBool::new(false);
     let found = std::thread::scope(|scope| {
-        let producing =
-            scope.spawn(|| produce(config, &producer, total, due, &|| over.load(Ordering::Relaxed)));
-        let found = watch(&mut tail, total, counted, due, stop);
+        let producing = scope.spawn(|| {
+            let enough = |number| number == total || over.load(Ordering::Relaxed);
+            numbered::produce(&producer, &generators, schedule, enough)
+        });
+        let found = watch(&mut tail, total, counted, schedule, stop);
         over.store(true, Ordering::Relaxed);
         match producing.join() {
             Ok(produced) => produced.and(found),
@@ -129,52 +124,19 @@ fn measure(
     Ok(found)
 }
 
-fn produce(
-    config: &LatencyConfig,
-    producer: &ReadingProducer,
-    total: u64,
-    due: impl Fn(u64) -> Instant,
-    over: &impl Fn() -> bool,
-) -> Result<(), BenchError> {
-    for number in 0..total {
-        let left = due(number).saturating_duration_since(Instant::now());
-        std::thread::sleep(left.saturating_sub(WATCHED));
-        while Instant::now() < due(number) {
-            std::hint::spin_loop();
-        }
-        if over() {
-            return Ok(());
-        }
-        let generator = number % u64::from(config.generators);
-        let round = number / u64::from(config.generators);
-        let fuel = if round % 2 == 0 { 100.0 } else { 300.0 } + number as f64 / STEPS;
-        let key = format!("generator{generator}");
-        let value = format!(
-            r#"{{"generatorID":"{key}","lat":40.65995,"lon":-111.99633,"temperature":74,"pressure":198,"fuel":{fuel:.6}}}"#
-        );
-        producer.send(Some(key.as_bytes()), Some(value.as_bytes()))?;
-    }
-    Ok(())
-}
-
-#[derive(Deserialize)]
-struct Alert {
-    value: f64,
-}
-
 /// Sees each alert once, and how late it was.
 fn watch(
     tail: &mut TopicReader,
     total: u64,
     counted: u64,
-    due: impl Fn(u64) -> Instant,
+    schedule: Schedule,
     stop: &AtomicBool,
 ) -> Result<Histogram<u64>, BenchError> {
     let wrong = |what: String| BenchError::Wrong { name: "the contender".to_owned(), what };
     let mut found = histogram();
     let mut seen = vec![false; usize::try_from(total).unwrap_or(0)];
     let mut missing = total;
-    let deadline = due(total) + LAST_ALERTS_TIMEOUT;
+    let deadline = schedule.due(total) + LAST_ALERTS_TIMEOUT;
     while missing > 0 {
         go_on(stop)?;
         if Instant::now() > deadline {
@@ -182,10 +144,8 @@ fn watch(
         }
         tail.read(Duration::from_millis(50), |record| {
             let at = Instant::now();
-            let alert: Alert = serde_json::from_slice(record.value.unwrap_or_default())
+            let number = numbered::number_of(record.value.unwrap_or_default())
                 .map_err(|error| wrong(format!("this is not an alert: {error}")))?;
-            let base = if alert.value < 200.0 { 100.0 } else { 300.0 };
-            let number = ((alert.value - base) * STEPS).round() as u64;
             match seen.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) {
                 Some(seen) if !*seen => *seen = true,
                 Some(_) => return Err(wrong(format!("the alert of reading {number} came twice"))),
@@ -193,7 +153,7 @@ fn watch(
             }
             missing -= 1;
             if number >= counted {
-                let late = at.saturating_duration_since(due(number));
+                let late = at.saturating_duration_since(schedule.due(number));
                 found.saturating_record(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
             }
             Ok::<(), BenchError>(())

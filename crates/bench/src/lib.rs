@@ -10,12 +10,13 @@
 //! * [`scratch_topics`]: topics and groups of one benchmark, deleted when it ends.
 //! * [`contender`]: a program under test, from start to exit.
 //! * [`verify`]: what the alerts must be, and whether they are.
-//! * [`drain`], [`scale`], [`latency`], [`partitions`], [`produce`], [`bridge`]: one benchmark each.
+//! * [`drain`], [`scale`], [`latency`], [`partitions`], [`produce`], [`rebalance`], [`bridge`]: one benchmark each.
 //! * [`sink`]: how fast the sink writes, beside what its [`database`] takes.
 //! * [`bare`]: the baseline, a consumer that does the least.
 //! * [`report`]: machine, versions, results; JSON, CSV and tables, and JSON back. [`plot`]: SVG of results.
 //! * [`targets`]: the targets, beside what was measured.
-//! * [`statistics`]: medians and slopes. `membership`, `probe`: whether a group is joined, a worker ready.
+//! * [`statistics`]: medians and slopes. `numbered`: readings that their alerts tell apart. `membership`, `probe`: whether
+//!   a group is joined, a worker ready.
 
 pub mod bare;
 pub mod bridge;
@@ -25,10 +26,12 @@ pub mod database;
 pub mod drain;
 pub mod latency;
 mod membership;
+mod numbered;
 pub mod partitions;
 pub mod plot;
 mod probe;
 pub mod produce;
+pub mod rebalance;
 pub mod report;
 pub mod scale;
 pub mod scratch_topics;

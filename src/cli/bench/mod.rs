@@ -17,6 +17,7 @@ use genwatch_bench::drain::DrainConfig;
 use genwatch_bench::latency::LatencyConfig;
 use genwatch_bench::partitions::PartitionsConfig;
 use genwatch_bench::produce::ProduceConfig;
+use genwatch_bench::rebalance::RebalanceConfig;
 use genwatch_bench::report::Report;
 use genwatch_bench::scale::ScaleConfig;
 use genwatch_bench::sink::{BareWriter, Connect, SinkBenchConfig};
@@ -37,7 +38,9 @@ use crate::sink::influx::line_protocol::{PointShape, Precision};
 use crate::sink::influx::response::Verdict;
 
 pub(super) use options::Options;
-use options::{Bare, Benchmark, Bridge, Drain, Latency, Partitions, Produce, Scale, Shared, Sink, Verify};
+use options::{
+    Bare, Benchmark, Bridge, Drain, Latency, Partitions, Produce, Rebalance, Scale, Shared, Sink, Verify,
+};
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     match &options.benchmark {
@@ -46,6 +49,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Benchmark::Latency(options) => latency(options),
         Benchmark::Partitions(options) => partitions(options),
         Benchmark::Produce(options) => produce(options),
+        Benchmark::Rebalance(options) => rebalance(options),
         Benchmark::Bridge(options) => bridge(options),
         Benchmark::Sink(options) => sink(options),
         Benchmark::Plot(options) => plot(&options.folder),
@@ -162,6 +166,21 @@ fn produce(options: &Produce) -> Result<(), Failure> {
         repetitions: options.repetitions,
     };
     options.shared.publish(|stop, tell| bench::produce::run(&config, stop, tell))?;
+    Ok(())
+}
+
+fn rebalance(options: &Rebalance) -> Result<(), Failure> {
+    let mut contenders = vec![worker("genwatch", &options.worker)?];
+    contenders.extend(options.peer.iter().cloned());
+    let config = RebalanceConfig {
+        connection: options.shared.connection()?,
+        contenders,
+        scenarios: options.scenario.iter().map(|scenario| scenario.0).collect(),
+        events: options.events,
+        rate: options.rate,
+        partitions: options.partitions,
+    };
+    options.shared.publish(|stop, tell| bench::rebalance::run(&config, stop, tell))?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use genwatch_bench::bare::BareClient;
 use genwatch_bench::contender::Contender;
+use genwatch_bench::rebalance::Scenario;
 use secrecy::SecretString;
 
 use crate::cli::options::Choice;
@@ -29,6 +30,7 @@ pub(super) enum Benchmark {
     Latency(Latency),
     Partitions(Partitions),
     Produce(Produce),
+    Rebalance(Rebalance),
     Bridge(Bridge),
     Sink(Sink),
     /// Draw the results in a folder as SVG.
@@ -255,6 +257,47 @@ pub(super) struct Produce {
     pub(super) repetitions: u32,
 
     /// Another program that produces: see bench/peers. May be repeated.
+    #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
+    pub(super) peer: Vec<Contender>,
+
+    #[command(flatten)]
+    pub(super) shared: Shared,
+}
+
+/// Measure how long partitions stand still when workers join, leave, crash and are restarted one after the other.
+///
+/// Readings come open-loop to every partition. The standstill of a partition is the longest time that one of its readings
+/// waits until a reader of committed records sees its alert; shown is the worst partition of each event, of those that
+/// change hands and of those that stay.
+#[derive(Debug, Args)]
+pub(super) struct Rebalance {
+    /// What happens, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Scenario::ALL.map(Choice), env = "GENWATCH_SCENARIO")]
+    pub(super) scenario: Vec<Choice<Scenario>>,
+
+    /// How many events of each kind: joins, kills, restarts.
+    #[arg(long, default_value_t = 30, env = "GENWATCH_EVENTS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) events: u32,
+
+    /// Readings a second, over all partitions.
+    #[arg(long, default_value_t = 1000, env = "GENWATCH_RATE", value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(super) rate: u32,
+
+    /// Partitions of the topic.
+    #[arg(short, long, default_value_t = 12, env = "GENWATCH_PARTITIONS", value_parser = clap::value_parser!(u32).range(6..=1000))]
+    pub(super) partitions: u32,
+
+    /// More options of genwatch's worker, as one string.
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        default_value = "",
+        allow_hyphen_values = true,
+        env = "GENWATCH_WORKER"
+    )]
+    pub(super) worker: String,
+
+    /// Another program for the same job, one member a process: see bench/peers. May be repeated.
     #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
     pub(super) peer: Vec<Contender>,
 

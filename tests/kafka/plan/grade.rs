@@ -1,5 +1,6 @@
 //! What the advisor said, beside what happened.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ struct Grade {
     named: bool,
     /// What was said.
     said: String,
+    /// Measured capacity before that.
+    before: f64,
     /// Predicted against measured capacity with one more worker.
     next: Option<(f64, f64)>,
     /// Predicted against measured time until the lag was gone.
@@ -38,8 +41,11 @@ pub fn run() {
         "| limit | seed | said | one more: predicted, measured | drained in: predicted, measured |\n|---|---|---|---|---|\n",
     );
     let mut grades = Vec::new();
+    let only = std::env::var("GENWATCH_PLAN_ONLY").ok();
+    let wanted =
+        |limit: Limit| only.as_ref().is_none_or(|names| names.split(',').any(|name| name == limit.name()));
     for seed in from..from + count {
-        for (limit, grade) in side_by_side(seed) {
+        for (limit, grade) in side_by_side(seed, &wanted) {
             println!("{} {seed}: {grade:?}", limit.name());
             let pair = |pair: Option<(f64, f64)>| {
                 pair.map_or("-".to_owned(), |(one, other)| format!("{one:.0}, {other:.0}"))
@@ -76,9 +82,10 @@ pub fn run() {
 }
 
 /// Most set-ups wait more than they compute: they run side by side. Those about the CPU run alone.
-fn side_by_side(seed: u64) -> Vec<(Limit, Grade)> {
+fn side_by_side(seed: u64, wanted: &impl Fn(Limit) -> bool) -> Vec<(Limit, Grade)> {
+    let all = Limit::ALL.into_iter().filter(|limit| wanted(*limit));
     let (alone, together): (Vec<_>, Vec<_>) =
-        Limit::ALL.into_iter().partition(|limit| matches!(limit, Limit::Cpu | Limit::Serial));
+        all.partition(|limit| matches!(limit, Limit::Cpu | Limit::Serial));
     let mut grades: Vec<(Limit, Grade)> = std::thread::scope(|scope| {
         let running: Vec<_> =
             together.into_iter().map(|limit| (limit, scope.spawn(move || grade(limit, seed)))).collect();
@@ -92,7 +99,8 @@ fn grade(limit: Limit, seed: u64) -> Grade {
     let setup = Setup::new(limit, seed);
     let world = World::empty();
     let mut running = setup.start(&world);
-    let plan = match running.try_plan("15s") {
+    // A quota makes everything come in bursts.
+    let plan = match running.try_plan(if setup.quota.is_some() { "30s" } else { "15s" }) {
         Ok(plan) => plan,
         Err(said) => return Grade { said, ..Grade::default() },
     };
@@ -109,31 +117,41 @@ fn grade(limit: Limit, seed: u64) -> Grade {
     let before = capacity(&running);
     let predicted = number("/measured/capacity") * (1.0 + number("/one_more_replica/gain"));
     running.add_worker();
-    std::thread::sleep(SETTLE);
     running.wait_until_dealt();
+    running.wait_until_all_move();
+    std::thread::sleep(SETTLE);
     let after = capacity(&running);
-    grade.next = Some((predicted, after));
+    (grade.before, grade.next) = (before, Some((predicted, after)));
     grade.wrong_yes = plan["one_more_replica"]["worth_it"] == true && after < 1.1 * before;
     grade.drain = drained(&mut running);
     grade
 }
 
-/// The rate at which the group could go on for ever: that of the partition which is furthest behind, by its share.
+/// The rate at which the group could go on for ever: that of the worker which falls behind most, by the share of what it
+/// has. A worker deals its time out among its partitions as they have something, so those that fall behind count as one.
 fn capacity(running: &Running<'_>) -> f64 {
+    let span = if running.setup.quota.is_some() { 3 * SPAN } else { SPAN };
+    let owners = running.owners();
     let (before, begun) = (running.world.progress(), Instant::now());
-    std::thread::sleep(SPAN);
+    std::thread::sleep(span);
     let (after, seconds) = (running.world.progress(), begun.elapsed().as_secs_f64());
     let arrived = |group: &Group| group.partitions.values().map(|(_, _, end)| *end).sum::<i64>();
     let all = (arrived(&after) - arrived(&before)) as f64;
-    let of = |(id, (committed, low, end)): (&i32, &(Option<i64>, i64, i64))| {
+    // What falls behind, by owner: readings done a second, and their share of all.
+    let mut behind: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for (id, (committed, low, end)) in &after.partitions {
         let (committed_before, low_before, end_before) = before.partitions[id];
         let next = committed.unwrap_or(*low);
         let done = (next - committed_before.unwrap_or(low_before)) as f64 / seconds;
-        let share = (end - end_before) as f64 / all;
+        let owner = owners.get(id).map_or("", String::as_str);
         // One that keeps up says nothing.
-        ((end - next) as f64 > done && share > 0.0).then(|| done / share)
-    };
-    let least = after.partitions.iter().filter_map(of).fold(f64::INFINITY, f64::min);
+        if (end - next) as f64 > done {
+            let of_owner = behind.entry(owner).or_default();
+            *of_owner = (of_owner.0 + done, of_owner.1 + (end - end_before) as f64 / all);
+        }
+    }
+    let rates = behind.values().filter(|(_, share)| *share > 0.0).map(|(done, share)| done / share);
+    let least = rates.fold(f64::INFINITY, f64::min);
     // All keep up.
     if least.is_finite() { least } else { all / seconds }
 }

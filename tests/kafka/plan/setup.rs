@@ -1,5 +1,6 @@
 //! Set-ups in which one limit binds, made by seed: small enough for two cores.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rand::prelude::{Rng as _, SeedableRng as _};
@@ -225,6 +226,33 @@ impl Running<'_> {
             let held = |worker: &&Process| worker.assignments().iter().any(|assigned| !assigned.is_empty());
             self.workers.iter().filter(held).count() >= holding
         });
+    }
+
+    /// Waits until every partition with something to do goes on.
+    pub fn wait_until_all_move(&self) {
+        let before = self.world.progress();
+        until("every partition goes on", || {
+            let now = self.world.progress();
+            let goes_on = |(id, (committed, low, end)): (&i32, &(Option<i64>, i64, i64))| {
+                *committed > before.partitions[id].0 || committed.unwrap_or(*low) == *end
+            };
+            let stuck: Vec<_> = now.partitions.iter().filter(|of| !goes_on(*of)).collect();
+            if !stuck.is_empty() {
+                println!("{}: no progress yet: {stuck:?}", self.world.topic);
+            }
+            stuck.is_empty()
+        });
+    }
+
+    /// Who has which partition.
+    pub fn owners(&self) -> BTreeMap<i32, String> {
+        let status = self.world.run("status", &["--json"]).success().json();
+        let partitions = status["partitions"].as_array().cloned().unwrap_or_default();
+        let owner = |partition: &Value| {
+            let id = i32::try_from(partition["partition"].as_i64()?).ok()?;
+            Some((id, partition["owner"].as_str()?.to_owned()))
+        };
+        partitions.iter().filter_map(owner).collect()
     }
 
     /// What the advisor says.
