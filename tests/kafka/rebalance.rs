@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 
 use genwatch_oracle::NaiveRule;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::oracle;
 use crate::verify;
 use crate::world::broker::Cluster;
 use crate::world::process::Process;
-use crate::world::records::stormy_readings;
-use crate::world::until;
-use crate::world::{World, http};
+use crate::world::records::{Outgoing, stormy_readings};
+use crate::world::{PATIENCE, World, http, until};
 
 /// Readings for 6 partitions, which take one worker about 8 s.
 const READINGS: usize = 8000;
@@ -51,6 +54,41 @@ fn a_new_replica_takes_its_share_and_what_stays_is_not_interrupted() {
     assert_eq!(set(&second.assignments()), set(&first.revocations()));
     stop_both(first, second);
     assert!(verify::all(&world).alert_count() > 500);
+}
+
+/// As after a crash within a commit; the transaction's own timeout is longer than the test waits.
+#[test]
+fn what_a_dead_worker_left_open_is_ended_by_who_takes_over() {
+    let world = World::new(1);
+    world.produce(&[Outgoing::reading("generator1", 70.0, 100.0)]);
+    let dead = world.working(&[]);
+    world.wait_until_worked();
+    dead.stop().success();
+    let client = world.consumer();
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition(&world.topic, 0);
+    let committed = client.committed_offsets(offsets, PATIENCE).unwrap();
+    let note = committed.elements()[0].metadata().to_owned();
+    let instance = note.split('/').next().unwrap();
+
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &world.brokers)
+        .set("transactional.id", format!("{}-{instance}", world.group))
+        .set("transaction.timeout.ms", "600000")
+        .create()
+        .unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    producer.begin_transaction().unwrap();
+    let mut pending = TopicPartitionList::new();
+    pending.add_partition_offset(&world.topic, 0, Offset::Offset(1)).unwrap();
+    producer.send_offsets_to_transaction(&pending, &client.group_metadata().unwrap(), PATIENCE).unwrap();
+
+    world.produce(&[Outgoing::reading("generator1", 70.0, 900.0)]);
+    let heir = world.working(&[]);
+    world.wait_until_worked();
+    assert!(producer.commit_transaction(PATIENCE).is_err(), "the id is the heir's to end");
+    heir.stop().success();
+    assert_eq!(verify::all(&world).alert_count(), 2);
 }
 
 #[test]

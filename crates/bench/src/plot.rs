@@ -1,4 +1,4 @@
-//! Draws results as SVG: capacity by workers, throughput by work per reading, throughput by partitions.
+//! Draws results as SVG: capacity by workers, throughput by work per reading and by partitions, standstills.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,14 @@ struct Words<'a> {
     x: &'a str,
     y: &'a str,
 }
+
+/// The kinds of events, and what their plots are called.
+const STANDSTILLS: [(&str, &str); 4] = [
+    ("join", "A worker joins"),
+    ("leave", "A worker leaves in order"),
+    ("kill", "A worker is killed"),
+    ("restart", "One of six workers is restarted"),
+];
 
 /// Draws the results that the folder holds; returns the files written.
 ///
@@ -77,9 +85,23 @@ pub fn draw(folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
         chart(&path, &words, &lines, false)?;
         written.push(path);
     }
+    if let Some(rebalance) = of("rebalance").last() {
+        for (event, title) in STANDSTILLS {
+            let lines = standstill_lines(rebalance, event);
+            if lines.is_empty() {
+                continue;
+            }
+            let path = folder.join(format!("rebalance-{event}.svg"));
+            let words =
+                Words { title, x: "part of the events, %", y: "standstill of the worst partition, ms" };
+            chart(&path, &words, &lines, false)?;
+            written.push(path);
+        }
+    }
     if written.is_empty() {
         let reason =
-            "no results to draw: run `genwatch bench scale`, `drain` or `partitions` first".to_owned();
+            "no results to draw: run `genwatch bench scale`, `drain`, `partitions` or `rebalance` first"
+                .to_owned();
         return Err(BenchError::File { path: folder.display().to_string(), reason });
     }
     Ok(written)
@@ -88,6 +110,25 @@ pub fn draw(folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
 fn points(result: &Value, x: &str, y: &str) -> Vec<(f64, f64)> {
     let rows = result["results"].as_array().into_iter().flatten();
     rows.filter_map(|row| Some((row[x].as_f64()?, row[y].as_f64()?))).collect()
+}
+
+/// One line per contender: in which part of the events the standstill was no longer than this.
+fn standstill_lines(result: &Value, event: &str) -> Vec<Line> {
+    let mut standstills: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for run in result["runs"].as_array().into_iter().flatten().filter(|run| run["event"] == event) {
+        if let (Some(name), Some(ms)) = (run["contender"].as_str(), run["moved_ms"].as_f64()) {
+            standstills.entry(name).or_default().push(ms);
+        }
+    }
+    let line = |(name, mut all): (&str, Vec<f64>)| {
+        all.sort_by(f64::total_cmp);
+        let part = |place: usize| 100.0 * (place + 1) as f64 / all.len() as f64;
+        let points = all.iter().enumerate().map(|(place, ms)| (part(place), *ms)).collect();
+        Line { name: name.to_owned(), points, is_bound: false }
+    };
+    let mut lines: Vec<Line> = standstills.into_iter().map(line).collect();
+    lines.sort_by_key(|line| !line.name.starts_with("genwatch"));
+    lines
 }
 
 fn scale_lines(scale: &Value) -> Vec<Line> {

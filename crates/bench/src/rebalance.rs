@@ -205,7 +205,7 @@ impl<'a> Bench<'a> {
         members.end()?;
         let mut kinds: Vec<&'static str> = Vec::new();
         for event in &events {
-            if !kinds.contains(&event.kind) {
+            if !event.kind.is_empty() && !kinds.contains(&event.kind) {
                 kinds.push(event.kind);
             }
         }

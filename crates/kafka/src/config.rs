@@ -16,8 +16,13 @@ use super::properties::Properties;
 /// consumers wait.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `session.timeout.ms`: how soon a crash is noticed. librdkafka's default of 45 s is too long for an alarm.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// `session.timeout.ms`: how soon a crash is noticed. librdkafka's default of 45 s is too long for an alarm; brokers allow
+/// no less (`group.min.session.timeout.ms`).
+const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// How often a member of the group sends a heartbeat, by which it hears of a rebalance.
+pub(super) const PULSE: Duration = Duration::from_millis(100);
+/// `heartbeat.interval.ms`: a little less, so that each pulse makes one.
+const HEARTBEAT_MS: &str = "90";
 
 /// What one answer to a fetch may hold, of all partitions together. librdkafka lowers its default to the size of its
 /// queue, and after a full queue always asks for the same partitions first (2.12.1, `rd_kafka_conf_finalize`,
@@ -67,7 +72,7 @@ impl Connection {
     ) -> Result<(), ConfigError> {
         self.try_out::<BaseConsumer<_>>(self.group_consumer(group, protocol))?;
         if transactional {
-            self.try_out::<BaseProducer<_>>(self.transactional_producer(group))?;
+            self.try_out::<BaseProducer<_>>(self.transactional_producer(group, "instance"))?;
         }
         Ok(())
     }
@@ -179,7 +184,9 @@ impl Connection {
             .set("group.protocol", protocol.as_str());
         if protocol == GroupProtocol::Classic {
             config.set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string());
-            config.set("heartbeat.interval.ms", "2000");
+            config.set("heartbeat.interval.ms", HEARTBEAT_MS);
+            // Its log tells when the member joins the group anew.
+            config.set("debug", "cgrp");
             config.set("partition.assignment.strategy", "cooperative-sticky");
         }
         let mut config = self.complete(config);
@@ -197,6 +204,9 @@ impl Connection {
         let mut config = self.group_consumer(group, GroupProtocol::Classic);
         if self.property("partition.assignment.strategy").is_none() {
             config.set("partition.assignment.strategy", "roundrobin");
+        }
+        if self.property("debug").is_none() {
+            config.remove("debug");
         }
         config
     }
@@ -218,10 +228,11 @@ impl Connection {
     }
 
     /// Configures the producer of a worker whose commits are transactions. One id per process: fencing uses the group's
-    /// generation (KIP-447), so ids needn't be stable; with the group as prefix, one ACL fits all workers.
+    /// generation (KIP-447), so ids needn't be stable; with the group as prefix, one ACL fits all workers. Who takes over
+    /// from a process that has died registers its id, which ends what it has left open.
     #[must_use]
-    pub(crate) fn transactional_producer(&self, group: &str) -> ClientConfig {
-        self.transactional_producer_as(&format!("{group}-{}", uuid::Uuid::new_v4()))
+    pub(crate) fn transactional_producer(&self, group: &str, instance: &str) -> ClientConfig {
+        self.transactional_producer_as(&format!("{group}-{instance}"))
     }
 
     /// Configures a producer with this transactional id: it fences earlier ones that have it.

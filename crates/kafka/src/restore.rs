@@ -11,18 +11,24 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use genwatch_core::engine::commit::Delivery;
+use genwatch_core::engine::note::Note;
 use genwatch_core::engine::restore::{Answer, AskId, Fault, Question, StateFold};
 use genwatch_core::engine::start::{self, Log};
 use genwatch_core::handler::Stored;
 use genwatch_core::types::{Offset, PartitionId, TopicId};
+use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::admin::{Cluster, ClusterError};
+use super::commit::deliveries::Deliveries;
+use super::commit::{CommitError, make_producer};
 use super::config::{Connection, Context, Isolation};
 use super::consumer::{Consumer, Event, GroupOffset, Handle, Record};
 use super::error::ClientError;
+use super::native::members::members;
 use super::topic_watch::{TopicWatch, TopicsFound};
 use super::topics::HandlerTopics;
 
@@ -37,6 +43,13 @@ const OFFSETS_TIMEOUT: Duration = Duration::from_millis(300);
 const ONE_BY_ONE: usize = 4;
 /// How long to wait before asking an unanswered question again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How long a partition waits for a transaction before it's asked whose that is: the coordinator ends those of the living
+/// within a few milliseconds.
+const SETTLES: Duration = Duration::from_millis(200);
+/// How long to wait before asking that again.
+const ASK_WHOSE_AGAIN: Duration = Duration::from_secs(1);
+/// How long ending a dead owner's transaction may take: other questions wait meanwhile.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest sleep.
 const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
 
@@ -99,21 +112,28 @@ impl<B: Stored> Restorer<B> {
     ) -> Result<Restorer<B>, ClientError> {
         let uncommitted =
             connection.reader(group, Isolation::Uncommitted).create_with_context(Context::default())?;
-        let reader = connection.reader(group, Isolation::Committed);
+        let mut reader = connection.reader(group, Isolation::Committed);
+        if connection.property("fetch.wait.max.ms").is_none() {
+            // A broker says that a partition ends after it has waited for more so long.
+            reader.set("fetch.wait.max.ms", "5");
+        }
         let (questions, incoming) = crossbeam_channel::unbounded::<Asked>();
         let (answers, outcomes) = crossbeam_channel::unbounded();
         let forgotten = Arc::<Mutex<BTreeSet<AskId>>>::default();
         let channels = Channels { incoming, answers, waker, forgotten: Arc::clone(&forgotten) };
-        let (topics, connection) = (topics.clone(), connection.clone());
+        let (topics, connection, group) = (topics.clone(), connection.clone(), group.to_owned());
         let thread = std::thread::Builder::new().name("restorer".to_owned()).spawn(move || {
             // Created here, as it wakes the thread that polls it.
             match Consumer::new(&reader, &topics.state, std::thread::current()) {
-                Ok(client) => {
-                    let clients = Clients { reader: client, uncommitted, handle, topics, connection };
+                Ok(mut client) => {
+                    client.know_topic(REQUEST_TIMEOUT);
+                    let clients = Clients { reader: client, uncommitted, handle, topics, connection, group };
                     let companions = clients.topics.companions().into_iter().map(|topic| (topic, partitions));
                     let companions = companions.collect();
                     let watch = TopicWatch::new(&clients.topics);
-                    Work { channels, clients, reader, companions, watch, open: BTreeMap::new() }.run();
+                    clients.connect(partitions);
+                    let (open, fenced) = (BTreeMap::new(), BTreeSet::new());
+                    Work { channels, clients, reader, companions, watch, open, fenced }.run();
                 }
                 Err(error) => channels.send(Err(error.into())),
             }
@@ -185,6 +205,7 @@ struct Clients {
     handle: Arc<Handle>,
     topics: HandlerTopics,
     connection: Connection,
+    group: String,
 }
 
 struct Work<B> {
@@ -196,6 +217,8 @@ struct Work<B> {
     /// Configuration of the reader.
     reader: ClientConfig,
     open: BTreeMap<AskId, Open<B>>,
+    /// Instances that have died, and whose transactions were ended.
+    fenced: BTreeSet<String>,
 }
 
 /// An unanswered question.
@@ -207,6 +230,8 @@ struct Open<B> {
     due: Instant,
     /// For [`Question::States`], once it's known how far to read.
     reading: Option<Reading<B>>,
+    /// A transaction may hold it up: when to ask whose that is.
+    held_up: Option<Instant>,
 }
 
 /// The states of one partition that were read so far.
@@ -216,6 +241,10 @@ struct Reading<B> {
 }
 
 impl<B> Open<B> {
+    fn new(partition: PartitionId, question: Question, now: Instant) -> Open<B> {
+        Open { partition, question, asked: now, told: now, due: now, reading: None, held_up: None }
+    }
+
     /// Schedules a retry; logs a long wait now and then.
     fn wait(&mut self, what: &str, why: &dyn std::fmt::Display) {
         self.due = Instant::now() + RETRY_AFTER;
@@ -244,9 +273,7 @@ impl<B: Stored> Work<B> {
         loop {
             match self.channels.incoming.try_recv() {
                 Ok((ask, partition, question)) => {
-                    let now = Instant::now();
-                    let open = Open { partition, question, asked: now, told: now, due: now, reading: None };
-                    self.open.insert(ask, open);
+                    self.open.insert(ask, Open::new(partition, question, Instant::now()));
                 }
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
@@ -260,6 +287,7 @@ impl<B: Stored> Work<B> {
         self.committed()?;
         self.begin_reading()?;
         self.read()?;
+        self.end_what_the_dead_left_open();
         self.log()?;
         self.owners();
         if let Some(found) = self.watch.look(&self.clients.uncommitted) {
@@ -280,6 +308,7 @@ impl<B: Stored> Work<B> {
     fn renew_reader(&mut self) -> Result<(), RestoreError> {
         let reader = Consumer::new(&self.reader, &self.clients.topics.state, std::thread::current());
         self.clients.reader = reader?;
+        self.clients.reader.know_topic(REQUEST_TIMEOUT);
         for open in self.open.values_mut() {
             open.reading = None;
         }
@@ -363,6 +392,7 @@ impl<B: Stored> Work<B> {
             Err(why) => {
                 for (ask, _) in &due {
                     self.wait(*ask, "its committed offset", &why);
+                    self.held_up(*ask);
                 }
                 // One unstable offset blocks the answer for all.
                 for (ask, partition) in due.iter().take(if due.len() > 1 { ONE_BY_ONE } else { 0 }) {
@@ -446,6 +476,7 @@ impl<B: Stored> Work<B> {
         }
         for (_, open) in reading.values_mut() {
             open.wait("the end of a transaction in the state topic", &"nothing arrives");
+            open.held_up.get_or_insert(open.asked + SETTLES);
         }
         for (ask, partition, fault) in done {
             self.clients.reader.remove(&[partition])?;
@@ -454,6 +485,49 @@ impl<B: Stored> Work<B> {
             self.answer(ask, fault.map_or(Answer::States(states), Answer::Never));
         }
         Ok(())
+    }
+
+    fn held_up(&mut self, ask: AskId) {
+        if let Some(open) = self.open.get_mut(&ask) {
+            open.held_up.get_or_insert(open.asked + SETTLES);
+        }
+    }
+
+    /// A dead owner's open transaction would hold its partitions up until it times out. Registering the transactional id
+    /// again ends it at once (KIP-98). Whose id that is, the last committed offset says; and of who is still a member of the
+    /// group, nothing is ended ([`Note::departed`]).
+    fn end_what_the_dead_left_open(&mut self) {
+        let now = Instant::now();
+        let is_due = |open: &&mut Open<B>| open.held_up.is_some_and(|due| due <= now);
+        let mut partitions = Vec::new();
+        for open in self.open.values_mut().filter(is_due) {
+            open.held_up = Some(now + ASK_WHOSE_AGAIN);
+            partitions.push(open.partition);
+        }
+        if partitions.is_empty() {
+            return;
+        }
+        let departed = match self.clients.departed(&partitions) {
+            Ok(departed) => departed,
+            Err(error) => {
+                tracing::debug!(%error, "it isn't known whose transaction holds partitions up");
+                return;
+            }
+        };
+        for instance in
+            departed.into_iter().filter(|instance| !self.fenced.contains(instance)).collect::<Vec<_>>()
+        {
+            match self.clients.end_transaction(&instance) {
+                Ok(()) => {
+                    tracing::info!(
+                        instance,
+                        "a worker that is gone had left a transaction open: it is ended"
+                    );
+                    self.fenced.insert(instance);
+                }
+                Err(error) => tracing::debug!(%error, instance, "its transaction isn't ended yet"),
+            }
+        }
     }
 
     fn log(&mut self) -> Result<(), RestoreError> {
@@ -506,7 +580,48 @@ enum NotGrown {
     Ever(String),
 }
 
+/// Connections to so many partitions' leaders are opened at start: each has as many brokers as others, or fewer.
+const CONNECTED: usize = 12;
+
 impl Clients {
+    /// Opens the connections by which a partition's start is asked for, so that the first one doesn't wait for them.
+    fn connect(&self, partitions: usize) {
+        for topic in [&self.topics.state, &self.topics.readings] {
+            for partition in (0..partitions.min(CONNECTED)).filter_map(|id| i32::try_from(id).ok()) {
+                if let Err(error) = self.uncommitted.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
+                    tracing::debug!(%error, topic, "not connected yet");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The instances that committed these partitions' offsets last and whose members are gone.
+    fn departed(&self, partitions: &[PartitionId]) -> Result<BTreeSet<String>, ClientError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&self.topics.readings, partition.0);
+        }
+        // As a reader of uncommitted records it gets the last committed offset, whatever is pending.
+        let committed = self.uncommitted.committed_offsets(list, REQUEST_TIMEOUT)?;
+        let members = members(&self.uncommitted, &self.group, REQUEST_TIMEOUT)?;
+        let ids = || members.iter().map(|member| member.id.as_str());
+        // A list without ourselves isn't one of this group as we know it.
+        let is_ours = self.handle.member().is_some_and(|me| ids().any(|id| *id == *me.id));
+        let notes =
+            committed.elements().iter().filter_map(|of| Note::parse(of.metadata())).collect::<Vec<_>>();
+        let departed = notes.iter().filter(|_| is_ours).filter_map(|note| note.departed(ids()));
+        Ok(departed.map(str::to_owned).collect())
+    }
+
+    /// Ends the transaction that an instance has left open, if any.
+    fn end_transaction(&self, instance: &str) -> Result<(), CommitError> {
+        let config = self.connection.transactional_producer(&self.group, instance);
+        let begun = Instant::now();
+        let enough = || begun.elapsed() > FENCE_TIMEOUT;
+        make_producer(&config, &Deliveries::default(), Delivery::ExactlyOnce, enough).map(drop)
+    }
+
     /// Asks whether these topics have the partition, which they are not known to have, and grows those that don't.
     /// Returns each topic's partition count.
     fn grow(&self, lacking: &[String], partition: PartitionId) -> Result<Vec<(String, usize)>, NotGrown> {
@@ -619,7 +734,7 @@ mod tests {
     fn a_question_without_an_answer_is_asked_again_a_little_later() {
         let now = Instant::now();
         let (partition, question) = (PartitionId(0), Question::Committed);
-        let mut open: Open<()> = Open { partition, question, asked: now, told: now, due: now, reading: None };
+        let mut open: Open<()> = Open::new(partition, question, now);
         open.wait("its committed offset", &"the coordinator is away");
         assert!(open.due > now && open.due <= Instant::now() + RETRY_AFTER);
     }

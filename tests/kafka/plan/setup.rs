@@ -146,16 +146,16 @@ impl Setup {
                 lanes = 64;
                 setup.feed.rate = random.random_range(600.0..=1_000.0);
                 setup.quota = Some(format!("consumer_byte_rate={}", random.random_range(40_000..=60_000)));
-                // Small fetches: after a large one the broker is silent for many seconds.
-                setup.options.splice(..0, ["-X".to_owned(), "fetch.message.max.bytes=10000".to_owned()]);
+                // Small fetches: after a large one the broker is silent for seconds.
+                setup.options.splice(..0, ["-X".to_owned(), "fetch.message.max.bytes=2000".to_owned()]);
             }
             Limit::Produce => {
                 lanes = 64;
                 setup.feed.stormy = true;
                 setup.feed.rate = random.random_range(400.0..=700.0);
                 setup.quota = Some(format!("producer_byte_rate={}", random.random_range(40_000..=60_000)));
-                // Small transactions: after a large one the broker is silent for many seconds.
-                setup.options.splice(..0, ["--max-in-flight".to_owned(), "100".to_owned()]);
+                // Small transactions: after a large one the broker is silent for seconds.
+                setup.options.splice(..0, ["--max-in-flight".to_owned(), "24".to_owned()]);
             }
             Limit::None => {
                 lanes = 2;

@@ -6,7 +6,8 @@
 //! ```text
 //! exactly-once   begin ─► write all ─► offsets ─► end ─► done
 //!                   any of these refused ─► confirm ─► abort
-//!                   the producer broken, or some record unconfirmed ─► discard it
+//!                   some record unconfirmed ─► abort ─► discard the producer
+//!                   the producer broken ─► discard it
 //!                   no answer to `end` ─► discard ─► register another ─► find our token
 //! at-least-once  write all but states ─► flush ─► write states ─► flush ─► offsets ─► done
 //!                   any of these refused ─► purge
@@ -160,6 +161,8 @@ enum Step {
     End,
     Confirm(Ended),
     Abort(Ended),
+    /// What another producer would have to wait for.
+    AbortAndDiscard(Ended),
     Purge(Ended),
     Discard(Ended),
     /// We asked the broker to end the transaction and got no answer.
@@ -199,7 +202,7 @@ impl Attempt {
             Step::Offsets => Call::Offsets,
             Step::End => Call::End,
             Step::Confirm(_) => Call::Confirm,
-            Step::Abort(_) => Call::Abort,
+            Step::Abort(_) | Step::AbortAndDiscard(_) => Call::Abort,
             Step::Purge(_) => Call::Purge,
             Step::Discard(_) | Step::DiscardInDoubt(_) => Call::Discard,
             Step::Register(_) => Call::Register,
@@ -226,7 +229,8 @@ impl Attempt {
             (Step::End, CallResult::Rejected) => Step::Confirm(Ended::Rejected),
             (Step::End, answer) => Step::DiscardInDoubt(refusal(answer)),
             (Step::Confirm(ended), CallResult::Done) => Step::Abort(ended),
-            (Step::Confirm(ended), _) => Step::Discard(ended),
+            (Step::Confirm(ended), _) => Step::AbortAndDiscard(ended),
+            (Step::AbortAndDiscard(ended), _) => Step::Discard(ended),
             // If we can't abort, the broker does, when the next producer registers or the transaction times out.
             (Step::Abort(ended), CallResult::Done) => Step::Ended(ended),
             (Step::Abort(ended), _) => Step::Discard(ended),
@@ -323,7 +327,10 @@ mod tests {
                     made[done + 1..].to_vec()
                 };
                 assert_eq!(after(&[DONE, DONE]), [Call::Confirm, Call::Abort]);
-                assert_eq!(after(&[CallResult::Broken, DONE]), [Call::Confirm, Call::Discard]);
+                assert_eq!(
+                    after(&[CallResult::Broken, DONE, DONE]),
+                    [Call::Confirm, Call::Abort, Call::Discard]
+                );
                 assert_eq!(
                     after(&[DONE, CallResult::Overdue, DONE]),
                     [Call::Confirm, Call::Abort, Call::Discard]

@@ -55,6 +55,8 @@ pub use slot::{SlotStatus, SlotView};
 const NO_ASSIGNMENT_TIMEOUT: i64 = 10_000;
 /// How long the next commit waits after a refused one, in milliseconds.
 const COMMIT_BACKOFF: i64 = 100;
+/// The same, if only the generation was out of date: that is over in a moment.
+const GENERATION_BACKOFF: i64 = 5;
 /// How long a partition may wait for its last commit after its drain timeout, in milliseconds.
 const LAST_COMMIT: i64 = 3_000;
 /// How long a refused seek waits before it is repeated, in milliseconds.
@@ -660,7 +662,8 @@ impl<H: Handler> Engine<H> {
     /// Takes note that the commit was refused. `published`: its effects are durable all the same.
     pub fn refused(&mut self, id: CommitId, refusal: Refusal, published: bool) {
         let committing = self.committing.take_if(|committing| committing.id == id);
-        self.commit_not_before = self.now.mono.after(COMMIT_BACKOFF);
+        let backoff = if refusal == Refusal::StaleGeneration { GENERATION_BACKOFF } else { COMMIT_BACKOFF };
+        self.commit_not_before = self.now.mono.after(backoff);
         self.pool.refused(id, published, refusal == Refusal::Overdue);
         // We hear of a loss of partitions that stay ours, or of a new membership. Of draining partitions we hear
         // nothing.

@@ -222,8 +222,12 @@ mod tests {
     }
 
     fn committed(offset: i64, topic: &str) -> Option<CommittedOffset> {
-        let note =
-            (topic != "nobody").then(|| Note { token: "m/1".to_owned(), topic: id(topic), event_time: None });
+        let note = (topic != "nobody").then(|| Note {
+            token: "m/1".to_owned(),
+            topic: id(topic),
+            event_time: None,
+            member: None,
+        });
         Some(CommittedOffset { offset: Offset(offset), note })
     }
 

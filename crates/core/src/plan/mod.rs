@@ -147,7 +147,7 @@ pub fn plan(measurements: &Measurements, target_rate: Option<f64>) -> Result<Pla
     let present = Dealt::among(workers, &model);
     let bound = limits::binding(&model, present, None);
     let capacity = bound.capacity;
-    let drain = drain(&model, measurements, capacity);
+    let drain = drain(&model, measurements, bound);
     let demand = arrival.max(target_rate);
     // Less arrives than could be processed, and what waits gets less.
     let is_free = demand < USED * capacity && drain.seconds.is_some() && model.external.is_none();
@@ -193,8 +193,8 @@ const UNDER_WAY: f64 = 1.0;
 const LEAST_SPARE: f64 = 0.01;
 
 /// When the last partition is worked off. Each worker shares its capacity out among its partitions, and no more than
-/// the group's capacity is there for all.
-fn drain(model: &Model, measurements: &Measurements, capacity: f64) -> Drain {
+/// the group's capacity is there for all. A hot generator's partition goes on as it does, whatever the others leave.
+fn drain(model: &Model, measurements: &Measurements, bound: Bound) -> Drain {
     let of_worker = model.of_worker();
     let mut last = Drain { seconds: Some(0.0), partition: None };
     let mut take = |lag: f64, arrival: f64, capacity: f64, partition: Option<usize>| {
@@ -220,6 +220,11 @@ fn drain(model: &Model, measurements: &Measurements, capacity: f64) -> Drain {
         let fullest = held().max_by(|(_, one), (_, other)| one.lag.total_cmp(&other.lag));
         take(lag, arrival, of_worker, fullest.map(|(partition, _)| partition));
     }
-    take(model.lag, model.arrival, capacity, None);
+    if bound.limit == Limit::HotGenerator {
+        for (partition, load) in measurements.partitions.iter().enumerate() {
+            take(load.lag, load.arrival, load.done, Some(partition));
+        }
+    }
+    take(model.lag, model.arrival, bound.capacity, None);
     last
 }

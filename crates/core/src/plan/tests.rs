@@ -189,6 +189,20 @@ fn a_hot_generator_is_not_worked_faster_by_anything() {
 }
 
 #[test]
+fn a_hot_generators_partition_is_worked_off_as_fast_as_it_goes() {
+    let world = World { workers: 3, lanes: 64, hot: 0.6, arrival: 0.0, ..World::default() };
+    let mut measured = world.measure();
+    // All but the hot generator's partition are done with.
+    for load in &mut measured.partitions {
+        (load.lag, load.done) = (0.0, 0.0);
+    }
+    (measured.partitions[4].lag, measured.partitions[4].done) = (5000.0, 500.0);
+    let told = plan(&measured, None).unwrap();
+    assert!(near(told.drain_seconds.unwrap(), 10.0), "{told:?}");
+    assert_eq!(told.drain_partition, Some(4));
+}
+
+#[test]
 fn what_says_nothing_is_refused() {
     assert_eq!(plan(&Measurements::default(), None), Err(PlanError::NoWorkers));
     let mut measured = World::default().measure();

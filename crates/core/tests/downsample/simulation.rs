@@ -409,6 +409,7 @@ impl Simulation {
                     token: format!("67e55044-10b1-426f-9247-bb680e5fe0c8/{}", commit.id.0),
                     topic: part.topic.clone(),
                     event_time: part.event_time,
+                    member: None,
                 };
                 partition.committed = Some((part.offset.0, note.to_string()));
             }

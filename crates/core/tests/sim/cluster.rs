@@ -14,6 +14,7 @@ use genwatch_core::types::{GeneratorId, Offset, TopicId};
 use genwatch_oracle::{Meaning, Oracle};
 use serde_json::Value;
 
+use crate::group::{Group, MemberId};
 use crate::invariants::{Violation, ensure};
 use crate::judge::{AtLeastOnce, ExactlyOnce};
 use crate::producer::{Producer, Request, Sent, Token};
@@ -51,6 +52,18 @@ struct Committed {
     /// Its metadata: the commit that wrote it, and the topic it belongs to.
     token: Token,
     topic: Option<TopicId>,
+    member: Option<MemberId>,
+}
+
+impl Committed {
+    fn note(&self) -> Note {
+        Note {
+            token: format!("{}/{}", self.token.replica, self.token.commit),
+            topic: self.topic.clone(),
+            event_time: None,
+            member: self.member.map(|MemberId(id)| id.to_string().into()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -250,13 +263,26 @@ impl Cluster {
         let is_stable = !self.producers.values().any(|producer| producer.holds_offset_of(partition));
         let noted = |committed: &Committed| CommittedOffset {
             offset: Offset(committed.offset),
-            note: Some(Note {
-                token: format!("{}/{}", committed.token.replica, committed.token.commit),
-                topic: committed.topic.clone(),
-                event_time: None,
-            }),
+            note: Some(committed.note()),
         };
         is_stable.then(|| self.partitions[partition as usize].committed.as_ref().map(noted))
+    }
+
+    /// A partition's new owner ends what its dead owner has left open, if that one is gone.
+    pub fn end_what_the_dead_left_open(&mut self, partition: i32, group: &Group) -> Result<bool, Violation> {
+        let Some(committed) = &self.partitions[partition as usize].committed else { return Ok(false) };
+        let Some(member) = committed.member else { return Ok(false) };
+        let members: Vec<String> = group.members().map(|MemberId(id)| id.to_string()).collect();
+        if committed.note().departed(members.iter().map(String::as_str)).is_none() {
+            return Ok(false);
+        }
+        let ended = self.producers.get_mut(&committed.token.replica).is_some_and(|one| one.fence(member));
+        ensure!(
+            !ended || !group.is_member(member),
+            Living,
+            "{member:?} is a member, and its transaction is ended"
+        );
+        Ok(ended)
     }
 
     /// The last step of a restore.
@@ -297,7 +323,8 @@ impl Cluster {
             Call::Offsets => {
                 let answer = producer.offsets(self.delivery, commit, request)?;
                 if (self.delivery, answer) == (Delivery::AtLeastOnce, Some(CallResult::Done)) {
-                    self.commit_offsets(&commit.parts, token)?;
+                    let member = request.member.ok().map(|(id, _)| id);
+                    self.commit_offsets(&commit.parts, token, member)?;
                 }
                 answer
             }
@@ -340,8 +367,8 @@ impl Cluster {
     pub fn turn(&mut self, now: i64, timeout: i64) -> Result<(), Violation> {
         let mut producers = std::mem::take(&mut self.producers);
         for producer in producers.values_mut() {
-            if let Some((parts, token)) = producer.complete() {
-                self.make_visible(&parts, token)?;
+            if let Some((parts, token, member)) = producer.complete() {
+                self.make_visible(&parts, token, member)?;
             }
             producer.end_overdue(now, timeout);
             self.deliver(producer, 1)?;
@@ -405,7 +432,12 @@ impl Cluster {
         Ok(())
     }
 
-    fn make_visible(&mut self, parts: &[CommitPart], token: Token) -> Result<(), Violation> {
+    fn make_visible(
+        &mut self,
+        parts: &[CommitPart],
+        token: Token,
+        member: Option<MemberId>,
+    ) -> Result<(), Violation> {
         for part in parts {
             let partition = &mut self.partitions[part.partition.0 as usize];
             if part.topic.as_ref() == Some(&self.topic) {
@@ -415,12 +447,17 @@ impl Cluster {
                 part.effects.iter().for_each(|effect| partition.store(effect));
             }
             let (offset, topic) = (part.offset.0, part.topic.clone());
-            partition.committed = Some(Committed { offset, token, topic });
+            partition.committed = Some(Committed { offset, token, topic, member });
         }
         Ok(())
     }
 
-    fn commit_offsets(&mut self, parts: &[CommitPart], token: Token) -> Result<(), Violation> {
+    fn commit_offsets(
+        &mut self,
+        parts: &[CommitPart],
+        token: Token,
+        member: Option<MemberId>,
+    ) -> Result<(), Violation> {
         for part in parts {
             let partition = &mut self.partitions[part.partition.0 as usize];
             let (offset, topic) = (part.offset.0, part.topic.clone());
@@ -430,7 +467,7 @@ impl Cluster {
                 }
                 partition.check_renewed(offset)?;
             }
-            partition.committed = Some(Committed { offset, token, topic });
+            partition.committed = Some(Committed { offset, token, topic, member });
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ pub enum Invariant {
     Order,
     /// Only its owner commits a partition. (G4, G11)
     Owner,
+    /// Who takes a partition over ends no transaction of a member. (G4)
+    Living,
     /// Nothing is started or taken in after a revocation; nothing is committed after a loss. (G4)
     GivenUp,
     /// A partition is given back when none of its readings runs, its finished prefix is committed and no commit holds

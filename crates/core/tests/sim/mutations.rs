@@ -392,6 +392,13 @@ const MUTATIONS: &[Mutation<Invariant>] = &[
         caught_by: &[Effects, Letters],
     },
     Mutation {
+        name: "takes_a_member_for_dead",
+        file: "engine/note.rs",
+        before: "(!members.any(|id| id == member)).then(|| self.instance())",
+        after: "members.next().map(|_| member).map(|_| self.instance())",
+        caught_by: &[Living],
+    },
+    Mutation {
         name: "ends_a_transaction_without_its_offsets",
         file: "engine/commit.rs",
         before: "(Step::All, CallResult::Done) => Step::Offsets,",

@@ -62,6 +62,8 @@ enum Stage {
 struct Transaction {
     parts: Vec<CommitPart>,
     token: Token,
+    /// The membership that it belongs to: another one has another transactional id.
+    member: Option<MemberId>,
     begun: i64,
     stage: Stage,
     /// Its first record is taken for a repeat and isn't written.
@@ -105,8 +107,10 @@ impl Producer {
             return Some(CallResult::Broken);
         }
         let (parts, begun, swallowed) = (commit.parts.clone(), request.now, self.given_up);
+        let member = request.member.ok().map(|(id, _)| id);
         self.given_up = false;
-        self.transaction = Some(Transaction { parts, token, begun, stage: Stage::Open(0), swallowed });
+        self.transaction =
+            Some(Transaction { parts, token, member, begun, stage: Stage::Open(0), swallowed });
         Some(CallResult::Done)
     }
 
@@ -248,7 +252,7 @@ impl Producer {
     }
 
     /// The brokers complete a transaction whose end was requested.
-    pub fn complete(&mut self) -> Option<(Vec<CommitPart>, Token)> {
+    pub fn complete(&mut self) -> Option<(Vec<CommitPart>, Token, Option<MemberId>)> {
         let transaction = self.transaction.as_mut().filter(|one| one.stage == Stage::Ending)?;
         transaction.stage = Stage::Committed;
         let mut parts = transaction.parts.clone();
@@ -256,7 +260,15 @@ impl Producer {
         if let Some(part) = first {
             part.effects = Arc::new(part.effects[1..].to_vec());
         }
-        Some((parts, transaction.token))
+        Some((parts, transaction.token, transaction.member))
+    }
+
+    /// Somebody registers the transactional id of a membership that they take for gone. Returns whether that ended a
+    /// transaction.
+    pub fn fence(&mut self, member: MemberId) -> bool {
+        let is_its_own = self.transaction.as_ref().is_some_and(|one| one.member == Some(member));
+        let open = self.open().filter(|_| is_its_own);
+        open.map(|stage| *stage = Stage::Aborted).is_some()
     }
 
     /// The brokers abort a transaction that is open for too long.

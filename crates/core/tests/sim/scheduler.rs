@@ -153,10 +153,7 @@ impl World {
                 let index = self.rng.random_range(0..self.replicas.len());
                 match choice {
                     16..26 => self.serve_client(index),
-                    26..36 => self.with(index, |replica, around| {
-                        replica.restore(around);
-                        Ok(())
-                    })?,
+                    26..36 => self.with(index, Replica::restore)?,
                     36..56 => self.with(index, Replica::advance_commit)?,
                     _ => self.turn(index)?,
                 }
@@ -501,10 +498,7 @@ impl World {
             self.rebalance();
             for index in (0..self.replicas.len()).rev() {
                 self.serve_client(index);
-                self.with(index, |replica, around| {
-                    replica.restore(around);
-                    Ok(())
-                })?;
+                self.with(index, Replica::restore)?;
                 self.with(index, Replica::advance_commit)?;
                 self.turn(index)?;
             }

@@ -2,6 +2,7 @@
 //! worker gives up.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use genwatch_core::pool::{Commit, CommitPart};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use uuid::Uuid;
 
 use super::deliveries::{Deliveries, Letter};
 use super::retry::{Failure, Retry, overdue, refusal_of, rejection, transaction_failure};
@@ -25,15 +27,24 @@ use crate::native;
 
 /// How long one request for the group's offsets may take when they decide how a commit in doubt ended.
 const OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the coordinator has to finish an abort before another producer is registered. If that comes too early, it is
+/// refused and librdkafka waits half a second (`rd_kafka_idemp_pid_timer_restart`, 2.12.1).
+const ABORT_SETTLES: Duration = Duration::from_millis(80);
+/// How long a group's rebalance usually takes at most, until it has a generation.
+const JOINS_WITHIN: Duration = Duration::from_millis(500);
 /// How long the producer may not know a partition that the topic is said to have.
 const GROWTH_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Work {
     pub(super) setup: Setup,
     flags: Flags,
+    /// Distinguishes the commits of this membership from all others; the producer's transactional id ends with it.
+    instance: Uuid,
     /// `None` if the last one broke; the next commit creates another.
     producer: Option<ThreadedProducer<Deliveries>>,
     deliveries: Deliveries,
+    /// When the last transaction was aborted.
+    aborted: Option<Instant>,
     /// When the commit under way began.
     begun: Instant,
     standstill: Standstill,
@@ -57,8 +68,10 @@ impl Work {
         Work {
             setup: setup.clone(),
             flags: flags.clone(),
+            instance: setup.instances.first(),
             producer,
             deliveries,
+            aborted: None,
             begun: Instant::now(),
             standstill: Standstill::new(setup.doubtful_standstill),
             stood_still: Cell::new(false),
@@ -72,6 +85,7 @@ impl Work {
     pub(super) fn make<O: Output>(&mut self, mut attempt: Attempt, sealed: &Sealed<O>) -> Outcome {
         let (id, begun) = (sealed.commit.id, Instant::now());
         self.deliveries.reset();
+        self.commit_as(self.setup.instances.of(&sealed.fence.member));
         if self.flags.renew.swap(false, Ordering::Relaxed) || self.may_have_asked_twice() {
             self.producer = None;
         }
@@ -81,7 +95,11 @@ impl Work {
         let ended = loop {
             match attempt.next() {
                 Next::Ended(ended) => break ended,
-                Next::Call(call) => attempt.answered(self.call(call, sealed)),
+                Next::Call(call) => {
+                    let answer = self.call(call, sealed);
+                    tracing::trace!(commit = id.0, ?call, ?answer, since = ?begun.elapsed(), "committing");
+                    attempt.answered(answer);
+                }
             }
         };
         let reason = std::mem::take(&mut self.reason);
@@ -94,6 +112,13 @@ impl Work {
             Ended::Rejected => Outcome::Fatal(self.rejection.take().unwrap_or(CommitError::Producer(reason))),
             Ended::InDoubt => Outcome::Fatal(CommitError::InDoubt(reason)),
         }
+    }
+
+    fn commit_as(&mut self, instance: Uuid) {
+        if instance != self.instance && self.setup.delivery == Delivery::ExactlyOnce {
+            self.producer = None;
+        }
+        self.instance = instance;
     }
 
     /// Whether a coordinator request of the producer may still be in flight because its connection broke and the
@@ -158,11 +183,21 @@ impl Work {
     /// Creates a producer if there is none: registers the same transactional id again, which ends what the previous one
     /// left open. Waits out outages.
     fn have_producer(&mut self) -> Result<(), Failure> {
+        if self.producer.is_some() {
+            return Ok(());
+        }
+        if let Some(settled) = self.aborted.take().map(|aborted| aborted + ABORT_SETTLES) {
+            std::thread::sleep(settled.saturating_duration_since(Instant::now()));
+        }
+        let mut config = self.setup.config.clone();
+        if self.setup.delivery == Delivery::ExactlyOnce {
+            config.set("transactional.id", format!("{}-{}", self.setup.encoder.group, self.instance));
+        }
         while self.producer.is_none() {
             if let Some(answer) = self.interruption() {
                 return Err(Failure::new(answer, "the commit is given up"));
             }
-            match make_producer(&self.setup.config, &self.deliveries, self.setup.delivery, || {
+            match make_producer(&config, &self.deliveries, self.setup.delivery, || {
                 self.interruption().is_some()
             }) {
                 Ok(producer) => self.producer = Some(producer),
@@ -198,15 +233,20 @@ impl Work {
 
     /// Returns the commit token, which the commit's offsets carry so that its outcome can be found out later.
     fn token<O>(&self, commit: &Commit<O>) -> String {
-        format!("{}/{}", self.setup.instance, commit.id.0)
+        format!("{}/{}", self.instance, commit.id.0)
     }
 
-    fn noted<O>(&self, commit: &Commit<O>) -> Vec<NotedOffset> {
+    fn noted<O>(&self, commit: &Commit<O>, fence: &Fence) -> Vec<NotedOffset> {
         let token = self.token(commit);
         let noted = |part: &CommitPart<O>| NotedOffset {
             partition: part.partition,
             offset: part.offset,
-            note: Note { token: token.clone(), topic: part.topic.clone(), event_time: part.event_time },
+            note: Note {
+                token: token.clone(),
+                topic: part.topic.clone(),
+                event_time: part.event_time,
+                member: Some(Arc::clone(&fence.member)),
+            },
         };
         commit.parts.iter().map(noted).collect()
     }
@@ -259,8 +299,20 @@ impl Work {
         self.stood_still.set(self.standstill.noticed(clock::both()) || self.stood_still.get());
     }
 
+    /// Lets a rebalance give out its generation: offsets under the one before would be refused, and with them the effects.
+    fn wait_while_joining(&self) {
+        let begun = Instant::now();
+        while self.setup.handle.is_joining()
+            && begun.elapsed() < JOINS_WITHIN
+            && self.interruption().is_none()
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn offsets<O>(&self, commit: &Commit<O>, fence: &Fence) -> Result<(), Failure> {
-        let offsets = self.noted(commit);
+        self.wait_while_joining();
+        let offsets = self.noted(commit, fence);
         if self.setup.delivery == Delivery::AtLeastOnce {
             let committed = self.setup.handle.commit(&offsets, fence);
             return committed
@@ -298,7 +350,8 @@ impl Work {
     }
 
     /// Aborts the transaction. If that fails permanently, the transaction timeout does it.
-    fn abort(&self) -> Result<(), Failure> {
+    fn abort(&mut self) -> Result<(), Failure> {
+        self.aborted = Some(Instant::now());
         let producer = self.producer()?;
         // Whatever the cluster says: an interrupted abort would block every later transaction.
         self.retry_until(

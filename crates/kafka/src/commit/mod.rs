@@ -5,11 +5,12 @@
 //!
 //! It waits out outages: it repeats a call until the call succeeds, is refused, or the worker gives up.
 //!
-//! * `calls`: the calls, each waited for. * `retry`: what librdkafka's codes mean for them. * `deliveries`: what
+//! * `calls`: the calls, each waited for. * `instances`: who commits. * `retry`: what librdkafka's codes mean for them. * `deliveries`: what
 //!   became of records.
 
 mod calls;
 pub(crate) mod deliveries;
+mod instances;
 pub(crate) mod retry;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ use crate::throttle::Throttle;
 use crate::topics::HandlerTopics;
 use calls::Work;
 use deliveries::Deliveries;
+use instances::Instances;
 use retry::{Retry, reason};
 
 /// How long one step waits before it checks whether to give up.
@@ -133,8 +135,7 @@ struct Setup {
     handle: Arc<Handle>,
     delivery: Delivery,
     encoder: Encoder,
-    /// Distinguishes this process's commits from all others.
-    instance: uuid::Uuid,
+    instances: Instances,
     /// See [`Connection::doubtful_standstill`].
     doubtful_standstill: Duration,
     throttle: Throttle,
@@ -154,8 +155,9 @@ impl<O: Output> Committer<O> {
         handle: Arc<Handle>,
         waker: Thread,
     ) -> Result<Committer<O>, CommitError> {
+        let instances = Instances::new();
         let mut config = match delivery {
-            Delivery::ExactlyOnce => connection.transactional_producer(group),
+            Delivery::ExactlyOnce => connection.transactional_producer(group, &instances.first().to_string()),
             Delivery::AtLeastOnce => connection.producer(),
         };
         if connection.property("linger.ms").is_none() {
@@ -182,7 +184,7 @@ impl<O: Output> Committer<O> {
                 group: group.to_owned(),
                 worker: worker_name(),
             },
-            instance: uuid::Uuid::new_v4(),
+            instances,
             doubtful_standstill: connection.doubtful_standstill(),
             throttle,
         };

@@ -5,6 +5,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Thread;
+use std::time::Instant;
 
 use genwatch_core::types::PartitionId;
 use rdkafka::bindings as sys;
@@ -18,10 +19,14 @@ use crate::throttle::Throttle;
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     pub(super) rebalances: Mutex<Vec<Rebalance>>,
+    /// When the last of them came.
+    pub(super) stirred: Mutex<Option<Instant>>,
     pub(super) errors: Mutex<Vec<ClientError>>,
     /// Whether a KIP-848 heartbeat timed out.
     pub(super) heartbeat_late: AtomicBool,
     pub(super) closing: AtomicBool,
+    /// Whether the member is joining its group anew: see [`joins`].
+    pub(super) joining: AtomicBool,
     pub(super) throttle: Throttle,
 }
 
@@ -48,6 +53,7 @@ pub(super) extern "C" fn on_rebalance(
         let elements = if count == 0 { &[][..] } else { std::slice::from_raw_parts(list.elems, count) };
         (inbox, elements.iter().map(|element| PartitionId(element.partition)).collect::<Vec<_>>())
     };
+    *inbox.stirred.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     if inbox.closing.load(Ordering::Acquire) {
         // SAFETY: called by `rd_kafka_consumer_close` on our thread; unassigning is what it waits for.
         unsafe {
@@ -112,5 +118,43 @@ pub(super) extern "C" fn on_log(
         let inbox = unsafe { sys::rd_kafka_opaque(client).cast::<Inbox>().as_ref() };
         inbox.inspect(|inbox| inbox.heartbeat_late.store(true, Ordering::Release));
     }
+    if let Some(joining) = joins(&facility, &message) {
+        // SAFETY: as above.
+        let inbox = unsafe { sys::rd_kafka_opaque(client).cast::<Inbox>().as_ref() };
+        inbox.inspect(|inbox| inbox.joining.store(joining, Ordering::Release));
+    }
     crate::config::log(level, &facility, &message);
+}
+
+/// Whether the member is about to get another generation, as librdkafka 2.12.1 logs it with `debug=cgrp`
+/// (`rd_kafka_cgrp_set_join_state`); `None` if the line is about something else. There is no other sign of it.
+fn joins(facility: &str, message: &str) -> Option<bool> {
+    let states = message.split_once("changed join state ").filter(|_| facility == "CGRPJOINSTATE")?.1;
+    let (_, next) = states.split_once(" -> ")?;
+    Some(["init", "wait-join", "wait-metadata", "wait-sync"].contains(&next.split(' ').next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_joins_from_when_it_hears_of_a_rebalance_until_it_is_told_its_part() {
+        let line = |from: &str, to: &str| {
+            format!("[thrd:main]: Group \"g\" changed join state {from} -> {to} (state up)")
+        };
+        for (from, to, wanted) in [
+            ("steady", "init", true),
+            ("init", "wait-join", true),
+            ("wait-join", "wait-metadata", true),
+            ("wait-join", "wait-sync", true),
+            ("wait-sync", "wait-assign-call", false),
+            ("wait-sync", "wait-unassign-call", false),
+            ("wait-assign-call", "steady", false),
+        ] {
+            assert_eq!(joins("CGRPJOINSTATE", &line(from, to)), Some(wanted), "{from} {to}");
+        }
+        assert_eq!(joins("REJOIN", &line("steady", "init")), None);
+        assert_eq!(joins("CGRPJOINSTATE", "something else"), None);
+    }
 }

@@ -33,6 +33,8 @@ pub use super::batch::{Batch, Event, Record};
 use super::callbacks::{Inbox, on_error, on_log, on_queue_ready, on_rebalance, on_statistics};
 pub(crate) use super::handle::TransactionError;
 pub use super::handle::{GroupOffset, Handle, NotedOffset};
+use super::known_topic::KnownTopic;
+use super::pulse::Pulse;
 use super::revocation::Revocation;
 use crate::config::{Connection, GroupProtocol};
 use crate::error::ClientError;
@@ -64,6 +66,9 @@ pub struct Consumer {
     queue: NonNull<sys::rd_kafka_queue_t>,
     messages: Vec<*mut sys::rd_kafka_message_t>,
     subscribed: AtomicBool,
+    /// Of a group's member.
+    pulse: Option<Pulse>,
+    known: Option<KnownTopic>,
     /// By the classic protocol.
     revocation: Option<RefCell<Revocation>>,
     /// Unparked by librdkafka when the queue becomes non-empty; freed after the callback is disabled.
@@ -88,7 +93,9 @@ impl Consumer {
     ) -> Result<Consumer, ClientError> {
         let mut config = connection.group_consumer(group, protocol);
         Throttle::ask(connection, &mut config);
-        Consumer::new(&config, topic, waker)
+        let mut consumer = Consumer::new(&config, topic, waker)?;
+        consumer.pulse = Some(Pulse::start(consumer.handle())?);
+        Ok(consumer)
     }
 
     /// Creates the client; joins nothing yet.
@@ -147,6 +154,8 @@ impl Consumer {
             queue,
             messages: vec![ptr::null_mut(); BATCH],
             subscribed: AtomicBool::new(false),
+            pulse: None,
+            known: None,
             revocation: is_classic.then(RefCell::default),
             waker,
         })
@@ -156,6 +165,15 @@ impl Consumer {
     #[must_use]
     pub fn handle(&self) -> Arc<Handle> {
         Arc::clone(&self.handle)
+    }
+
+    /// Learns the leaders of the topic's partitions now and for good, so that reading one begins at once. Waits so long for a
+    /// broker at most.
+    pub(crate) fn know_topic(&mut self, patience: Duration) {
+        self.known = KnownTopic::of(&self.handle);
+        if let Some(topic) = &self.known {
+            topic.refresh(patience);
+        }
     }
 
     /// Joins the group for the topic.

@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use genwatch_core::engine::membership::{Fence, Member, Refusal};
@@ -53,6 +54,12 @@ impl Handle {
     #[must_use]
     pub fn has_member_id(&self) -> bool {
         GroupMetadata::of(self).is_some_and(|metadata| !metadata.id().is_empty())
+    }
+
+    /// Whether we are joining the group anew. What is committed meanwhile may come under a generation that is over.
+    #[must_use]
+    pub(crate) fn is_joining(&self) -> bool {
+        self.inbox.joining.load(Ordering::Acquire)
     }
 
     /// Commits offsets for the group, outside of any transaction.

@@ -2,6 +2,7 @@
 //!
 //! * [`consumer`]: the intake: batches, rebalances as plain values, transactional offsets.
 //! * [`groups`]: which consumer groups there are.
+//! * `known_topic`: a topic whose leaders a client knows. `pulse`: what makes rebalances short.
 //! * [`members`]: each partition's owner, under either group protocol.
 //! * [`producer`]: waits for deliveries and ends of transactions, without rust-rdkafka's pauses.
 //! * `request`: the common part of admin requests.
@@ -16,14 +17,17 @@ mod callbacks;
 pub mod consumer;
 pub mod groups;
 mod handle;
+mod known_topic;
 pub mod members;
 pub mod producer;
+mod pulse;
 mod request;
 mod revocation;
 pub mod subscriber;
 pub mod topics;
 
 /// A librdkafka object, destroyed when it goes out of scope.
+#[derive(Debug)]
 struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
 
 impl<T> Drop for Owned<T> {

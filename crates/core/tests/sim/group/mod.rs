@@ -150,6 +150,11 @@ impl Group {
         self.members.contains_key(&id)
     }
 
+    /// All members.
+    pub fn members(&self) -> impl Iterator<Item = MemberId> {
+        self.members.keys().copied()
+    }
+
     /// The owner of a partition.
     pub fn owner(&self, partition: i32) -> Option<MemberId> {
         self.owners.get(&partition).copied()

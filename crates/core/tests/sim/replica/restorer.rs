@@ -6,6 +6,8 @@ use genwatch_core::types::{GeneratorId, TopicId};
 use rand::Rng;
 
 use super::{Replica, Surroundings};
+use crate::invariants::Violation;
+use crate::trace::say;
 
 /// The answers about a partition.
 #[derive(Debug, Default)]
@@ -45,17 +47,17 @@ impl Restored {
 
 impl Replica {
     /// The restorer answers one question, if it can.
-    pub fn restore(&mut self, around: &mut Surroundings<'_>) {
+    pub fn restore(&mut self, around: &mut Surroundings<'_>) -> Result<(), Violation> {
         let open: Vec<AskId> = self.asked.keys().copied().collect();
         if open.is_empty() {
-            return;
+            return Ok(());
         }
         let ask = open[around.rng.random_range(0..open.len())];
         let (partition, question) = self.asked[&ask].clone();
         if around.blocked == Some(partition) {
-            return;
+            return Ok(());
         }
-        let cluster = &around.cluster;
+        let cluster = &mut around.cluster;
         let answer = match question {
             Question::Companions => Some(Answer::Companions),
             Question::Committed => cluster.stable_offset(partition).map(Answer::Committed),
@@ -68,6 +70,11 @@ impl Replica {
             self.asked.remove(&ask);
             self.restored.entry(partition).or_default().learn(&answer);
             self.answers.push((ask, answer));
+        } else if around.rng.random_bool(0.3)
+            && cluster.end_what_the_dead_left_open(partition, around.group)?
+        {
+            say!(around.trace, "r{} ends what the dead owner of {partition} has left open", self.id);
         }
+        Ok(())
     }
 }

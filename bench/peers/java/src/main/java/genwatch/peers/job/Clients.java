@@ -14,6 +14,11 @@ public final class Clients {
   /** How often effects and offsets are committed, by every peer in either delivery. */
   public static final int COMMIT_EVERY_MILLIS = 100;
 
+  /** As genwatch's: how soon a crash is noticed. Brokers allow no less by default. */
+  private static final int SESSION_TIMEOUT_MILLIS = 6_000;
+
+  private static final int HEARTBEAT_MILLIS = 100;
+
   /** Short: an open transaction holds up everyone who reads committed records alone. */
   private static final int TRANSACTION_TIMEOUT_MILLIS = 15_000;
 
@@ -29,6 +34,9 @@ public final class Clients {
     config.put(CommonClientConfigs.RECEIVE_BUFFER_CONFIG, -1);
     // As librdkafka's default is.
     config.put(ConsumerConfig.CHECK_CRCS_CONFIG, false);
+    config.put(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG, SESSION_TIMEOUT_MILLIS);
+    // By this a member hears of a rebalance.
+    config.put(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG, HEARTBEAT_MILLIS);
     return config;
   }
 

@@ -34,8 +34,8 @@ public final class StreamsRun {
           });
       streams.start();
       run.awaitOver();
-      // Commits what is open.
-      streams.close(Duration.ofSeconds(30));
+      // Commits what is open, and leaves at once: otherwise the others wait for the session to end.
+      streams.close(new KafkaStreams.CloseOptions().timeout(Duration.ofSeconds(30)).leaveGroup(true));
     } finally {
       Utils.delete(directory.toFile());
     }
