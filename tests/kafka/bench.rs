@@ -114,6 +114,27 @@ mod alone {
         until("its topics are gone", || leftovers(&world).is_empty());
     }
 
+    #[test]
+    fn standstills_of_partitions_that_move_are_told_from_those_that_stay() {
+        let world = World::alone(1);
+        let folder = tempfile::tempdir().unwrap();
+        let once = ["bench", "rebalance", "--json", "--events", "1", "--scenario", "join-leave,kill"];
+        let where_to = ["--brokers", &world.brokers, "--results", folder.path().to_str().unwrap()];
+        let report =
+            Process::start("bench rebalance", &[&once[..], &where_to].concat()).wait().success().json();
+        let results = report["results"].as_array().unwrap();
+        let events: Vec<_> = results.iter().map(|row| row["event"].as_str().unwrap()).collect();
+        assert_eq!(events, ["join", "leave", "kill"]);
+        for row in results {
+            assert_eq!(row["events"], 1, "{row}");
+            assert!(row["moved_max_ms"].as_f64().unwrap() > 0.0, "{row}");
+            assert!(row["stayed_p99_ms"].as_f64().unwrap() > 0.0, "{row}");
+        }
+        // A killed worker is missed when its session has ended, and not before.
+        assert!(results[2]["moved_max_ms"].as_f64().unwrap() > 3000.0, "{}", results[2]);
+        assert_eq!(leftovers(&world), Vec::<String>::new());
+    }
+
     /// The guard against a slower hot path. It compares CPU times, because the rates of one run depend on who had a
     /// core to itself; with a wide margin (docs/performance.md has the measurements).
     #[test]

@@ -159,7 +159,7 @@ impl<'c> Group<'c> {
         let members = members(&self.client, &self.group, REQUEST_TIMEOUT);
         let members = members.map_err(GroupError::Refused)?;
         let mut owners: BTreeMap<String, BTreeMap<PartitionId, String>> = BTreeMap::new();
-        for GroupMember { client_id, owns, .. } in members {
+        for GroupMember { client_id, owns } in members {
             for (topic, partition) in owns {
                 owners.entry(topic).or_default().insert(partition, client_id.clone());
             }

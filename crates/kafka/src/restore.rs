@@ -11,7 +11,6 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::note::Note;
 use genwatch_core::engine::restore::{Answer, AskId, Fault, Question, StateFold};
 use genwatch_core::engine::start::{self, Log};
@@ -21,14 +20,13 @@ use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::groups::{GroupInfo, GroupMemberInfo};
+use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::admin::{Cluster, ClusterError};
-use super::commit::deliveries::Deliveries;
-use super::commit::{CommitError, make_producer};
 use super::config::{Connection, Context, Isolation};
 use super::consumer::{Consumer, Event, GroupOffset, Handle, Record};
 use super::error::ClientError;
-use super::native::members::members;
 use super::topic_watch::{TopicWatch, TopicsFound};
 use super::topics::HandlerTopics;
 
@@ -48,8 +46,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 const SETTLES: Duration = Duration::from_millis(200);
 /// How long to wait before asking that again.
 const ASK_WHOSE_AGAIN: Duration = Duration::from_secs(1);
-/// How long ending a dead owner's transaction may take: other questions wait meanwhile.
-const FENCE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long to wait for the end of a dead owner's transaction: other questions wait meanwhile.
+const FENCE_TIMEOUT: Duration = Duration::from_millis(250);
 /// The longest sleep.
 const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
 
@@ -514,16 +512,19 @@ impl<B: Stored> Work<B> {
                 return;
             }
         };
-        for instance in
-            departed.into_iter().filter(|instance| !self.fenced.contains(instance)).collect::<Vec<_>>()
-        {
+        let instances = departed.into_iter().filter(|instance| !self.fenced.contains(instance));
+        for instance in instances.collect::<Vec<_>>() {
             match self.clients.end_transaction(&instance) {
-                Ok(()) => {
+                Ok(Ending::Ended) => {
                     tracing::info!(
                         instance,
                         "a worker that is gone had left a transaction open: it is ended"
                     );
                     self.fenced.insert(instance);
+                }
+                // It's on its way, or will be asked for again.
+                Ok(Ending::Asked) => {
+                    tracing::info!(instance, "a worker that is gone had left a transaction open")
                 }
                 Err(error) => tracing::debug!(%error, instance, "its transaction isn't ended yet"),
             }
@@ -574,6 +575,12 @@ fn noted(committed: &GroupOffset) -> Option<start::CommittedOffset> {
     committed.offset.map(|offset| start::CommittedOffset { offset, note: committed.note() })
 }
 
+/// How far the end of a transaction is.
+enum Ending {
+    Asked,
+    Ended,
+}
+
 /// Why a companion topic lacks a partition.
 enum NotGrown {
     Yet(String),
@@ -604,8 +611,10 @@ impl Clients {
         }
         // As a reader of uncommitted records it gets the last committed offset, whatever is pending.
         let committed = self.uncommitted.committed_offsets(list, REQUEST_TIMEOUT)?;
-        let members = members(&self.uncommitted, &self.group, REQUEST_TIMEOUT)?;
-        let ids = || members.iter().map(|member| member.id.as_str());
+        // Not `native::members`: asked while coordinators fail, that request ends the process
+        // (`rd_kafka_enq_once_del_source_return`, librdkafka 2.12.1). This one knows the classic protocol only.
+        let groups = self.uncommitted.fetch_group_list(Some(&self.group), REQUEST_TIMEOUT)?;
+        let ids = || groups.groups().iter().flat_map(GroupInfo::members).map(GroupMemberInfo::id);
         // A list without ourselves isn't one of this group as we know it.
         let is_ours = self.handle.member().is_some_and(|me| ids().any(|id| *id == *me.id));
         let notes =
@@ -614,12 +623,16 @@ impl Clients {
         Ok(departed.map(str::to_owned).collect())
     }
 
-    /// Ends the transaction that an instance has left open, if any.
-    fn end_transaction(&self, instance: &str) -> Result<(), CommitError> {
+    /// Ends the transaction that an instance has left open, if any. Doesn't wait for its end: the coordinator answers that it
+    /// is busy with it, and librdkafka asks again half a second later (`rd_kafka_idemp_pid_timer_restart`, 2.12.1).
+    fn end_transaction(&self, instance: &str) -> Result<Ending, KafkaError> {
         let config = self.connection.transactional_producer(&self.group, instance);
-        let begun = Instant::now();
-        let enough = || begun.elapsed() > FENCE_TIMEOUT;
-        make_producer(&config, &Deliveries::default(), Delivery::ExactlyOnce, enough).map(drop)
+        let producer: BaseProducer<Context> = config.create_with_context(Context::default())?;
+        match producer.init_transactions(FENCE_TIMEOUT) {
+            Ok(()) => Ok(Ending::Ended),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => Ok(Ending::Asked),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks whether these topics have the partition, which they are not known to have, and grows those that don't.

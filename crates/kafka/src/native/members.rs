@@ -17,8 +17,6 @@ use crate::error::ClientError;
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupMember {
-    /// Its member id.
-    pub id: String,
     /// Its `client.id`.
     pub client_id: String,
     /// The topics and partitions that it owns.
@@ -74,7 +72,6 @@ unsafe fn read_members(event: *mut sys::rd_kafka_event_t) -> Result<Vec<GroupMem
         }
         for index in 0..sys::rd_kafka_ConsumerGroupDescription_member_count(group) {
             let member = sys::rd_kafka_ConsumerGroupDescription_member(group, index);
-            let id = text(sys::rd_kafka_MemberDescription_consumer_id(member));
             let client_id = text(sys::rd_kafka_MemberDescription_client_id(member));
             let assignment = sys::rd_kafka_MemberDescription_assignment(member);
             let mut owns = Vec::new();
@@ -86,7 +83,7 @@ unsafe fn read_members(event: *mut sys::rd_kafka_event_t) -> Result<Vec<GroupMem
                     owns.push((text(element.topic), PartitionId(element.partition)));
                 }
             }
-            members.push(GroupMember { id, client_id, owns });
+            members.push(GroupMember { client_id, owns });
         }
     }
     Ok(members)
