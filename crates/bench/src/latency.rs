@@ -1,6 +1,6 @@
 //! Time from the moment a reading is due to the moment a reader of committed records sees its alert.
 //!
-//! Open loop, with an alert for each reading: see [`super::numbered`].
+//! Open loop, with an alert for each reading: see `numbered.rs`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! How long partitions stand still when workers come, go, crash and are restarted one after the other.
 //!
 //! Seen from outside: readings come open-loop, one after the other to each partition, and each has its alert (see
-//! [`super::numbered`]). A partition's *standstill* at an event is the longest time that one of its readings waited for a
+//! `numbered.rs`). A partition's *standstill* at an event is the longest time that one of its readings waited for a
 //! reader of committed records to see its alert. So it has everything in it: noticing, the group's rounds, draining,
 //! restoring, and catching up.
 //!
@@ -151,6 +151,9 @@ fn nearest_rank(sorted: &[f64], share: f64) -> Option<f64> {
 /// When each reading's alert was seen.
 type Seen = Vec<Option<Instant>>;
 
+/// The kinds of events that happened, and a row for each event.
+type Measured = (Vec<&'static str>, Vec<Map<String, Value>>);
+
 struct Bench<'a> {
     config: &'a RebalanceConfig,
     contender: &'a Contender,
@@ -176,7 +179,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Returns the kinds of events, and each event with the standstill of its worst partitions.
-    fn run(&self) -> Result<(Vec<&'static str>, Vec<Map<String, Value>>), BenchError> {
+    fn run(&self) -> Result<Measured, BenchError> {
         let mut members = Members::new(self)?;
         members.grow_to(self.scenario.workers())?;
         members.settle()?;

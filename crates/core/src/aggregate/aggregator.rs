@@ -6,6 +6,7 @@ use super::fuel::FuelTrack;
 use super::output::Aggregate;
 use super::part::{InvalidPart, Outlook, Part};
 use super::rule_name::RuleName;
+use super::sketch::MAX_COUNT;
 use super::state::{AggregateState, Kept, Previous, RestoreError, StoredAggregates};
 use super::window::{Span, Window};
 use crate::alarm::machine::Limits;
@@ -175,6 +176,10 @@ impl Aggregator {
         }
         state.seen = state.seen.max(at);
         let index = self.open(state, span);
+        // A part may have said so many that one more could not be stored.
+        if state.open[index].count >= MAX_COUNT {
+            return if out.len() > before { Added::Emitted } else { Added::Changed };
+        }
         match &state.previous {
             Some(previous) if at < previous.at => counts.out_of_order += 1,
             _ => self.follow(state, index, at, values),
@@ -466,5 +471,5 @@ fn share(open: &mut [Box<Window>], index: usize, previous: &Previous, at: i64) {
 }
 
 fn add_millis(sum: &mut i64, from: i64, to: i64) {
-    *sum = sum.saturating_add(to.saturating_sub(from));
+    *sum = sum.saturating_add(to.saturating_sub(from)).min(MAX_COUNT as i64);
 }
