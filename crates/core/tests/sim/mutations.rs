@@ -373,7 +373,7 @@ const MUTATIONS: &[Mutation<Invariant>] = &[
     Mutation {
         name: "goes_on_with_a_producer_that_has_given_up_a_record",
         file: "engine/commit.rs",
-        before: "(Step::Confirm(ended), _) => Step::Discard(ended),",
+        before: "(Step::Confirm(ended), _) => Step::AbortAndDiscard(ended),",
         after: "(Step::Confirm(ended), _) => Step::Abort(ended),",
         caught_by: &[Effects, Letters],
     },
