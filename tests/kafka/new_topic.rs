@@ -141,13 +141,14 @@ fn an_offset_that_comes_back_by_a_late_commit_is_known_as_one_of_the_former_log(
 }
 
 #[test]
-fn each_offset_bears_a_note_that_names_the_topic() {
+fn each_offset_bears_a_note_that_names_the_topic_and_the_member() {
     for delivery in ["exactly-once", "at-least-once"] {
         let world = world_of_one_reading(delivery);
         let (offset, note) = committed(&world).expect("committed");
         let parts: Vec<&str> = note.split('/').collect();
-        assert_eq!((offset, parts.len()), (1, 3), "{note}");
-        assert_eq!(parts[2], topic_id(&world), "{note}");
+        assert_eq!((offset, parts.len()), (1, 5), "{note}");
+        assert_eq!((parts[2], parts[3]), (&*topic_id(&world), "-"), "{note}");
+        assert!(parts[4].starts_with("genwatch-"), "{note}");
         let states = states(&world);
         assert_eq!((&states[0]["topic"], &states[0]["epoch"]), (&Value::from(parts[2]), &Value::from(0)));
     }
