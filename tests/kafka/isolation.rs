@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::config::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, Producer};
 
 use crate::offsets::delete_records_below;
 use crate::verify;
@@ -27,13 +26,7 @@ fn a_transaction_that_hangs_on_one_partitions_states_holds_up_no_other() {
     let world = World::new(3);
     (0..3).for_each(|partition| world.produce(&readings_in(partition, 20)));
     // As left by a worker that died in the middle of a commit; it ends after its timeout.
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &world.brokers)
-        .set("transactional.id", format!("{}-dead", world.group))
-        .set("transaction.timeout.ms", "60000")
-        .create()
-        .unwrap();
-    producer.init_transactions(Duration::from_secs(20)).unwrap();
+    let producer = world.transactional_producer("dead", Duration::from_secs(60));
     // Workers create the state topic; here it has to exist before.
     world.work_to_the_end(&[]);
     (0..3).for_each(|partition| world.produce(&readings_in(partition, 20)));

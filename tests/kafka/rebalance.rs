@@ -1,11 +1,11 @@
 //! Workers come and go; whatever the group's protocol, nothing is lost, repeated or reordered.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use genwatch_oracle::NaiveRule;
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::Producer as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::oracle;
@@ -71,13 +71,7 @@ fn what_a_dead_worker_left_open_is_ended_by_who_takes_over() {
     let note = committed.elements()[0].metadata().to_owned();
     let instance = note.split('/').next().unwrap();
 
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &world.brokers)
-        .set("transactional.id", format!("{}-{instance}", world.group))
-        .set("transaction.timeout.ms", "600000")
-        .create()
-        .unwrap();
-    producer.init_transactions(PATIENCE).unwrap();
+    let producer = world.transactional_producer(instance, Duration::from_secs(600));
     producer.begin_transaction().unwrap();
     let mut pending = TopicPartitionList::new();
     pending.add_partition_offset(&world.topic, 0, Offset::Offset(1)).unwrap();

@@ -26,7 +26,7 @@ pub mod waiting;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::executor::block_on;
 use rdkafka::admin::{
@@ -35,6 +35,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use serde_json::Value;
 
 use cut::Cut;
@@ -314,6 +315,18 @@ impl World {
     /// Another group's committed offsets in the readings topic.
     pub fn progress_of(&self, group: &str) -> Group {
         records::progress(&self.brokers, &self.topic, group)
+    }
+
+    /// A producer with the transactional id of one of the group's workers, whose transactions may stay open for so long.
+    pub fn transactional_producer(&self, instance: &str, timeout: Duration) -> BaseProducer {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("transactional.id", format!("{}-{instance}", self.group))
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
+            .create()
+            .expect("a producer");
+        producer.init_transactions(PATIENCE).expect("a producer id");
+        producer
     }
 
     /// A client of the group that is not a member: to look at its offsets, or to set them.

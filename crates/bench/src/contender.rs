@@ -291,6 +291,15 @@ impl Running {
         drop(self);
     }
 
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// As [`Running::wait`].
+    pub fn stop(self, stop: &AtomicBool) -> Result<ContenderExit, BenchError> {
+        self.ask_to_end();
+        self.wait(stop)
+    }
+
     /// Waits until it has ended.
     ///
     /// # Errors

@@ -119,8 +119,7 @@ fn measure(
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })?;
-    running.ask_to_end();
-    running.wait(stop)?;
+    running.stop(stop)?;
     Ok(found)
 }
 

@@ -78,8 +78,7 @@ pub fn run(config: &PartitionsConfig, stop: &AtomicBool, tell: Tell<'_>) -> Resu
             let restore = probe.metric("genwatch_restore_seconds");
             let restore =
                 restore.ok_or_else(|| again.failed("does not say how long it restored".to_owned()))?;
-            again.ask_to_end();
-            again.wait(stop)?;
+            again.stop(stop)?;
             let rate = ended.told.records as f64 / ended.told.seconds;
             report.runs.push(row(json!({
                 "partitions": partitions, "repetition": repetition, "records_per_s": rounded(rate),

@@ -20,7 +20,7 @@ use genwatch_kafka::topic_reader::{StartAt, TopicReader};
 use serde_json::{Map, Value, json};
 
 use super::contender::{Contender, ContenderJob, Running};
-use super::membership::is_taken;
+use super::membership::{owners, sharing};
 use super::numbered::{self, Schedule};
 use super::report::{Report, rounded, row};
 use super::scratch_topics::ScratchTopics;
@@ -226,7 +226,7 @@ impl<'a> Bench<'a> {
                 Scenario::JoinAndLeave => {
                     events.push(members.during("join", |members| members.grow_to(3))?);
                     events.push(members.during("leave", |members| {
-                        members.stop_last()?;
+                        members.stop(2)?;
                         members.taken(2)
                     })?);
                 }
@@ -240,7 +240,7 @@ impl<'a> Bench<'a> {
                 }
                 Scenario::RollingRestart => {
                     events.push(members.during("restart", |members| {
-                        members.stop_first()?;
+                        members.stop(0)?;
                         members.grow_to(6)
                     })?);
                 }
@@ -351,7 +351,7 @@ impl<'a> Members<'a> {
     }
 
     fn owners(&self) -> Result<BTreeMap<PartitionId, String>, BenchError> {
-        Ok(self.group.owners()?.remove(self.group.topic()).unwrap_or_default())
+        owners(&self.group)
     }
 
     /// Lets something happen and things settle.
@@ -387,8 +387,7 @@ impl<'a> Members<'a> {
             if let Some(ended) = self.running.iter().find(|running| running.has_ended()) {
                 return Err(ended.failed("ended by itself".to_owned()));
             }
-            let owners: BTreeSet<String> = self.owners()?.into_values().collect();
-            if owners.len() == members && is_taken(&self.group, members)? {
+            if sharing(&self.group)? == Some(members) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -417,18 +416,9 @@ impl<'a> Members<'a> {
         self.running.remove(0).kill();
     }
 
-    fn stop_first(&mut self) -> Result<(), BenchError> {
-        self.stop(0)
-    }
-
-    fn stop_last(&mut self) -> Result<(), BenchError> {
-        self.stop(self.running.len() - 1)
-    }
-
+    /// The oldest is at place 0.
     fn stop(&mut self, place: usize) -> Result<(), BenchError> {
-        let stopped = self.running.remove(place);
-        stopped.ask_to_end();
-        stopped.wait(self.bench.stop).map(drop)
+        self.running.remove(place).stop(self.bench.stop).map(drop)
     }
 
     fn end(self) -> Result<(), BenchError> {

@@ -25,7 +25,7 @@ use genwatch_kafka::topic_reader::StartAt;
 use serde_json::json;
 
 use super::contender::{Contender, ContenderJob, Running};
-use super::membership::is_taken;
+use super::membership::{is_taken, owners};
 use super::report::{Report, rounded, row};
 use super::scratch_topics::ScratchTopics;
 use super::statistics::slope;
@@ -136,8 +136,7 @@ pub fn run(config: &ScaleConfig, stop: &AtomicBool, tell: Tell<'_>) -> Result<Re
     tell("the rest of the log", steps - 1, steps);
     bench.wait_until_worked()?;
     for running in bench.replicas.drain(..) {
-        running.ask_to_end();
-        running.wait(stop)?;
+        running.stop(stop)?;
     }
     tell("comparing the alerts with a serial evaluation", steps - 1, steps);
     let expected = expected(&arena.source(), stop)?;
@@ -272,7 +271,7 @@ impl Bench<'_> {
 
     /// Returns the share of the ideal that is left if the worker with the most readings is the bottleneck.
     fn skew_bound(&self) -> Result<f64, BenchError> {
-        let owners = self.group.owners()?.remove(self.group.topic()).unwrap_or_default();
+        let owners = owners(&self.group)?;
         let mut loads: BTreeMap<&str, f64> = BTreeMap::new();
         let mut all = 0.0;
         for (partition, progress) in self.group.progress()? {

@@ -232,7 +232,7 @@ impl Connection {
     /// from a process that has died registers its id, which ends what it has left open.
     #[must_use]
     pub(crate) fn transactional_producer(&self, group: &str, instance: &str) -> ClientConfig {
-        self.transactional_producer_as(&format!("{group}-{instance}"))
+        self.transactional_producer_as(&transactional_id(group, instance))
     }
 
     /// Configures a producer with this transactional id: it fences earlier ones that have it.
@@ -270,6 +270,12 @@ impl Connection {
 /// Whether OpenSSL's own variables say what to trust; OpenSSL uses them unless configured otherwise.
 fn certificates_by_environment() -> bool {
     ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
+}
+
+/// The transactional id of an instance of a group's workers.
+#[must_use]
+pub(crate) fn transactional_id(group: &str, instance: &str) -> String {
+    format!("{group}-{instance}")
 }
 
 /// Which records a reader sees.

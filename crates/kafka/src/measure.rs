@@ -56,20 +56,12 @@ pub enum MeasureError {
 pub fn measure(
     subject: Subject<'_>,
     span: Duration,
-    mut go_on: impl FnMut(Duration) -> bool,
+    go_on: impl FnMut(Duration) -> bool,
 ) -> Result<Seen, MeasureError> {
     let group = subject.group()?;
     let mut reports = Reports::of(subject)?;
     let before = group.progress()?;
-    let begun = Instant::now();
-    loop {
-        let left = span.saturating_sub(begun.elapsed());
-        if left.is_zero() || !go_on(left) {
-            break;
-        }
-        reports.listen(LOOK.min(left))?;
-    }
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = look_for(span, go_on, |wait| reports.listen(wait))?;
     let after = group.progress()?;
     let arrived =
         |(id, now): (&PartitionId, &Progress)| (*id, before.get(id).map_or(0, |then| now.end.0 - then.end.0));
@@ -82,6 +74,22 @@ pub fn measure(
     let both =
         |(id, now): (&PartitionId, &Progress)| (*id, (place(before.get(id).unwrap_or(now)), place(now)));
     Ok(Seen { seconds, partitions: after.iter().map(both).collect(), reports: reports.heard, keys })
+}
+
+/// Looks again and again, for so long at a time, for `span` or until `go_on` says no; returns how many seconds it took.
+fn look_for<E>(
+    span: Duration,
+    mut go_on: impl FnMut(Duration) -> bool,
+    mut look: impl FnMut(Duration) -> Result<(), E>,
+) -> Result<f64, E> {
+    let begun = Instant::now();
+    loop {
+        let left = span.saturating_sub(begun.elapsed());
+        if left.is_zero() || !go_on(left) {
+            return Ok(begun.elapsed().as_secs_f64());
+        }
+        look(LOOK.min(left))?;
+    }
 }
 
 /// Whether workers of the group say what they do.
@@ -99,20 +107,17 @@ pub fn has_workers(subject: Subject<'_>) -> Result<bool, MeasureError> {
 pub fn arrival(
     subject: Subject<'_>,
     span: Duration,
-    mut go_on: impl FnMut(Duration) -> bool,
+    go_on: impl FnMut(Duration) -> bool,
 ) -> Result<f64, MeasureError> {
     let group = subject.group()?;
     let end = || -> Result<i64, GroupError> { Ok(group.progress()?.values().map(|now| now.end.0).sum()) };
-    let (before, begun) = (end()?, Instant::now());
-    loop {
-        let left = span.saturating_sub(begun.elapsed());
-        if left.is_zero() || !go_on(left) {
-            break;
-        }
-        std::thread::sleep(LOOK.min(left));
-    }
-    let arrived = end()? - before;
-    Ok(arrived.max(0) as f64 / begun.elapsed().as_secs_f64().max(1e-3))
+    let before = end()?;
+    let sleep = |wait| {
+        std::thread::sleep(wait);
+        Ok::<(), MeasureError>(())
+    };
+    let seconds = look_for(span, go_on, sleep)?;
+    Ok((end()? - before).max(0) as f64 / seconds.max(1e-3))
 }
 
 impl<'a> Subject<'a> {

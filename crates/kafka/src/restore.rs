@@ -243,6 +243,12 @@ impl<B> Open<B> {
         Open { partition, question, asked: now, told: now, due: now, reading: None, held_up: None }
     }
 
+    /// As [`Open::wait`], where a transaction may be the reason.
+    fn wait_for_a_transaction(&mut self, what: &str, why: &dyn std::fmt::Display) {
+        self.wait(what, why);
+        self.held_up.get_or_insert(self.asked + SETTLES);
+    }
+
     /// Schedules a retry; logs a long wait now and then.
     fn wait(&mut self, what: &str, why: &dyn std::fmt::Display) {
         self.due = Instant::now() + RETRY_AFTER;
@@ -389,8 +395,9 @@ impl<B: Stored> Work<B> {
             }
             Err(why) => {
                 for (ask, _) in &due {
-                    self.wait(*ask, "its committed offset", &why);
-                    self.held_up(*ask);
+                    if let Some(open) = self.open.get_mut(ask) {
+                        open.wait_for_a_transaction("its committed offset", &why);
+                    }
                 }
                 // One unstable offset blocks the answer for all.
                 for (ask, partition) in due.iter().take(if due.len() > 1 { ONE_BY_ONE } else { 0 }) {
@@ -473,8 +480,7 @@ impl<B: Stored> Work<B> {
             }
         }
         for (_, open) in reading.values_mut() {
-            open.wait("the end of a transaction in the state topic", &"nothing arrives");
-            open.held_up.get_or_insert(open.asked + SETTLES);
+            open.wait_for_a_transaction("the end of a transaction in the state topic", &"nothing arrives");
         }
         for (ask, partition, fault) in done {
             self.clients.reader.remove(&[partition])?;
@@ -483,12 +489,6 @@ impl<B: Stored> Work<B> {
             self.answer(ask, fault.map_or(Answer::States(states), Answer::Never));
         }
         Ok(())
-    }
-
-    fn held_up(&mut self, ask: AskId) {
-        if let Some(open) = self.open.get_mut(&ask) {
-            open.held_up.get_or_insert(open.asked + SETTLES);
-        }
     }
 
     /// A dead owner's open transaction would hold its partitions up until it times out. Registering the transactional id
@@ -587,7 +587,7 @@ enum NotGrown {
     Ever(String),
 }
 
-/// Connections to so many partitions' leaders are opened at start: each has as many brokers as others, or fewer.
+/// Connections to the leaders of so many partitions are opened at start: as a rule, these are all brokers.
 const CONNECTED: usize = 12;
 
 impl Clients {

@@ -66,7 +66,7 @@ fn drain(options: &Drain) -> Result<(), Failure> {
         contenders.push(Contender::bare(BARE_LOOPS[1], &["--client", "stream"])?);
         contenders.push(Contender::bare("bare + transactions", &["--client", "base", "--transactions"])?);
     }
-    contenders.extend(options.peer.iter().cloned());
+    contenders.extend(options.peers.peer.iter().cloned());
     let config = DrainConfig {
         connection: options.shared.connection()?,
         baselines: if options.no_bare {
@@ -122,7 +122,7 @@ fn latency(options: &Latency) -> Result<(), Failure> {
         worker("genwatch exactly-once", "--delivery exactly-once")?,
         worker("genwatch at-least-once", "--delivery at-least-once")?,
     ];
-    contenders.extend(options.peer.iter().cloned());
+    contenders.extend(options.peers.peer.iter().cloned());
     let config = LatencyConfig {
         connection: options.shared.connection()?,
         contenders,
@@ -171,7 +171,7 @@ fn produce(options: &Produce) -> Result<(), Failure> {
 
 fn rebalance(options: &Rebalance) -> Result<(), Failure> {
     let mut contenders = vec![worker("genwatch", &options.worker)?];
-    contenders.extend(options.peer.iter().cloned());
+    contenders.extend(options.peers.peer.iter().cloned());
     let config = RebalanceConfig {
         connection: options.shared.connection()?,
         contenders,

@@ -72,6 +72,14 @@ pub(super) struct Shared {
     pub(super) seed: u64,
 }
 
+/// Who is measured beside genwatch.
+#[derive(Debug, Args)]
+pub(super) struct Peers {
+    /// Another program for the same job: see bench/peers. May be repeated.
+    #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
+    pub(super) peer: Vec<Contender>,
+}
+
 /// Fill a topic and drain it, with genwatch and others in turn.
 ///
 /// The baseline is a bare rust-rdkafka loop that parses with serde_json and compares two numbers, over BaseConsumer or
@@ -113,9 +121,8 @@ pub(super) struct Drain {
     #[arg(long, value_name = "NAME", default_value = "genwatch", env = "GENWATCH_WORKER_NAME")]
     pub(super) worker_name: String,
 
-    /// Another program for the same job: see bench/peers. May be repeated.
-    #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
-    pub(super) peer: Vec<Contender>,
+    #[command(flatten)]
+    pub(super) peers: Peers,
 
     /// Leave the baselines out; ratios are then relative to genwatch.
     #[arg(long, env = "GENWATCH_NO_BARE")]
@@ -202,9 +209,8 @@ pub(super) struct Latency {
     #[arg(long, default_value_t = 3, env = "GENWATCH_REPETITIONS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) repetitions: u32,
 
-    /// Another program for the same job: see bench/peers. May be repeated.
-    #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
-    pub(super) peer: Vec<Contender>,
+    #[command(flatten)]
+    pub(super) peers: Peers,
 
     #[command(flatten)]
     pub(super) shared: Shared,
@@ -268,7 +274,7 @@ pub(super) struct Produce {
 ///
 /// Readings come open-loop to every partition. The standstill of a partition is the longest time that one of its readings
 /// waits until a reader of committed records sees its alert; shown is the worst partition of each event, of those that
-/// change hands and of those that stay.
+/// change hands and of those that stay. Each process, of a peer too, is to be one member of the group.
 #[derive(Debug, Args)]
 pub(super) struct Rebalance {
     /// What happens, separated by commas.
@@ -297,9 +303,8 @@ pub(super) struct Rebalance {
     )]
     pub(super) worker: String,
 
-    /// Another program for the same job, one member a process: see bench/peers. May be repeated.
-    #[arg(long, value_name = "NAME=COMMAND", env = "GENWATCH_PEER", value_delimiter = '\n')]
-    pub(super) peer: Vec<Contender>,
+    #[command(flatten)]
+    pub(super) peers: Peers,
 
     #[command(flatten)]
     pub(super) shared: Shared,

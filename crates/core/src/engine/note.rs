@@ -69,11 +69,13 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.token)?;
         let Note { topic, event_time, member, .. } = self;
-        let topic = topic.as_ref().map(ToString::to_string);
-        let time = event_time.as_ref().map(ToString::to_string);
-        let parts = [topic, time, member.as_ref().map(ToString::to_string)];
+        let parts: [Option<&dyn fmt::Display>; 3] = [
+            topic.as_ref().map(|topic| topic as _),
+            event_time.as_ref().map(|time| time as _),
+            member.as_ref().map(|member| member as _),
+        ];
         let known = parts.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        parts[..known].iter().try_for_each(|part| write!(f, "/{}", part.as_deref().unwrap_or(NONE)))
+        parts[..known].iter().try_for_each(|part| write!(f, "/{}", part.unwrap_or(&NONE)))
     }
 }
 

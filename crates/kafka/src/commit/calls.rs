@@ -21,6 +21,7 @@ use super::deliveries::{Deliveries, Letter};
 use super::retry::{Failure, Retry, overdue, refusal_of, rejection, transaction_failure};
 use super::{CommitError, Flags, Outcome, STEP_TIMEOUT, Sealed, Setup, make_producer};
 use crate::clock::{self, Standstill};
+use crate::config::transactional_id;
 use crate::consumer::NotedOffset;
 use crate::log_limit::LogLimiter;
 use crate::native;
@@ -191,7 +192,8 @@ impl Work {
         }
         let mut config = self.setup.config.clone();
         if self.setup.delivery == Delivery::ExactlyOnce {
-            config.set("transactional.id", format!("{}-{}", self.setup.encoder.group, self.instance));
+            let id = transactional_id(&self.setup.encoder.group, &self.instance.to_string());
+            config.set("transactional.id", id);
         }
         while self.producer.is_none() {
             if let Some(answer) = self.interruption() {

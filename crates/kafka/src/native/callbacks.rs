@@ -113,15 +113,14 @@ pub(super) extern "C" fn on_log(
 ) {
     // SAFETY: both are C strings, copied.
     let (facility, message) = unsafe { (text(facility), text(message)) };
-    if facility == "REQTMOUT" && message.contains(LATE_HEARTBEAT) {
-        // SAFETY: as in `on_rebalance`: what the client was configured with outlives it.
-        let inbox = unsafe { sys::rd_kafka_opaque(client).cast::<Inbox>().as_ref() };
-        inbox.inspect(|inbox| inbox.heartbeat_late.store(true, Ordering::Release));
-    }
-    if let Some(joining) = joins(&facility, &message) {
-        // SAFETY: as above.
-        let inbox = unsafe { sys::rd_kafka_opaque(client).cast::<Inbox>().as_ref() };
-        inbox.inspect(|inbox| inbox.joining.store(joining, Ordering::Release));
+    // SAFETY: as in `on_rebalance`: what the client was configured with outlives it.
+    if let Some(inbox) = unsafe { sys::rd_kafka_opaque(client).cast::<Inbox>().as_ref() } {
+        if facility == "REQTMOUT" && message.contains(LATE_HEARTBEAT) {
+            inbox.heartbeat_late.store(true, Ordering::Release);
+        }
+        if let Some(joining) = joins(&facility, &message) {
+            inbox.joining.store(joining, Ordering::Release);
+        }
     }
     crate::config::log(level, &facility, &message);
 }
@@ -129,8 +128,10 @@ pub(super) extern "C" fn on_log(
 /// Whether the member is about to get another generation, as librdkafka 2.12.1 logs it with `debug=cgrp`
 /// (`rd_kafka_cgrp_set_join_state`); `None` if the line is about something else. There is no other sign of it.
 fn joins(facility: &str, message: &str) -> Option<bool> {
-    let states = message.split_once("changed join state ").filter(|_| facility == "CGRPJOINSTATE")?.1;
-    let (_, next) = states.split_once(" -> ")?;
+    if facility != "CGRPJOINSTATE" {
+        return None;
+    }
+    let (_, next) = message.split_once("changed join state ")?.1.split_once(" -> ")?;
     Some(["init", "wait-join", "wait-metadata", "wait-sync"].contains(&next.split(' ').next()?))
 }
 
