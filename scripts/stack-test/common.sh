@@ -53,8 +53,12 @@ finish_test() {
     local status=$?
     trap '' INT TERM
     if [[ $status != 0 && $status != 3 ]]; then
+        inside status >&2 2>/dev/null || true
+        inside status --group genwatch_1m >&2 2>/dev/null || true
         compose ps >&2 2>/dev/null || true
-        compose logs --tail 15 >&2 2>/dev/null || true
+        compose logs --no-color --tail 15 >&2 2>/dev/null || true
+        # The reason, once more: it was far above.
+        [[ ! -s $scratch/reason ]] || cat "$scratch/reason" >&2
     fi
     take_down
     if [[ -n $engine_pid ]]; then

@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use genwatch_core::types::PartitionId;
+use genwatch_kafka::config::Connection;
+
 use crate::world::broker::Cluster;
 use crate::world::process::{Ended, Process};
 use crate::world::{World, until};
@@ -87,4 +90,31 @@ fn warnings(process: &Process, world: &World) -> Vec<String> {
 fn assert_all_counted(ended: &Ended) {
     let (sent, delivered, failed) = (ended.number("sent"), ended.number("delivered"), ended.number("failed"));
     assert_eq!(sent, delivered + failed, "{ended:?}");
+}
+
+/// A client asks the controller for topics' ids. In a cluster of `KRaft` that's any broker, as the last metadata had it.
+#[test]
+fn who_asked_a_broker_that_has_crashed_asks_another() {
+    let cluster = Cluster::start_three("away-one-of-three");
+    let world = World::in_cluster(&cluster, 3);
+    let connection = Connection::new(&world.brokers, &[]).expect("a connection");
+    let clients: Vec<_> =
+        (0..12).map(|_| genwatch_kafka::admin::Cluster::connect(&connection).expect("a client")).collect();
+    let knows = |client: &genwatch_kafka::admin::Cluster| {
+        client.topic_ids(&[&world.topic]).is_ok_and(|ids| ids.len() == 1)
+    };
+    assert!(clients.iter().all(knows));
+    // Connected to all three: a client that has lost all of its connections would begin anew.
+    let connects = |client: &genwatch_kafka::admin::Cluster| {
+        (0..3).all(|partition| client.watermarks(&world.topic, PartitionId(partition)).is_ok())
+    };
+    assert!(clients.iter().all(connects));
+
+    // That it's the controller of none of them has a probability of 1 in 130.
+    cluster.crash();
+    std::thread::scope(|scope| {
+        for client in &clients {
+            scope.spawn(move || until("the client asks another broker", || knows(client)));
+        }
+    });
 }

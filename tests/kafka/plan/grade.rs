@@ -42,8 +42,11 @@ pub fn run() {
     );
     let mut grades = Vec::new();
     let only = std::env::var("GENWATCH_PLAN_ONLY").ok();
-    let wanted =
-        |limit: Limit| only.as_ref().is_none_or(|names| names.split(',').any(|name| name == limit.name()));
+    let only: Option<Vec<&str>> = only.as_ref().map(|names| names.split(',').collect());
+    for name in only.iter().flatten() {
+        assert!(Limit::ALL.iter().any(|limit| limit.name() == *name), "there is no limit {name}");
+    }
+    let wanted = |limit: Limit| only.as_ref().is_none_or(|names| names.contains(&limit.name()));
     for seed in from..from + count {
         for (limit, grade) in side_by_side(seed, &wanted) {
             println!("{} {seed}: {grade:?}", limit.name());

@@ -37,6 +37,14 @@ impl Cluster {
         Cluster { dir, brokers, _reaper: reaper }
     }
 
+    /// Starts three nodes.
+    pub fn start_three(name: &str) -> Cluster {
+        let dir = folder(name);
+        let reaper = stop_when_we_have_ended(&dir);
+        let brokers = start(&dir, &["--fresh", "--nodes", "3"]);
+        Cluster { dir, brokers, _reaper: reaper }
+    }
+
     /// Starts one node that also has secured listeners, see `scripts/kafka --help`.
     pub fn start_secure(name: &str) -> Cluster {
         let dir = folder(name);
@@ -70,7 +78,7 @@ impl Cluster {
         format!("{}/secrets/{name}", self.dir)
     }
 
-    /// SIGKILL to the node.
+    /// SIGKILL to the first node.
     pub fn crash(&self) {
         script(&["kill-node", "1", "--dir", &self.dir]);
     }
