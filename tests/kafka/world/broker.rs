@@ -80,7 +80,21 @@ impl Cluster {
 
     /// SIGKILL to the first node.
     pub fn crash(&self) {
-        script(&["kill-node", "1", "--dir", &self.dir]);
+        self.crash_node(1);
+    }
+
+    /// SIGKILL to a node.
+    pub fn crash_node(&self, node: i32) {
+        script(&["kill-node", &node.to_string(), "--dir", &self.dir]);
+    }
+
+    /// The node that coordinates the group.
+    pub fn coordinator(&self, group: &str) -> i32 {
+        let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+        let arguments = ["--bootstrap-server", &self.brokers, "--describe", "--state", "--group", group];
+        let said = tool(class, &arguments);
+        let id = said.split(['(', ')']).nth(3).and_then(|id| id.parse().ok());
+        id.unwrap_or_else(|| panic!("no coordinator in {said}"))
     }
 
     /// Starts it again with its data, and waits until it serves.
