@@ -130,8 +130,8 @@ impl<B: Stored> Restorer<B> {
                     let companions = companions.collect();
                     let watch = TopicWatch::new(&clients.topics);
                     clients.connect(partitions);
-                    let (open, fenced) = (BTreeMap::new(), BTreeSet::new());
-                    Work { channels, clients, reader, companions, watch, open, fenced }.run();
+                    let (open, dead) = (BTreeMap::new(), BTreeMap::new());
+                    Work { channels, clients, reader, companions, watch, open, dead }.run();
                 }
                 Err(error) => channels.send(Err(error.into())),
             }
@@ -215,8 +215,8 @@ struct Work<B> {
     /// Configuration of the reader.
     reader: ClientConfig,
     open: BTreeMap<AskId, Open<B>>,
-    /// Instances that have died, and whose transactions were ended.
-    fenced: BTreeSet<String>,
+    /// Instances that have died, and how far the end of what they left open is.
+    dead: BTreeMap<String, Ending>,
 }
 
 /// An unanswered question.
@@ -512,19 +512,16 @@ impl<B: Stored> Work<B> {
                 return;
             }
         };
-        let instances = departed.into_iter().filter(|instance| !self.fenced.contains(instance));
-        for instance in instances.collect::<Vec<_>>() {
+        let is_open = |instance: &String| self.dead.get(instance) != Some(&Ending::Ended);
+        for instance in departed.into_iter().filter(is_open).collect::<Vec<_>>() {
             match self.clients.end_transaction(&instance) {
-                Ok(Ending::Ended) => {
-                    tracing::info!(
-                        instance,
-                        "a worker that is gone had left a transaction open: it is ended"
-                    );
-                    self.fenced.insert(instance);
-                }
-                // It's on its way, or will be asked for again.
-                Ok(Ending::Asked) => {
-                    tracing::info!(instance, "a worker that is gone had left a transaction open")
+                Ok(ending) => {
+                    if self.dead.insert(instance.clone(), ending).is_none() {
+                        tracing::info!(
+                            instance,
+                            "a worker that is gone had left a transaction open: ending it"
+                        );
+                    }
                 }
                 Err(error) => tracing::debug!(%error, instance, "its transaction isn't ended yet"),
             }
@@ -576,7 +573,9 @@ fn noted(committed: &GroupOffset) -> Option<start::CommittedOffset> {
 }
 
 /// How far the end of a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
+    /// It's on its way, or has to be asked for again.
     Asked,
     Ended,
 }

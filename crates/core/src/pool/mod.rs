@@ -82,6 +82,17 @@ struct Share {
     bytes: usize,
 }
 
+impl Share {
+    fn of(bounds: Bounds, partitions: usize) -> Share {
+        let partitions = partitions.max(1);
+        Share {
+            records: (bounds.records / partitions).max(1),
+            finished: (MAX_FINISHED / partitions).max(1),
+            bytes: (bounds.bytes / partitions).max(1),
+        }
+    }
+}
+
 /// When commits are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitPolicy {
@@ -217,6 +228,8 @@ pub struct Pool<H: Handler = Detector> {
     handling: Handling,
     bounds: Bounds,
     policy: CommitPolicy,
+    /// What each partition may hold.
+    share: Share,
     partitions: BTreeMap<PartitionId, PartitionWork<H>>,
     /// The partition that last got a free place; the next one goes to another.
     turn: PartitionId,
@@ -255,6 +268,7 @@ impl<H: Handler> Pool<H> {
             handling,
             bounds,
             policy,
+            share: Share::of(bounds, 0),
             partitions: BTreeMap::new(),
             turn: PartitionId(-1),
             running: 0,
@@ -285,6 +299,7 @@ impl<H: Handler> Pool<H> {
             self.running -= old.running();
             self.paused -= usize::from(old.is_paused());
         }
+        self.deal();
     }
 
     /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` returns its leader epoch, if needed.
@@ -299,6 +314,31 @@ impl<H: Handler> Pool<H> {
         bytes: usize,
         epoch: impl Fn() -> Epoch,
     ) {
+        let (handling, now) = (self.handling, self.now);
+        let source = ReadingPosition { partition: id, offset, at };
+        self.accept(id, offset, |work, handler, counts| match handling {
+            Handling::Inline => work.evaluate(handler, generator, task, source, epoch, now, counts),
+            Handling::Lanes { .. } => work.enqueue(handler, generator, task, source, epoch(), bytes, now),
+        });
+    }
+
+    /// Takes in a bad record: finished on arrival, because it belongs to no generator.
+    pub fn take_in_bad(&mut self, letter: DeadLetter) {
+        self.accept(letter.partition, letter.offset, |work, _, _| work.bad(letter));
+    }
+
+    /// Takes in a record that is left out: finished on arrival.
+    pub fn skip(&mut self, id: PartitionId, offset: Offset, at: Millis) {
+        self.accept(id, offset, |work, _, _| work.skip(offset, at));
+    }
+
+    /// Takes a record in by `take`, unless its partition isn't held or had it before.
+    fn accept(
+        &mut self,
+        id: PartitionId,
+        offset: Offset,
+        take: impl FnOnce(&mut PartitionWork<H>, &H, &mut Vec<u64>),
+    ) {
         let Some(work) = self.partitions.get_mut(&id) else {
             return;
         };
@@ -306,41 +346,10 @@ impl<H: Handler> Pool<H> {
             return;
         }
         self.records += 1;
-        let source = ReadingPosition { partition: id, offset, at };
-        match self.handling {
-            Handling::Inline => {
-                work.evaluate(&self.handler, generator, task, source, epoch, self.now, &mut self.counts);
-            }
-            Handling::Lanes { .. } => {
-                work.enqueue(&self.handler, generator, task, source, epoch(), bytes, self.now);
-            }
-        }
-        self.pause_if_full(id);
-    }
-
-    /// Takes in a bad record: finished on arrival, because it belongs to no generator.
-    pub fn take_in_bad(&mut self, letter: DeadLetter) {
-        let id = letter.partition;
-        let Some(work) = self.partitions.get_mut(&id) else {
-            return;
-        };
-        if !work.accepts(letter.offset) {
-            return;
-        }
-        self.records += 1;
-        work.bad(letter);
-        self.pause_if_full(id);
-    }
-
-    /// Takes in a record that is left out: finished on arrival.
-    pub fn skip(&mut self, id: PartitionId, offset: Offset, at: Millis) {
-        let Some(work) = self.partitions.get_mut(&id) else {
-            return;
-        };
-        if work.accepts(offset) {
-            self.records += 1;
-            work.skip(offset, at);
-            self.pause_if_full(id);
+        take(work, &self.handler, &mut self.counts);
+        if work.pause_if_full(self.share) {
+            self.paused += 1;
+            self.actions.push(PoolAction::Pause(id));
         }
     }
 
@@ -603,25 +612,13 @@ impl<H: Handler> Pool<H> {
         later.chain(self.partitions.range(..=self.turn)).find(ready).map(|(id, _)| *id)
     }
 
-    fn share(&self) -> Share {
-        let partitions = self.partitions.len().max(1);
-        Share {
-            records: (self.bounds.records / partitions).max(1),
-            finished: (MAX_FINISHED / partitions).max(1),
-            bytes: (self.bounds.bytes / partitions).max(1),
-        }
-    }
-
-    fn pause_if_full(&mut self, id: PartitionId) {
-        let share = self.share();
-        if self.partitions.get_mut(&id).is_some_and(|work| work.pause_if_full(share)) {
-            self.paused += 1;
-            self.actions.push(PoolAction::Pause(id));
-        }
+    /// Deals the bounds out to the partitions that are held now.
+    fn deal(&mut self) {
+        self.share = Share::of(self.bounds, self.partitions.len());
     }
 
     fn resume_if_drained(&mut self, id: PartitionId) {
-        let share = self.share();
+        let share = self.share;
         if self.partitions.get_mut(&id).is_some_and(|work| work.resume_if_drained(share)) {
             self.paused -= 1;
             self.actions.push(PoolAction::Resume(id));
@@ -644,6 +641,7 @@ impl<H: Handler> Pool<H> {
             self.paused -= usize::from(released.as_ref().is_some_and(PartitionWork::is_paused));
             let released = released.map(|mut work| work.take_record_count());
             *self.left.entry(id).or_default() += released.unwrap_or_default();
+            self.deal();
             self.actions.push(PoolAction::Release(id));
         }
     }
