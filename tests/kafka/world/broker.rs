@@ -30,40 +30,35 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one node with these broker properties.
     pub fn start(name: &str, properties: &[&str]) -> Cluster {
-        let dir = folder(name);
-        let reaper = stop_when_we_have_ended(&dir);
-        let properties: Vec<&str> = properties.iter().flat_map(|property| ["--property", property]).collect();
-        let brokers = start(&dir, &[&["--fresh"], &properties[..]].concat());
-        Cluster { dir, brokers, _reaper: reaper }
+        Cluster::start_as(name, &[], properties)
     }
 
     /// Starts three nodes.
     pub fn start_three(name: &str) -> Cluster {
-        let dir = folder(name);
-        let reaper = stop_when_we_have_ended(&dir);
-        let brokers = start(&dir, &["--fresh", "--nodes", "3"]);
-        Cluster { dir, brokers, _reaper: reaper }
+        Cluster::start_as(name, &["--nodes", "3"], &[])
     }
 
     /// Starts one node that also has secured listeners, see `scripts/kafka --help`.
     pub fn start_secure(name: &str) -> Cluster {
-        let dir = folder(name);
-        let reaper = stop_when_we_have_ended(&dir);
-        let brokers = start(&dir, &["--fresh", "--secure"]);
-        Cluster { dir, brokers, _reaper: reaper }
+        Cluster::start_as(name, &["--secure"], &[])
     }
 
     /// Starts one node with these properties and an extra listener that clients reach by another port, on which a relay
     /// has to listen; returns the relay's port and the node's.
     pub fn start_behind_a_relay(name: &str, properties: &[&str]) -> (Cluster, u16, u16) {
+        let cluster = Cluster::start_as(name, &["--relay"], properties);
+        let text = std::fs::read_to_string(format!("{}/relay", cluster.dir)).expect("a relayed cluster");
+        let mut ports = text.split_whitespace().skip(1).map(|port| port.parse().expect("a port"));
+        let (there, here) = (ports.next().expect("a port"), ports.next().expect("a port"));
+        (cluster, here, there)
+    }
+
+    fn start_as(name: &str, options: &[&str], properties: &[&str]) -> Cluster {
         let dir = folder(name);
         let reaper = stop_when_we_have_ended(&dir);
         let properties: Vec<&str> = properties.iter().flat_map(|property| ["--property", property]).collect();
-        let brokers = start(&dir, &[&["--fresh", "--relay"], &properties[..]].concat());
-        let text = std::fs::read_to_string(format!("{dir}/relay")).expect("a relayed cluster");
-        let mut ports = text.split_whitespace().skip(1).map(|port| port.parse().expect("a port"));
-        let (there, here) = (ports.next().expect("a port"), ports.next().expect("a port"));
-        (Cluster { dir, brokers, _reaper: reaper }, here, there)
+        let brokers = start(&dir, &[&["--fresh"], options, &properties[..]].concat());
+        Cluster { dir, brokers, _reaper: reaper }
     }
 
     /// Its ports for passwords over TLS, and for certificates.

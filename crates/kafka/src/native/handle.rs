@@ -16,6 +16,7 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::callbacks::Inbox;
 use super::consumer::{check, text};
+use super::millis;
 use crate::error::ClientError;
 
 /// The client, shared with the threads that commit and restore.
@@ -87,9 +88,8 @@ impl Handle {
         for partition in partitions {
             list.add_partition(&self.topic, partition.0);
         }
-        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: client and list are alive during the call, which fills in the list.
-        check(unsafe { sys::rd_kafka_committed(self.client.as_ptr(), list.ptr(), millis) })?;
+        check(unsafe { sys::rd_kafka_committed(self.client.as_ptr(), list.ptr(), millis(timeout)) })?;
         list.elements()
             .iter()
             .map(|element| {
@@ -129,7 +129,6 @@ impl Handle {
         timeout: Duration,
     ) -> Result<(), TransactionError> {
         let list = self.offsets(offsets).map_err(TransactionError::abortable)?;
-        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         let metadata = GroupMetadata::of(self);
         let member = metadata.as_ref().and_then(GroupMetadata::member);
         fence.check(member.as_ref()).map_err(|refusal| TransactionError::abortable(fenced(refusal)))?;
@@ -142,7 +141,7 @@ impl Handle {
                 producer.client().native_ptr(),
                 list.ptr(),
                 member.0.as_ptr(),
-                millis,
+                millis(timeout),
             )
         };
         TransactionError::check(error)

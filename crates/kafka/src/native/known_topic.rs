@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rdkafka::bindings as sys;
 
-use super::Owned;
 use super::handle::Handle;
+use super::{Owned, refresh_metadata};
 
 /// The client's topic. It holds the client: librdkafka wants its topics destroyed before it.
 #[derive(Debug)]
@@ -33,14 +33,7 @@ impl KnownTopic {
 
     /// Asks any broker for its metadata, and waits until the client has it; for so long at most.
     pub(super) fn refresh(&self, patience: Duration) {
-        let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
-        let mut found = ptr::null();
-        // SAFETY: client and topic are alive; what was found is ours to destroy, once.
-        unsafe {
-            sys::rd_kafka_metadata(self.handle.client.as_ptr(), 0, self.topic.0, &raw mut found, millis);
-            if !found.is_null() {
-                sys::rd_kafka_metadata_destroy(found);
-            }
-        }
+        // SAFETY: client and topic are alive.
+        unsafe { refresh_metadata(self.handle.client.as_ptr(), self.topic.0, patience) };
     }
 }

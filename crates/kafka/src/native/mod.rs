@@ -12,6 +12,12 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::c_int;
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+
 mod batch;
 mod callbacks;
 pub mod consumer;
@@ -35,6 +41,31 @@ impl<T> Drop for Owned<T> {
         if !self.0.is_null() {
             // SAFETY: ours, and destroyed by the function that belongs to it, once.
             unsafe { self.1(self.0) }
+        }
+    }
+}
+
+/// Converts a timeout for librdkafka.
+fn millis(timeout: Duration) -> c_int {
+    c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
+}
+
+/// Has the client ask any broker for metadata, and waits until it has it; for so long at most. Of this topic, or if it's
+/// NULL, of those that the client uses; the brokers and their controller are part of every answer.
+///
+/// # Safety
+/// Client and topic are alive during the call.
+unsafe fn refresh_metadata(
+    client: *mut sys::rd_kafka_t,
+    topic: *mut sys::rd_kafka_topic_t,
+    timeout: Duration,
+) {
+    let mut found = ptr::null();
+    // SAFETY: as the caller promises; what was found is ours to destroy, once.
+    unsafe {
+        sys::rd_kafka_metadata(client, 0, topic, &raw mut found, millis(timeout));
+        if !found.is_null() {
+            sys::rd_kafka_metadata_destroy(found);
         }
     }
 }

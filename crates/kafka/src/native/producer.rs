@@ -4,7 +4,6 @@
 //! and doesn't return at the last report, so each commit would take 100 ms. Here librdkafka waits by itself. That needs
 //! another thread to serve the delivery reports, which [`ThreadedProducer`] has.
 
-use std::ffi::c_int;
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
@@ -12,6 +11,7 @@ use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::consumer::TransactionError;
+use super::millis;
 
 /// Waits until every record sent is reported as delivered or refused; returns whether that was in time.
 pub fn flush<C: ProducerContext + 'static>(producer: &ThreadedProducer<C>, timeout: Duration) -> bool {
@@ -33,8 +33,4 @@ pub fn commit_transaction<C: ProducerContext + 'static>(
     TransactionError::check(unsafe {
         sys::rd_kafka_commit_transaction(producer.client().native_ptr(), millis(timeout))
     })
-}
-
-fn millis(timeout: Duration) -> c_int {
-    c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
 }

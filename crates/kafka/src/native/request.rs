@@ -10,8 +10,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::Owned;
 use super::consumer::text;
+use super::{Owned, millis, refresh_metadata};
 use crate::error::ClientError;
 
 /// How long librdkafka may take to hand out an answer after the request's timeout.
@@ -30,8 +30,25 @@ pub(super) fn ask<C: ClientContext + ConsumerContext, T>(
     send: impl FnOnce(*mut sys::rd_kafka_t, *const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
     read: impl FnOnce(*mut sys::rd_kafka_event_t) -> T,
 ) -> Result<T, ClientError> {
-    let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-    let rk = client.client().native_ptr();
+    let answer = ask_once(client, operation, timeout, send, read);
+    if answer.as_ref().is_err_and(|error| error.code == RDKafkaErrorCode::OperationTimedOut) {
+        // librdkafka waits for the controller it knows of, even for one that is gone, until it happens to learn of
+        // another one: by default after five minutes (`topic.metadata.refresh.interval.ms`). So the next request can
+        // succeed; if this fails too, the caller tries again anyway.
+        // SAFETY: the client outlives the call.
+        unsafe { refresh_metadata(client.client().native_ptr(), ptr::null_mut(), timeout) };
+    }
+    answer
+}
+
+fn ask_once<C: ClientContext + ConsumerContext, T>(
+    client: &BaseConsumer<C>,
+    operation: sys::rd_kafka_admin_op_t,
+    timeout: Duration,
+    send: impl FnOnce(*mut sys::rd_kafka_t, *const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+    read: impl FnOnce(*mut sys::rd_kafka_event_t) -> T,
+) -> Result<T, ClientError> {
+    let (rk, millis) = (client.client().native_ptr(), millis(timeout));
     // SAFETY: the client outlives the call. Queue, options and event are ours and destroyed once, the event before the
     // others.
     unsafe {
@@ -44,35 +61,14 @@ pub(super) fn ask<C: ClientContext + ConsumerContext, T>(
         let patience = millis.saturating_add(ANSWER_MARGIN_MS);
         let event = Owned(sys::rd_kafka_queue_poll(queue.0, patience), sys::rd_kafka_event_destroy);
         if event.0.is_null() {
-            learn_who_is_controller(client, timeout);
             return Err(ClientError::new(RDKafkaErrorCode::OperationTimedOut, "no answer".to_owned()));
         }
         let code = sys::rd_kafka_event_error(event.0);
-        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT {
-            learn_who_is_controller(client, timeout);
-        }
         if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
             let reason = text(sys::rd_kafka_event_error_string(event.0));
             return Err(ClientError::new(code, reason));
         }
         Ok(read(event.0))
-    }
-}
-
-/// Has librdkafka ask any broker for the brokers and their controller, so that the next request can succeed.
-///
-/// It waits for the controller it knows of, even for one that is gone, until it happens to learn of another one: by
-/// default after five minutes (`topic.metadata.refresh.interval.ms`). If this fails too, the caller tries again anyway.
-fn learn_who_is_controller<C: ClientContext + ConsumerContext>(client: &BaseConsumer<C>, timeout: Duration) {
-    let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-    let mut found = ptr::null();
-    // SAFETY: the client outlives the call; what was found is ours to destroy, once. No topic is named: it asks about
-    // those that the client uses.
-    unsafe {
-        sys::rd_kafka_metadata(client.client().native_ptr(), 0, ptr::null_mut(), &raw mut found, millis);
-        if !found.is_null() {
-            sys::rd_kafka_metadata_destroy(found);
-        }
     }
 }
 
