@@ -21,12 +21,13 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::groups::{GroupInfo, GroupMemberInfo};
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::BaseProducer;
 
 use super::admin::{Cluster, ClusterError};
 use super::config::{Connection, Context, Isolation};
 use super::consumer::{Consumer, Event, GroupOffset, Handle, Record};
 use super::error::ClientError;
+use super::native;
 use super::topic_watch::{TopicWatch, TopicsFound};
 use super::topics::HandlerTopics;
 
@@ -622,12 +623,12 @@ impl Clients {
         Ok(departed.map(str::to_owned).collect())
     }
 
-    /// Ends the transaction that an instance has left open, if any. Doesn't wait for its end: the coordinator answers that it
-    /// is busy with it, and librdkafka asks again half a second later (`rd_kafka_idemp_pid_timer_restart`, 2.12.1).
+    /// Ends the transaction that an instance has left open, if any. Waits for its end a little, as the coordinator usually
+    /// takes some ten milliseconds for it.
     fn end_transaction(&self, instance: &str) -> Result<Ending, KafkaError> {
         let config = self.connection.transactional_producer(&self.group, instance);
         let producer: BaseProducer<Context> = config.create_with_context(Context::default())?;
-        match producer.init_transactions(FENCE_TIMEOUT) {
+        match native::producer::register(&producer, FENCE_TIMEOUT) {
             Ok(()) => Ok(Ending::Ended),
             Err(KafkaError::Transaction(error)) if error.is_retriable() => Ok(Ending::Asked),
             Err(error) => Err(error),

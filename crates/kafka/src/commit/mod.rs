@@ -25,10 +25,11 @@ use genwatch_core::engine::membership::{Fence, Refusal};
 use genwatch_core::handler::effect::Output;
 use genwatch_core::pool::{Commit, CommitId};
 use rdkafka::config::ClientConfig;
-use rdkafka::producer::{Producer as _, ThreadedProducer};
+use rdkafka::producer::ThreadedProducer;
 
 use crate::config::{Connection, TRANSACTION_TIMEOUT, worker_name};
 use crate::consumer::Handle;
+use crate::native;
 use crate::throttle::Throttle;
 use crate::topics::HandlerTopics;
 use calls::Work;
@@ -310,7 +311,7 @@ pub(crate) fn make_producer(
         return Ok(producer);
     }
     let mut told = Instant::now();
-    while let Err(error) = producer.init_transactions(STEP_TIMEOUT) {
+    while let Err(error) = native::producer::register(&producer, STEP_TIMEOUT) {
         let reason = reason(&error);
         if !Retry::of(&error).retriable || enough() {
             return Err(CommitError::Producer(format!("cannot register the transactional id: {reason}")));

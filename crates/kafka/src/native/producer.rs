@@ -1,17 +1,41 @@
-//! Waits for a producer's deliveries, and for the end of its transaction.
+//! Registers a producer, and waits for its deliveries and for the end of its transaction.
 //!
 //! Why not rust-rdkafka's own (0.39): its `flush`, with which `commit_transaction` begins, polls for 100 ms at a time
 //! and doesn't return at the last report, so each commit would take 100 ms. Here librdkafka waits by itself. That needs
 //! another thread to serve the delivery reports, which [`ThreadedProducer`] has.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
-use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::producer::{Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::consumer::TransactionError;
 use super::millis;
+
+/// How long the first call of a registration waits; each further one waits twice as long.
+const FIRST_CALL: Duration = Duration::from_millis(10);
+
+/// Registers the producer's transactional id, which fences earlier producers with it and ends their open transaction.
+///
+/// If no broker is connected yet, as with each new client, or if the coordinator is busy ending a transaction,
+/// librdkafka 2.12.1 sleeps for half a second before it asks again (`rd_kafka_txn_coord_query`,
+/// `rd_kafka_idemp_pid_timer_restart`). A further call makes it ask at once.
+///
+/// # Errors
+/// When that takes longer than `patience` (retriable), or when the broker refuses.
+pub fn register<C: ProducerContext>(producer: &impl Producer<C>, patience: Duration) -> KafkaResult<()> {
+    let begun = Instant::now();
+    let mut call = FIRST_CALL;
+    loop {
+        let left = patience.saturating_sub(begun.elapsed());
+        match producer.init_transactions(call.min(left)) {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && call < left => call *= 2,
+            result => return result,
+        }
+    }
+}
 
 /// Waits until every record sent is reported as delivered or refused; returns whether that was in time.
 pub fn flush<C: ProducerContext + 'static>(producer: &ThreadedProducer<C>, timeout: Duration) -> bool {
