@@ -28,9 +28,6 @@ use crate::native;
 
 /// How long one request for the group's offsets may take when they decide how a commit in doubt ended.
 const OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the coordinator has to finish an abort before another producer is registered. If that comes too early, it is
-/// refused and librdkafka waits half a second (`rd_kafka_idemp_pid_timer_restart`, 2.12.1).
-const ABORT_SETTLES: Duration = Duration::from_millis(80);
 /// How long a group's rebalance usually takes at most, until it has a generation.
 const JOINS_WITHIN: Duration = Duration::from_millis(500);
 /// How long the producer may not know a partition that the topic is said to have.
@@ -44,8 +41,6 @@ pub(super) struct Work {
     /// `None` if the last one broke; the next commit creates another.
     producer: Option<ThreadedProducer<Deliveries>>,
     deliveries: Deliveries,
-    /// When the last transaction was aborted.
-    aborted: Option<Instant>,
     /// When the commit under way began.
     begun: Instant,
     standstill: Standstill,
@@ -72,7 +67,6 @@ impl Work {
             instance: setup.instances.first(),
             producer,
             deliveries,
-            aborted: None,
             begun: Instant::now(),
             standstill: Standstill::new(setup.doubtful_standstill),
             stood_still: Cell::new(false),
@@ -186,9 +180,6 @@ impl Work {
     fn have_producer(&mut self) -> Result<(), Failure> {
         if self.producer.is_some() {
             return Ok(());
-        }
-        if let Some(settled) = self.aborted.take().map(|aborted| aborted + ABORT_SETTLES) {
-            std::thread::sleep(settled.saturating_duration_since(Instant::now()));
         }
         let mut config = self.setup.config.clone();
         if self.setup.delivery == Delivery::ExactlyOnce {
@@ -353,7 +344,6 @@ impl Work {
 
     /// Aborts the transaction. If that fails permanently, the transaction timeout does it.
     fn abort(&mut self) -> Result<(), Failure> {
-        self.aborted = Some(Instant::now());
         let producer = self.producer()?;
         // Whatever the cluster says: an interrupted abort would block every later transaction.
         self.retry_until(
