@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use genwatch_core::engine::commit::{Attempt, Call, CallResult, Delivery, Ended, Next, Portion};
@@ -41,6 +42,8 @@ pub(super) struct Work {
     /// `None` if the last one broke; the next commit creates another.
     producer: Option<ThreadedProducer<Deliveries>>,
     deliveries: Deliveries,
+    /// Ends the producer before.
+    ending: Option<JoinHandle<()>>,
     /// When the commit under way began.
     begun: Instant,
     standstill: Standstill,
@@ -52,6 +55,12 @@ pub(super) struct Work {
     reason: String,
     /// The topic that refuses a record permanently.
     rejection: Option<CommitError>,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.wait_for_the_last();
+    }
 }
 
 impl Work {
@@ -67,6 +76,7 @@ impl Work {
             instance: setup.instances.first(),
             producer,
             deliveries,
+            ending: None,
             begun: Instant::now(),
             standstill: Standstill::new(setup.doubtful_standstill),
             stood_still: Cell::new(false),
@@ -82,7 +92,7 @@ impl Work {
         self.deliveries.reset();
         self.commit_as(self.setup.instances.of(&sealed.fence.member));
         if self.flags.renew.swap(false, Ordering::Relaxed) || self.may_have_asked_twice() {
-            self.producer = None;
+            self.discard();
         }
         self.standstill.noticed(clock::both());
         self.stood_still.set(false);
@@ -111,7 +121,7 @@ impl Work {
 
     fn commit_as(&mut self, instance: Uuid) {
         if instance != self.instance && self.setup.delivery == Delivery::ExactlyOnce {
-            self.producer = None;
+            self.discard();
         }
         self.instance = instance;
     }
@@ -143,7 +153,7 @@ impl Work {
                     let reason = &self.reason;
                     tracing::warn!(reason, more_since_the_last_line = more, "recreating the producer");
                 }
-                self.producer = None;
+                self.discard();
                 Ok(())
             }
             Call::Register => self.have_producer(),
@@ -351,6 +361,27 @@ impl Work {
             || None,
             || producer.abort_transaction(STEP_TIMEOUT).map_err(|error| Retry::of(&error)),
         )
+    }
+
+    /// Has another thread end the producer: that takes 100 ms (the polls of [`ThreadedProducer`], rust-rdkafka 0.39), or
+    /// half a second in an outage.
+    fn discard(&mut self) {
+        self.purge();
+        let Some(producer) = self.producer.take() else { return };
+        // It will still report what became of its records.
+        self.deliveries = self.deliveries.of_another_producer();
+        self.wait_for_the_last();
+        let end = std::thread::Builder::new().name("discarded".to_owned()).spawn(|| drop(producer));
+        // Without a thread it has just ended here.
+        self.ending = end.ok();
+    }
+
+    /// At most one ends at a time.
+    fn wait_for_the_last(&mut self) {
+        if let Some(ending) = self.ending.take() {
+            // The panic hook has reported any panic.
+            let _ = ending.join();
+        }
     }
 
     fn purge(&self) {

@@ -43,6 +43,18 @@ impl Deliveries {
         Deliveries { throttle, ..Deliveries::default() }
     }
 
+    /// For another producer, whose reports don't mix with those of this one. What the commit under way has learned stays.
+    pub(super) fn of_another_producer(&self) -> Deliveries {
+        let reported = self.reported();
+        let known = Reported {
+            failure: reported.failure.clone(),
+            too_large: reported.too_large.clone(),
+            bare_too_large: reported.bare_too_large,
+            ..Reported::default()
+        };
+        Deliveries { reported: Arc::new(Mutex::new(known)), throttle: self.throttle.clone() }
+    }
+
     pub(crate) fn reported(&self) -> MutexGuard<'_, Reported> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
