@@ -400,6 +400,8 @@ impl<B: Stored> Work<B> {
                         open.wait_for_a_transaction("its committed offset", &why);
                     }
                 }
+                // Before anything waits for it once more.
+                self.end_what_the_dead_left_open();
                 // One unstable offset blocks the answer for all.
                 for (ask, partition) in due.iter().take(if due.len() > 1 { ONE_BY_ONE } else { 0 }) {
                     if let Ok(offsets) = self.clients.committed(&[*partition])? {
