@@ -109,6 +109,9 @@ impl FromStr for Contender {
     }
 }
 
+/// genwatch without its allocator; `cargo build --release` makes both.
+const BARE: &str = "genwatch-bare";
+
 impl Contender {
     /// genwatch's worker, with these options.
     ///
@@ -151,12 +154,22 @@ impl Contender {
         contender
     }
 
-    /// A bare loop of rust-rdkafka: see [`super::bare`].
+    /// A bare loop of rust-rdkafka: see [`super::bare`]. Its program has no allocator of genwatch's: see
+    /// `src/bin/genwatch-bare.rs`.
     ///
     /// # Errors
     /// As [`Contender::worker`].
     pub fn bare(name: &str, options: &[&str]) -> std::io::Result<Contender> {
-        let mut command = vec![std::env::current_exe()?.into_os_string(), "bench".into(), "bare".into()];
+        let own = std::env::current_exe()?;
+        let mut program = own.with_file_name(BARE).with_extension(std::env::consts::EXE_EXTENSION);
+        if !program.is_file() {
+            tracing::warn!(
+                "there is no {BARE} beside {}: {name} gets genwatch's allocator, and is faster than such a loop is",
+                own.display()
+            );
+            program = own;
+        }
+        let mut command = vec![program.into_os_string(), "bench".into(), "bare".into()];
         command.extend(options.iter().map(OsString::from));
         Ok(Contender { name: name.to_owned(), command, secret: None, kind: Kind::Peer })
     }
