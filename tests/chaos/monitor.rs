@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::feed::Delivered;
 
 const EVERY: Duration = Duration::from_millis(200);
 const REQUEST: Duration = Duration::from_secs(2);
+/// A coordinator that has moved is found by then.
+const DEAF: Duration = Duration::from_secs(10);
 
 /// The state of one partition.
 #[derive(Clone, Copy, Debug)]
@@ -35,22 +38,34 @@ pub struct Monitor {
 
 impl Monitor {
     pub fn start(brokers: &str, topic: &str, group: &str, partitions: i32, delivered: Delivered) -> Monitor {
-        let client: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("client.id", "chaos-monitor")
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            // The committed offset, even while a transaction is open.
-            .set("isolation.level", "read_uncommitted")
-            .create()
-            .expect("a client");
+        let (brokers, group) = (brokers.to_owned(), group.to_owned());
+        let client = move || -> BaseConsumer {
+            ClientConfig::new()
+                .set("bootstrap.servers", &brokers)
+                .set("client.id", "chaos-monitor")
+                .set("group.id", &group)
+                .set("enable.auto.commit", "false")
+                // The committed offset, even while a transaction is open.
+                .set("isolation.level", "read_uncommitted")
+                .create()
+                .expect("a client")
+        };
         let monitor =
             Monitor { shared: Arc::default(), delivered, stop: Arc::default(), thread: Arc::default() };
         monitor.grow(partitions);
         let (sampler, topic) = (monitor.clone(), topic.to_owned());
         let thread = std::thread::spawn(move || {
+            let (mut asks, mut heard) = (client(), Instant::now());
             while !sampler.stop.load(Ordering::Relaxed) {
-                sampler.sample(&client, &topic);
+                match sampler.sample(&asks, &topic) {
+                    Ok(()) => heard = Instant::now(),
+                    // What a client of librdkafka has lost isn't what the group has.
+                    Err(error) if heard.elapsed() > DEAF => {
+                        println!("           the monitor hears nothing: {error}; another client asks");
+                        (asks, heard) = (client(), Instant::now());
+                    }
+                    Err(_) => {}
+                }
                 std::thread::sleep(EVERY);
             }
         });
@@ -67,13 +82,13 @@ impl Monitor {
         }
     }
 
-    fn sample(&self, client: &BaseConsumer, topic: &str) {
+    fn sample(&self, client: &BaseConsumer, topic: &str) -> KafkaResult<()> {
         let mut list = TopicPartitionList::new();
         for id in self.shared.lock().unwrap().keys() {
             list.add_partition(topic, *id);
         }
         // While the coordinator moves there is no answer, and the gap goes on.
-        let Ok(committed) = client.committed_offsets(list, REQUEST) else { return };
+        let committed = client.committed_offsets(list, REQUEST)?;
         let ends = self.delivered.ends();
         let mut shared = self.shared.lock().unwrap();
         for element in committed.elements() {
@@ -95,6 +110,7 @@ impl Monitor {
             assert!(offset >= progress.committed, "partition {} went back", element.partition());
             progress.committed = offset;
         }
+        Ok(())
     }
 
     /// The ends of all partitions, as far as the producer knows.

@@ -58,3 +58,50 @@ pub fn commit_transaction<C: ProducerContext + 'static>(
         sys::rd_kafka_commit_transaction(producer.client().native_ptr(), millis(timeout))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::config::ClientConfig;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, DefaultProducerContext};
+    use rdkafka::types::RDKafkaApiKey;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn producer(brokers: &str, id: &str) -> BaseProducer {
+        ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("transactional.id", id)
+            .create()
+            .expect("a producer")
+    }
+
+    /// As it is for a while after an abort.
+    #[test]
+    fn a_busy_coordinator_is_asked_again_sooner_than_librdkafka_does() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).expect("a cluster");
+        let time = |id: &str, register: &dyn Fn(&BaseProducer) -> KafkaResult<()>| {
+            let busy = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS; 3];
+            cluster.request_errors(RDKafkaApiKey::InitProducerId, &busy);
+            let producer = producer(&cluster.bootstrap_servers(), id);
+            let begun = Instant::now();
+            register(&producer).expect("registered");
+            producer.begin_transaction().expect("it may begin one");
+            begun.elapsed()
+        };
+        let librdkafkas = time("waits", &|producer| producer.init_transactions(PATIENCE));
+        let ours = time("asks", &|producer| register(producer, PATIENCE));
+        assert!(ours * 2 < librdkafkas, "{ours:?}, and {librdkafkas:?} by librdkafka alone");
+    }
+
+    #[test]
+    fn nobody_is_asked_for_longer_than_the_patience() {
+        let nobody = producer("127.0.0.1:1", "alone");
+        let Err(KafkaError::Transaction(error)) = register(&nobody, Duration::from_millis(50)) else {
+            panic!("there is no broker");
+        };
+        assert!(error.is_retriable(), "{error}");
+    }
+}
