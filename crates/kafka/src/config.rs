@@ -261,8 +261,9 @@ impl Connection {
         for (key, value) in self.shared_properties() {
             config.set(key, value);
         }
-        // The log says what librdkafka does; errors come by callback.
-        config.set_log_level(RDKafkaLogLevel::Info);
+        // The log says what librdkafka does; errors come by callback. Whoever sets `debug` wants to read the result.
+        let debugs = self.property("debug").is_some();
+        config.set_log_level(if debugs { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
         config
     }
 }
@@ -489,6 +490,12 @@ mod tests {
         let connection = connection(&["session.timeout.ms=7000"]).expect("valid");
         let config = connection.group_consumer("g", GroupProtocol::Classic);
         assert_eq!(config.get("session.timeout.ms"), Some("7000"));
+        assert!(matches!(connection.producer().log_level, RDKafkaLogLevel::Info));
+        let debugs = self::connection(&["debug=eos"]).expect("valid");
+        assert!(
+            matches!(debugs.producer().log_level, RDKafkaLogLevel::Debug),
+            "librdkafka says it at this level"
+        );
     }
 
     #[test]

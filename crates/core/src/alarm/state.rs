@@ -20,8 +20,8 @@ pub struct AlarmState {
     /// One state per rule, by the rule's index. Two fit inline: the default rules.
     pub rule_states: SmallVec<[RuleState; 2]>,
     /// Stored states of rules that this worker doesn't run (disabled, or known only to a newer release). They are
-    /// kept unchanged, so that a rolling change of the rules doesn't raise an alarm twice.
-    carried: BTreeMap<String, StoredStanding>,
+    /// kept unchanged, so that a rolling change of the rules doesn't raise an alarm twice. Hardly any generator has one.
+    carried: Option<Box<BTreeMap<String, StoredStanding>>>,
     /// When this worker last saw a reading; a deadman rule measures from here.
     pub last_seen: Mono,
 }
@@ -32,7 +32,7 @@ impl AlarmState {
     pub fn new(rules: &Rules, now: Mono) -> AlarmState {
         AlarmState {
             rule_states: SmallVec::from_elem(RuleState::INITIAL, rules.as_slice().len()),
-            carried: BTreeMap::new(),
+            carried: None,
             last_seen: now,
         }
     }
@@ -49,7 +49,7 @@ impl AlarmState {
                 state.rule_states[index] = RuleState { phase, since };
             }
         }
-        state.carried = carried;
+        state.carried = (!carried.is_empty()).then(|| Box::new(carried));
         let heard = rules.as_slice().iter().zip(&state.rule_states).filter_map(|(rule, rule_state)| {
             let Condition::Deadman { after } = rule.condition else { return None };
             // When an alarm was raised, the silence was already that old.
@@ -67,19 +67,20 @@ impl AlarmState {
     #[must_use]
     pub fn is_new(&self) -> bool {
         let untouched = self.rule_states.iter().all(|rule_state| *rule_state == RuleState::INITIAL);
-        untouched && self.carried.is_empty()
+        untouched && self.carried.is_none()
     }
 
     /// The rules that this worker doesn't run and whose alarm is active, with what a cleared event says of them.
     pub fn carried_alarms(&self) -> impl Iterator<Item = Arc<Rule>> + '_ {
-        let active = self.carried.iter().filter(|(_, stored)| stored.phase.is_active());
+        let active =
+            self.carried.iter().flat_map(|all| all.iter()).filter(|(_, stored)| stored.phase.is_active());
         active.map(|(name, stored)| Arc::new(stored.to_clear(name)))
     }
 
     /// What to store of it.
     #[must_use]
     pub fn to_stored(&self, rules: &Rules) -> StoredAlarms {
-        let mut all = self.carried.clone();
+        let mut all = self.carried.as_deref().cloned().unwrap_or_default();
         for (rule, rule_state) in rules.as_slice().iter().zip(&self.rule_states) {
             if *rule_state != RuleState::INITIAL {
                 all.insert(rule.name.clone(), StoredStanding::new(rule, *rule_state));

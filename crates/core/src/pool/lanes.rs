@@ -62,8 +62,10 @@ struct Lane<H: Handler> {
     last: Offset,
     /// Its leader epoch; kept where time is watched, because such a state covers all that was read.
     last_epoch: Epoch,
-    waiting: VecDeque<Queued<H::Task>>,
-    running: Option<Queued<H::Task>>,
+    /// What isn't finished, in order.
+    records: VecDeque<Queued<H::Task>>,
+    /// Whether the first of them has started.
+    runs: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,9 +103,9 @@ impl<H: Handler> Lanes<H> {
         for (generator, stored) in states {
             let (last, last_epoch) = (stored.offset, stored.epoch);
             let tracked = Tracked::restore(handler, stored, now);
-            let waiting = VecDeque::new();
+            let records = VecDeque::new();
             let index =
-                lanes.add(Lane { generator, free: false, tracked, last, last_epoch, waiting, running: None });
+                lanes.add(Lane { generator, free: false, tracked, last, last_epoch, records, runs: false });
             lanes.note_deadline(index, handler);
         }
         lanes
@@ -125,7 +127,7 @@ impl<H: Handler> Lanes<H> {
     ) {
         let index = self.lane_of(generator, handler, times.now);
         let lane = &mut self.lanes[index as usize];
-        debug_assert!(lane.running.is_none() && lane.waiting.is_empty());
+        debug_assert!(lane.is_idle());
         let applied = lane.apply(handler, task, H::Answer::default(), source, log, times, effects, counts);
         self.follow(index, source.offset, applied);
         if applied == Applied::Gone {
@@ -150,11 +152,11 @@ impl<H: Handler> Lanes<H> {
     ) {
         let index = self.lane_of(generator, handler, now);
         let lane = &mut self.lanes[index as usize];
-        if lane.running.is_none() && lane.waiting.is_empty() {
+        if lane.records.is_empty() {
             self.ready.insert((seq, index));
         }
         // A record of a partition is smaller than 2 GiB.
-        lane.waiting.push_back(Queued { seq, source, task, bytes: bytes as u32, epoch });
+        lane.records.push_back(Queued { seq, source, task, bytes: bytes as u32, epoch });
     }
 
     /// Whether some lane could start.
@@ -167,11 +169,10 @@ impl<H: Handler> Lanes<H> {
     pub fn start_next(&mut self) -> Option<Started<H::Task>> {
         let (seq, index) = self.ready.pop_first()?;
         let lane = &mut self.lanes[index as usize];
-        debug_assert!(lane.running.is_none(), "two readings of one generator at once");
-        let queued = lane.waiting.pop_front()?;
-        let (generator, offset) = (lane.generator.clone(), queued.source.offset);
-        let task = queued.task.clone();
-        lane.running = Some(queued);
+        debug_assert!(!lane.runs, "two readings of one generator at once");
+        let first = lane.records.front()?;
+        lane.runs = true;
+        let (generator, offset, task) = (lane.generator.clone(), first.source.offset, first.task.clone());
         Some(Started { seq, lane: index, generator, offset, task })
     }
 
@@ -189,10 +190,14 @@ impl<H: Handler> Lanes<H> {
         counts: &mut [u64],
     ) -> Option<usize> {
         let lane = self.lanes.get_mut(index as usize)?;
-        let Queued { source, task, bytes, epoch, .. } = lane.running.take_if(|queued| queued.seq == seq)?;
+        if !lane.runs || lane.records.front()?.seq != seq {
+            return None;
+        }
+        let Queued { source, task, bytes, epoch, .. } = lane.records.pop_front()?;
+        lane.runs = false;
         let log = LogIdentity { topic, epoch: || epoch };
         let applied = lane.apply(handler, task, answer, source, &log, times, effects, counts);
-        let next = lane.waiting.front().map(|next| next.seq);
+        let next = lane.records.front().map(|next| next.seq);
         self.follow(index, source.offset, applied);
         let gone = applied == Applied::Gone;
         match next {
@@ -209,7 +214,7 @@ impl<H: Handler> Lanes<H> {
     pub fn stop(&mut self) {
         self.ready.clear();
         for lane in &mut self.lanes {
-            lane.waiting.clear();
+            lane.records.truncate(usize::from(lane.runs));
         }
     }
 
@@ -328,8 +333,8 @@ impl<H: Handler> Lanes<H> {
                 tracked: Tracked::new(handler, now),
                 last: Offset(-1),
                 last_epoch: Epoch::UNKNOWN,
-                waiting: VecDeque::new(),
-                running: None,
+                records: VecDeque::new(),
+                runs: false,
             }),
         }
     }
@@ -342,6 +347,10 @@ impl<H: Handler> Lanes<H> {
                 index
             }
             None => {
+                // Not by doubling: the lanes of a large fleet are most of what a worker needs.
+                if self.lanes.len() == self.lanes.capacity() {
+                    self.lanes.reserve_exact(4 + self.lanes.len() / 4);
+                }
                 self.lanes.push(lane);
                 // A partition with four billion generators would run out of memory long before.
                 (self.lanes.len() - 1) as u32
@@ -380,7 +389,7 @@ impl<H: Handler> Lanes<H> {
 
 impl<H: Handler> Lane<H> {
     fn is_idle(&self) -> bool {
-        self.running.is_none() && self.waiting.is_empty()
+        self.records.is_empty()
     }
 
     /// Applies a record.

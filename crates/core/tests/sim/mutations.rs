@@ -50,8 +50,8 @@ const MUTATIONS: &[Mutation<Invariant>] = &[
     Mutation {
         name: "starts_a_lane_that_runs_already",
         file: "pool/lanes.rs",
-        before: "if lane.running.is_none() && lane.waiting.is_empty() {",
-        after: "if lane.waiting.is_empty() {",
+        before: "if lane.records.is_empty() {",
+        after: "if lane.records.len() <= usize::from(lane.runs) {",
         caught_by: &[Order, OneAtATime],
     },
     Mutation {
