@@ -1,5 +1,5 @@
 //! genwatch with the allocators that Rust and C come with. `bench drain` runs its baseline in it: whoever writes a loop
-//! of rust-rdkafka has those, and librdkafka's fetching gains a third by genwatch's.
+//! of rust-rdkafka has those, so the baseline must not profit from genwatch's.
 
 use std::process::ExitCode;
 

@@ -363,7 +363,7 @@ impl Work {
         )
     }
 
-    /// Has another thread end the producer: that takes 100 ms (the polls of [`ThreadedProducer`], rust-rdkafka 0.39), or
+    /// Has another thread end the producer: that takes up to 100 ms (the polls of [`ThreadedProducer`], rust-rdkafka 0.39), or
     /// half a second in an outage.
     fn discard(&mut self) {
         self.purge();
