@@ -225,7 +225,7 @@ all_are_confined() {
 # finds everything that Cargo.toml names.
 check_builder() {
     local tree=$scratch/builder placeholders
-    placeholders=$(sed -n 's/^RUN \(mkdir src .*\)/\1/p' "$root/Dockerfile")
+    placeholders=$(sed -n 's/^RUN \(mkdir -p src.*\)/\1/p' "$root/Dockerfile")
     [[ -n $placeholders ]] || die "the Dockerfile's builder stage makes no placeholders any more; check_builder looks for them"
     mkdir "$tree"
     cp "$root"/Cargo.{toml,lock} "$tree"
