@@ -197,7 +197,11 @@ fn to_kafka(options: &Options) -> Result<(Way, Faults), Failure> {
     cluster.require(&options.cluster.topic)?;
     let faults = which_faults(options, &cluster);
     // Conflicting properties are found when a client is made of them.
-    let producer = ReadingProducer::new(&connection, &options.cluster.topic).map_err(Failure::usage)?;
+    let producer = match options.rate {
+        0 => ReadingProducer::at_full_speed(&connection, &options.cluster.topic),
+        _ => ReadingProducer::new(&connection, &options.cluster.topic),
+    };
+    let producer = producer.map_err(Failure::usage)?;
     Ok((Way::Kafka(producer), faults))
 }
 

@@ -21,6 +21,9 @@ const SLICE: Duration = Duration::from_millis(100);
 /// How long to wait for the reports of purged records: they come at once, or not at all.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Records that may wait while the cluster is slow: the client's memory is bounded by kilobytes, not by these.
+const BURST: &str = "1000000";
+
 /// A producer of readings, keyed by generatorID.
 pub struct ReadingProducer {
     producer: ThreadedProducer<Reports>,
@@ -45,7 +48,16 @@ impl ReadingProducer {
     /// # Errors
     /// When the client can't be created.
     pub fn new(connection: &Connection, topic: &str) -> Result<ReadingProducer, ClientError> {
-        ReadingProducer::with_linger(connection, topic, "5")
+        ReadingProducer::with(connection, topic, "5", BURST)
+    }
+
+    /// As [`ReadingProducer::new`], for records that are sent as fast as the client takes them: its queue is always full
+    /// then, so it is one that fits a processor's cache.
+    ///
+    /// # Errors
+    /// When the client can't be created.
+    pub fn at_full_speed(connection: &Connection, topic: &str) -> Result<ReadingProducer, ClientError> {
+        ReadingProducer::with(connection, topic, "5", "30000")
     }
 
     /// As [`ReadingProducer::new`], but no record waits for others.
@@ -53,18 +65,18 @@ impl ReadingProducer {
     /// # Errors
     /// When the client can't be created.
     pub fn without_linger(connection: &Connection, topic: &str) -> Result<ReadingProducer, ClientError> {
-        ReadingProducer::with_linger(connection, topic, "0")
+        ReadingProducer::with(connection, topic, "0", BURST)
     }
 
-    fn with_linger(
+    fn with(
         connection: &Connection,
         topic: &str,
         linger: &str,
+        queued: &str,
     ) -> Result<ReadingProducer, ClientError> {
         let mut config = connection.producer();
         for (key, value) in [
-            // Room for a burst; the client's memory is bounded by kilobytes, not by records.
-            ("queue.buffering.max.messages", "1000000"),
+            ("queue.buffering.max.messages", queued),
             ("queue.buffering.max.kbytes", "131072"),
             ("linger.ms", linger),
         ] {

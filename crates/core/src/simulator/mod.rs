@@ -11,8 +11,6 @@
 pub mod faults;
 pub mod generator;
 
-use std::io::Write as _;
-
 use generator::{Generator, Reading};
 use rand_pcg::Pcg32;
 
@@ -59,8 +57,8 @@ impl Fleet {
         let number = self.turn + 1;
         self.key.clear();
         self.value.clear();
-        // Writing into a Vec can't fail.
-        let _ = write!(self.key, "generator{number}");
+        self.key.extend_from_slice(b"generator");
+        write_integer(&mut self.key, number);
         if let Some(fault) = self.faults.next() {
             let bad = fault.write(number, &mut self.key, &mut self.value);
             return SimulatedRecord {
@@ -71,7 +69,7 @@ impl Fleet {
         }
         let reading = self.generators[self.turn].step();
         self.turn = (self.turn + 1) % self.generators.len();
-        write_reading(&mut self.value, number, &reading);
+        write_reading(&mut self.value, &self.key, &reading);
         SimulatedRecord { key: Some(&self.key), value: Some(&self.value), fault: None }
     }
 }
@@ -81,17 +79,24 @@ fn random(seed: u64, stream: u64) -> Pcg32 {
     Pcg32::new(seed, stream)
 }
 
-fn write_reading(out: &mut Vec<u8>, number: usize, reading: &Reading) {
-    let _ = write!(out, r#"{{"generatorID":"generator{number}","lat":"#);
+fn write_reading(out: &mut Vec<u8>, generator: &[u8], reading: &Reading) {
+    out.extend_from_slice(br#"{"generatorID":""#);
+    out.extend_from_slice(generator);
+    out.extend_from_slice(br#"","lat":"#);
     write_fixed(out, reading.lat_e5.into(), 5);
     out.extend_from_slice(br#","lon":"#);
     write_fixed(out, reading.lon_e5.into(), 5);
     out.extend_from_slice(br#","temperature":"#);
     write_tenths(out, reading.temperature);
-    let _ = write!(out, r#","pressure":{},"fuel":"#, reading.pressure as i64);
+    out.extend_from_slice(br#","pressure":"#);
+    write_integer(out, reading.pressure as i64);
+    out.extend_from_slice(br#","fuel":"#);
     write_tenths(out, reading.fuel);
     if let Some((load, power)) = reading.electrical {
-        let _ = write!(out, r#","load":{},"power":{}"#, load as i64, power as i64);
+        out.extend_from_slice(br#","load":"#);
+        write_integer(out, load as i64);
+        out.extend_from_slice(br#","power":"#);
+        write_integer(out, power as i64);
     }
     out.push(b'}');
 }
@@ -100,17 +105,28 @@ fn write_reading(out: &mut Vec<u8>, number: usize, reading: &Reading) {
 fn write_tenths(out: &mut Vec<u8>, value: f64) {
     let tenths = (value * 10.0) as i64;
     if tenths % 10 == 0 {
-        let _ = write!(out, "{}", tenths / 10);
+        write_integer(out, tenths / 10);
     } else {
         write_fixed(out, tenths, 1);
     }
 }
 
-fn write_fixed(out: &mut Vec<u8>, value: i64, decimals: u32) {
-    let scale = 10_i64.pow(decimals);
-    let sign = if value < 0 { "-" } else { "" };
-    let (whole, part) = (value.abs() / scale, value.abs() % scale);
-    let _ = write!(out, "{sign}{whole}.{part:0width$}", width = decimals as usize);
+/// Writes `value` / 10^`decimals`.
+fn write_fixed(out: &mut Vec<u8>, value: i64, decimals: usize) {
+    if value < 0 {
+        out.push(b'-');
+    }
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(value.unsigned_abs()).as_bytes();
+    let whole = digits.len().saturating_sub(decimals);
+    out.extend_from_slice(if whole == 0 { b"0" } else { &digits[..whole] });
+    out.push(b'.');
+    out.extend(std::iter::repeat_n(b'0', decimals.saturating_sub(digits.len())));
+    out.extend_from_slice(&digits[whole..]);
+}
+
+fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 #[cfg(test)]
@@ -154,6 +170,22 @@ mod tests {
         r#"{"generatorID":"generator1","lat":36.01507,"lon":139.33311,"temperature":73.3,"#,
         r#""pressure":285,"fuel":211.3,"load":60,"power":195}"#
     );
+
+    #[test]
+    fn fixed_decimals_keep_their_zeros_and_their_sign() {
+        for (value, decimals, written) in [
+            (0, 5, "0.00000"),
+            (-7, 5, "-0.00007"),
+            (4_065_990, 5, "40.65990"),
+            (-11_199_633, 5, "-111.99633"),
+            (739, 1, "73.9"),
+            (-5, 1, "-0.5"),
+        ] {
+            let mut out = Vec::new();
+            write_fixed(&mut out, value, decimals);
+            assert_eq!(String::from_utf8_lossy(&out), written);
+        }
+    }
 
     #[test]
     fn a_generator_reports_the_same_in_a_larger_fleet_and_among_faults() {
