@@ -30,6 +30,11 @@ pub(super) struct MemberOptions {
     #[arg(long, value_name = "N", env = "GENWATCH_RATE_LIMIT", value_parser = clap::value_parser!(u32).range(1..))]
     rate_limit: Option<u32>,
 
+    /// Threads that parse and evaluate records, each those of other partitions. One more worker does more than one more
+    /// thread: it fetches by itself, too.
+    #[arg(long, value_name = "N", default_value_t = 1, env = "GENWATCH_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+
     /// Serve /metrics, /livez and /readyz here.
     #[arg(long, value_name = "HOST:PORT", env = "GENWATCH_HTTP")]
     pub(super) http: Option<HttpAddress>,
@@ -89,6 +94,7 @@ impl MemberOptions {
             drain_timeout: self.drain_timeout,
             policies: Policies { on_out_of_range: self.on_out_of_range.0, on_new_topic: self.on_new_topic.0 },
             max_bad_ratio: None,
+            threads: usize::from(self.threads),
             bounds: Bounds {
                 records: self.max_in_flight as usize,
                 bytes: (self.max_in_flight_mib as usize) << 20,

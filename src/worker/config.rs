@@ -46,6 +46,8 @@ pub struct WorkerConfig {
     pub policies: Policies,
     /// Stops with an error when a larger share of the records is bad.
     pub max_bad_ratio: Option<f64>,
+    /// Threads that take records in.
+    pub threads: usize,
     /// The bounds of the buffers.
     pub bounds: Bounds,
     /// A name for logs, reports and the fleet view; unique in the group.
@@ -71,6 +73,7 @@ impl WorkerConfig {
             drain_timeout: Duration::from_secs(20),
             policies: Policies { on_out_of_range: OnOutOfRange::Fail, on_new_topic: OnNewTopic::Fail },
             max_bad_ratio: None,
+            threads: 1,
             bounds: Bounds { records: 100_000, bytes: 64 << 20 },
             name: worker_name(),
             fleet: None,

@@ -18,6 +18,7 @@ mod config;
 mod deaf;
 mod group;
 mod instruments;
+mod intake;
 mod load;
 pub mod lookup;
 mod metrics;
@@ -34,19 +35,18 @@ use std::time::{Duration, Instant};
 use genwatch_core::engine::commit::Delivery;
 use genwatch_core::engine::restore::Fault;
 use genwatch_core::engine::{Action, Engine, Settings};
-use genwatch_core::handler::effect::{DeadLetter, Effect};
-use genwatch_core::handler::{Handler, Incoming};
+use genwatch_core::handler::Handler;
+use genwatch_core::handler::effect::Effect;
 use genwatch_core::pacer::Pacer;
 use genwatch_core::plan::top_keys::KeySampler;
 use genwatch_core::pool::{CommitPolicy, Committed, Handling, Pool};
-use genwatch_core::reading::ErrorCode;
 use genwatch_core::reading::bad_ratio::BadRatioLimit;
 use genwatch_core::report::Kind;
 use genwatch_core::types::{GeneratorId, Millis, Offset, PartitionId};
 use genwatch_kafka::admin::{Cluster, TopicPlan};
 use genwatch_kafka::clock::{self, Standstill};
 use genwatch_kafka::commit::{Committer, Outcome};
-use genwatch_kafka::consumer::{Consumer, Event, Record};
+use genwatch_kafka::consumer::{Consumer, Event, Run};
 use genwatch_kafka::error::{Chain, ClientError};
 use genwatch_kafka::group::{Group, GroupError};
 use genwatch_kafka::restore::Restorer;
@@ -58,6 +58,7 @@ use crate::service::{Context, LogLimiter, MetricsError, MetricsRegistry};
 
 use deaf::Outside;
 use instruments::Instruments;
+use intake::Taken;
 use load::LoadMeter;
 use replace::Reason;
 use work::Work;
@@ -73,12 +74,15 @@ const COMMIT_BYTES: usize = 16 << 20;
 /// How long the coordinator has to finish a transaction before the next begins. If the next begins too early, the
 /// coordinator refuses it and librdkafka waits 20 ms (`rd_kafka_txn_handle_AddPartitionsToTxn`, librdkafka 2.12.1).
 const TRANSACTION_SETTLES: Duration = Duration::from_millis(2);
+/// How many batches are taken in at once where several threads share them. A partition's records come in thousands, so in
+/// fewer batches there are too few partitions to share.
+const SHARED_BATCHES: usize = 16;
 /// How late Linux may wake a thread: timer slack plus scheduling.
 const SPIN_BELOW: Duration = Duration::from_micros(120);
 
 /// A handler as a worker shows it.
 pub trait Observed:
-    Handler<Task: Send + 'static, Answer: Send + 'static, State: Send + 'static> + Clone + Send + 'static
+    Handler<Task: Send + 'static, Answer: Send + 'static, State: Send + 'static> + Clone + Send + Sync + 'static
 {
     /// Its own metrics.
     type Metrics: Clone + std::fmt::Debug + Send + 'static;
@@ -197,7 +201,10 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
 
         let me = std::thread::current();
         let WorkerConfig { connection, group, protocol, .. } = &config;
-        let consumer = Consumer::of_group(connection, group, *protocol, &topics.readings, me.clone())?;
+        let mut consumer = Consumer::of_group(connection, group, *protocol, &topics.readings, me.clone())?;
+        if config.threads > 1 && work.concurrency().is_none() {
+            consumer.widen(SHARED_BATCHES);
+        }
         let restorer = Restorer::start(
             &config.connection,
             &config.group,
@@ -343,32 +350,28 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
                 due => due,
             },
         };
-        let batch = self.consumer.poll(limit);
-        let mut records = 0;
+        let mut batch = self.consumer.poll(limit);
+        let taken = batch.len();
+        let mut runs: BTreeMap<PartitionId, Vec<Run<'_>>> = BTreeMap::new();
         let mut errors = Vec::new();
-        for event in batch.events() {
-            match event {
-                Event::Record(record) => {
-                    records += 1;
-                    let keeps_letters = self.topics.dead_letters.is_some();
-                    let taken = take_in_record(&mut self.engine, &mut self.keys, &record, keeps_letters);
-                    if let (Err(code), false) = (taken, keeps_letters) {
-                        self.summary.skipped += 1;
-                        self.instruments.metrics.skipped.with_label_values(&[code.as_str()]).inc();
-                    }
-                    let good = taken.is_ok();
-                    if let Some(bad) = self.bad_ratio.as_mut().and_then(|limit| limit.count(!good)) {
-                        let topic = self.topics.dead_letters.clone().unwrap_or_default();
-                        return Err(WorkerError::BadRatio { bad, topic });
-                    }
+        for piece in batch.runs() {
+            match piece {
+                Ok(run) => {
+                    self.keys.see_all(run.keys());
+                    runs.entry(run.partition).or_default().push(run);
                 }
-                // Not asked for here: see `Connection::group_consumer`.
-                Event::End(..) => {}
-                Event::Error(place, error) => errors.push((place, error)),
+                Err(Event::Error(place, error)) => errors.push((place, error)),
+                // Ends aren't asked for here: see `Connection::group_consumer`.
+                Err(_) => {}
             }
         }
-        let taken = batch.len();
+        let records = taken - errors.len();
+        let keeps_letters = self.topics.dead_letters.is_some();
+        let judged = intake::take_in(&mut self.engine, runs, keeps_letters, self.config.threads);
         drop(batch);
+        for part in judged {
+            self.count_bad(&part)?;
+        }
         if let Some(pacer) = &mut self.intake {
             pacer.took(records);
         }
@@ -380,6 +383,26 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
         }
         self.log_client_errors();
         Ok(taken)
+    }
+
+    /// Counts the bad ones among the records of a partition.
+    ///
+    /// # Errors
+    /// When there are too many.
+    fn count_bad(&mut self, taken: &Taken) -> Result<(), WorkerError> {
+        if self.topics.dead_letters.is_none() {
+            self.summary.skipped += taken.bad.len() as u64;
+            for (_, code) in &taken.bad {
+                self.instruments.metrics.skipped.with_label_values(&[code.as_str()]).inc();
+            }
+        }
+        let Some(limit) = &mut self.bad_ratio else { return Ok(()) };
+        let mut bad = taken.bad.iter().map(|(index, _)| *index).peekable();
+        let passed = (0..taken.records).find_map(|index| limit.count(bad.next_if_eq(&index).is_some()));
+        passed.map_or(Ok(()), |bad| {
+            let topic = self.topics.dead_letters.clone().unwrap_or_default();
+            Err(WorkerError::BadRatio { bad, topic })
+        })
     }
 
     /// Evaluates the readings whose work is finished.
@@ -596,50 +619,6 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
             }
         }
         self.summary
-    }
-}
-
-/// Parses a record and gives it to the engine: to its generator's lane or, if it's bad, as a dead letter, if those are
-/// kept here.
-///
-/// # Errors
-/// With what is wrong with a bad one.
-fn take_in_record<H: Handler>(
-    engine: &mut Engine<H>,
-    keys: &mut KeySampler,
-    record: &Record<'_>,
-    keeps_letters: bool,
-) -> Result<(), ErrorCode> {
-    let (partition, offset, timestamp) = (record.partition, record.offset, record.timestamp);
-    let header = |name: &str| {
-        let found = record.headers().into_iter().rev().find(|(header, _)| header == name);
-        found.and_then(|(_, value)| value)
-    };
-    let incoming = Incoming { key: record.key, value: record.value, header: &header };
-    match engine.pool().handler().parse(&incoming) {
-        Ok((generator, task)) => {
-            keys.see(generator);
-            let epoch = || record.epoch();
-            engine.take_in(partition, offset, timestamp, generator, task, record.bytes(), epoch);
-            Ok(())
-        }
-        Err(error) => {
-            let code = error.code;
-            if keeps_letters {
-                engine.take_in_bad(DeadLetter {
-                    partition,
-                    offset,
-                    timestamp,
-                    key: record.key.map(<[u8]>::to_vec),
-                    value: record.value.map(<[u8]>::to_vec),
-                    headers: record.headers(),
-                    error,
-                });
-            } else {
-                engine.skip(partition, offset, timestamp);
-            }
-            Err(code)
-        }
     }
 }
 

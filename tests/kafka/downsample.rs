@@ -56,6 +56,16 @@ fn wait_for_all(world: &World, windows: Windows) {
 }
 
 #[test]
+fn several_threads_make_the_same_aggregates() {
+    let world = World::new(6);
+    world.produce(&fleet(50, long_ago(), 60_000));
+    let downsample = world.start("downsample", &["--grace", "10s", "--threads", "3"]);
+    wait_for_all(&world, WINDOWS);
+    verify(&world, WINDOWS);
+    downsample.stop();
+}
+
+#[test]
 fn the_aggregates_are_those_of_a_batch_and_the_last_window_of_who_is_silent_closes() {
     let world = World::new(3);
     let mut records = fleet(7, long_ago(), 3_000);

@@ -51,5 +51,6 @@ mod state;
 mod status;
 mod stopping;
 mod story;
+mod threads;
 mod topics;
 mod trust;

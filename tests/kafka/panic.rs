@@ -68,6 +68,7 @@ fn panic_on_purpose(world: &str) {
         drain_timeout: Duration::from_secs(5),
         policies: Policies { on_out_of_range: OnOutOfRange::Fail, on_new_topic: OnNewTopic::Fail },
         max_bad_ratio: None,
+        threads: 1,
         bounds: Bounds { records: 10_000, bytes: 64 << 20 },
         name: "panics".to_owned(),
         fleet: None,

@@ -116,7 +116,8 @@ fn inline(bencher: Bencher<'_, '_>) {
             for (offset, reading) in readings.iter().enumerate() {
                 let ReadingPosition { partition, offset, at } = source(offset);
                 let (generator, job) = Job::of(reading);
-                pool.take_in(partition, offset, at, generator, job, 128, || black_box(EPOCH));
+                let mut intake = pool.intake(partition).unwrap();
+                intake.take_in(offset, at, generator, job, 128, || black_box(EPOCH));
             }
             pool.set_now(Now { mono: Mono(1_000_000), wall: Millis(1_000_000) });
             let commit = pool.take_commit().unwrap();
@@ -135,7 +136,8 @@ fn lanes(bencher: Bencher<'_, '_>, concurrency: usize) {
         for (offset, reading) in readings.iter().enumerate() {
             let ReadingPosition { partition, offset, at } = source(offset);
             let (generator, job) = Job::of(reading);
-            pool.take_in(partition, offset, at, generator, job, 128, || black_box(EPOCH));
+            let mut intake = pool.intake(partition).unwrap();
+            intake.take_in(offset, at, generator, job, 128, || black_box(EPOCH));
         }
         pool.schedule();
         let mut running: Vec<Ticket> = Vec::new();
@@ -166,8 +168,6 @@ fn sample_keys(bencher: Bencher<'_, '_>) {
     let names: Vec<String> = (0..READINGS).map(|number| format!("gen-{:06}", number % 1000)).collect();
     let mut keys = KeySampler::default();
     bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
-        for name in &names {
-            keys.see(black_box(name));
-        }
+        keys.see_all(black_box(&names).iter().map(|name| Some(name.as_bytes())));
     });
 }

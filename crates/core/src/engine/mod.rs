@@ -40,9 +40,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::alarm::detector::{Detector, Job};
 use crate::handler::Handler;
-use crate::handler::effect::DeadLetter;
+use crate::pool::intake::Intake;
 use crate::pool::{self, Commit, CommitId, Committed, Pool, Ticket};
-use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
+use crate::types::{GeneratorId, Mono, Now, Offset, PartitionId, TopicId};
 use membership::{Fence, Member, Refusal};
 use rebalance::Rebalances;
 use restore::{Answer, AskId, Fault, Question, Restore, RestoreStep};
@@ -261,31 +261,16 @@ impl<H: Handler> Engine<H> {
     }
 
     // ----------------------------------------------------------------------------------------------------------------
-    // Records. The pool drops records of partitions that aren't active: it doesn't hold those.
+    // Records. The pool holds the partitions that are active.
 
-    /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` returns its leader epoch, if needed.
-    #[allow(clippy::too_many_arguments)]
-    pub fn take_in(
-        &mut self,
-        id: PartitionId,
-        offset: Offset,
-        at: Millis,
-        generator: &str,
-        task: H::Task,
-        bytes: usize,
-        epoch: impl Fn() -> Epoch,
-    ) {
-        self.pool.take_in(id, offset, at, generator, task, bytes, epoch);
+    /// Where the records of a partition are taken in, if it is active. Call [`Engine::schedule`] when some were.
+    pub fn intake(&mut self, id: PartitionId) -> Option<Intake<'_, H>> {
+        self.pool.intake(id)
     }
 
-    /// Takes in a bad record.
-    pub fn take_in_bad(&mut self, letter: DeadLetter) {
-        self.pool.take_in_bad(letter);
-    }
-
-    /// Takes in a record that is left out.
-    pub fn skip(&mut self, id: PartitionId, offset: Offset, at: Millis) {
-        self.pool.skip(id, offset, at);
+    /// The same for each active partition. They are independent of each other.
+    pub fn intakes(&mut self) -> impl Iterator<Item = Intake<'_, H>> {
+        self.pool.intakes()
     }
 
     /// Takes note that the work of a reading is done, and of what it found.
@@ -293,7 +278,7 @@ impl<H: Handler> Engine<H> {
         self.pool.finished(ticket, answer);
     }
 
-    /// Starts readings while there is concurrency left. Call it after taking in and finishing.
+    /// See [`Pool::schedule`].
     pub fn schedule(&mut self) {
         self.pool.schedule();
     }

@@ -47,13 +47,17 @@ impl Default for KeySampler {
 }
 
 impl KeySampler {
-    /// Sees a record, and perhaps counts it.
-    #[inline]
-    pub fn see(&mut self, key: &str) {
-        self.left -= 1;
-        if self.left == 0 {
-            self.sample(key);
+    /// Sees the keys of some records, and counts a few. A record without a key, or with one that isn't text, counts for
+    /// nothing.
+    pub fn see_all<'k>(&mut self, mut keys: impl ExactSizeIterator<Item = Option<&'k [u8]>>) {
+        while keys.len() >= self.left as usize {
+            let key = keys.nth(self.left as usize - 1).flatten();
+            match key.and_then(|key| str::from_utf8(key).ok()) {
+                Some(key) => self.sample(key),
+                None => self.left = 1,
+            }
         }
+        self.left -= keys.len() as u32;
     }
 
     #[cold]
@@ -292,6 +296,10 @@ mod tests {
         format!("gen-{key}")
     }
 
+    fn see(sampler: &mut KeySampler, key: &str) {
+        sampler.see_all(std::iter::once(Some(key.as_bytes())));
+    }
+
     proptest! {
         #[test]
         fn a_count_is_never_too_low_nor_too_high_by_more_than_its_part(records in records(), counters in 1_usize..40) {
@@ -375,7 +383,7 @@ mod tests {
                 if record % 200_000 == 0 {
                     sampler.tick();
                 }
-                sampler.see(&names[record % names.len()]);
+                see(&mut sampler, &names[record % names.len()]);
             }
             let top = sampler.top(100, 0.0);
             assert_eq!(top.len(), names.len());
@@ -389,22 +397,22 @@ mod tests {
     #[test]
     fn a_slow_stream_is_counted_and_a_fast_one_sampled() {
         let mut sampler = KeySampler::default();
-        let see = |sampler: &mut KeySampler, records: u32| {
-            (0..records).for_each(|record| sampler.see(&name(record % 10)));
+        let see_some = |sampler: &mut KeySampler, records: u32| {
+            (0..records).for_each(|record| see(sampler, &name(record % 10)));
             sampler.tick();
         };
         for _ in 0..10 {
-            see(&mut sampler, 100);
+            see_some(&mut sampler, 100);
         }
         assert_eq!(sampler.mean_gap, 1);
         for _ in 0..10 {
-            see(&mut sampler, 2_000_000);
+            see_some(&mut sampler, 2_000_000);
         }
         assert_eq!(sampler.mean_gap, GAP_MAX);
         let top = sampler.top(3, 0.05);
         assert_eq!(top.len(), 3);
         for _ in 0..10 {
-            see(&mut sampler, 100);
+            see_some(&mut sampler, 100);
         }
         assert_eq!(sampler.mean_gap, 1);
     }
@@ -414,7 +422,7 @@ mod tests {
         let mut sampler = KeySampler::default();
         for record in 0..400_000_u32 {
             let key = if record % 10 < 7 { "hot".to_owned() } else { name(record) };
-            sampler.see(&key);
+            see(&mut sampler, &key);
         }
         let top = sampler.top(5, 0.01);
         assert_eq!(top.len(), 1, "{top:?}");

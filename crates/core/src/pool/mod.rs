@@ -13,6 +13,7 @@
 //! * [`watermark`]: how far the log is finished without a gap.
 //! * [`outbox`]: effects on their way into a commit.
 //! * `budget`: how much one commit may hold.
+//! * [`intake`]: where the records of one partition are taken in, on whatever thread.
 //! * `partition`: one partition, from assignment to release: it has lanes, a watermark and an outbox.
 //! * this file: all partitions of a worker; shares the concurrency and the bounds among them, makes the commits.
 //!
@@ -30,6 +31,7 @@
 //! 5. A partition is released only when no commit that holds it is under way.
 
 mod budget;
+pub mod intake;
 pub mod lanes;
 pub mod outbox;
 mod partition;
@@ -41,10 +43,11 @@ use std::sync::Arc;
 use crate::alarm::detector::{Detector, Job};
 use crate::alarm::event::AlertEvent;
 use crate::alarm::state::StoredAlarms;
-use crate::handler::effect::{DeadLetter, Effect};
-use crate::handler::{Handler, ReadingPosition, StoredState};
-use crate::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
+use crate::handler::effect::Effect;
+use crate::handler::{Handler, StoredState};
+use crate::types::{GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
 use budget::Budget;
+use intake::Intake;
 use partition::{PartitionWork, Stage};
 
 /// How a reading is processed.
@@ -244,8 +247,8 @@ pub struct Pool<H: Handler = Detector> {
     /// Records taken in of released partitions, not yet reported.
     left: BTreeMap<PartitionId, u64>,
     actions: Vec<PoolAction<H::Task>>,
+    /// What the handler has counted in released partitions, not yet reported.
     counts: Vec<u64>,
-    records: u64,
 }
 
 #[derive(Debug)]
@@ -261,7 +264,6 @@ impl<H: Handler> Pool<H> {
     /// A pool that holds no partition yet. A handler that goes by event time handles records as they arrive.
     #[must_use]
     pub fn new(handler: H, handling: Handling, bounds: Bounds, policy: CommitPolicy) -> Pool<H> {
-        let counts = vec![0; handler.counters()];
         let handling = if H::EVENT_TIME { Handling::Inline } else { handling };
         Pool {
             handler,
@@ -280,8 +282,7 @@ impl<H: Handler> Pool<H> {
             budget: Budget::new(policy.bytes),
             actions: Vec::new(),
             left: BTreeMap::new(),
-            counts,
-            records: 0,
+            counts: Vec::new(),
         }
     }
 
@@ -298,59 +299,23 @@ impl<H: Handler> Pool<H> {
         if let Some(old) = self.partitions.insert(id, work) {
             self.running -= old.running();
             self.paused -= usize::from(old.is_paused());
+            self.keep_counts(id, old);
         }
         self.deal();
     }
 
-    /// Takes in a good record. `bytes` is its size, for the bounds; `epoch` returns its leader epoch, if needed.
-    #[allow(clippy::too_many_arguments)]
-    pub fn take_in(
-        &mut self,
-        id: PartitionId,
-        offset: Offset,
-        at: Millis,
-        generator: &str,
-        task: H::Task,
-        bytes: usize,
-        epoch: impl Fn() -> Epoch,
-    ) {
-        let (handling, now) = (self.handling, self.now);
-        let source = ReadingPosition { partition: id, offset, at };
-        self.accept(id, offset, |work, handler, counts| match handling {
-            Handling::Inline => work.evaluate(handler, generator, task, source, epoch, now, counts),
-            Handling::Lanes { .. } => work.enqueue(handler, generator, task, source, epoch(), bytes, now),
-        });
+    /// Where the records of a partition are taken in, if it is held. Call [`Pool::schedule`] when some were.
+    pub fn intake(&mut self, id: PartitionId) -> Option<Intake<'_, H>> {
+        let (handler, handling, now) = (&self.handler, self.handling, self.now);
+        let work = self.partitions.get_mut(&id)?;
+        Some(Intake { partition: id, work, handler, handling, now })
     }
 
-    /// Takes in a bad record: finished on arrival, because it belongs to no generator.
-    pub fn take_in_bad(&mut self, letter: DeadLetter) {
-        self.accept(letter.partition, letter.offset, |work, _, _| work.bad(letter));
-    }
-
-    /// Takes in a record that is left out: finished on arrival.
-    pub fn skip(&mut self, id: PartitionId, offset: Offset, at: Millis) {
-        self.accept(id, offset, |work, _, _| work.skip(offset, at));
-    }
-
-    /// Takes a record in by `take`, unless its partition isn't held or had it before.
-    fn accept(
-        &mut self,
-        id: PartitionId,
-        offset: Offset,
-        take: impl FnOnce(&mut PartitionWork<H>, &H, &mut Vec<u64>),
-    ) {
-        let Some(work) = self.partitions.get_mut(&id) else {
-            return;
-        };
-        if !work.accepts(offset) {
-            return;
-        }
-        self.records += 1;
-        take(work, &self.handler, &mut self.counts);
-        if work.pause_if_full(self.share) {
-            self.paused += 1;
-            self.actions.push(PoolAction::Pause(id));
-        }
+    /// The same for each partition held. They are independent of each other.
+    pub fn intakes(&mut self) -> impl Iterator<Item = Intake<'_, H>> {
+        let (handler, handling, now) = (&self.handler, self.handling, self.now);
+        let partitions = self.partitions.iter_mut();
+        partitions.map(move |(id, work)| Intake { partition: *id, work, handler, handling, now })
     }
 
     /// Takes the intake's position: between the last record and `position` (transaction markers, compacted records)
@@ -361,8 +326,15 @@ impl<H: Handler> Pool<H> {
         }
     }
 
-    /// Starts readings while there is concurrency left. Call it after taking in and finishing.
+    /// Pauses partitions that are full, and starts readings while there is concurrency left. Call it after taking in and
+    /// finishing.
     pub fn schedule(&mut self) {
+        for (id, work) in &mut self.partitions {
+            if work.pause_if_full(self.share) {
+                self.paused += 1;
+                self.actions.push(PoolAction::Pause(*id));
+            }
+        }
         let Handling::Lanes { concurrency } = self.handling else {
             return;
         };
@@ -385,7 +357,7 @@ impl<H: Handler> Pool<H> {
         let Some(work) = self.partitions.get_mut(&ticket.partition) else {
             return;
         };
-        if work.finish(ticket, answer, &self.handler, self.now, &mut self.counts) {
+        if work.finish(ticket, answer, &self.handler, self.now) {
             self.running -= 1;
             self.resume_if_drained(ticket.partition);
             self.release_if_done(ticket.partition);
@@ -501,7 +473,7 @@ impl<H: Handler> Pool<H> {
         if self.handler.watches()
             && let Some(work) = self.partitions.get_mut(&id)
         {
-            work.watch(end, &self.handler, asked, self.now, &mut self.counts);
+            work.watch(end, &self.handler, asked, self.now);
         }
     }
 
@@ -576,12 +548,6 @@ impl<H: Handler> Pool<H> {
         self.partitions.values_mut().map(|work| work.store_states(&self.handler)).sum()
     }
 
-    /// Records taken in since the start.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        self.records
-    }
-
     /// Records taken in since the last call, by partition.
     pub fn take_record_counts(&mut self) -> impl Iterator<Item = (PartitionId, u64)> {
         let held = self.partitions.iter_mut().map(|(id, work)| (*id, work.take_record_count()));
@@ -590,8 +556,12 @@ impl<H: Handler> Pool<H> {
 
     /// What the handler has counted since the last call, by counter: for the detector, late evaluations by rule.
     pub fn take_counts(&mut self) -> Vec<u64> {
-        let fresh = vec![0; self.counts.len()];
-        std::mem::replace(&mut self.counts, fresh)
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.resize(self.handler.counters(), 0);
+        for work in self.partitions.values_mut() {
+            add(&mut counts, &work.take_counts());
+        }
+        counts
     }
 
     /// The handler.
@@ -639,10 +609,24 @@ impl<H: Handler> Pool<H> {
         if done {
             let released = self.partitions.remove(&id);
             self.paused -= usize::from(released.as_ref().is_some_and(PartitionWork::is_paused));
-            let released = released.map(|mut work| work.take_record_count());
-            *self.left.entry(id).or_default() += released.unwrap_or_default();
+            if let Some(work) = released {
+                self.keep_counts(id, work);
+            }
             self.deal();
             self.actions.push(PoolAction::Release(id));
         }
+    }
+
+    /// Keeps what a partition has counted and nobody has asked for.
+    fn keep_counts(&mut self, id: PartitionId, mut work: PartitionWork<H>) {
+        *self.left.entry(id).or_default() += work.take_record_count();
+        self.counts.resize(self.handler.counters(), 0);
+        add(&mut self.counts, &work.take_counts());
+    }
+}
+
+fn add(counts: &mut [u64], more: &[u64]) {
+    for (count, more) in counts.iter_mut().zip(more) {
+        *count += more;
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct PartitionWork<H: Handler> {
     /// The group's offset isn't one of this log: ours must replace it even if no record is finished.
     owes_offset: bool,
     records: u64,
+    /// What the handler has counted, by counter.
+    counts: Vec<u64>,
 }
 
 impl<H: Handler> PartitionWork<H> {
@@ -100,6 +102,7 @@ impl<H: Handler> PartitionWork<H> {
             committed: start,
             owes_offset,
             records: 0,
+            counts: vec![0; handler.counters()],
         }
     }
 
@@ -124,11 +127,10 @@ impl<H: Handler> PartitionWork<H> {
         source: ReadingPosition,
         epoch: impl Fn() -> Epoch,
         now: Now,
-        counts: &mut [u64],
     ) {
         debug_assert!(self.watermark.unfinished() == 0);
         self.taken_at = now.mono;
-        let (lanes, watermark) = (&mut self.lanes, self.event_time);
+        let (lanes, counts, watermark) = (&mut self.lanes, &mut self.counts, self.event_time);
         let log = LogIdentity { topic: self.topic.as_ref(), epoch };
         let event_time = if H::EVENT_TIME { handler.event_time(&task, source.at) } else { None };
         let was_clean = H::EVENT_TIME && lanes.dirty_from().is_none();
@@ -142,7 +144,7 @@ impl<H: Handler> PartitionWork<H> {
             }
             self.event_time = event_time.map_or(watermark, |at| at.max(watermark));
             if self.event_time >= self.lanes.deadline() {
-                self.pass_time(handler, now, None, now, counts);
+                self.pass_time(handler, now, None, now);
             }
         }
         self.watermark.pass(source.offset, source.at, &mut self.passed);
@@ -195,18 +197,11 @@ impl<H: Handler> PartitionWork<H> {
     }
 
     /// Finishes a reading. Returns whether the ticket was one of this assignment's running readings.
-    pub(super) fn finish(
-        &mut self,
-        ticket: Ticket,
-        answer: H::Answer,
-        handler: &H,
-        now: Now,
-        counts: &mut [u64],
-    ) -> bool {
+    pub(super) fn finish(&mut self, ticket: Ticket, answer: H::Answer, handler: &H, now: Now) -> bool {
         if ticket.epoch != self.epoch {
             return false;
         }
-        let lanes = &mut self.lanes;
+        let (lanes, counts) = (&mut self.lanes, &mut self.counts);
         let (lane, seq, topic) = (ticket.lane, ticket.seq, self.topic.as_ref());
         let times = Times { now, watermark: self.event_time };
         let finished = self
@@ -221,18 +216,18 @@ impl<H: Handler> PartitionWork<H> {
         true
     }
 
-    pub(super) fn watch(&mut self, end: Offset, handler: &H, asked: Now, now: Now, counts: &mut [u64]) {
+    pub(super) fn watch(&mut self, end: Offset, handler: &H, asked: Now, now: Now) {
         if self.stage == Stage::Working && self.next >= end {
             let quiet = Some(asked.mono.since(self.taken_at));
-            self.pass_time(handler, asked, quiet, now, counts);
+            self.pass_time(handler, asked, quiet, now);
         }
     }
 
     /// Has the handler act on time that has passed up to `asked`.
-    fn pass_time(&mut self, handler: &H, asked: Now, quiet: Option<i64>, now: Now, counts: &mut [u64]) {
+    fn pass_time(&mut self, handler: &H, asked: Now, quiet: Option<i64>, now: Now) {
         let times = Times { now, watermark: self.event_time };
         let passed = tracked::Passed { partition: self.id, asked, times, quiet };
-        let (lanes, topic) = (&mut self.lanes, self.topic.as_ref());
+        let (lanes, counts, topic) = (&mut self.lanes, &mut self.counts, self.topic.as_ref());
         // An idle generator has no reading in process, so this comes after all of its readings.
         self.outbox.publish(|effects| lanes.watch(handler, passed, topic, effects, counts));
     }
@@ -443,5 +438,10 @@ impl<H: Handler> PartitionWork<H> {
 
     pub(super) fn take_record_count(&mut self) -> u64 {
         std::mem::take(&mut self.records)
+    }
+
+    pub(super) fn take_counts(&mut self) -> Vec<u64> {
+        let fresh = vec![0; self.counts.len()];
+        std::mem::replace(&mut self.counts, fresh)
     }
 }

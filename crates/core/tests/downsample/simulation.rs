@@ -281,9 +281,15 @@ impl Simulation {
             match worker.engine.pool().handler().parse(&incoming) {
                 Ok((generator, task)) => {
                     let generator = generator.to_owned();
-                    worker.engine.take_in(id, offset, at, &generator, task, 150, || Epoch(0));
+                    if let Some(mut intake) = worker.engine.intake(id) {
+                        intake.take_in(offset, at, &generator, task, 150, || Epoch(0));
+                    }
                 }
-                Err(_) => worker.engine.skip(id, offset, at),
+                Err(_) => {
+                    if let Some(mut intake) = worker.engine.intake(id) {
+                        intake.skip(offset, at);
+                    }
+                }
             }
             worker.fetched.insert(partition, (offset.0 + 1, false));
         }

@@ -310,8 +310,8 @@ const MUTATIONS: &[Mutation<Invariant>] = &[
     Mutation {
         name: "judges_silence_by_now_and_not_by_the_question",
         file: "pool/mod.rs",
-        before: "work.watch(end, &self.handler, asked, self.now, &mut self.counts);",
-        after: "work.watch(end, &self.handler, if asked == self.now { asked } else { self.now }, self.now, &mut self.counts);",
+        before: "work.watch(end, &self.handler, asked, self.now);",
+        after: "work.watch(end, &self.handler, if asked == self.now { asked } else { self.now }, self.now);",
         caught_by: &[Silence],
     },
     Mutation {

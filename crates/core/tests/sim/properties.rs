@@ -173,12 +173,13 @@ impl Bench {
     fn deliver(&mut self, id: usize, index: usize) {
         let entry = &self.logs[id][index];
         let (partition, offset, at) = (PartitionId(id as i32), Offset(entry.offset), Millis(entry.at));
+        let Some(mut intake) = self.pool.intake(partition) else { panic!("{partition} isn't held") };
         match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
             Ok(parsed) => {
                 let (generator, job) = Job::of(&parsed);
-                self.pool.take_in(partition, offset, at, generator, job, 100, || Epoch(0));
+                intake.take_in(offset, at, generator, job, 100, || Epoch(0));
             }
-            Err(error) => self.pool.take_in_bad(DeadLetter {
+            Err(error) => intake.take_in_bad(DeadLetter {
                 partition,
                 offset,
                 timestamp: at,
@@ -347,7 +348,8 @@ fn read(pool: &mut Pool, partition: PartitionId, offset: i64, fuel: i64) {
     let key = format!("g{offset}");
     let parsed = reading::parse(Some(key.as_bytes()), Some(text.as_bytes())).expect("a reading");
     let (generator, job) = Job::of(&parsed);
-    pool.take_in(partition, Offset(offset), Millis(0), generator, job, 100, || Epoch(0));
+    let mut intake = pool.intake(partition).expect("held");
+    intake.take_in(Offset(offset), Millis(0), generator, job, 100, || Epoch(0));
 }
 
 #[test]

@@ -37,6 +37,43 @@ pub struct Record<'a> {
     message: &'a sys::rd_kafka_message_t,
 }
 
+/// Consecutive records of one partition.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Their partition.
+    pub partition: PartitionId,
+    messages: &'a [*mut sys::rd_kafka_message_t],
+}
+
+// SAFETY: librdkafka ties no message to a thread. A run is the only one of its records while it lives, as `Batch::runs`
+// takes the batch mutably, and it isn't `Sync`: so what librdkafka caches in a message is written by one thread at a
+// time.
+unsafe impl Send for Run<'_> {}
+
+impl Run<'_> {
+    /// Returns the records, in the order of the log.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        // SAFETY: librdkafka gave valid messages, which live until the batch is dropped.
+        self.messages.iter().map(|message| Record::new(unsafe { &**message }))
+    }
+
+    /// Returns their keys.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
+        self.messages.iter().map(|message| {
+            // SAFETY: as above.
+            let message = unsafe { &**message };
+            slice(message.key, message.key_len, message)
+        })
+    }
+
+    /// Returns the number of records.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+}
+
 /// The result of one poll. Destroys the messages when dropped.
 #[derive(Debug)]
 pub struct Batch<'c> {
@@ -46,20 +83,22 @@ pub struct Batch<'c> {
 impl Batch<'_> {
     /// Returns the records and notices, in the order in which to take them.
     pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        self.messages.iter().map(|message| {
-            // SAFETY: librdkafka gave a valid message, which lives until the batch is dropped.
-            let message = unsafe { &**message };
-            match message.err {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Event::Record(Record::new(message)),
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
-                    Event::End(PartitionId(message.partition), Offset(message.offset))
-                }
-                code => {
-                    // SAFETY: the text belongs to the message and is copied at once.
-                    let reason = unsafe { text(sys::rd_kafka_message_errstr(message)) };
-                    let place = (PartitionId(message.partition), Offset(message.offset));
-                    Event::Error((message.partition >= 0).then_some(place), ClientError::new(code, reason))
-                }
+        // SAFETY: librdkafka gave valid messages, which live until the batch is dropped.
+        self.messages.iter().map(|message| event(unsafe { &**message }))
+    }
+
+    /// Returns the records in runs of the same partition, and the notices among them, in the order in which to take them.
+    pub fn runs(&mut self) -> impl Iterator<Item = Result<Run<'_>, Event<'_>>> {
+        // SAFETY: as above.
+        let of = |message: &*mut sys::rd_kafka_message_t| unsafe { ((**message).err, (**message).partition) };
+        let is_record = |code| code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let same = move |one: &_, next: &_| is_record(of(one).0) && of(one) == of(next);
+        self.messages.chunk_by(same).map(move |messages| {
+            let (code, partition) = of(&messages[0]);
+            match is_record(code) {
+                true => Ok(Run { partition: PartitionId(partition), messages }),
+                // SAFETY: as above.
+                false => Err(event(unsafe { &*messages[0] })),
             }
         })
     }
@@ -74,6 +113,21 @@ impl Batch<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+}
+
+fn event(message: &sys::rd_kafka_message_t) -> Event<'_> {
+    match message.err {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Event::Record(Record::new(message)),
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+            Event::End(PartitionId(message.partition), Offset(message.offset))
+        }
+        code => {
+            // SAFETY: the text belongs to the message and is copied at once.
+            let reason = unsafe { text(sys::rd_kafka_message_errstr(message)) };
+            let place = (PartitionId(message.partition), Offset(message.offset));
+            Event::Error((message.partition >= 0).then_some(place), ClientError::new(code, reason))
+        }
     }
 }
 
@@ -108,7 +162,7 @@ impl<'a> Record<'a> {
         let mut found = Vec::new();
         // SAFETY: the headers belong to the message and live as long; names are NUL-terminated, a value of NULL is a
         // null value, and both are copied before the loop goes on. librdkafka caches the parsed headers in the message,
-        // behind its own lock-free but single-threaded access: the batch is owned by one thread.
+        // without a lock: a batch belongs to one thread, and so does a run of it.
         unsafe {
             let code = sys::rd_kafka_message_headers(self.message, &mut headers);
             if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {

@@ -29,7 +29,7 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use genwatch_core::types::{Offset, PartitionId};
 
-pub use super::batch::{Batch, Event, Record};
+pub use super::batch::{Batch, Event, Record, Run};
 use super::callbacks::{Inbox, on_error, on_log, on_queue_ready, on_rebalance, on_statistics};
 pub(crate) use super::handle::TransactionError;
 pub use super::handle::{GroupOffset, Handle, NotedOffset};
@@ -40,7 +40,7 @@ use crate::config::{Connection, GroupProtocol};
 use crate::error::ClientError;
 use crate::throttle::Throttle;
 
-/// Records requested per call. More aren't faster; fewer are measurably slower.
+/// Records requested per call. For one thread more aren't faster; fewer are measurably slower.
 const BATCH: usize = 4096;
 
 /// A change of the assignment: partitions of one topic, or of several for a
@@ -165,6 +165,11 @@ impl Consumer {
     #[must_use]
     pub fn handle(&self) -> Arc<Handle> {
         Arc::clone(&self.handle)
+    }
+
+    /// Takes up to so many batches with each poll.
+    pub fn widen(&mut self, times: usize) {
+        self.messages.resize(BATCH * times.max(1), ptr::null_mut());
     }
 
     /// Learns the leaders of the topic's partitions now and for good, so that reading one begins at once. Waits so long for a

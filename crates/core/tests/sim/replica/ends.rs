@@ -80,16 +80,18 @@ impl Replica {
         Ok(())
     }
 
-    /// Notes the generators that had been silent for long enough when the end was asked, whatever the worker's clock
-    /// says: nothing has been appended for them since.
+    /// Notes the generators that had been silent for long enough when the end was asked: nothing has been appended for
+    /// them since. Setting the worker's clock changes nothing. But how old a restored state is, only that clock can say: if
+    /// it was ahead then, the silence is noticed that much earlier.
     fn note_who_is_silent(&mut self, id: i32, end: i64, asked: i64, around: &Surroundings<'_>) {
         let Some(after) = around.scenario.silent_for() else { return };
         let log = around.cluster.partitions[id as usize].log.iter();
         let below = log.filter(|entry| entry.offset < end && matches!(entry.meaning, Meaning::Reading(_)));
         let last: BTreeMap<&str, i64> =
             below.map(|entry| (entry.generator.as_str(), entry.appended)).collect();
+        let ahead = self.restored_ahead.get(&id).copied().unwrap_or_default();
         for (generator, appended) in last {
-            if appended + after <= asked {
+            if appended + after <= asked + ahead {
                 self.silent.insert((id, generator.to_owned()));
             }
             if around.scenario.forget_after.is_some_and(|after| appended + after <= asked) {

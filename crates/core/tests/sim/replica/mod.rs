@@ -133,6 +133,8 @@ pub struct Replica {
     pub isolated_until: i64,
     /// How far its wall clock is ahead of virtual time.
     clock: i64,
+    /// How far it was ahead when each partition's states were restored.
+    restored_ahead: BTreeMap<i32, i64>,
     /// When that clock was last set, in virtual time.
     clock_set: i64,
     engine: Engine,
@@ -200,6 +202,7 @@ impl Replica {
             stood_still: StoodStill::default(),
             isolated_until: 0,
             clock,
+            restored_ahead: BTreeMap::new(),
             clock_set: -1,
             engine: Engine::new(pool, settings),
             bounds: scenario.bounds,
@@ -471,6 +474,9 @@ impl Replica {
             }
             batch.push((id, index));
         }
+        // Several threads take them in partition by partition, in any order.
+        let first = around.rng.random_range(0..around.cluster.partitions.len() as i32);
+        batch.sort_by_key(|(id, _)| (*id < first, *id));
         for (id, index) in &batch {
             let partition = &around.cluster.partitions[*id as usize];
             let entry = &partition.log[*index];
@@ -494,20 +500,22 @@ impl Replica {
         let (partition, offset, at) = (PartitionId(id), Offset(entry.offset), Millis(entry.at));
         let epoch = || Epoch(entry.epoch);
         let bytes = entry.key.as_ref().map_or(0, Vec::len) + entry.value.as_ref().map_or(0, Vec::len);
-        match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
-            Ok(parsed) => {
-                let (generator, job) = Job::of(&parsed);
-                self.engine.take_in(partition, offset, at, generator, job, bytes, epoch);
+        if let Some(mut intake) = self.engine.intake(partition) {
+            match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
+                Ok(parsed) => {
+                    let (generator, job) = Job::of(&parsed);
+                    intake.take_in(offset, at, generator, job, bytes, epoch);
+                }
+                Err(error) => intake.take_in_bad(DeadLetter {
+                    partition,
+                    offset,
+                    timestamp: at,
+                    key: entry.key.clone(),
+                    value: entry.value.clone(),
+                    headers: Vec::new(),
+                    error,
+                }),
             }
-            Err(error) => self.engine.take_in_bad(DeadLetter {
-                partition,
-                offset,
-                timestamp: at,
-                key: entry.key.clone(),
-                value: entry.value.clone(),
-                headers: Vec::new(),
-                error,
-            }),
         }
         let waits = self.lanes.is_some() && !matches!(entry.meaning, Meaning::Bad(_));
         let share = self.share();
@@ -781,6 +789,7 @@ impl Replica {
         say!(around.trace, "r{} says of {id}: {told:?}", self.id);
         match told {
             Reported::Started { start, .. } => {
+                self.restored_ahead.insert(id, self.clock.max(0));
                 self.serial += 1;
                 let restored = self.restored.remove(&id).unwrap_or_default();
                 ensure!(
