@@ -134,14 +134,11 @@ impl Workers {
         command.args(["--delivery", settings.options.delivery.name(), "--on-new-topic", "keep-states"]);
         // So that growth is noticed sooner than by default (30 s).
         command.args(["-X", "topic.metadata.refresh.interval.ms=5000"]);
+        command.args(["--threads", if number.is_multiple_of(2) { "1" } else { "3" }]);
         match settings.options.protocol {
+            Protocol::Classic => {}
             Protocol::Consumer => drop(command.args(["--group-protocol", "consumer"])),
-            Protocol::Classic | Protocol::Static => {
-                command.args(["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=1500"]);
-            }
-        }
-        if settings.options.protocol == Protocol::Static {
-            command.args(["-X", &format!("group.instance.id=slot{slot}")]);
+            Protocol::Static => drop(command.args(["-X", &format!("group.instance.id=slot{slot}")])),
         }
         match job {
             Job::Alarms => drop(command.args(work(number, slot, settings.drags))),
