@@ -57,7 +57,7 @@ pub(super) struct MemberOptions {
     on_new_topic: Choice<OnNewTopic>,
 
     /// The most records taken in and not finished, over all partitions; a partition whose share is full is paused.
-    #[arg(long, value_name = "RECORDS", default_value_t = 100_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "RECORDS", default_value_t = 400_000, env = "GENWATCH_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
 
     /// The most mebibytes of these and of effects that wait for a commit.

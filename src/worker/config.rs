@@ -74,7 +74,7 @@ impl WorkerConfig {
             policies: Policies { on_out_of_range: OnOutOfRange::Fail, on_new_topic: OnNewTopic::Fail },
             max_bad_ratio: None,
             threads: 1,
-            bounds: Bounds { records: 100_000, bytes: 64 << 20 },
+            bounds: Bounds { records: 400_000, bytes: 64 << 20 },
             name: worker_name(),
             fleet: None,
         }

@@ -68,7 +68,7 @@ pub use config::{WorkerConfig, WorkerError, WorkerSummary};
 /// The longest sleep of the loop: the delay of a stop request or a tick of the watchdogs.
 const LOOP_SLEEP_MAX: Duration = Duration::from_millis(100);
 /// Effects are committed this long after the last commit, if the interval isn't shorter.
-const COMMIT_LINGER: Duration = Duration::from_millis(2);
+const COMMIT_LINGER: Duration = Duration::from_millis(1);
 /// The most bytes of effects in a commit: even at 2 MB/s they take less time than a transaction has.
 const COMMIT_BYTES: usize = 16 << 20;
 /// How long the coordinator has to finish a transaction before the next begins. If the next begins too early, the
