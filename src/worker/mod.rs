@@ -353,10 +353,12 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
         let mut batch = self.consumer.poll(limit);
         let taken = batch.len();
         let mut runs: BTreeMap<PartitionId, Vec<Run<'_>>> = BTreeMap::new();
+        let mut records = 0;
         let mut errors = Vec::new();
         for piece in batch.runs() {
             match piece {
                 Ok(run) => {
+                    records += run.len();
                     self.keys.see_all(run.keys());
                     runs.entry(run.partition).or_default().push(run);
                 }
@@ -365,7 +367,6 @@ impl<H: Observed, W: Work<H>> Worker<H, W> {
                 Err(_) => {}
             }
         }
-        let records = taken - errors.len();
         let keeps_letters = self.topics.dead_letters.is_some();
         let judged = intake::take_in(&mut self.engine, runs, keeps_letters, self.config.threads);
         drop(batch);
