@@ -97,8 +97,9 @@ fn a_group_without_workers_is_calibrated_on_topics_that_are_deleted() {
     check_form(&plan);
     assert_eq!(plan["binding"]["limit"], "handler", "{plan:#}");
     let capacity = plan["measured"]["capacity"].as_f64().unwrap();
-    // A busy machine takes longer.
-    assert!((20.0..=500.0).contains(&capacity), "2 ms of work, one after the other: {plan:#}");
+    // A busy machine takes longer. What has been committed is seen in steps of 100 ms, at the start and the end of 4 s, so
+    // it may also seem to be some percent above 500.
+    assert!((20.0..=600.0).contains(&capacity), "2 ms of work, one after the other: {plan:#}");
     assert!(plan["recommend"]["replicas"].as_u64().unwrap() >= 3, "{plan:#}");
     until("no topic of the calibration is left behind", || {
         !world.all_topics().iter().any(|topic| topic.starts_with("genwatch-bench-"))
