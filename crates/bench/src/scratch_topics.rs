@@ -136,7 +136,7 @@ impl ScratchTopics {
     }
 
     fn produce_at(&self, fleet: &mut Fleet, rate: f64, over: &AtomicBool) -> Result<(), BenchError> {
-        let producer = ReadingProducer::at_full_speed(&self.connection, &self.topic)?;
+        let producer = ReadingProducer::new(&self.connection, &self.topic)?;
         let mut pacer = Pacer::new(rate, Instant::now());
         let mut sent = 0;
         while !over.load(Ordering::Relaxed) {
