@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use genwatch_core::alarm::detector::{Detector, Job};
 use genwatch_core::alarm::rules::Rules;
-use genwatch_core::handler::effect::{DeadLetter, Effect};
+use genwatch_core::handler::effect::Effect;
 use genwatch_core::pool::{Beginning, Bounds, CommitPolicy, Handling, Pool, PoolAction, Ticket};
 use genwatch_core::reading;
 use genwatch_core::types::{Epoch, Millis, Mono, Now, Offset, PartitionId};
@@ -171,24 +171,9 @@ impl Bench {
     }
 
     fn deliver(&mut self, id: usize, index: usize) {
-        let entry = &self.logs[id][index];
-        let (partition, offset, at) = (PartitionId(id as i32), Offset(entry.offset), Millis(entry.at));
+        let partition = PartitionId(id as i32);
         let Some(mut intake) = self.pool.intake(partition) else { panic!("{partition} isn't held") };
-        match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
-            Ok(parsed) => {
-                let (generator, job) = Job::of(&parsed);
-                intake.take_in(offset, at, generator, job, 100, || Epoch(0));
-            }
-            Err(error) => intake.take_in_bad(DeadLetter {
-                partition,
-                offset,
-                timestamp: at,
-                key: entry.key.clone(),
-                value: entry.value.clone(),
-                headers: Vec::new(),
-                error,
-            }),
-        }
+        self.logs[id][index].take_in(&mut intake, 100);
     }
 
     fn act(&mut self) {

@@ -1,5 +1,10 @@
 //! Records as producers write them, good and bad, with their meaning.
 
+use genwatch_core::alarm::detector::Job;
+use genwatch_core::handler::effect::DeadLetter;
+use genwatch_core::pool::intake::Intake;
+use genwatch_core::reading;
+use genwatch_core::types::{Epoch, Millis, Offset};
 use genwatch_oracle::{LogRecord, Meaning, Numbers};
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -34,6 +39,26 @@ impl Entry {
     pub fn record(&self) -> LogRecord<'_> {
         let Entry { offset, epoch, at, generator, meaning, .. } = self;
         LogRecord { offset: *offset, epoch: *epoch, at: *at, generator, meaning }
+    }
+
+    /// Takes it in, as a worker does: parsed, as a reading of `bytes` bytes, or as a dead letter.
+    pub fn take_in(&self, intake: &mut Intake<'_>, bytes: usize) {
+        let (offset, at) = (Offset(self.offset), Millis(self.at));
+        match reading::parse(self.key.as_deref(), self.value.as_deref()) {
+            Ok(parsed) => {
+                let (generator, job) = Job::of(&parsed);
+                intake.take_in(offset, at, generator, job, bytes, || Epoch(self.epoch));
+            }
+            Err(error) => intake.take_in_bad(DeadLetter {
+                partition: intake.partition(),
+                offset,
+                timestamp: at,
+                key: self.key.clone(),
+                value: self.value.clone(),
+                headers: Vec::new(),
+                error,
+            }),
+        }
     }
 }
 

@@ -12,17 +12,15 @@ mod sent;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use genwatch_core::alarm::detector::{Detector, Job};
+use genwatch_core::alarm::detector::Detector;
 use genwatch_core::alarm::rules::Rules;
 use genwatch_core::engine::commit::{self, Attempt, Call, Delivery, Ended, Next, Portion};
 use genwatch_core::engine::membership::{Fence, Refusal};
 use genwatch_core::engine::restore::{Answer, AskId, Fault, Question};
 use genwatch_core::engine::start::{OnOutOfRange, Policies};
 use genwatch_core::engine::{Action, Engine, Notice, Reported, Settings};
-use genwatch_core::handler::effect::DeadLetter;
 use genwatch_core::pool::{Bounds, Commit, Handling, Pool, Ticket};
-use genwatch_core::reading;
-use genwatch_core::types::{Epoch, GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
+use genwatch_core::types::{GeneratorId, Millis, Mono, Now, Offset, PartitionId, TopicId};
 use genwatch_oracle::Meaning;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -497,25 +495,9 @@ impl Replica {
     }
 
     fn take_in_record(&mut self, id: i32, entry: &Entry, calls: bool) {
-        let (partition, offset, at) = (PartitionId(id), Offset(entry.offset), Millis(entry.at));
-        let epoch = || Epoch(entry.epoch);
         let bytes = entry.key.as_ref().map_or(0, Vec::len) + entry.value.as_ref().map_or(0, Vec::len);
-        if let Some(mut intake) = self.engine.intake(partition) {
-            match reading::parse(entry.key.as_deref(), entry.value.as_deref()) {
-                Ok(parsed) => {
-                    let (generator, job) = Job::of(&parsed);
-                    intake.take_in(offset, at, generator, job, bytes, epoch);
-                }
-                Err(error) => intake.take_in_bad(DeadLetter {
-                    partition,
-                    offset,
-                    timestamp: at,
-                    key: entry.key.clone(),
-                    value: entry.value.clone(),
-                    headers: Vec::new(),
-                    error,
-                }),
-            }
+        if let Some(mut intake) = self.engine.intake(PartitionId(id)) {
+            entry.take_in(&mut intake, bytes);
         }
         let waits = self.lanes.is_some() && !matches!(entry.meaning, Meaning::Bad(_));
         let share = self.share();
